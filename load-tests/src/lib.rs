@@ -1,1 +1,3 @@
-//! Tandem: load-tests.
+//! Does the whole hold? The model of the safety core, the seeded pair on a virtual clock, real processes with ledgers.
+
+pub mod model;

@@ -1,1 +1,4 @@
-//! Tandem: presence-engine.
+//! Who is where, who may know, where does a stanza go: the pure engine behind a Tandem node.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod ids;

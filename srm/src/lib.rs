@@ -1,1 +1,3 @@
-//! Tandem: srm.
+//! Which node serves, and is it well? The Server Recovery Manager and the daemon that it composes.
+
+pub mod safety;

@@ -1,0 +1,627 @@
+//! The safety core of one home group: who may acknowledge, alone or together (rules R0 to R9 of `docs/rules.md`).
+//!
+//! Pure and small. It is driven by ticks (250 ms), beacons, evidence and the replies of its register; it never reads a
+//! clock. [`Core::on`] changes the durable register copy only through `Out::Persist`, which the shell must have on
+//! disk before it lets go of any later output. Two cores run on each node, one per home group; they share no state.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod register;
+mod settle;
+
+pub use register::{Consent, Decision, Register, RegisterKind, Witness};
+
+use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+
+/// Settings of one core; the same on both nodes but for `me`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeIx,
+    /// The group's home node.
+    pub home: NodeIx,
+    /// There is no peer: the node is its group's only member.
+    pub single: bool,
+    /// Where the register lives and what may change it.
+    pub register: RegisterKind,
+    /// `commit = "peer-and-disk"`: what a backup acknowledged survives its power loss.
+    pub peer_disk: bool,
+    /// Length of the lease in ticks (3 s = 12). Must be below half of the grace for silence (R3).
+    pub lease: u16,
+}
+
+/// What a node is to the group now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Leads: acknowledges and releases, within [`Core::release`].
+    Primary,
+    /// Holds the standby copy.
+    Backup,
+    /// May do neither until it knows more.
+    Fenced,
+}
+
+/// What the commit rule needs before it releases a frame with records of the group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Release {
+    /// Nothing is acknowledged or delivered.
+    Nothing,
+    /// Our own disk and the peer (R8).
+    Both,
+    /// Our own disk.
+    Alone,
+}
+
+/// The group's part of a beacon.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Beacon {
+    /// Sender's copy of the register, as it is on its disk.
+    pub reg: Reg,
+    /// Sender's role.
+    pub role: Role,
+    /// Highest beacon number of the receiver that the sender acknowledges; `None` while it asks for promotion (R4).
+    pub ack: Option<u32>,
+    /// Primary to backup: "your present boot holds everything that I acknowledged" (R6).
+    pub holds: bool,
+    /// The sender acknowledged something alone under `reg` (R0).
+    pub alone: bool,
+    /// The sender leads the *other* group although the receiver is its home (R0, two Solo copies meet).
+    pub took_other: bool,
+    /// The sender met a second Solo copy and has stopped: its `alone` is final.
+    pub stopped: bool,
+}
+
+/// Inputs of [`Core::on`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum In {
+    /// Time went on by so many ticks of 250 ms. More than one at a time: this process was paused (R5).
+    Ticks(u16),
+    /// A beacon numbered so was sent at this moment (R3: the lease runs from the sending).
+    Sent(u32),
+    /// The group's part of a beacon came from the peer.
+    Beacon(Beacon),
+    /// The evidence rule (R9) says that the peer is dead or silent. It may be wrong.
+    PeerGone,
+    /// While starting: the peer was not heard for the initialization timeout.
+    InitTimeout,
+    /// The restarted owner has the end of its own log, from its disk and from the peer's copy (R6).
+    Fetched,
+    /// The peer's present boot is connected, is backup, and lags so little that joining is worth while.
+    Near(bool),
+    /// The peer's present boot holds everything that was acknowledged alone, and all before it (R1).
+    PeerHolds,
+    /// The peer process restarted: nothing said about its holdings counts any longer.
+    PeerRestarted,
+    /// Something was acknowledged alone under the present register value (told before the acknowledgement).
+    AckedAlone,
+    /// This node leads the other group although the peer is its home.
+    TookOther(bool),
+    /// The highest term seen anywhere: what is issued from now on lies above it.
+    Floor(Term),
+    /// Answer of the register to the request of that number (R7).
+    CasReply(u32, CasResult),
+    /// The operator's word: serve although the rules say wait (`force-active`, also the way out of `strict`).
+    ForceActive,
+    /// Give the register to its home node, which holds everything (fallback after a takeover).
+    GiveBack,
+}
+
+/// What a register answers to a compare-and-set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum CasResult {
+    /// The new value stands.
+    Won,
+    /// This other value stands.
+    Lost(Reg),
+    /// No answer: the change may have been made or not.
+    Unknown,
+}
+
+/// Outputs of [`Core::on`], in order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Out {
+    /// Put this on disk before anything that follows leaves the process.
+    Persist(Reg),
+    /// Tell the peer soon: something that it waits for has changed.
+    BeaconNow,
+    /// Ask the register: `cas(expected, new)` as request number so.
+    Cas(u32, Reg, Reg),
+    /// The data received so far must be on disk before the request that follows (R8).
+    SyncReceived,
+    /// The group went Solo by policy, on this node's copy alone: alarm "unprotected".
+    Unprotected,
+}
+
+/// A register request without a final answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Pending {
+    req: u32,
+    from: Reg,
+    to: Reg,
+}
+
+/// The state of one home group on one node. `reg` alone is durable.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Core {
+    reg: Reg,
+    role: Role,
+    /// Ticks of right to lead in Pair that are left.
+    lease_left: u16,
+    /// Beacons sent and not acknowledged: number and age in ticks.
+    sent: Vec<(u32, u16)>,
+    /// Primary in Solo that has stopped acknowledging alone because it proposes Pair (R1).
+    joining: bool,
+    /// Near enough to join, as last told.
+    near: bool,
+    /// Backup: the primary told this boot that it holds everything (R6). Primary: the peer's boot does.
+    holds: bool,
+    /// Acknowledged alone under `reg`.
+    alone: bool,
+    took_other: bool,
+    /// Met another Solo copy; stopped until it is settled who leads.
+    conflict: bool,
+    /// The restarted owner has the end of its log.
+    fetched: bool,
+    /// Waits for `fetched` to lead.
+    wants_lead: bool,
+    /// Before the first word from the peer.
+    starting: bool,
+    /// A Pair primary without a lease: its right to go Solo alone was refused, it waits.
+    pending: Option<Pending>,
+    next_req: u32,
+    floor: Term,
+    heard: Option<u32>,
+}
+
+impl Core {
+    /// A process that starts with this durable register copy; `None`: the disk has never seen the group.
+    pub fn start(cfg: &Config, durable: Option<Reg>) -> Core {
+        let reg =
+            durable.unwrap_or(Reg { term: Term(0), primary: cfg.home, mode: Mode::Solo, settled: Term(0) });
+        Core {
+            reg,
+            role: Role::Fenced,
+            lease_left: 0,
+            sent: Vec::new(),
+            joining: false,
+            near: false,
+            holds: false,
+            alone: false,
+            took_other: false,
+            conflict: false,
+            fetched: false,
+            wants_lead: false,
+            starting: true,
+            pending: None,
+            next_req: 1,
+            floor: Term(0),
+            heard: None,
+        }
+    }
+
+    /// The durable copy of the register.
+    pub fn reg(&self) -> Reg {
+        self.reg
+    }
+
+    /// This node's role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the group is still looking for its peer after a start.
+    pub fn starting(&self) -> bool {
+        self.starting
+    }
+
+    /// Whether two Solo copies met and this node has stopped.
+    pub fn conflict(&self) -> bool {
+        self.conflict
+    }
+
+    /// Whether the backup may be promoted on evidence: it knows Pair (R2) and holds everything (R6).
+    pub fn promotable(&self) -> bool {
+        self.role == Role::Backup && self.reg.mode == Mode::Pair && self.holds && self.pending.is_none()
+    }
+
+    /// Whether a register request is under way: neither beacon nor log frame is acknowledged (R4).
+    pub fn asking(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether log frames that the peer sends as primary of this group are to be kept and acknowledged (R4, D3).
+    pub fn accepts_frames(&self) -> bool {
+        self.role == Role::Backup && self.pending.is_none()
+    }
+
+    /// What the commit rule needs for this group now.
+    pub fn release(&self) -> Release {
+        match (self.role, self.reg.mode) {
+            (Role::Primary, Mode::Solo) if self.joining || self.pending.is_some() => Release::Both,
+            (Role::Primary, Mode::Solo) => Release::Alone,
+            (Role::Primary, Mode::Pair) if self.pending.is_none() => Release::Both,
+            _ => Release::Nothing,
+        }
+    }
+
+    /// The group's part of the next beacon. `heard` counts of the peer's beacons are acknowledged unless we ask (R4).
+    pub fn beacon(&self) -> Beacon {
+        Beacon {
+            reg: self.reg,
+            role: self.role,
+            ack: if self.pending.is_none() { self.heard } else { None },
+            holds: self.holds && self.role == Role::Primary,
+            alone: self.alone,
+            took_other: self.took_other,
+            stopped: self.conflict,
+        }
+    }
+
+    /// The beacon number that the next beacon may acknowledge: told before `In::Beacon` of the same datagram.
+    pub fn heard(&mut self, number: u32) {
+        self.heard = (self.role == Role::Backup).then_some(number);
+    }
+
+    /// One input; outputs are appended in the order in which they must take effect.
+    pub fn on(&mut self, cfg: &Config, input: In, out: &mut Vec<Out>) {
+        match input {
+            In::Ticks(n) => self.ticks(cfg, n, out),
+            In::Sent(number) => self.sent(cfg, number),
+            In::Beacon(b) => self.hear(cfg, b, out),
+            In::PeerGone => self.peer_gone(cfg, out),
+            In::InitTimeout => self.init_timeout(cfg, out),
+            In::Fetched => {
+                self.fetched = true;
+                self.lead_if_fetched(cfg, out);
+            }
+            In::Near(near) => self.near(near),
+            In::PeerHolds => self.peer_holds(cfg, out),
+            In::PeerRestarted => self.peer_restarted(),
+            In::AckedAlone => self.alone = true,
+            In::TookOther(took) => self.took_other = took,
+            In::Floor(term) => self.floor = self.floor.max(term),
+            In::CasReply(req, result) => self.cas_reply(cfg, req, result, out),
+            In::ForceActive => self.force_active(cfg, out),
+            In::GiveBack => self.give_back(cfg, out),
+        }
+    }
+
+    fn ticks(&mut self, cfg: &Config, n: u16, out: &mut Vec<Out>) {
+        for (_, age) in &mut self.sent {
+            *age = age.saturating_add(n);
+        }
+        self.sent.retain(|(_, age)| *age <= cfg.lease);
+        self.lease_left = self.lease_left.saturating_sub(n);
+        if self.starting && cfg.single {
+            self.starting = false;
+            self.change(cfg, self.solo(cfg), Why::OnlyMember, out);
+        }
+        let leads_pair = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
+        let had = matches!(self.role, Role::Primary) && leads_pair;
+        if had && self.lease_left == 0 && self.pending.is_none() {
+            self.role = Role::Fenced;
+            self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+        }
+        if let Some(p) = self.pending {
+            out.push(Out::Cas(p.req, p.from, p.to));
+        }
+    }
+
+    fn sent(&mut self, cfg: &Config, number: u32) {
+        let counts = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
+        if counts && self.sent.last().is_none_or(|(last, _)| *last != number) {
+            self.sent.push((number, 0));
+        }
+    }
+
+    fn hear(&mut self, cfg: &Config, b: Beacon, out: &mut Vec<Out>) {
+        if cfg.single {
+            return;
+        }
+        self.starting = false;
+        self.age_of_ack(cfg, &b);
+        if settle::conflicting(cfg, self.reg, b.reg) {
+            return self.on_conflict(cfg, &b, out);
+        }
+        if b.reg.term > self.reg.term {
+            self.adopt(cfg, b.reg, out);
+        } else if self.reg.term == Term(0) && b.reg.term == Term(0) {
+            // Two fresh disks: the home node opens the group.
+            if cfg.home == cfg.me {
+                self.change(cfg, self.solo(cfg), Why::Settled, out);
+            }
+            return;
+        }
+        self.conflict = false;
+        match self.role {
+            Role::Fenced if self.pending.is_none() => self.find_role(cfg, out),
+            _ => {}
+        }
+        if self.role == Role::Backup && b.reg == self.reg && b.role == Role::Primary && b.holds {
+            self.holds = true;
+        }
+        self.join_if_near(cfg, &b);
+    }
+
+    /// A beacon that acknowledges one of ours renews the lease from the moment that one was sent (R3).
+    fn age_of_ack(&mut self, cfg: &Config, b: &Beacon) {
+        let Some(ack) = b.ack else { return };
+        let counts = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
+        if !counts || b.reg.primary != cfg.me || b.role != Role::Backup {
+            return;
+        }
+        if let Some(i) = self.sent.iter().position(|(number, _)| *number == ack) {
+            self.lease_left = self.lease_left.max(cfg.lease - self.sent[i].1);
+            self.sent.drain(..=i);
+        }
+    }
+
+    /// Takes over a newer register value as it is; the role follows from it.
+    fn adopt(&mut self, cfg: &Config, reg: Reg, out: &mut Vec<Out>) {
+        let was = self.role;
+        let same_primary = self.reg.primary == reg.primary;
+        self.set_reg(reg, out);
+        self.pending = None;
+        self.joining = false;
+        if reg.primary == cfg.me {
+            // Given to us (fallback), or our own change came back to us. A live backup has the log's end already.
+            if was == Role::Backup && self.holds {
+                self.lead(cfg);
+            } else if was != Role::Primary {
+                self.role = Role::Fenced;
+                self.wants_lead = true;
+                self.lead_if_fetched(cfg, out);
+            }
+        } else {
+            self.role = Role::Backup;
+            self.near = false;
+            self.wants_lead = false;
+            // What we hold counts for the same primary only; a new one tells anew. Solo in between does no harm:
+            // promotion needs Pair, which is proposed only when this boot holds everything (R1).
+            self.holds = self.holds && same_primary && was == Role::Backup;
+            self.lease_left = 0;
+        }
+    }
+
+    fn find_role(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.reg.primary != cfg.me {
+            self.role = Role::Backup;
+            self.holds = false;
+        } else if self.reg.mode == Mode::Pair && self.lease_left > 0 && self.fetched {
+            // The lease came back before anybody took the group away.
+            self.role = Role::Primary;
+        } else {
+            self.wants_lead = true;
+            self.lead_if_fetched(cfg, out);
+        }
+    }
+
+    fn lead_if_fetched(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.wants_lead && self.fetched && self.role == Role::Fenced && self.pending.is_none() {
+            self.lead(cfg);
+            out.push(Out::BeaconNow);
+        }
+    }
+
+    fn lead(&mut self, cfg: &Config) {
+        self.role = Role::Primary;
+        // Leading in Pair releases nothing without the peer; the lease only times the question for Solo.
+        self.lease_left = if self.reg.mode == Mode::Pair { cfg.lease } else { 0 };
+        self.wants_lead = false;
+        self.fetched = true;
+        self.holds = false;
+        self.joining = false;
+    }
+
+    fn near(&mut self, near: bool) {
+        self.near = near && self.role == Role::Primary;
+        if !near && self.pending.is_none() {
+            self.joining = false;
+        }
+    }
+
+    /// A Solo primary proposes Pair to a backup that follows it: from here it acknowledges nothing alone (R1).
+    fn join_if_near(&mut self, cfg: &Config, b: &Beacon) {
+        let follows = b.role == Role::Backup && b.reg == self.reg && b.ack.is_some();
+        let may = self.role == Role::Primary && self.reg.mode == Mode::Solo && self.pending.is_none();
+        if may && follows && self.near && !cfg.single {
+            self.joining = true;
+        }
+    }
+
+    fn peer_holds(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.role != Role::Primary || self.pending.is_some() {
+            return;
+        }
+        match self.reg.mode {
+            Mode::Pair => {
+                self.holds = true;
+                out.push(Out::BeaconNow);
+            }
+            Mode::Solo if self.joining => {
+                self.holds = true;
+                let to = Reg { mode: Mode::Pair, ..self.solo(cfg) };
+                self.change(cfg, to, Why::PeerHolds, out);
+            }
+            Mode::Solo => {}
+        }
+    }
+
+    fn peer_restarted(&mut self) {
+        if self.role == Role::Primary {
+            self.holds = false;
+        }
+        self.near = false;
+        if self.pending.is_none() {
+            self.joining = false;
+        }
+    }
+
+    fn peer_gone(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.pending.is_some() {
+            return;
+        }
+        match self.role {
+            // R2: only from Pair. R6: only when told that this boot holds everything.
+            Role::Backup if self.promotable() => {
+                out.push(Out::SyncReceived);
+                self.change(cfg, self.solo(cfg), Why::PeerGone, out);
+            }
+            Role::Primary if self.reg.mode == Mode::Pair => {
+                self.role = Role::Fenced;
+                self.change(cfg, self.solo(cfg), Why::PeerGone, out);
+            }
+            Role::Primary => self.near(false),
+            // A Pair primary that waits for its lease, or a start beside a dead peer that held nothing alone.
+            Role::Fenced if self.conflict => self.leave_conflict(cfg, out),
+            Role::Fenced if self.starting && self.held_solo(cfg) => self.init_timeout(cfg, out),
+            _ => {}
+        }
+    }
+
+    fn held_solo(&self, cfg: &Config) -> bool {
+        self.reg.term != Term(0) && self.reg.primary == cfg.me && self.reg.mode == Mode::Solo
+    }
+
+    /// First node up alone: what it led alone it leads again; its own users, if the last mode that it knows is Pair;
+    /// the other's only if power loss cannot have taken what it acknowledged (R6).
+    fn init_timeout(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.role == Role::Primary || self.pending.is_some() || self.reg.term == Term(0) {
+            return;
+        }
+        let pair = self.reg.mode == Mode::Pair;
+        let own = cfg.home == cfg.me;
+        if self.held_solo(cfg) || pair && (own || cfg.peer_disk) {
+            self.change(cfg, self.solo(cfg), Why::InitTimeout, out);
+        }
+    }
+
+    fn force_active(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        if self.role != Role::Primary && self.pending.is_none() {
+            self.conflict = false;
+            self.change(cfg, self.solo(cfg), Why::Operator, out);
+        }
+    }
+
+    /// Fallback after a takeover: consent on our disk to (home node, Pair), then the home node takes it up (D4).
+    fn give_back(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        let pair = self.role == Role::Primary && self.reg.mode == Mode::Pair && self.holds;
+        if pair && cfg.home != cfg.me && self.pending.is_none() {
+            let to = Reg { primary: cfg.home, mode: Mode::Pair, ..self.solo(cfg) };
+            self.change(cfg, to, Why::GiveBack, out);
+        }
+    }
+
+    /// Solo under this node with the next term that it may issue.
+    fn solo(&self, cfg: &Config) -> Reg {
+        let term = self.reg.term.next(self.floor, cfg.me);
+        Reg { term, primary: cfg.me, mode: Mode::Solo, settled: self.reg.settled }
+    }
+
+    fn on_conflict(&mut self, cfg: &Config, b: &Beacon, out: &mut Vec<Out>) {
+        if !self.conflict {
+            self.conflict = true;
+            self.role = Role::Fenced;
+            self.joining = false;
+            self.near = false;
+            out.push(Out::BeaconNow);
+        }
+        self.floor = self.floor.max(b.reg.term);
+        if b.stopped && settle::leads(cfg, self.alone, self.took_other, b) {
+            let settled = self.reg.term.max(b.reg.term);
+            self.change(cfg, Reg { settled, ..self.solo(cfg) }, Why::Settled, out);
+        }
+    }
+
+    fn leave_conflict(&mut self, cfg: &Config, out: &mut Vec<Out>) {
+        self.change(cfg, self.solo(cfg), Why::PeerGone, out);
+    }
+
+    /// Every change of "who may acknowledge" passes here: one compare-and-set of the register (R0).
+    fn change(&mut self, cfg: &Config, to: Reg, why: Why, out: &mut Vec<Out>) {
+        match cfg.register.decide(why) {
+            Decision::Granted => {
+                if matches!(why, Why::PeerGone | Why::LeaseLost | Why::InitTimeout) {
+                    out.push(Out::Unprotected);
+                }
+                self.take(cfg, to, out);
+            }
+            Decision::Ask => {
+                let req = self.next_req;
+                self.next_req += 1;
+                self.pending = Some(Pending { req, from: self.reg, to });
+                out.push(Out::Cas(req, self.reg, to));
+            }
+            Decision::Refused => {}
+        }
+    }
+
+    /// The register holds `to`, which this node asked for.
+    fn take(&mut self, cfg: &Config, to: Reg, out: &mut Vec<Out>) {
+        let led = self.role == Role::Primary;
+        let keeps = led && to.primary == cfg.me && to.mode == Mode::Pair;
+        let holds = self.holds;
+        self.pending = None;
+        self.conflict = false;
+        self.set_reg(to, out);
+        self.starting = false;
+        if to.primary == cfg.me {
+            self.lead(cfg);
+            // Proposing Pair needed the peer's boot to hold everything: it still does, unless it restarted meanwhile.
+            self.holds = keeps && holds;
+        } else {
+            // Given away in Pair: this node led, so it holds everything.
+            self.role = Role::Backup;
+            self.near = false;
+            self.holds = led;
+            self.lease_left = 0;
+        }
+        out.push(Out::BeaconNow);
+    }
+
+    fn set_reg(&mut self, reg: Reg, out: &mut Vec<Out>) {
+        if reg.term > self.reg.term {
+            self.alone = false;
+            self.sent.clear();
+            self.reg = reg;
+            out.push(Out::Persist(reg));
+        }
+    }
+
+    /// R7: only an answer to this boot's outstanding request counts. R4: a lost reply that finds `to` in place won.
+    fn cas_reply(&mut self, cfg: &Config, req: u32, result: CasResult, out: &mut Vec<Out>) {
+        let Some(p) = self.pending.filter(|p| p.req == req) else { return };
+        match result {
+            CasResult::Won => self.take(cfg, p.to, out),
+            CasResult::Lost(current) if current == p.to => self.take(cfg, p.to, out),
+            CasResult::Lost(current) => {
+                self.pending = None;
+                self.joining = false;
+                if current.term > self.reg.term {
+                    self.adopt(cfg, current, out);
+                }
+            }
+            CasResult::Unknown => {}
+        }
+    }
+}
+
+/// What a change of the register rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Why {
+    /// Evidence that the peer is gone (R9).
+    PeerGone,
+    /// The primary's lease ran out (R3).
+    LeaseLost,
+    /// Nobody was heard while starting.
+    InitTimeout,
+    /// The peer holds everything: back to Pair (R1).
+    PeerHolds,
+    /// The primary hands the register to the home node.
+    GiveBack,
+    /// Both nodes compared their copies and agree (R0).
+    Settled,
+    /// The operator's word.
+    Operator,
+    /// A group of one node.
+    OnlyMember,
+}

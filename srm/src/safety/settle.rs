@@ -1,0 +1,55 @@
+//! Two Solo copies meet (R0): which node leads.
+
+use presence_engine::ids::{Mode, Reg};
+
+use super::{Beacon, Config};
+
+/// Both nodes lead the same group alone, each by its own copy.
+pub(super) fn conflicting(cfg: &Config, mine: Reg, theirs: Reg) -> bool {
+    let solo = mine.mode == Mode::Solo && theirs.mode == Mode::Solo;
+    let led = mine.term.0 != 0 && theirs.term.0 != 0;
+    let settled = theirs.settled >= mine.term || mine.settled >= theirs.term;
+    solo && led && !settled && mine.primary == cfg.me && theirs.primary == cfg.me.peer()
+}
+
+/// Whether this node leads once both have stopped. One that acknowledged nothing alone yields; if neither did, or each
+/// took over the other's group, the home node leads; else the node that took over. Both nodes come to the same answer
+/// from each other's facts.
+pub(super) fn leads(cfg: &Config, alone: bool, took_other: bool, b: &Beacon) -> bool {
+    if alone != b.alone {
+        return alone;
+    }
+    let at_home = cfg.me == cfg.home;
+    let each_took = if at_home { took_other } else { b.took_other };
+    if !alone || each_took { at_home } else { !at_home }
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{NodeIx, Term};
+
+    use super::super::{Consent, RegisterKind, Role};
+    use super::*;
+
+    fn beacon(alone: bool, took_other: bool) -> Beacon {
+        let reg = Reg { term: Term(2), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+        Beacon { reg, role: Role::Fenced, ack: None, holds: false, alone, took_other, stopped: true }
+    }
+
+    #[test]
+    fn exactly_one_node_leads_whatever_the_facts() {
+        for home in NodeIx::BOTH {
+            for bits in 0..16u8 {
+                let [a_alone, b_alone, a_took, b_took] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+                let register = RegisterKind::Consent(Consent { available: true });
+                let cfg = |me| Config { me, home, single: false, register, peer_disk: false, lease: 12 };
+                let a = leads(&cfg(NodeIx::A), a_alone, a_took, &beacon(b_alone, b_took));
+                let b = leads(&cfg(NodeIx::B), b_alone, b_took, &beacon(a_alone, a_took));
+                assert_ne!(a, b, "home {home:?}, facts {bits:04b}");
+                if a_alone != b_alone {
+                    assert_eq!(a, a_alone, "the one that acknowledged nothing alone yields");
+                }
+            }
+        }
+    }
+}
