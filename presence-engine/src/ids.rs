@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub use xmpp_core::dual::Epoch;
+
 /// One of the two nodes of a group, by the order of their names. Also names a home group: the users homed on that node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NodeIx {
@@ -78,21 +80,6 @@ pub struct Reg {
     pub settled: Term,
 }
 
-/// Epoch of a user: changes whenever the user's sessions may be served by another node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Epoch {
-    /// Term of the takeover that last covered the user.
-    pub term: Term,
-    /// Hand-overs since.
-    pub moves: u32,
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.term, self.moves)
-    }
-}
-
 /// Place of a frame in one node's log. `inc` is drawn at random at each start and each truncation, so an equal
 /// position means an equal frame; `seq` counts through the whole log from 1. The default is "before the first frame".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -124,4 +111,49 @@ impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}{:x}-{:x}-{}", self.log, self.at.seq, self.at.inc, self.index)
     }
+}
+
+/// Internal identity of a session and, in hexadecimal, its SM-ID on the wire (XEP-0198): 128 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SmId(pub [u8; 16]);
+
+impl SmId {
+    /// Reads the form of [`fmt::Display`]; anything else names no session.
+    pub fn parse(text: &str) -> Option<SmId> {
+        let text = text.as_bytes();
+        if text.len() != 32 {
+            return None;
+        }
+        let digit = |c: u8| (c as char).to_digit(16).filter(|_| !c.is_ascii_uppercase());
+        let mut id = [0; 16];
+        for (i, byte) in id.iter_mut().enumerate() {
+            *byte = (digit(text[2 * i])? * 16 + digit(text[2 * i + 1])?) as u8;
+        }
+        Some(SmId(id))
+    }
+}
+
+impl fmt::Display for SmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Identity of a stanza for ever: the session that sent it and its number among that session's stanzas. Both nodes and
+/// every replay derive the same (D3), and a stanza that a client sends again after a resume has the same (D7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct StanzaId {
+    /// The sender's session.
+    pub session: SmId,
+    /// Number of the stanza among those of the session, from 1.
+    pub number: u32,
+}
+
+/// A client connection: the node that holds the socket, and a number that is unique within this run of the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Conn {
+    /// The node with the socket.
+    pub node: NodeIx,
+    /// Counts from 1.
+    pub number: u64,
 }

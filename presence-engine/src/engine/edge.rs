@@ -1,0 +1,254 @@
+//! What belongs to sockets and dies with the process: connections, parked streams, elements that wait.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use xmpp_core::jid::BareJid;
+use xmpp_core::stanza::Stanza;
+
+use crate::ids::{Conn, NodeIx, SmId};
+use crate::state::State;
+
+/// What a connection is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Authenticated, not yet bound, resumed or parked.
+    Fresh,
+    /// The main stream of a session.
+    Bound(SmId),
+    /// A parked stream. `was_main`: it was the main stream until the session moved away; stragglers are ignored.
+    Parked { session: SmId, was_main: bool },
+}
+
+#[derive(Debug)]
+struct Connection {
+    user: BareJid,
+    entropy: [u8; 16],
+    phase: Phase,
+    /// Elements that wait until it is known who owns the user, and since when.
+    held: VecDeque<Stanza>,
+    held_ms: u64,
+    /// The parked client said that its main stream died, and has no answer yet.
+    lost_ms: Option<u64>,
+    /// `<r/>` was sent and not answered.
+    asked: bool,
+    /// Something was delivered since.
+    unasked: bool,
+}
+
+/// Connections of this node.
+#[derive(Debug, Default)]
+pub(super) struct Edge {
+    conns: BTreeMap<Conn, Connection>,
+    main: BTreeMap<SmId, Conn>,
+    parked: BTreeMap<SmId, Conn>,
+    peer_parked: BTreeSet<SmId>,
+}
+
+/// Sessions and streams as operators count them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Client sessions active on this node.
+    pub jsm_sessions_client: u64,
+    /// Parked streams on this node.
+    pub jsm_sessions_client_inactive: u64,
+    /// Users with a session that this node serves: each has one composed session.
+    pub jsm_sessions_composed: u64,
+    /// Users served actively by this node.
+    pub active_jsm_sessions: u64,
+    /// Users held inactively for the peer.
+    pub inactive_jsm_sessions: u64,
+}
+
+impl Edge {
+    pub(super) fn open(&mut self, conn: Conn, user: BareJid, entropy: [u8; 16]) {
+        let fresh = Connection {
+            user,
+            entropy,
+            phase: Phase::Fresh,
+            held: VecDeque::new(),
+            held_ms: 0,
+            lost_ms: None,
+            asked: false,
+            unasked: false,
+        };
+        self.conns.insert(conn, fresh);
+    }
+
+    pub(super) fn phase(&self, conn: Conn) -> Option<Phase> {
+        self.conns.get(&conn).map(|c| c.phase)
+    }
+
+    pub(super) fn user(&self, conn: Conn) -> Option<&BareJid> {
+        self.conns.get(&conn).map(|c| &c.user)
+    }
+
+    pub(super) fn entropy(&self, conn: Conn) -> [u8; 16] {
+        self.conns.get(&conn).map_or([0; 16], |c| c.entropy)
+    }
+
+    /// The main stream of a session.
+    pub(super) fn conn_of(&self, session: SmId) -> Option<Conn> {
+        self.main.get(&session).copied()
+    }
+
+    /// The stream parked here for a session.
+    pub(super) fn parked_of(&self, session: SmId) -> Option<Conn> {
+        self.parked.get(&session).copied()
+    }
+
+    pub(super) fn parked(&self) -> impl Iterator<Item = (Conn, SmId)> {
+        self.parked.iter().map(|(session, conn)| (*conn, *session))
+    }
+
+    pub(super) fn bound(&self) -> Vec<(Conn, SmId)> {
+        self.main.iter().map(|(session, conn)| (*conn, *session)).collect()
+    }
+
+    /// Gives a connection a use and takes it out of the one that it had. A new use ends the wait of `<lost/>`.
+    pub(super) fn set_phase(&mut self, conn: Conn, phase: Phase) {
+        self.unlist(conn);
+        match phase {
+            Phase::Bound(session) => _ = self.main.insert(session, conn),
+            Phase::Parked { session, .. } => _ = self.parked.insert(session, conn),
+            Phase::Fresh => {}
+        }
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.phase = phase;
+            c.lost_ms = None;
+            c.asked = false;
+            c.unasked = false;
+        }
+    }
+
+    fn unlist(&mut self, conn: Conn) {
+        match self.phase(conn) {
+            Some(Phase::Bound(session)) if self.main.get(&session) == Some(&conn) => {
+                self.main.remove(&session);
+            }
+            Some(Phase::Parked { session, .. }) if self.parked.get(&session) == Some(&conn) => {
+                self.parked.remove(&session);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets a connection; tells what it was used for, unless another has taken its place.
+    pub(super) fn remove(&mut self, conn: Conn) -> Option<Phase> {
+        let listed = match self.phase(conn)? {
+            Phase::Fresh => true,
+            Phase::Bound(session) => self.main.get(&session) == Some(&conn),
+            Phase::Parked { session, .. } => self.parked.get(&session) == Some(&conn),
+        };
+        self.unlist(conn);
+        let gone = self.conns.remove(&conn)?;
+        listed.then_some(gone.phase)
+    }
+
+    pub(super) fn hold(&mut self, conn: Conn, stanza: Stanza, now_ms: u64) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            if c.held.is_empty() {
+                c.held_ms = now_ms;
+            }
+            c.held.push_back(stanza);
+        }
+    }
+
+    /// An element behind one that waits, waits too.
+    pub(super) fn hold_behind(&mut self, conn: Conn, stanza: &Stanza) -> bool {
+        match self.conns.get_mut(&conn) {
+            Some(c) if !c.held.is_empty() => {
+                c.held.push_back(stanza.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Connections with waiting elements.
+    pub(super) fn holding(&self) -> Vec<Conn> {
+        self.conns.iter().filter(|(_, c)| !c.held.is_empty()).map(|(conn, _)| *conn).collect()
+    }
+
+    pub(super) fn held_since(&self, conn: Conn) -> u64 {
+        self.conns.get(&conn).map_or(0, |c| c.held_ms)
+    }
+
+    pub(super) fn first_held(&self, conn: Conn) -> Option<Stanza> {
+        self.conns.get(&conn).and_then(|c| c.held.front().cloned())
+    }
+
+    pub(super) fn pop_held(&mut self, conn: Conn) -> Option<Stanza> {
+        self.conns.get_mut(&conn).and_then(|c| c.held.pop_front())
+    }
+
+    pub(super) fn set_lost(&mut self, conn: Conn, at_ms: Option<u64>) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.lost_ms = at_ms;
+        }
+    }
+
+    /// Parked clients that said `<lost/>` before `before_ms` and have no answer.
+    pub(super) fn lost_before(&self, before_ms: u64) -> Vec<Conn> {
+        let waits = |c: &Connection| c.lost_ms.is_some_and(|at| at <= before_ms);
+        self.conns.iter().filter(|(_, c)| waits(c)).map(|(conn, _)| *conn).collect()
+    }
+
+    /// Something with a number went out: the client will be asked for its count once.
+    pub(super) fn delivered(&mut self, conn: Conn, state: &State) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        if let Phase::Bound(session) = c.phase {
+            c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
+        }
+    }
+
+    pub(super) fn answered(&mut self, conn: Conn) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.asked = false;
+        }
+    }
+
+    /// Connections to be asked for their count now.
+    pub(super) fn take_unasked(&mut self) -> Vec<Conn> {
+        let mut ask = Vec::new();
+        for (conn, c) in &mut self.conns {
+            if c.unasked && !c.asked {
+                (c.unasked, c.asked) = (false, true);
+                ask.push(*conn);
+            }
+        }
+        ask
+    }
+
+    pub(super) fn peer_parked(&mut self, session: SmId, on: bool) {
+        if on {
+            self.peer_parked.insert(session);
+        } else {
+            self.peer_parked.remove(&session);
+        }
+    }
+
+    pub(super) fn forget_peer_parked(&mut self) {
+        self.peer_parked.clear();
+    }
+
+    pub(super) fn is_peer_parked(&self, session: SmId) -> bool {
+        self.peer_parked.contains(&session)
+    }
+
+    pub(super) fn counters(&self, state: &State, me: NodeIx) -> Counters {
+        let mut counters = Counters {
+            jsm_sessions_client: self.main.len() as u64,
+            jsm_sessions_client_inactive: self.parked.len() as u64,
+            ..Counters::default()
+        };
+        for (_, user) in state.users().filter(|(_, u)| !u.sessions.is_empty()) {
+            if state.owner(user) == Some(me) {
+                counters.active_jsm_sessions += 1;
+                counters.jsm_sessions_composed += 1;
+            } else {
+                counters.inactive_jsm_sessions += 1;
+            }
+        }
+        counters
+    }
+}

@@ -1,0 +1,145 @@
+//! What a client may say first on an authenticated stream: bind, resume, or park.
+
+use bytes::Bytes;
+use xmpp_core::dual::{Dual, Failure};
+use xmpp_core::error::{StanzaCondition, StanzaError, StreamCondition, StreamError};
+use xmpp_core::jid::{BareJid, FullJid};
+use xmpp_core::ns;
+use xmpp_core::sm::Sm;
+use xmpp_core::stanza::{Kind, Stanza};
+use xmpp_core::xml::Writer;
+
+use super::edge::Phase;
+use super::{Engine, Output};
+use crate::ids::{Conn, SmId};
+use crate::record::Record;
+
+/// Whose job a login is.
+pub(super) enum Whose {
+    /// This node serves the user.
+    Mine,
+    /// The other node serves the user and answers.
+    Peers,
+    /// A takeover or a start is not decided: the client waits (D13).
+    Undecided,
+}
+
+impl Engine {
+    pub(super) fn whose(&self, user: &BareJid) -> Whose {
+        if self.serves(user) {
+            Whose::Mine
+        } else if self.peer_up && self.state.owner_of(user) != Some(self.cfg.me) {
+            Whose::Peers
+        } else {
+            Whose::Undecided
+        }
+    }
+
+    pub(super) fn login(
+        &mut self,
+        conn: Conn,
+        stanza: &Stanza,
+        sm: Option<Sm>,
+        dual: Option<Dual>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if let Some(Sm::Resume { previd, h, epoch }) = sm {
+            return self.resume(conn, &previd, h, epoch, out);
+        }
+        if let Some(Dual::Standby { sm_id }) = dual {
+            return self.park(conn, &sm_id, out);
+        }
+        let binds = stanza.head.kind == Kind::Iq && stanza.head.has_child(ns::BIND, "bind");
+        if !binds || stanza.head.type_.as_deref() != Some("set") {
+            let error = StreamError::new(StreamCondition::NotAuthorized);
+            return self.fail(conn, error.with_text("bind a resource, resume or park first"), out);
+        }
+        let Some(user) = self.edge.user(conn).cloned() else { return true };
+        match self.whose(&user) {
+            Whose::Mine => self.bind(conn, user, stanza, out),
+            Whose::Peers => self.see_other_host(conn, out),
+            Whose::Undecided => false,
+        }
+    }
+
+    pub(super) fn see_other_host(&mut self, conn: Conn, out: &mut Vec<Output>) -> bool {
+        let place = self.cfg.peer.as_ref().map_or(String::new(), |p| {
+            if p.host.contains(':') {
+                format!("[{}]:{}", p.host, p.port)
+            } else {
+                format!("{}:{}", p.host, p.port)
+            }
+        });
+        self.fail(conn, StreamError::see_other_host(&place), out)
+    }
+
+    /// Resource binding (RFC 6120 7). A resource that is in use is taken over from its old session.
+    fn bind(&mut self, conn: Conn, user: BareJid, stanza: &Stanza, out: &mut Vec<Output>) -> bool {
+        let session = SmId(self.edge.entropy(conn));
+        let asked = stanza
+            .child(ns::BIND, "bind")
+            .and_then(|b| b.child(ns::BIND, "resource").map(|r| r.text.clone()))
+            .filter(|r| !r.is_empty());
+        let resource = asked.unwrap_or_else(|| session.to_string()[..12].to_owned());
+        let Ok(full) = user.with_resource(&resource) else {
+            let error = StanzaError::new(StanzaCondition::BadRequest).with_text("this is no resource");
+            out.extend(error.reply(stanza).map(|bytes| Output::Deliver(conn, bytes)));
+            return true;
+        };
+        let old = self.state.user(&user).and_then(|u| u.sessions.get(full.resource_str()).copied());
+        if let Some(old) = old {
+            self.replace(old, out);
+        }
+        let resource = full.resource_str().into();
+        self.emit(Record::Bind { session, user, resource }, out);
+        self.edge.set_phase(conn, Phase::Bound(session));
+        out.push(Output::Deliver(conn, bind_result(stanza, &full)));
+        true
+    }
+
+    /// The resource of a session was bound anew: the old one ends, its stream with `conflict`.
+    fn replace(&mut self, old: SmId, out: &mut Vec<Output>) {
+        if let Some(conn) = self.edge.conn_of(old) {
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
+        }
+        if let Some(conn) = self.edge.parked_of(old) {
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
+        }
+        self.emit(Record::End { session: old, at_ms: self.turn.now_ms }, out);
+    }
+
+    /// Parks a stream for a session of the same account, wherever the session is served.
+    fn park(&mut self, conn: Conn, sm_id: &str, out: &mut Vec<Output>) -> bool {
+        let user = self.edge.user(conn);
+        let session = SmId::parse(sm_id)
+            .and_then(|id| self.state.session(id).map(|s| (id, s)))
+            .filter(|(_, s)| Some(&s.user) == user && s.resumable());
+        let Some((id, s)) = session else {
+            let failed = Dual::Failed(Failure::Other(StanzaCondition::ItemNotFound));
+            out.push(Output::Deliver(conn, failed.to_bytes()));
+            return true;
+        };
+        let epoch = self.state.user(&s.user).map_or_else(Default::default, |u| self.state.epoch(u));
+        let mine = self.serves(&s.user.clone());
+        if let Some(old) = self.edge.parked_of(id) {
+            self.edge.remove(old);
+            out.push(Output::Close(old, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
+        }
+        self.edge.set_phase(conn, Phase::Parked { session: id, was_main: false });
+        out.push(Output::Deliver(conn, Dual::Parked { epoch, token: None }.to_bytes()));
+        out.push(Output::Parked(id, true));
+        if mine && self.edge.conn_of(id).is_none() {
+            out.push(Output::Deliver(conn, Dual::Take { epoch }.to_bytes()));
+        }
+        true
+    }
+}
+
+fn bind_result(stanza: &Stanza, jid: &FullJid) -> Bytes {
+    let mut w = Writer::new();
+    w.open("iq", ns::CLIENT).attr("type", "result").attr_opt("id", stanza.head.id.as_deref());
+    w.open("bind", ns::BIND).open("jid", "").text(jid);
+    w.finish()
+}

@@ -1,0 +1,445 @@
+//! The engine: inputs in, ordered outputs out. It decides; [`crate::state::State::apply`] changes; the driver makes
+//! everything wait until it is safe; the shells write to sockets.
+
+mod edge;
+mod login;
+mod moves;
+mod peer;
+mod resume;
+mod route;
+mod stanza;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use xmpp_core::dual::{Dual, Peer};
+use xmpp_core::error::{StreamCondition, StreamError};
+use xmpp_core::jid::BareJid;
+use xmpp_core::sm::Sm;
+use xmpp_core::stanza::{Kind, Stanza};
+
+use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
+use crate::record::{Effect, Record, Verifiers};
+use crate::state::{Place, State, with_delay};
+
+pub use edge::Counters;
+use edge::{Edge, Phase};
+
+/// What the engine is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeIx,
+    /// Name of the other node, and where its clients connect; `None` for a single node or with HA off.
+    pub peer: Option<Peer>,
+    /// The domain served.
+    pub domain: CompactString,
+    /// How long a session outlives its stream at most, in milliseconds (300 s).
+    pub resume_ms: u64,
+    /// Re-login limits of the *peer*, told to the client, in seconds.
+    pub relogin_s: (u32, u32),
+}
+
+/// Time and place of a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Wall clock, milliseconds since 1970.
+    pub now_ms: u64,
+    /// The frame that this turn's records will form.
+    pub at: Position,
+    /// How far the peer's log was applied before this turn.
+    pub applied_peer: Position,
+}
+
+/// Inputs.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client authenticated. `entropy` becomes its SM-ID if it binds.
+    Opened {
+        /// The connection.
+        conn: Conn,
+        /// The account.
+        user: BareJid,
+        /// Fresh random bytes.
+        entropy: [u8; 16],
+    },
+    /// A top-level element of an authenticated stream.
+    Element {
+        /// The connection.
+        conn: Conn,
+        /// The element.
+        stanza: Stanza,
+    },
+    /// The connection is gone. `clean`: the client closed its stream (`</stream:stream>`), which ends the session.
+    Closed {
+        /// The connection.
+        conn: Conn,
+        /// Whether the session ends with it.
+        clean: bool,
+    },
+    /// This node may (or may no longer) emit records for the group: its core leads, and the register was written.
+    Serving {
+        /// The group.
+        group: Group,
+        /// Whether.
+        on: bool,
+    },
+    /// The core leads the group with this register value: write it down, take over what is undone, call the clients.
+    Lead {
+        /// The group.
+        group: Group,
+        /// The register.
+        reg: Reg,
+        /// Taken over so late that the other may have acknowledged alone (D6).
+        late: bool,
+    },
+    /// The link to the peer is up and its process answers.
+    PeerUp(bool),
+    /// The peer holds a parked stream of this session, or no longer.
+    PeerParked {
+        /// The session.
+        session: SmId,
+        /// Whether.
+        on: bool,
+    },
+    /// Time passed.
+    Tick,
+    /// Add an account.
+    UserAdd {
+        /// The account.
+        user: BareJid,
+        /// Its home.
+        home: NodeIx,
+        /// Its verifiers.
+        verifiers: Verifiers,
+    },
+    /// Hand the user over to the other node's register.
+    HandOver {
+        /// The user.
+        user: BareJid,
+    },
+    /// Take all users of the other register into our own (both are led here).
+    Absorb {
+        /// The register to be given back.
+        from: Group,
+    },
+}
+
+/// Outputs, in the order in which they must leave.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Must survive. `groups` has bit `1 << index` set for each group that it belongs to.
+    Record {
+        /// Bit mask of groups.
+        groups: u8,
+        /// The record.
+        record: Record,
+    },
+    /// Bytes for a client.
+    Deliver(Conn, Bytes),
+    /// The client may send one more element.
+    Credit(Conn),
+    /// Last bytes for a client, then its stream ends; `end_stream`: with `</stream:stream>`, else only its TCP.
+    Close(Conn, Bytes, bool),
+    /// Prove to the client that this node lives.
+    Vouch(Conn, CompactString),
+    /// A parked client's answer to a query.
+    Report {
+        /// Names the query.
+        id: CompactString,
+        /// The proof, if it has one.
+        mac: Option<CompactString>,
+    },
+    /// A parked client says that its main stream died: worth a look at the peer.
+    MainLost(SmId),
+    /// A stream was parked here, or is gone: the peer wants to know.
+    Parked(SmId, bool),
+    /// An account is there: its verifiers are needed at login.
+    Account(BareJid, Verifiers),
+}
+
+/// The engine of one node.
+#[derive(Debug)]
+pub struct Engine {
+    cfg: Config,
+    state: State,
+    edge: Edge,
+    turn: Turn,
+    place: Place,
+    serving: [bool; 2],
+    peer_up: bool,
+    next_sweep_ms: u64,
+}
+
+/// How often lost sessions are looked through, in milliseconds.
+const SWEEP_MS: u64 = 1_000;
+
+impl Engine {
+    /// An engine over a state that was rebuilt from the logs.
+    pub fn new(cfg: Config, state: State) -> Engine {
+        let at = Position::default();
+        let place = Place { log: cfg.me, at, forwards: 0 };
+        let turn = Turn { now_ms: 0, at, applied_peer: at };
+        let edge = Edge::default();
+        Engine { cfg, state, edge, turn, place, serving: [false; 2], peer_up: false, next_sweep_ms: 0 }
+    }
+
+    /// The replicated state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Sessions and streams as operators count them.
+    pub fn counters(&self) -> Counters {
+        self.edge.counters(&self.state, self.cfg.me)
+    }
+
+    /// Connections with a parked stream, and their sessions.
+    pub fn parked(&self) -> impl Iterator<Item = (Conn, SmId)> {
+        self.edge.parked()
+    }
+
+    /// Replaces the state after this node lost a role (D8): streams of users that it no longer owns are closed.
+    pub fn rebuilt(&mut self, state: State, out: &mut Vec<Output>) {
+        self.state = state;
+        self.serving = [false; 2];
+        let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions moved to the other node");
+        for (conn, session) in self.edge.bound() {
+            let owned = self
+                .state
+                .session(session)
+                .is_some_and(|s| self.state.owner_of(&s.user) == Some(self.cfg.me));
+            if !owned {
+                self.edge.remove(conn);
+                out.push(Output::Close(conn, lost.to_bytes(), true));
+            }
+        }
+    }
+
+    /// Starts a turn: everything until the next belongs to one frame.
+    pub fn begin(&mut self, turn: Turn) {
+        self.turn = turn;
+        self.place = Place { log: self.cfg.me, at: turn.at, forwards: 0 };
+    }
+
+    /// Ends a turn: asks clients for acknowledgements of what it delivered.
+    pub fn end(&mut self, out: &mut Vec<Output>) {
+        for conn in self.edge.take_unasked() {
+            out.push(Output::Deliver(conn, Sm::Request.to_bytes()));
+        }
+    }
+
+    /// One input.
+    pub fn handle(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Opened { conn, user, entropy } => self.edge.open(conn, user, entropy),
+            Input::Element { conn, stanza } => self.element(conn, stanza, out),
+            Input::Closed { conn, clean } => self.closed(conn, clean, out),
+            Input::Serving { group, on } => {
+                self.serving[group.index()] = on;
+                if on {
+                    self.process_all(out);
+                    self.retry(out);
+                }
+            }
+            Input::Lead { group, reg, late } => self.lead(group, reg, late, out),
+            Input::PeerUp(up) => {
+                self.peer_up = up;
+                if !up {
+                    self.edge.forget_peer_parked();
+                }
+                self.retry(out);
+            }
+            Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
+            Input::Tick => self.tick(out),
+            Input::UserAdd { user, home, verifiers } => {
+                if self.state.user(&user).is_none() {
+                    out.push(Output::Account(user.clone(), verifiers.clone()));
+                    self.emit(Record::UserAdd { user, home, verifiers }, out);
+                }
+            }
+            Input::HandOver { user } => self.hand_over(&user, out),
+            Input::Absorb { from } => self.absorb(from, out),
+        }
+    }
+
+    /// Appends a record to the turn: applies it, then lets its effects reach the live connections.
+    fn emit(&mut self, record: Record, out: &mut Vec<Output>) {
+        let live = self.live(&record);
+        let groups = self.groups(&record);
+        self.state.apply(&mut self.place, &record);
+        out.push(Output::Record { groups, record });
+        for (conn, bytes) in live {
+            self.edge.delivered(conn, &self.state);
+            out.push(Output::Deliver(conn, bytes));
+        }
+    }
+
+    /// What the effects of a record put on live connections.
+    fn live(&self, record: &Record) -> Vec<(Conn, Bytes)> {
+        let (Record::SmIn { effects, .. } | Record::Done { effects, .. }) = record else { return Vec::new() };
+        let mut live = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Out { to, stanza, .. } => {
+                    live.extend(self.edge.conn_of(*to).map(|conn| (conn, stanza.clone())));
+                }
+                Effect::FlushOffline { session } => {
+                    let user = self.state.session(*session).and_then(|s| self.state.user(&s.user));
+                    let (Some(conn), Some(user)) = (self.edge.conn_of(*session), user) else { continue };
+                    let stamped =
+                        |m: &crate::state::Offline| with_delay(&m.stanza, &self.cfg.domain, m.at_ms);
+                    live.extend(user.offline.iter().map(|m| (conn, stamped(m))));
+                }
+                _ => {}
+            }
+        }
+        live
+    }
+
+    /// Mask of the groups that a record belongs to: its frame must be safe for each of them.
+    fn groups(&self, record: &Record) -> u8 {
+        let of_user = |user: &BareJid| self.state.user(user).map_or(0, |u| 1 << u.register.index());
+        let of_session = |id: &SmId| self.state.session(*id).map_or(0, |s| of_user(&s.user));
+        let of_effects = |effects: &[Effect]| {
+            effects.iter().fold(0, |mask, effect| {
+                mask | match effect {
+                    Effect::Out { to: session, .. }
+                    | Effect::Gap { to: session }
+                    | Effect::Presence { session, .. }
+                    | Effect::FlushOffline { session } => of_session(session),
+                    Effect::Offline { user, .. } => of_user(user),
+                    Effect::Forward(_) => 0,
+                }
+            })
+        };
+        match record {
+            Record::Lead { group, .. } => 1 << group.index(),
+            Record::UserAdd { home, .. } => 1 << home.index(),
+            Record::Bind { user, .. } | Record::HandOver { user, .. } => of_user(user),
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Trim { session, .. }
+            | Record::Resumed { session, .. }
+            | Record::Detached { session, .. }
+            | Record::End { session, .. } => of_session(session),
+            Record::SmIn { session, effects, .. } => of_session(session) | of_effects(effects),
+            Record::Done { effects, .. } => of_effects(effects),
+            Record::Absorb { .. } => 0b11,
+        }
+    }
+
+    fn element(&mut self, conn: Conn, stanza: Stanza, out: &mut Vec<Output>) {
+        if self.edge.hold_behind(conn, &stanza) {
+            return;
+        }
+        if self.try_element(conn, &stanza, out) {
+            out.push(Output::Credit(conn));
+        } else {
+            self.edge.hold(conn, stanza, self.turn.now_ms);
+        }
+    }
+
+    /// Handles an element; `false`: it must wait until it is known who owns the user.
+    fn try_element(&mut self, conn: Conn, stanza: &Stanza, out: &mut Vec<Output>) -> bool {
+        let Some(phase) = self.edge.phase(conn) else { return true };
+        let sm = match Sm::parse(stanza) {
+            Ok(sm) => sm,
+            Err(error) => return self.fail(conn, error, out),
+        };
+        let dual = match Dual::parse(stanza) {
+            Ok(dual) => dual,
+            Err(error) => return self.fail(conn, error, out),
+        };
+        match phase {
+            Phase::Fresh => self.login(conn, stanza, sm, dual, out),
+            Phase::Bound(session) => self.bound(conn, session, stanza, sm, dual, out),
+            Phase::Parked { session, was_main } => match (sm, dual) {
+                (Some(Sm::Resume { previd, h, epoch }), _) => self.resume(conn, &previd, h, epoch, out),
+                (_, Some(dual)) => self.parked_element(conn, session, dual, out),
+                // What was on its way when the session moved: not counted, the client sends it again.
+                _ if was_main => true,
+                (Some(_), None) => true,
+                (None, None) => {
+                    let error = StreamError::new(StreamCondition::NotAuthorized);
+                    self.fail(conn, error.with_text("a parked stream carries no stanzas"), out)
+                }
+            },
+        }
+    }
+
+    fn bound(
+        &mut self,
+        conn: Conn,
+        session: SmId,
+        stanza: &Stanza,
+        sm: Option<Sm>,
+        dual: Option<Dual>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(owner) = self.state.session(session).map(|s| s.user.clone()) else { return true };
+        if !self.serves(&owner) {
+            // A fenced node neither reads nor answers; a proof of life would be a lie.
+            return false;
+        }
+        match (sm, dual) {
+            (Some(sm), _) => self.bound_sm(conn, session, sm, out),
+            (_, Some(dual)) => self.bound_dual(conn, session, dual, out),
+            _ if stanza.head.kind == Kind::Other => {
+                return self.fail(conn, StreamError::new(StreamCondition::UnsupportedStanzaType), out);
+            }
+            _ => self.stanza(session, stanza, out),
+        }
+        true
+    }
+
+    /// Ends a stream with an error. Its session goes on if it can be resumed.
+    fn fail(&mut self, conn: Conn, error: StreamError, out: &mut Vec<Output>) -> bool {
+        out.push(Output::Close(conn, error.to_bytes(), true));
+        self.closed(conn, false, out);
+        true
+    }
+
+    /// This node owns the user and may emit records for them now.
+    fn serves(&self, user: &BareJid) -> bool {
+        let Some(u) = self.state.user(user) else { return self.serving.iter().any(|on| *on) };
+        self.state.owner(u) == Some(self.cfg.me) && self.serving[u.register.index()]
+    }
+
+    fn closed(&mut self, conn: Conn, clean: bool, out: &mut Vec<Output>) {
+        match self.edge.remove(conn) {
+            Some(Phase::Bound(session)) => self.detach(session, clean, out),
+            Some(Phase::Parked { session, .. }) => out.push(Output::Parked(session, false)),
+            _ => {}
+        }
+    }
+
+    /// The session's stream is gone: its time-out runs, or it ends.
+    fn detach(&mut self, session: SmId, end: bool, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session) else { return };
+        if !self.serves(&s.user.clone()) {
+            return;
+        }
+        let at_ms = self.turn.now_ms;
+        if end || !s.resumable() {
+            self.emit(Record::End { session, at_ms }, out);
+        } else {
+            self.emit(Record::Detached { session, at_ms }, out);
+        }
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>) {
+        let now = self.turn.now_ms;
+        self.answer_held(out);
+        if now < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = now + SWEEP_MS;
+        let over = |s: &crate::state::JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
+        let ended: Vec<SmId> = self.state.sessions().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
+        for id in ended {
+            if self.edge.conn_of(id).is_none() {
+                self.detach(id, true, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Sessions that change their node: leading a group, hand-over of one user, dual connections (D3, D4, D6).
+
+use bytes::Bytes;
+use xmpp_core::dual::{Dual, Failure};
+use xmpp_core::jid::BareJid;
+
+use super::edge::Phase;
+use super::{Engine, Output};
+use crate::ids::{Conn, Epoch, Group, Reg, SmId};
+use crate::record::Record;
+
+impl Engine {
+    pub(super) fn bound_dual(&mut self, conn: Conn, session: SmId, dual: Dual, out: &mut Vec<Output>) {
+        match dual {
+            Dual::Request => {
+                let resumable = self.state.session(session).is_some_and(|s| s.resumable());
+                if self.cfg.peer.is_none() || !resumable {
+                    out.push(Output::Deliver(conn, Dual::Failed(Failure::HaDisabled).to_bytes()));
+                    return;
+                }
+                self.emit(Record::Dual { session }, out);
+                self.offer(session, out);
+            }
+            Dual::Vouch { nonce } => out.push(Output::Vouch(conn, nonce)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn parked_element(
+        &mut self,
+        conn: Conn,
+        session: SmId,
+        dual: Dual,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        match dual {
+            Dual::Lost => {
+                let user = self.state.session(session).map(|s| s.user.clone());
+                let Some(user) = user else { return true };
+                if self.serves(&user) {
+                    self.take(conn, &user, out);
+                } else {
+                    self.edge.set_lost(conn, Some(self.turn.now_ms));
+                    out.push(Output::MainLost(session));
+                }
+            }
+            Dual::Report { id, mac, .. } => out.push(Output::Report { id, mac }),
+            _ => {}
+        }
+        true
+    }
+
+    /// Tells a dual client, on its main stream, the epoch and where to park. Sent again whenever the epoch changes.
+    pub(super) fn offer(&self, session: SmId, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session).filter(|s| s.dual) else { return };
+        let (Some(conn), Some(peer)) = (self.edge.conn_of(session), self.cfg.peer.clone()) else { return };
+        let Some(user) = self.state.user(&s.user) else { return };
+        let (lower_s, upper_s) = self.cfg.relogin_s;
+        let offer = Dual::Offer { epoch: self.state.epoch(user), lower_s, upper_s, peer, token: None };
+        out.push(Output::Deliver(conn, offer.to_bytes()));
+    }
+
+    /// Calls a parked client: its session is served here now.
+    pub(super) fn take(&mut self, conn: Conn, user: &BareJid, out: &mut Vec<Output>) {
+        let Some(u) = self.state.user(user) else { return };
+        self.edge.set_lost(conn, None);
+        out.push(Output::Deliver(conn, Dual::Take { epoch: self.state.epoch(u) }.to_bytes()));
+    }
+
+    /// The core leads a group: the register goes into the log, undone records are processed, clients are called.
+    pub(super) fn lead(&mut self, group: Group, reg: Reg, late: bool, out: &mut Vec<Output>) {
+        let me = self.cfg.me;
+        let taken = self.state.lead(group).is_some_and(|before| before.primary != me);
+        let at_ms = self.turn.now_ms;
+        self.emit(Record::Lead { group, reg, at_ms, late }, out);
+        self.serving[group.index()] = true;
+        self.process_all(out);
+        for (session, user) in self.members(group) {
+            match self.edge.conn_of(session) {
+                Some(_) => self.offer(session, out),
+                None => self.orphan(session, out),
+            }
+            if let Some(conn) = self.edge.parked_of(session).filter(|_| taken) {
+                self.take(conn, &user, out);
+            }
+        }
+        self.retry(out);
+    }
+
+    /// A session of ours without a stream after a start or a takeover: it waits for its client, or ends.
+    fn orphan(&mut self, session: SmId, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session) else { return };
+        if !s.resumable() {
+            self.emit(Record::End { session, at_ms: self.turn.now_ms }, out);
+        } else if s.detached_ms.is_none() {
+            self.emit(Record::Detached { session, at_ms: self.turn.now_ms }, out);
+        }
+    }
+
+    fn members(&self, group: Group) -> Vec<(SmId, BareJid)> {
+        let of = |s: &crate::state::JsmSession| self.state.user(&s.user).is_some_and(|u| u.register == group);
+        self.state.sessions().filter(|(_, s)| of(s)).map(|(id, s)| (id, s.user.clone())).collect()
+    }
+
+    /// Whether a hand-over of this user would find every dual client's second stream at the other node (D4).
+    pub fn ready_to_move(&self, user: &BareJid) -> bool {
+        let Some(u) = self.state.user(user) else { return true };
+        u.sessions.values().all(|id| {
+            let dual = self.state.session(*id).is_some_and(|s| s.dual) && self.edge.conn_of(*id).is_some();
+            !dual || self.edge.is_peer_parked(*id)
+        })
+    }
+
+    /// Hands a user over. Final once appended: dual clients are told to move and their stream becomes the parked one;
+    /// a plain client's stream is closed without `</stream:stream>`, and it resumes at the other node.
+    pub(super) fn hand_over(&mut self, user: &BareJid, out: &mut Vec<Output>) {
+        let Some(u) = self.state.user(user) else { return };
+        let to = self.cfg.me.peer();
+        let receiver_leads = self.state.lead(to).is_some_and(|reg| reg.primary == to);
+        if !self.serves(user) || !receiver_leads || u.register == to {
+            return;
+        }
+        let before = self.state.epoch(u);
+        // The receiver's register may carry a higher term than ours; an epoch never goes back.
+        let term = before.term.max(self.state.lead(to).map_or(0, |reg| reg.term.0));
+        let epoch = Epoch { term, moves: before.moves + 1 };
+        let sessions: Vec<SmId> = u.sessions.values().copied().collect();
+        let counters = sessions
+            .iter()
+            .filter_map(|id| self.state.session(*id).map(|s| (*id, s.inbound, s.sent())))
+            .collect();
+        let applied_peer = self.turn.applied_peer;
+        self.emit(Record::HandOver { user: user.clone(), to, epoch, applied_peer, counters }, out);
+        for session in sessions {
+            self.release_stream(session, epoch, out);
+        }
+    }
+
+    fn release_stream(&mut self, session: SmId, epoch: Epoch, out: &mut Vec<Output>) {
+        let Some(conn) = self.edge.conn_of(session) else { return };
+        let dual = self.state.session(session).is_some_and(|s| s.dual) && self.edge.is_peer_parked(session);
+        if dual {
+            let to = self.cfg.peer.as_ref().map(|p| p.node.clone()).unwrap_or_default();
+            out.push(Output::Deliver(conn, Dual::Moving { epoch, to }.to_bytes()));
+            self.edge.set_phase(conn, Phase::Parked { session, was_main: true });
+            out.push(Output::Parked(session, true));
+        } else {
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, Bytes::new(), false));
+        }
+    }
+
+    /// All users of a register that is to be given back move into our own; both are led here.
+    pub(super) fn absorb(&mut self, from: Group, out: &mut Vec<Output>) {
+        let into = from.peer();
+        let led = |g: Group| self.state.lead(g).is_some_and(|reg| reg.primary == self.cfg.me);
+        if !led(from) || !led(into) || into != self.cfg.me || !self.serving.iter().all(|on| *on) {
+            return;
+        }
+        let moved = self.members(from);
+        self.emit(Record::Absorb { from, into }, out);
+        for (session, _) in moved {
+            self.offer(session, out);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The peer's log: its records are applied as they are; what it forwards to users of this node is processed (D3).
+
+use xmpp_core::stanza::Stanza;
+
+use super::route::Route;
+use super::{Engine, Output};
+use crate::ids::{Position, RecordId};
+use crate::record::{Forward, Record};
+use crate::state::Place;
+
+impl Engine {
+    /// Applies a frame of the peer's log. Returns the forwards that it brought; they are processed after all frames
+    /// of the turn are applied, so that a replay meets the same order.
+    pub fn apply_peer(&mut self, at: Position, records: &[Record], out: &mut Vec<Output>) -> Vec<RecordId> {
+        let mut place = Place { log: self.cfg.me.peer(), at, forwards: 0 };
+        let mut all = false;
+        for record in records {
+            if let Record::UserAdd { user, verifiers, .. } = record {
+                out.push(Output::Account(user.clone(), verifiers.clone()));
+            }
+            if let Record::HandOver { counters, .. } = record {
+                for (id, inbound, sent) in counters {
+                    let same =
+                        self.state.session(*id).is_some_and(|s| s.inbound == *inbound && s.sent() == *sent);
+                    debug_assert!(same, "the standby's counters differ from the owner's");
+                }
+            }
+            all |= matches!(record, Record::HandOver { .. } | Record::Lead { .. });
+            self.state.apply(&mut place, record);
+        }
+        if all {
+            // Users came here: whatever is undone for them, in either log, comes first.
+            return self.state.undone().map(|(id, _)| id).collect();
+        }
+        let brought = |index| RecordId { log: place.log, at, index };
+        (0..place.forwards).map(brought).collect()
+    }
+
+    /// Processes forwards that were brought, then what waited for them.
+    pub fn process(&mut self, forwards: Vec<RecordId>, out: &mut Vec<Output>) {
+        for id in forwards {
+            let found = self.state.undone_forward(id).cloned();
+            if let Some(forward) = found {
+                self.process_one(id, forward, out);
+            }
+        }
+        self.retry(out);
+    }
+
+    /// Everything undone for users of this node, in the order of the logs.
+    pub(super) fn process_all(&mut self, out: &mut Vec<Output>) {
+        let all: Vec<(RecordId, Forward)> = self.state.undone().map(|(id, f)| (id, f.clone())).collect();
+        for (id, forward) in all {
+            self.process_one(id, forward, out);
+        }
+    }
+
+    fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+        let user = forward.to.to_bare();
+        if self.state.user(&user).is_none() || !self.serves(&user) {
+            return;
+        }
+        // Checked by the node that took it from the client; a failure here would be our own bug.
+        let Ok(stanza) = Stanza::from_bytes(forward.stanza.clone()) else {
+            debug_assert!(false, "a forward that is no stanza");
+            return;
+        };
+        let mut route = Route::default();
+        self.route(&stanza, &forward.to, forward.id, &mut route);
+        self.emit(Record::Done { forward: id, effects: route.effects }, out);
+        self.deliver_volatile(route.volatile, out);
+    }
+}

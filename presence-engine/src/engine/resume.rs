@@ -1,0 +1,184 @@
+//! Stream management on a bound stream, and resumption on any stream of either node (XEP-0198 3 to 5, D2, D13).
+
+use compact_str::CompactString;
+use xmpp_core::dual::{Dual, Epoch};
+use xmpp_core::error::{StanzaCondition, StreamCondition, StreamError};
+use xmpp_core::sm::{Handled, Sm};
+
+use super::edge::Phase;
+use super::login::Whose;
+use super::{Engine, Output};
+use crate::ids::{Conn, SmId};
+use crate::record::Record;
+use crate::state::{Entry, ResumeError};
+
+/// How long a `<resume/>` on a parked stream waits for the session to come before `<wait/>` voids it, in milliseconds.
+const HELD_RESUME_MS: u64 = 2_000;
+/// How long a login waits for a takeover or a start to be decided, in milliseconds. Above the keep-alive time-out.
+const HELD_LOGIN_MS: u64 = 150_000;
+/// How long `<lost/>` waits for evidence of the owner's death before the owner is said to live, in milliseconds.
+const LOST_MS: u64 = 500;
+
+impl Engine {
+    pub(super) fn bound_sm(&mut self, conn: Conn, session: SmId, sm: Sm, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session) else { return };
+        match sm {
+            Sm::Request => out.push(Output::Deliver(conn, Sm::Answer { h: s.h() }.to_bytes())),
+            Sm::Answer { h } => match s.check(h.0) {
+                Ok(()) => {
+                    self.edge.answered(conn);
+                    if h.0 != s.acked {
+                        self.emit(Record::Trim { session, h: h.0 }, out);
+                    }
+                }
+                Err(ResumeError::TooHigh(sent)) => {
+                    self.fail(conn, StreamError::handled_count_too_high(h.0, sent), out);
+                }
+                Err(ResumeError::TooLow) => {
+                    let error = StreamError::new(StreamCondition::UndefinedCondition);
+                    self.fail(conn, error.with_text("h went backwards"), out);
+                }
+            },
+            Sm::Enable { .. } if s.enabled_at.is_some() => {
+                let failed = Sm::Failed { condition: StanzaCondition::UnexpectedRequest, h: None };
+                out.push(Output::Deliver(conn, failed.to_bytes()));
+            }
+            Sm::Enable { resume, max_s } => {
+                let max_ms =
+                    max_s.map_or(self.cfg.resume_ms, |s| (u64::from(s) * 1_000).min(self.cfg.resume_ms));
+                let resume_ms = if resume { max_ms.max(1_000) } else { 0 };
+                self.emit(Record::Enable { session, resume_ms }, out);
+                let id = resume.then(|| CompactString::from(session.to_string()));
+                let enabled =
+                    Sm::Enabled { id, max_s: resume.then_some((resume_ms / 1_000) as u32), location: None };
+                out.push(Output::Deliver(conn, enabled.to_bytes()));
+            }
+            _ => {
+                let failed = Sm::Failed { condition: StanzaCondition::UnexpectedRequest, h: None };
+                out.push(Output::Deliver(conn, failed.to_bytes()));
+            }
+        }
+    }
+
+    /// `<resume/>` on a fresh or parked stream; `false`: it must wait until it is known who owns the session.
+    pub(super) fn resume(
+        &mut self,
+        conn: Conn,
+        previd: &str,
+        h: Handled,
+        told: Option<Epoch>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(user) = self.edge.user(conn).cloned() else { return true };
+        let parked = matches!(self.edge.phase(conn), Some(Phase::Parked { .. }));
+        match self.whose(&user) {
+            Whose::Mine => {}
+            // On a parked stream the session is usually on its way here: the hand-over arrives through the log.
+            Whose::Peers if !parked => return self.see_other_host(conn, out),
+            _ => return false,
+        }
+        // One answer for an unknown session and for another's: no oracle.
+        let found = SmId::parse(previd).filter(|id| {
+            let s = self.state.session(*id);
+            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.is_none_or(|e| told == Some(e)))
+        });
+        let Some(id) = found else { return self.refuse_resume(conn, out) };
+        let s = self.state.session(id).expect("found above");
+        match s.check(h.0) {
+            Ok(()) => self.resumed(conn, id, h, out),
+            Err(ResumeError::TooLow) => _ = self.refuse_resume(conn, out),
+            Err(ResumeError::TooHigh(sent)) => {
+                self.fail(conn, StreamError::handled_count_too_high(h.0, sent), out);
+            }
+        }
+        true
+    }
+
+    fn refuse_resume(&mut self, conn: Conn, out: &mut Vec<Output>) -> bool {
+        let failed = Sm::Failed { condition: StanzaCondition::ItemNotFound, h: None };
+        out.push(Output::Deliver(conn, failed.to_bytes()));
+        // A parked stream whose session is gone may bind a new one.
+        self.edge.set_phase(conn, Phase::Fresh);
+        true
+    }
+
+    /// The record of the resumption comes before the first resend (D2).
+    fn resumed(&mut self, conn: Conn, session: SmId, h: Handled, out: &mut Vec<Output>) {
+        let conflict = || StreamError::new(StreamCondition::Conflict).to_bytes();
+        for old in [self.edge.conn_of(session), self.edge.parked_of(session)].into_iter().flatten() {
+            if old != conn {
+                self.edge.remove(old);
+                out.push(Output::Close(old, conflict(), true));
+            }
+        }
+        if self.edge.parked_of(session) == Some(conn) {
+            out.push(Output::Parked(session, false));
+        }
+        self.emit(Record::Resumed { session, h: h.0 }, out);
+        self.edge.set_phase(conn, Phase::Bound(session));
+        let Some(s) = self.state.session(session) else { return };
+        let previd = CompactString::from(session.to_string());
+        out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
+        for entry in &s.out {
+            if let Entry::Stanza { stanza, .. } = entry {
+                out.push(Output::Deliver(conn, stanza.clone()));
+            }
+        }
+        if !s.out.is_empty() {
+            self.edge.delivered(conn, &self.state);
+        }
+        self.offer(session, out);
+    }
+
+    /// Tries again what waited for a decision.
+    pub(super) fn retry(&mut self, out: &mut Vec<Output>) {
+        for conn in self.edge.lost_before(u64::MAX) {
+            let user = self.edge.user(conn).cloned();
+            if let Some(user) = user.filter(|u| self.serves(u)) {
+                self.take(conn, &user, out);
+            }
+        }
+        for conn in self.edge.holding() {
+            while let Some(stanza) = self.edge.first_held(conn) {
+                if !self.try_element(conn, &stanza, out) {
+                    break;
+                }
+                self.edge.pop_held(conn);
+                out.push(Output::Credit(conn));
+            }
+        }
+    }
+
+    /// Answers what has waited too long.
+    pub(super) fn answer_held(&mut self, out: &mut Vec<Output>) {
+        let now = self.turn.now_ms;
+        for conn in self.edge.lost_before(now.saturating_sub(LOST_MS)) {
+            let decided =
+                self.edge.user(conn).is_some_and(|u| matches!(self.whose(&u.clone()), Whose::Peers));
+            if decided {
+                self.edge.set_lost(conn, None);
+                out.push(Output::Deliver(conn, Dual::Stay.to_bytes()));
+            }
+        }
+        for conn in self.edge.holding() {
+            let waited = now.saturating_sub(self.edge.held_since(conn));
+            match self.edge.phase(conn) {
+                Some(Phase::Parked { .. }) if waited > HELD_RESUME_MS => {
+                    self.edge.pop_held(conn);
+                    out.push(Output::Credit(conn));
+                    self.edge.set_lost(conn, Some(now));
+                    out.push(Output::Deliver(conn, Dual::Wait { ms: HELD_RESUME_MS }.to_bytes()));
+                }
+                Some(Phase::Fresh) if waited > HELD_LOGIN_MS => {
+                    let error = StreamError::new(StreamCondition::ResourceConstraint);
+                    self.fail(
+                        conn,
+                        error.with_text("no node may serve this account yet; try again later"),
+                        out,
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Records: the changes of state that the log carries. [`crate::state::State::apply`] is the only thing that reads
+//! their meaning, on the owner, on the standby and in replay alike.
+
+mod codec;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use xmpp_core::jid::{BareJid, Jid};
+
+use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+
+pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
+
+/// SCRAM verifiers of one account (RFC 5802 3), one for each hash.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Verifiers {
+    /// Salt, the same on both nodes for ever.
+    pub salt: Bytes,
+    /// PBKDF2 iterations.
+    pub iterations: u32,
+    /// StoredKey and ServerKey of SCRAM-SHA-1.
+    pub sha1: (Bytes, Bytes),
+    /// StoredKey and ServerKey of SCRAM-SHA-256.
+    pub sha256: (Bytes, Bytes),
+}
+
+/// One visible effect of a stanza. Effects are carried by the record of the stanza that caused them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// Appended to a session's out-queue; the session numbers it (XEP-0198 4).
+    Out {
+        /// The receiving session.
+        to: SmId,
+        /// Whose stanza.
+        id: StanzaId,
+        /// Goes to offline storage if the session ends before the client handled it (XEP-0160).
+        keep: bool,
+        /// As the client gets it.
+        stanza: Bytes,
+    },
+    /// A volatile stanza takes a number and leaves no body (D2).
+    Gap {
+        /// The receiving session.
+        to: SmId,
+    },
+    /// Kept until the user is available (XEP-0160).
+    Offline {
+        /// The receiving account.
+        user: BareJid,
+        /// Whose stanza.
+        id: StanzaId,
+        /// When it was stored, in milliseconds since 1970.
+        at_ms: u64,
+        /// As it will be delivered, without the delay stamp.
+        stanza: Bytes,
+    },
+    /// For a user of the other node, which processes it (D3).
+    Forward(Forward),
+    /// The session's own presence (RFC 6121 4).
+    Presence {
+        /// The session.
+        session: SmId,
+        /// Priority (RFC 6121 4.7.2.3); `None` when it became unavailable.
+        priority: Option<i8>,
+        /// The stanza as sent.
+        stanza: Bytes,
+    },
+    /// All that is stored offline for the session's user goes into its out-queue, stamped with its delay (XEP-0203).
+    FlushOffline {
+        /// The session.
+        session: SmId,
+    },
+}
+
+/// A stanza on its way to a user of the other node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Forward {
+    /// Addressee.
+    pub to: Jid,
+    /// Whose stanza.
+    pub id: StanzaId,
+    /// The stanza, stamped with its sender.
+    pub stanza: Bytes,
+}
+
+/// A record of the log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Record {
+    /// The register of a group has this value; its primary writes this when it comes to lead and at each change of mode.
+    Lead {
+        /// The group.
+        group: Group,
+        /// The register.
+        reg: Reg,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+        /// Taken over so late that the other may have acknowledged alone (D6).
+        late: bool,
+    },
+    /// An account.
+    UserAdd {
+        /// The account.
+        user: BareJid,
+        /// Its home.
+        home: NodeIx,
+        /// Its SCRAM verifiers.
+        verifiers: Verifiers,
+    },
+    /// A resource was bound (RFC 6120 7).
+    Bind {
+        /// The new session.
+        session: SmId,
+        /// The account.
+        user: BareJid,
+        /// The resource.
+        resource: CompactString,
+    },
+    /// Stream management was enabled (XEP-0198 3).
+    Enable {
+        /// The session.
+        session: SmId,
+        /// How long it outlives its stream, in milliseconds; 0: not resumable.
+        resume_ms: u64,
+    },
+    /// The client asked for a dual connection.
+    Dual {
+        /// The session.
+        session: SmId,
+    },
+    /// A stanza of the client was handled: the counter step and all effects, atomically.
+    SmIn {
+        /// The session.
+        session: SmId,
+        /// Number of the stanza in the session.
+        number: u32,
+        /// All that it caused.
+        effects: Vec<Effect>,
+    },
+    /// The client handled so many (XEP-0198 4): they leave the out-queue.
+    Trim {
+        /// The session.
+        session: SmId,
+        /// The client's count.
+        h: u32,
+    },
+    /// The session goes on on another stream; what is left is numbered anew from `h` + 1 (D2).
+    Resumed {
+        /// The session.
+        session: SmId,
+        /// The client's count.
+        h: u32,
+    },
+    /// The session's stream is gone; its time-out runs.
+    Detached {
+        /// The session.
+        session: SmId,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// The session is over; its queue goes offline.
+    End {
+        /// The session.
+        session: SmId,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// The user belongs to the register of `to` from here on (D4).
+    HandOver {
+        /// The user.
+        user: BareJid,
+        /// The receiver's register.
+        to: Group,
+        /// The user's new epoch.
+        epoch: Epoch,
+        /// How far the giver had processed the receiver's log.
+        applied_peer: Position,
+        /// Both counters of each session, as the giver knows them: (session, inbound, outbound).
+        counters: Vec<(SmId, u32, u32)>,
+    },
+    /// All users of register `from` move into register `into`, which the same node leads (fallback, D4).
+    Absorb {
+        /// The register that is given back.
+        from: Group,
+        /// The giver's own register.
+        into: Group,
+    },
+    /// A forwarded record was processed: its effects (D3).
+    Done {
+        /// The record.
+        forward: RecordId,
+        /// All that it caused.
+        effects: Vec<Effect>,
+    },
+}

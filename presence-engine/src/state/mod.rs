@@ -1,0 +1,267 @@
+//! The replicated state: accounts, JSM sessions, offline messages, forwards that are not done. [`State::apply`] is its
+//! only mutation; two nodes that applied the same records of both logs hold equal states.
+
+mod delay;
+mod session;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use xmpp_core::jid::BareJid;
+
+use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+use crate::record::{Effect, Forward, Record, Verifiers};
+
+pub use delay::{stamp, with_delay};
+pub use session::{Entry, JsmSession, ResumeError};
+
+/// A message that waits for its user (XEP-0160).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Offline {
+    /// Whose stanza.
+    pub id: StanzaId,
+    /// When it was stored, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// As it will be delivered, without the delay stamp.
+    pub stanza: Bytes,
+}
+
+/// An account.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct User {
+    /// Home node; a failover does not change it.
+    pub home: NodeIx,
+    /// The register that the user belongs to: its primary owns the user's sessions.
+    pub register: Group,
+    /// Epoch given by the last hand-over; the effective one is [`State::epoch`].
+    pub moved: Epoch,
+    /// SCRAM verifiers.
+    pub verifiers: Verifiers,
+    /// Bound resources.
+    pub sessions: BTreeMap<CompactString, SmId>,
+    /// Messages that wait, oldest first.
+    pub offline: VecDeque<Offline>,
+}
+
+/// All that a node knows of users and sessions, its own and its peer's.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct State {
+    users: BTreeMap<BareJid, User>,
+    sessions: BTreeMap<SmId, JsmSession>,
+    leads: [Option<Reg>; 2],
+    undone: BTreeMap<RecordId, Forward>,
+}
+
+/// Where records stand that are being applied: gives forwards their identity.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The log.
+    pub log: NodeIx,
+    /// The frame.
+    pub at: Position,
+    /// Forwards of this frame so far.
+    pub forwards: u32,
+}
+
+impl State {
+    /// An account.
+    pub fn user(&self, user: &BareJid) -> Option<&User> {
+        self.users.get(user)
+    }
+
+    /// All accounts in order of their JIDs.
+    pub fn users(&self) -> impl Iterator<Item = (&BareJid, &User)> {
+        self.users.iter()
+    }
+
+    /// A session.
+    pub fn session(&self, id: SmId) -> Option<&JsmSession> {
+        self.sessions.get(&id)
+    }
+
+    /// All sessions in order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = (SmId, &JsmSession)> {
+        self.sessions.iter().map(|(id, s)| (*id, s))
+    }
+
+    /// The register of a group, as its primary last wrote it into its log.
+    pub fn lead(&self, group: Group) -> Option<Reg> {
+        self.leads[group.index()]
+    }
+
+    /// The node that owns a user's sessions; `None` before anybody led.
+    pub fn owner(&self, user: &User) -> Option<NodeIx> {
+        self.leads[user.register.index()].map(|reg| reg.primary)
+    }
+
+    /// The owner of an account by name.
+    pub fn owner_of(&self, user: &BareJid) -> Option<NodeIx> {
+        self.users.get(user).and_then(|u| self.owner(u))
+    }
+
+    /// The user's epoch: the last hand-over or the last change of the register, whichever is later.
+    pub fn epoch(&self, user: &User) -> Epoch {
+        let term = self.leads[user.register.index()].map_or(0, |reg| reg.term.0);
+        user.moved.max(Epoch { term, moves: 0 })
+    }
+
+    /// Forwards whose effects no log holds yet, in the order of their logs.
+    pub fn undone(&self) -> impl Iterator<Item = (RecordId, &Forward)> {
+        self.undone.iter().map(|(id, f)| (*id, f))
+    }
+
+    /// A forward that no log holds the effects of.
+    pub fn undone_forward(&self, id: RecordId) -> Option<&Forward> {
+        self.undone.get(&id)
+    }
+
+    /// A digest that is equal on both nodes when they hold the same.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Applies one record. The only place where the state changes.
+    pub fn apply(&mut self, place: &mut Place, record: &Record) {
+        match record {
+            Record::Lead { group, reg, at_ms, late } => self.apply_lead(*group, *reg, *at_ms, *late),
+            Record::UserAdd { user, home, verifiers } => {
+                self.users.entry(user.clone()).or_insert_with(|| User {
+                    home: *home,
+                    register: *home,
+                    moved: Epoch::default(),
+                    verifiers: verifiers.clone(),
+                    sessions: BTreeMap::new(),
+                    offline: VecDeque::new(),
+                });
+            }
+            Record::Bind { session, user, resource } => {
+                if let Some(u) = self.users.get_mut(user) {
+                    u.sessions.insert(resource.clone(), *session);
+                    self.sessions.insert(*session, JsmSession::new(user.clone(), resource.clone()));
+                }
+            }
+            Record::SmIn { session, number, effects } => {
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.inbound = *number;
+                }
+                self.apply_effects(place, effects);
+            }
+            Record::Done { forward, effects } => {
+                self.undone.remove(forward);
+                self.apply_effects(place, effects);
+            }
+            Record::End { session, at_ms } => self.apply_end(*session, *at_ms),
+            Record::HandOver { user, to, epoch, .. } => {
+                if let Some(u) = self.users.get_mut(user) {
+                    u.register = *to;
+                    u.moved = *epoch;
+                }
+            }
+            Record::Absorb { from, into } => self.apply_absorb(*from, *into),
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Trim { session, .. }
+            | Record::Resumed { session, .. }
+            | Record::Detached { session, .. } => {
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.apply(record);
+                }
+            }
+        }
+    }
+
+    fn apply_lead(&mut self, group: Group, reg: Reg, at_ms: u64, late: bool) {
+        let before = self.leads[group.index()];
+        if before.is_some_and(|b| b.term > reg.term) {
+            return;
+        }
+        if before.is_some_and(|b| b.primary != reg.primary) {
+            let members: Vec<SmId> =
+                self.users.values().filter(|u| u.register == group).fold(Vec::new(), |mut all, u| {
+                    all.extend(u.sessions.values());
+                    all
+                });
+            for id in members {
+                let uncertain = late.then(|| self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u)));
+                if let Some(s) = self.sessions.get_mut(&id) {
+                    s.detached_ms.get_or_insert(at_ms);
+                    s.uncertain = uncertain.flatten().or(s.uncertain);
+                }
+            }
+        }
+        self.leads[group.index()] = Some(reg);
+    }
+
+    fn apply_absorb(&mut self, from: Group, into: Group) {
+        let epochs: Vec<(BareJid, Epoch)> = (self.users.iter())
+            .filter(|(_, u)| u.register == from)
+            .map(|(jid, u)| (jid.clone(), self.epoch(u)))
+            .collect();
+        for (jid, epoch) in epochs {
+            if let Some(u) = self.users.get_mut(&jid) {
+                u.register = into;
+                u.moved = Epoch { moves: epoch.moves + 1, ..epoch };
+            }
+        }
+    }
+
+    fn apply_end(&mut self, id: SmId, at_ms: u64) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let Some(user) = self.users.get_mut(&session.user) else { return };
+        if user.sessions.get(&session.resource) == Some(&id) {
+            user.sessions.remove(&session.resource);
+        }
+        for entry in session.out {
+            if let Entry::Stanza { id, keep: true, stanza } = entry {
+                user.offline.push_back(Offline { id, at_ms, stanza });
+            }
+        }
+    }
+
+    fn apply_effects(&mut self, place: &mut Place, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Out { to, id, keep, stanza } => {
+                    if let Some(s) = self.sessions.get_mut(to) {
+                        s.queue(Entry::Stanza { id: *id, keep: *keep, stanza: stanza.clone() });
+                    }
+                }
+                Effect::Gap { to } => {
+                    if let Some(s) = self.sessions.get_mut(to) {
+                        s.queue(Entry::Gap);
+                    }
+                }
+                Effect::Offline { user, id, at_ms, stanza } => {
+                    if let Some(u) = self.users.get_mut(user) {
+                        u.offline.push_back(Offline { id: *id, at_ms: *at_ms, stanza: stanza.clone() });
+                    }
+                }
+                Effect::Forward(forward) => {
+                    let id = RecordId { log: place.log, at: place.at, index: place.forwards };
+                    place.forwards += 1;
+                    self.undone.insert(id, forward.clone());
+                }
+                Effect::Presence { session, priority, stanza } => {
+                    if let Some(s) = self.sessions.get_mut(session) {
+                        s.priority = *priority;
+                        s.presence = stanza.clone();
+                    }
+                }
+                Effect::FlushOffline { session } => self.flush_offline(*session),
+            }
+        }
+    }
+
+    fn flush_offline(&mut self, id: SmId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(user) = self.users.get_mut(&session.user) else { return };
+        for message in std::mem::take(&mut user.offline) {
+            let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);
+            session.queue(Entry::Stanza { id: message.id, keep: true, stanza });
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The commit rule (D1, R8): nothing that a turn put out leaves before the turn's frame is safe, and everything leaves
+//! in order. This is the whole of "acknowledged means safe"; there is no second way out of the engine.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::VecDeque;
+
+use presence_engine::engine::Output;
+use presence_engine::ids::Group;
+
+/// What the safety core of a group demands before a frame with its records is let go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Release {
+    /// Our own disk.
+    Alone,
+    /// Our own disk and the peer (R8).
+    Both,
+    /// Nothing leaves.
+    Nothing,
+}
+
+/// One turn whose outputs wait.
+#[derive(Debug)]
+struct Held {
+    /// The last frame that must be safe: the turn's own, or the one before if it wrote none.
+    seq: u64,
+    /// Groups of the turn's records; 0 if it wrote none.
+    groups: u8,
+    bytes: usize,
+    outputs: Vec<Output>,
+}
+
+/// Turns in flight.
+#[derive(Debug, Default)]
+pub struct Commit {
+    queue: VecDeque<Held>,
+    bytes: usize,
+    synced: u64,
+    acked: u64,
+}
+
+impl Commit {
+    /// A turn's outputs wait for frame `seq`.
+    pub fn hold(&mut self, seq: u64, groups: u8, bytes: usize, outputs: Vec<Output>) {
+        self.bytes += bytes;
+        self.queue.push_back(Held { seq, groups, bytes, outputs });
+    }
+
+    /// Our own disk holds everything up to `seq`.
+    pub fn synced(&mut self, seq: u64) {
+        self.synced = self.synced.max(seq);
+    }
+
+    /// The peer's present boot acknowledged everything up to `seq`.
+    pub fn acked(&mut self, seq: u64) {
+        self.acked = self.acked.max(seq);
+    }
+
+    /// A new session of the link, or none: what an earlier boot of the peer acknowledged does not count for the
+    /// future, only what this one says it has.
+    pub fn session(&mut self, acked: u64) {
+        self.acked = acked;
+    }
+
+    /// How far our own disk is.
+    pub fn own_end(&self) -> u64 {
+        self.synced
+    }
+
+    /// How far the peer is.
+    pub fn peer_end(&self) -> u64 {
+        self.acked
+    }
+
+    /// Bytes of frames whose outputs wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets everything: this node lost its role, or its log was cut.
+    pub fn clear(&mut self, synced: u64) {
+        self.queue.clear();
+        self.bytes = 0;
+        self.synced = synced;
+    }
+
+    /// Whether a frame is safe: for every group with a record in it. One without a group counts for all that are led.
+    fn is_safe(&self, held: &Held, need: [Release; 2]) -> bool {
+        let safe = |release| match release {
+            Release::Nothing => false,
+            Release::Both => self.synced >= held.seq && self.acked >= held.seq,
+            Release::Alone => self.synced >= held.seq,
+        };
+        let of = |group: Group| held.groups & (1 << group.index()) != 0;
+        let named = Group::BOTH.into_iter().filter(|g| of(*g));
+        match held.groups {
+            0 => {
+                let led: Vec<Release> = need.into_iter().filter(|n| *n != Release::Nothing).collect();
+                led.is_empty() || led.into_iter().all(safe)
+            }
+            _ => named.map(|g| need[g.index()]).all(safe),
+        }
+    }
+
+    /// Lets go of what is safe, in order.
+    pub fn release(&mut self, need: [Release; 2], out: &mut Vec<Output>) -> Option<u64> {
+        let mut last = None;
+        while let Some(front) = self.queue.front() {
+            if !self.is_safe(front, need) {
+                break;
+            }
+            let held = self.queue.pop_front().expect("just seen");
+            self.bytes -= held.bytes;
+            last = Some(held.seq);
+            out.extend(held.outputs);
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Conn, NodeIx};
+
+    use super::*;
+
+    fn credit(number: u64) -> Vec<Output> {
+        vec![Output::Credit(Conn { node: NodeIx::A, number })]
+    }
+
+    fn released(commit: &mut Commit, need: [Release; 2]) -> usize {
+        let mut out = Vec::new();
+        commit.release(need, &mut out);
+        out.len()
+    }
+
+    #[test]
+    fn pair_needs_the_own_disk_and_the_peer() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, credit(1));
+        let need = [Release::Both, Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0);
+        commit.acked(1);
+        assert_eq!(released(&mut commit, need), 0, "the peer alone is not enough");
+        commit.synced(1);
+        assert_eq!(released(&mut commit, need), 1);
+        commit.hold(2, 1, 10, credit(2));
+        commit.synced(2);
+        assert_eq!(released(&mut commit, need), 0, "the own disk alone is not enough");
+        assert_eq!(released(&mut commit, [Release::Alone, Release::Nothing]), 1);
+    }
+
+    #[test]
+    fn a_frame_of_both_groups_waits_for_the_stricter() {
+        let mut commit = Commit::default();
+        commit.hold(1, 0b11, 10, credit(1));
+        commit.synced(1);
+        assert_eq!(released(&mut commit, [Release::Alone, Release::Both]), 0);
+        assert_eq!(released(&mut commit, [Release::Alone, Release::Nothing]), 0);
+        assert_eq!(released(&mut commit, [Release::Alone, Release::Alone]), 1);
+    }
+
+    #[test]
+    fn nothing_overtakes() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, credit(1));
+        commit.hold(1, 0, 0, credit(2));
+        commit.hold(2, 2, 10, credit(3));
+        commit.synced(2);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 0);
+        commit.acked(1);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 3);
+    }
+
+    #[test]
+    fn what_an_earlier_boot_of_the_peer_acknowledged_does_not_count() {
+        let mut commit = Commit::default();
+        commit.acked(5);
+        commit.session(2);
+        commit.hold(3, 1, 10, credit(1));
+        commit.synced(3);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 0);
+    }
+}

@@ -1,0 +1,277 @@
+//! The driver: turns of the engine become frames, frames go to disk and peer, and what the turns put out is let go by
+//! the commit rule. Pure: disks, links and clocks are the shell's; it runs the same on a virtual clock.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod commit;
+mod receive;
+mod rejoin;
+mod ship;
+
+use std::collections::VecDeque;
+
+use presence_engine::engine::{self, Engine, Input, Output, Turn};
+use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
+use presence_engine::record::Record;
+
+use crate::frame::Frame;
+use crate::log::{LogStore, Which};
+use crate::msg::Msg;
+use crate::runs::Runs;
+
+use commit::{Commit, Release};
+use receive::Incoming;
+use ship::Outgoing;
+
+/// What the driver is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The engine's part.
+    pub engine: engine::Config,
+    /// Identity of the cluster.
+    pub cluster: u64,
+    /// This run of the process; random.
+    pub boot: u64,
+    /// Acknowledge the peer's frames only when they are synced (`commit = "peer-and-disk"`).
+    pub ack_synced: bool,
+}
+
+/// What the safety cores say now, told before each step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct View {
+    /// Register copies of both groups.
+    pub regs: [Option<Reg>; 2],
+    /// What each group needs for a release.
+    pub release: [Release; 2],
+    /// Whether frames of the peer as primary of the group are kept and acknowledged (R4).
+    pub accept: [bool; 2],
+}
+
+/// Which of the two connections of the link.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Link {
+    /// The one that this node dialled: its log goes out, acknowledgements come back.
+    Out,
+    /// The one that the peer dialled.
+    In,
+}
+
+/// What the shell does for the driver, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Do {
+    /// A message for the peer.
+    Send(Link, Msg),
+    /// End this connection; it is dialled again by whoever dialled it.
+    Close(Link, &'static str),
+    /// Safe: let it go.
+    Release(Output),
+    /// A control message of the peer.
+    Control(bytes::Bytes),
+    /// A tail was set aside: of which log, how many frames, and how many of them had been released alone.
+    SetAside(Which, u64, u64),
+}
+
+/// Bytes of frames in flight at which clients are no longer read.
+pub const MAX_WAITING: usize = 8 << 20;
+/// Frames that the peer may lag behind in applying before clients are no longer read (D9).
+pub const MAX_PEER_LAG: u64 = 20_000;
+/// Frames of the peer that one turn applies at most.
+const FRAMES_PER_TURN: usize = 256;
+
+/// The driver of one node.
+#[derive(Debug)]
+pub struct Driver {
+    cfg: Config,
+    engine: Engine,
+    view: View,
+    /// Runs of the own log, and of the copy of the peer's.
+    own: Runs,
+    peer: Runs,
+    /// Incarnation that the next own frame belongs to.
+    inc: u64,
+    commit: Commit,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    unprocessed: VecDeque<Frame>,
+    /// How far the peer's log is applied.
+    applied: Position,
+    /// How far the peer has applied ours.
+    peer_applied: u64,
+    /// The end of the own log is known to be all that there is of it (R6).
+    fetched: bool,
+    dos: Vec<Do>,
+}
+
+impl Driver {
+    /// A process that starts: replays both logs. `inc` is random.
+    pub fn start(cfg: Config, inc: u64, store: &mut dyn LogStore) -> Driver {
+        let engine = Engine::new(cfg.engine.clone(), Default::default());
+        let view = View { regs: [None; 2], release: [Release::Nothing; 2], accept: [false; 2] };
+        let mut driver = Driver {
+            cfg,
+            engine,
+            view,
+            own: Runs::default(),
+            peer: Runs::default(),
+            inc,
+            commit: Commit::default(),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            unprocessed: VecDeque::new(),
+            applied: Position::default(),
+            peer_applied: 0,
+            fetched: false,
+            dos: Vec::new(),
+        };
+        driver.rebuild(store);
+        driver
+    }
+
+    /// The engine, to be looked at.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What is to be done, in order.
+    pub fn take(&mut self) -> Vec<Do> {
+        std::mem::take(&mut self.dos)
+    }
+
+    /// What the cores say. Releases what became safe.
+    pub fn set_view(&mut self, view: View) {
+        if self.view != view {
+            self.view = view;
+            self.release();
+        }
+    }
+
+    /// Own log: its end.
+    pub fn own_end(&self) -> Position {
+        self.own.end()
+    }
+
+    /// Copy of the peer's log: its end.
+    pub fn peer_end(&self) -> Position {
+        self.peer.end()
+    }
+
+    /// How far the peer acknowledged our log in this session.
+    pub fn acked(&self) -> u64 {
+        self.commit.peer_end()
+    }
+
+    /// Whether the own log is complete (R6).
+    pub fn fetched(&self) -> bool {
+        self.fetched
+    }
+
+    /// The highest term under which a frame of our log with records of this group was written alone; for "acknowledged
+    /// alone" after a restart.
+    pub fn clients_may_send(&self) -> bool {
+        self.commit.waiting_bytes() < MAX_WAITING && !self.peer_lags()
+    }
+
+    fn peer_lags(&self) -> bool {
+        self.outgoing.live() && self.own.end().seq.saturating_sub(self.peer_applied) > MAX_PEER_LAG
+    }
+
+    /// Whether frames of the peer wait to be applied.
+    pub fn has_unprocessed(&self) -> bool {
+        !self.unprocessed.is_empty()
+    }
+
+    /// One turn: frames of the peer first, then `inputs`; the records of all of them are one frame.
+    pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn LogStore) {
+        let count = self.unprocessed.len().min(FRAMES_PER_TURN);
+        if count == 0 && inputs.is_empty() {
+            return;
+        }
+        let frames: Vec<Frame> = self.unprocessed.drain(..count).collect();
+        if let Some(last) = frames.last() {
+            self.applied = last.at;
+        }
+        let prev = self.own.end();
+        let at = Position { seq: prev.seq + 1, inc: self.inc };
+        let mut outputs = Vec::new();
+        self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
+        let mut forwards: Vec<RecordId> = Vec::new();
+        for frame in &frames {
+            forwards.extend(self.engine.apply_peer(frame.at, &frame.records, &mut outputs));
+        }
+        if !frames.is_empty() {
+            self.engine.process(forwards, &mut outputs);
+            self.tell_applied();
+        }
+        for input in inputs {
+            self.engine.handle(input, &mut outputs);
+        }
+        self.engine.end(&mut outputs);
+        self.finish_turn(now_ms, at, prev, outputs, store);
+    }
+
+    /// Records become a frame; the rest waits for it.
+    fn finish_turn(
+        &mut self,
+        now_ms: u64,
+        at: Position,
+        prev: Position,
+        all: Vec<Output>,
+        store: &mut dyn LogStore,
+    ) {
+        let mut records: Vec<Record> = Vec::new();
+        let mut outputs = Vec::with_capacity(all.len());
+        let mut groups = 0;
+        for output in all {
+            match output {
+                Output::Record { groups: of, record } => {
+                    groups |= of;
+                    records.push(record);
+                }
+                other => outputs.push(other),
+            }
+        }
+        if records.is_empty() {
+            if !outputs.is_empty() {
+                self.commit.hold(prev.seq, 0, 0, outputs);
+                self.release();
+            }
+            return;
+        }
+        let alone = |g: NodeIx| u8::from(self.view.release[g.index()] == Release::Alone) << g.index();
+        let frame = Frame {
+            groups,
+            solo: alone(NodeIx::A) | alone(NodeIx::B),
+            terms: self.view.regs.map(|reg| reg.map_or(Term(0), |r| r.term)),
+            at,
+            prev,
+            applied_peer: self.applied,
+            now_ms,
+            records,
+        };
+        let bytes = frame.encode();
+        self.own.push(at);
+        self.commit.hold(at.seq, groups, bytes.len(), outputs);
+        // Sent before the own fdatasync, so that the two waits overlap (R8).
+        self.ship_new(at, &bytes);
+        store.append(Which::Own, at, bytes);
+    }
+
+    /// A write (`synced = false`) or fdatasync (`true`) of a log is complete up to `at`.
+    pub fn stored(&mut self, which: Which, at: Position, synced: bool) {
+        match which {
+            Which::Own if synced && self.own.at(at.seq) == Some(at) => {
+                self.commit.synced(at.seq);
+                self.release();
+            }
+            Which::Own => {}
+            Which::Peer if synced == self.cfg.ack_synced => self.acknowledge(at),
+            Which::Peer => {}
+        }
+    }
+
+    /// Lets go of everything that is safe by now.
+    fn release(&mut self) {
+        let mut outputs = Vec::new();
+        self.commit.release(self.view.release, &mut outputs);
+        self.dos.extend(outputs.into_iter().map(Do::Release));
+    }
+}

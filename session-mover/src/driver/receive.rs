@@ -1,0 +1,159 @@
+//! The peer's log on its way to us. The reader never waits for the engine: check, write, acknowledge, go on (D9).
+
+use bytes::Bytes;
+use presence_engine::engine::Input;
+use presence_engine::ids::{NodeIx, Position, SmId};
+
+use super::{Do, Driver, Link};
+use crate::frame::Frame;
+use crate::log::{LogStore, Which};
+use crate::msg::{Hello, Msg};
+
+/// Bytes of one answer to a fetch.
+const FETCH_BYTES: usize = 1 << 20;
+
+/// The connection that the peer dialled.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    greeted: bool,
+    /// The peer's log flows: a frame came, or everything was there from the start.
+    flows: bool,
+    boot: u64,
+    /// What we last acknowledged.
+    acked: Position,
+}
+
+impl Incoming {
+    /// Whether the peer's present boot found our copy of its log to be right.
+    pub(super) fn live(&self) -> bool {
+        self.flows
+    }
+}
+
+impl Driver {
+    /// The peer's connection is gone.
+    pub fn peer_gone(&mut self) {
+        self.incoming = Incoming::default();
+    }
+
+    /// The peer's boot, as it said on its connection.
+    pub fn peer_boot(&self) -> Option<u64> {
+        self.incoming.greeted.then_some(self.incoming.boot)
+    }
+
+    /// A message on the connection that the peer dialled.
+    pub fn on_in(&mut self, msg: Msg, store: &mut dyn LogStore) -> Option<Input> {
+        match msg {
+            Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello),
+            _ if !self.incoming.greeted => self.close(Link::In, "no greeting"),
+            Msg::Rewind(keep) => self.rewind(keep, store),
+            Msg::Fetch(from) => self.serve_fetch(from, store),
+            Msg::Frame(bytes) => self.receive(bytes, store),
+            Msg::Parked(session, on) => return Some(Input::PeerParked { session, on }),
+            Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
+            Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) => {
+                self.close(Link::In, "a message that does not fit here")
+            }
+        }
+        None
+    }
+
+    fn greet(&mut self, hello: Hello) {
+        if hello.cluster != self.cfg.cluster {
+            return self.close(Link::In, "the peer's disk belongs to another cluster");
+        }
+        if hello.node != self.cfg.engine.me.peer() {
+            return self.close(Link::In, "both nodes have the same name");
+        }
+        let end = self.peer.end();
+        let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
+        self.incoming = Incoming { greeted: true, flows: complete, boot: hello.boot, acked: end };
+        let answer = self.hello(self.peer.clone());
+        self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
+    }
+
+    /// The peer went on from an earlier point than our copy ends: our rest of it was never acknowledged.
+    fn rewind(&mut self, keep: u64, store: &mut dyn LogStore) {
+        let leads =
+            |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
+        if leads(self.cfg.engine.me.peer()) {
+            return self.close(Link::In, "the peer wants to undo what we took over");
+        }
+        self.cut(Which::Peer, keep, store);
+        self.incoming.acked = self.peer.end();
+    }
+
+    fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
+        let mut next = from;
+        let end = self.peer.end().seq;
+        loop {
+            let frames = store.read(Which::Peer, next, FETCH_BYTES);
+            next += frames.len() as u64;
+            let last = frames.is_empty() || next > end;
+            self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
+            if last {
+                self.incoming.flows = true;
+                return;
+            }
+        }
+    }
+
+    /// One frame: kept only if each group that it speaks for is led by the peer as we know it, and we do not ask for
+    /// promotion ourselves (R4); refused before it is acknowledged if we cannot read it.
+    fn receive(&mut self, bytes: Bytes, store: &mut dyn LogStore) {
+        let Ok(frame) = Frame::decode(&bytes) else {
+            return self.close(Link::In, "a frame that cannot be read");
+        };
+        if frame.at.seq <= self.peer.end().seq && self.peer.at(frame.at.seq) == Some(frame.at) {
+            return;
+        }
+        if frame.prev != self.peer.end() {
+            return self.close(Link::In, "a frame that does not follow");
+        }
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            if frame.groups & (1 << g) == 0 {
+                continue;
+            }
+            let current = self.view.regs[g].is_none_or(|reg| frame.terms[g] >= reg.term);
+            if !self.view.accept[g] || !current {
+                return self.close(Link::In, "a frame for a group that the peer does not lead");
+            }
+        }
+        self.incoming.flows = true;
+        self.peer.push(frame.at);
+        store.append(Which::Peer, frame.at, bytes);
+        self.unprocessed.push_back(frame);
+    }
+
+    /// Our copy is stored up to `at`: tell the peer, unless we ask for promotion (R4).
+    pub(super) fn acknowledge(&mut self, at: Position) {
+        let asking = NodeIx::BOTH.iter().any(|g| {
+            let led_by_peer = self.view.regs[g.index()].is_some_and(|reg| reg.primary != self.cfg.engine.me);
+            led_by_peer && !self.view.accept[g.index()]
+        });
+        if self.incoming.greeted
+            && !asking
+            && self.peer.at(at.seq) == Some(at)
+            && at.seq > self.incoming.acked.seq
+        {
+            self.incoming.acked = at;
+            self.dos.push(Do::Send(Link::In, Msg::Ack(at, self.applied.seq)));
+        }
+    }
+
+    /// The peer throttles its clients by how far we have applied its log (D9).
+    pub(super) fn tell_applied(&mut self) {
+        if self.incoming.greeted && self.applied.seq.is_multiple_of(1_024) {
+            let at = self.incoming.acked;
+            self.dos.push(Do::Send(Link::In, Msg::Ack(at, self.applied.seq)));
+        }
+    }
+
+    /// A stream was parked here, or is gone.
+    pub fn tell_parked(&mut self, session: SmId, on: bool) {
+        if self.outgoing.live() {
+            self.dos.push(Do::Send(Link::Out, Msg::Parked(session, on)));
+        }
+    }
+}

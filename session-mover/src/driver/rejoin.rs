@@ -1,0 +1,116 @@
+//! The way back: replay of both logs, and cutting a divergent tail.
+
+use std::collections::VecDeque;
+
+use presence_engine::engine::Output;
+use presence_engine::ids::NodeIx;
+use presence_engine::state::{Place, State};
+
+use super::{Do, Driver};
+use crate::frame::Frame;
+use crate::log::{LogStore, Which};
+use crate::runs::Runs;
+
+/// Bytes that one read of a log brings.
+const CHUNK: usize = 1 << 20;
+
+/// Reads one log frame by frame.
+struct Reader {
+    which: Which,
+    next: u64,
+    frames: VecDeque<Frame>,
+}
+
+impl Reader {
+    fn new(which: Which) -> Reader {
+        Reader { which, next: 1, frames: VecDeque::new() }
+    }
+
+    fn peek(&mut self, store: &mut dyn LogStore) -> Option<&Frame> {
+        if self.frames.is_empty() {
+            let read = store.read(self.which, self.next, CHUNK);
+            self.next += read.len() as u64;
+            // Damage was found and cut when the log was opened; what is read here was checked.
+            self.frames.extend(read.iter().map_while(|bytes| Frame::decode(bytes).ok()));
+        }
+        self.frames.front()
+    }
+
+    fn pop(&mut self, store: &mut dyn LogStore) -> Option<Frame> {
+        self.peek(store)?;
+        self.frames.pop_front()
+    }
+}
+
+fn apply(state: &mut State, log: NodeIx, frame: &Frame) {
+    let mut place = Place { log, at: frame.at, forwards: 0 };
+    frame.records.iter().for_each(|record| state.apply(&mut place, record));
+}
+
+impl Driver {
+    /// Builds the state from both logs: before each own frame, what had been applied of the peer's when it was
+    /// written; the rest of the peer's last. So every record meets the state that it met at first.
+    pub(super) fn rebuild(&mut self, store: &mut dyn LogStore) {
+        let me = self.cfg.engine.me;
+        let mut state = State::default();
+        let (mut own, mut peer) = (Runs::default(), Runs::default());
+        let (mut mine, mut theirs) = (Reader::new(Which::Own), Reader::new(Which::Peer));
+        while let Some(frame) = mine.pop(store) {
+            while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
+                let f = theirs.pop(store).expect("just seen");
+                peer.push(f.at);
+                apply(&mut state, me.peer(), &f);
+            }
+            own.push(frame.at);
+            apply(&mut state, me, &frame);
+        }
+        while let Some(f) = theirs.pop(store) {
+            peer.push(f.at);
+            apply(&mut state, me.peer(), &f);
+        }
+        self.applied = peer.end();
+        // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
+        self.commit.clear(own.end().seq);
+        (self.own, self.peer) = (own, peer);
+        self.unprocessed.clear();
+        let mut outputs = Vec::new();
+        for (user, u) in state.users() {
+            outputs.push(Output::Account(user.clone(), u.verifiers.clone()));
+        }
+        self.engine.rebuilt(state, &mut outputs);
+        self.dos.extend(outputs.into_iter().map(Do::Release));
+    }
+
+    /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8).
+    pub fn lose_role(&mut self, store: &mut dyn LogStore) {
+        self.rebuild(store);
+    }
+
+    /// Sets the tail of a log aside and builds the state anew. A new incarnation begins with a cut of the own log.
+    pub(super) fn cut(&mut self, which: Which, keep: u64, store: &mut dyn LogStore) {
+        let end = match which {
+            Which::Own => self.own.end().seq,
+            Which::Peer => self.peer.end().seq,
+        };
+        if end <= keep {
+            return;
+        }
+        let released = self.released_alone(which, keep, store);
+        store.truncate(which, keep);
+        if which == Which::Own {
+            self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+        }
+        self.dos.push(Do::SetAside(which, end - keep, released));
+        self.rebuild(store);
+    }
+
+    /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).
+    fn released_alone(&mut self, which: Which, keep: u64, store: &mut dyn LogStore) -> u64 {
+        let mut reader = Reader { which, next: keep + 1, frames: VecDeque::new() };
+        let mut released = 0;
+        while let Some(frame) = reader.pop(store) {
+            released += u64::from(frame.solo & frame.groups != 0);
+        }
+        released
+    }
+}

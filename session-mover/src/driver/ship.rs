@@ -1,0 +1,209 @@
+//! Our log on its way to the peer: handshake, catch-up from disk, then frame by frame as they are written.
+
+use bytes::Bytes;
+use presence_engine::ids::{Position, Reg};
+
+use super::{Do, Driver, Link};
+use crate::frame::Frame;
+use crate::log::{LogStore, Which};
+use crate::msg::{Hello, Msg, VERSIONS};
+use crate::runs::Runs;
+
+/// Bytes of catch-up in flight.
+const WINDOW: usize = 4 << 20;
+/// Bytes that one read of the log brings.
+const CHUNK: usize = 512 << 10;
+/// Frames within which a peer is near enough to join.
+const NEAR: u64 = 512;
+
+/// The connection that we dialled.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    phase: Phase,
+    /// Next sequence number to send.
+    next: u64,
+    /// Sent and not acknowledged: sequence number and bytes.
+    in_flight: std::collections::VecDeque<(u64, usize)>,
+    bytes: usize,
+    peer_regs: [Option<Reg>; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Down,
+    Greeted,
+    Fetching,
+    Live,
+}
+
+impl Outgoing {
+    /// Whether our log flows to the peer's present boot.
+    pub(super) fn live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+}
+
+impl Driver {
+    /// Our connection to the peer is up: greet.
+    pub fn connected(&mut self) {
+        self.outgoing = Outgoing { phase: Phase::Greeted, ..Outgoing::default() };
+        let hello = self.hello(self.own.clone());
+        self.dos.push(Do::Send(Link::Out, Msg::Hello(hello)));
+    }
+
+    /// Our connection to the peer is gone.
+    pub fn disconnected(&mut self) {
+        self.outgoing = Outgoing::default();
+    }
+
+    /// First words of this node with these runs.
+    pub(super) fn hello(&self, runs: Runs) -> Hello {
+        let (cluster, node, boot) = (self.cfg.cluster, self.cfg.engine.me, self.cfg.boot);
+        Hello { versions: VERSIONS, cluster, node, boot, regs: self.view.regs, runs }
+    }
+
+    /// Whether the peer has nearly all of our log and we all of its: worth while to join (R1).
+    pub fn near(&self) -> bool {
+        let lag = self.own.end().seq.saturating_sub(self.commit.peer_end());
+        self.outgoing.live() && self.incoming.live() && lag <= NEAR
+    }
+
+    /// Whether our log flows to the peer.
+    pub fn ships(&self) -> bool {
+        self.outgoing.live()
+    }
+
+    /// A message on the connection that we dialled.
+    pub fn on_out(&mut self, msg: Msg, store: &mut dyn LogStore) {
+        match (self.outgoing.phase, msg) {
+            (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
+            (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
+            (Phase::Live, Msg::Ack(at, applied)) => self.on_ack(at, applied, store),
+            (_, Msg::Control(bytes)) => self.dos.push(Do::Control(bytes)),
+            _ => self.close(Link::Out, "a message that does not fit here"),
+        }
+    }
+
+    pub(super) fn close(&mut self, link: Link, why: &'static str) {
+        match link {
+            Link::Out => self.outgoing = Outgoing::default(),
+            Link::In => self.incoming = Default::default(),
+        }
+        self.dos.push(Do::Close(link, why));
+    }
+
+    /// Compares our log with the peer's copy of it (D8).
+    fn compare(&mut self, hello: Hello, store: &mut dyn LogStore) {
+        let copy = hello.runs;
+        self.outgoing.peer_regs = hello.regs;
+        let common = self.own.common(&copy);
+        if let Some(first_void) = self.first_void(common, store) {
+            self.cut(Which::Own, first_void - 1, store);
+        }
+        let (own, theirs) = (self.own.end().seq, copy.end().seq);
+        if theirs > common && own > common {
+            // Both went on from a common point, and the peer leads nothing of ours: its rest was never acknowledged.
+            self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
+            return self.go_live(common, store);
+        }
+        if theirs > common {
+            // Our log is shorter than the peer's copy: a lost tail or a restored disk. Take the end from there.
+            self.outgoing.phase = Phase::Fetching;
+            self.dos.push(Do::Send(Link::Out, Msg::Fetch(own + 1)));
+            return;
+        }
+        self.go_live(theirs, store);
+    }
+
+    /// The first frame of our tail with a record of a group that the peer took over since: it was never released in
+    /// Pair, and the peer's log goes on from before it.
+    fn first_void(&mut self, common: u64, store: &mut dyn LogStore) -> Option<u64> {
+        let mut from = common + 1;
+        loop {
+            let frames = store.read(Which::Own, from, CHUNK);
+            if frames.is_empty() {
+                return None;
+            }
+            for bytes in &frames {
+                let frame = Frame::decode(bytes).ok()?;
+                let superseded = |g: usize| {
+                    let taken = self.outgoing.peer_regs[g].filter(|reg| reg.primary != self.cfg.engine.me);
+                    frame.groups & (1 << g) != 0 && taken.is_some_and(|reg| reg.term > frame.terms[g])
+                };
+                if superseded(0) || superseded(1) {
+                    return Some(frame.at.seq);
+                }
+                from = frame.at.seq + 1;
+            }
+        }
+    }
+
+    fn on_fetched(&mut self, frames: Vec<Bytes>, last: bool, store: &mut dyn LogStore) {
+        for bytes in frames {
+            let Ok(frame) = Frame::decode(&bytes) else { return self.close(Link::Out, "a damaged frame") };
+            if frame.prev != self.own.end() {
+                return self.close(Link::Out, "a frame that does not follow");
+            }
+            self.own.push(frame.at);
+            store.append(Which::Own, frame.at, bytes);
+        }
+        if last {
+            self.rebuild(store);
+            self.go_live(self.own.end().seq, store);
+        }
+    }
+
+    /// The peer holds our log up to `acked`; the rest follows.
+    fn go_live(&mut self, acked: u64, store: &mut dyn LogStore) {
+        self.fetched = true;
+        self.outgoing.phase = Phase::Live;
+        self.outgoing.next = acked + 1;
+        self.commit.session(acked);
+        self.peer_applied = acked;
+        self.release();
+        self.pump(store);
+    }
+
+    /// Sends what the window allows of what was written before.
+    pub(super) fn pump(&mut self, store: &mut dyn LogStore) {
+        while self.outgoing.live() && self.outgoing.next <= self.own.end().seq && self.outgoing.bytes < WINDOW
+        {
+            let frames = store.read(Which::Own, self.outgoing.next, CHUNK);
+            if frames.is_empty() {
+                return;
+            }
+            for bytes in frames {
+                self.send_frame(self.outgoing.next, bytes);
+            }
+        }
+    }
+
+    fn send_frame(&mut self, seq: u64, bytes: Bytes) {
+        self.outgoing.next = seq + 1;
+        self.outgoing.bytes += bytes.len();
+        self.outgoing.in_flight.push_back((seq, bytes.len()));
+        self.dos.push(Do::Send(Link::Out, Msg::Frame(bytes)));
+    }
+
+    /// A frame that was just written: at once if the peer has all before it, else by catch-up.
+    pub(super) fn ship_new(&mut self, at: Position, bytes: &Bytes) {
+        if self.outgoing.live() && self.outgoing.next == at.seq && self.outgoing.bytes < WINDOW {
+            self.send_frame(at.seq, bytes.clone());
+        }
+    }
+
+    fn on_ack(&mut self, at: Position, applied: u64, store: &mut dyn LogStore) {
+        self.peer_applied = self.peer_applied.max(applied);
+        if at.seq > 0 && self.own.at(at.seq) != Some(at) {
+            return self.close(Link::Out, "an acknowledgement of what we did not write");
+        }
+        while self.outgoing.in_flight.front().is_some_and(|(seq, _)| *seq <= at.seq) {
+            let (_, bytes) = self.outgoing.in_flight.pop_front().expect("just seen");
+            self.outgoing.bytes -= bytes;
+        }
+        self.commit.acked(at.seq);
+        self.release();
+        self.pump(store);
+    }
+}

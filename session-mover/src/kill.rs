@@ -1,0 +1,57 @@
+//! Named points at which a test may kill the process: `TANDEM_KILL_AT=name` or `name:3` for the third time it is
+//! reached. Without the variable a point costs one load and a branch.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+struct Target {
+    name: String,
+    nth: u64,
+}
+
+static TARGET: OnceLock<Option<Target>> = OnceLock::new();
+static HITS: AtomicU64 = AtomicU64::new(0);
+
+/// Every point of this crate and of `srm`, for the test that visits each once.
+pub const POINTS: &[&str] = &[
+    "log.own.before_write",
+    "log.own.after_write",
+    "log.own.after_sync",
+    "log.peer.before_write",
+    "log.peer.after_write",
+    "log.truncate.after_aside",
+    "link.frame.before_send",
+    "link.frame.after_send",
+    "link.ack.before_send",
+    "link.ack.after_send",
+    "core.before_persist",
+    "core.after_persist",
+    "beacon.before_send",
+    "release.before",
+    "release.after",
+];
+
+/// Called by [`crate::kill_point!`].
+pub fn hit(name: &str) {
+    debug_assert!(POINTS.contains(&name), "{name} is missing from POINTS");
+    let target = TARGET.get_or_init(|| {
+        let wanted = std::env::var("TANDEM_KILL_AT").ok()?;
+        let (name, nth) =
+            wanted.split_once(':').map_or((wanted.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+        Some(Target { name: name.to_owned(), nth })
+    });
+    let Some(target) = target else { return };
+    if target.name == name && HITS.fetch_add(1, Ordering::Relaxed) + 1 == target.nth {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // SIGKILL of the own process does not return; if it did, this does not.
+        std::process::abort();
+    }
+}
+
+/// Kills the process here if the environment asks for it.
+#[macro_export]
+macro_rules! kill_point {
+    ($name:literal) => {
+        $crate::kill::hit($name)
+    };
+}

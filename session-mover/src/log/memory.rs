@@ -1,0 +1,102 @@
+//! Logs in memory, with a disk that can lose what was not synced: for simulation.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use bytes::Bytes;
+use presence_engine::ids::Position;
+
+use super::{LogStore, Which};
+use crate::frame::Frame;
+
+#[derive(Clone, Debug, Default)]
+struct One {
+    frames: Vec<Bytes>,
+    written: usize,
+    synced: usize,
+}
+
+/// Two logs in memory. The simulation says when writes and syncs complete.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLog {
+    logs: [One; 2],
+    aside: Vec<Bytes>,
+}
+
+impl MemoryLog {
+    fn one(&mut self, which: Which) -> &mut One {
+        &mut self.logs[which as usize]
+    }
+
+    /// Completes the write(2) of everything appended; its end.
+    pub fn complete_write(&mut self, which: Which) -> Option<Position> {
+        let log = self.one(which);
+        log.written = log.frames.len();
+        log.frames.last().and_then(|f| Frame::check(f).ok())
+    }
+
+    /// Completes an fdatasync of everything written; its end.
+    pub fn complete_sync(&mut self, which: Which) -> Option<Position> {
+        let log = self.one(which);
+        log.synced = log.written;
+        log.synced.checked_sub(1).and_then(|i| Frame::check(&log.frames[i]).ok())
+    }
+
+    /// The process is killed: what was not written is gone.
+    pub fn crash(&mut self) {
+        for log in &mut self.logs {
+            log.frames.truncate(log.written);
+        }
+    }
+
+    /// The power fails: what was not synced is gone.
+    pub fn lose_power(&mut self) {
+        for log in &mut self.logs {
+            log.frames.truncate(log.synced);
+            log.written = log.synced;
+        }
+    }
+
+    /// Frames that were set aside.
+    pub fn aside(&self) -> &[Bytes] {
+        &self.aside
+    }
+
+    /// All frames of a log.
+    pub fn frames(&self, which: Which) -> &[Bytes] {
+        &self.logs[which as usize].frames
+    }
+}
+
+impl LogStore for MemoryLog {
+    fn append(&mut self, which: Which, at: Position, frame: Bytes) {
+        let log = self.one(which);
+        debug_assert_eq!(at.seq as usize, log.frames.len() + 1, "a hole in a log");
+        log.frames.push(frame);
+    }
+
+    fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
+        let mut size = 0;
+        let frames = self.logs[which as usize].frames.iter().skip(from.max(1) as usize - 1);
+        frames
+            .take_while(|f| {
+                let first = size == 0;
+                size += f.len();
+                first || size <= max_bytes
+            })
+            .cloned()
+            .collect()
+    }
+
+    fn truncate(&mut self, which: Which, keep: u64) {
+        let log = &mut self.logs[which as usize];
+        let keep = (keep as usize).min(log.frames.len());
+        self.aside.extend(log.frames.split_off(keep));
+        log.written = log.written.min(keep);
+        log.synced = log.synced.min(keep);
+    }
+
+    fn sync_received(&mut self) {
+        let log = self.one(Which::Peer);
+        log.written = log.frames.len();
+        log.synced = log.written;
+    }
+}

@@ -1,0 +1,36 @@
+//! The two logs of a node: its own, and its copy of the peer's.
+
+mod file;
+mod memory;
+mod segment;
+
+use bytes::Bytes;
+use presence_engine::ids::Position;
+
+pub use file::{FileLog, LogError, Opened, Stored};
+pub use memory::MemoryLog;
+
+/// Which of the two logs on a disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Which {
+    /// What this node writes.
+    Own,
+    /// The copy of what the peer writes.
+    Peer,
+}
+
+/// A disk with two logs. Appends are ordered and return at once; their completion is told to
+/// [`crate::driver::Driver::stored`]. Reads see what was appended, whether it is on disk yet or not.
+pub trait LogStore {
+    /// Appends one encoded frame.
+    fn append(&mut self, which: Which, at: Position, frame: Bytes);
+    /// Some frames from sequence number `from` on, about `max_bytes` at most; none only if the log ends before.
+    fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes>;
+    /// Sets everything after `keep` aside. Durable when it returns.
+    fn truncate(&mut self, which: Which, keep: u64);
+    /// Makes durable what was received (before a promotion, R8). Durable when it returns.
+    fn sync_received(&mut self);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! One suite that every log store passes, and what only files can suffer.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::frame::Frame;
+use presence_engine::ids::{SmId, Term};
+use presence_engine::record::Record;
+
+fn frame(seq: u64) -> (Position, Bytes) {
+    let at = Position { seq, inc: 5 };
+    let prev = Position { seq: seq - 1, inc: if seq == 1 { 0 } else { 5 } };
+    let records = vec![Record::Trim { session: SmId([seq as u8; 16]), h: seq as u32 }];
+    let terms = [Term(2), Term(3)];
+    let applied_peer = Position::default();
+    (at, Frame { groups: 1, solo: 0, terms, at, prev, applied_peer, now_ms: 1, records }.encode())
+}
+
+fn all(store: &mut dyn LogStore, which: Which) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    loop {
+        let some = store.read(which, frames.len() as u64 + 1, usize::MAX);
+        if some.is_empty() {
+            return frames;
+        }
+        frames.extend(some);
+    }
+}
+
+fn suite(store: &mut dyn LogStore) {
+    for which in [Which::Own, Which::Peer] {
+        assert!(store.read(which, 1, 1000).is_empty());
+        for seq in 1..=20 {
+            let (at, bytes) = frame(seq);
+            store.append(which, at, bytes);
+        }
+        assert_eq!(all(store, which), (1..=20).map(|s| frame(s).1).collect::<Vec<_>>());
+        assert_eq!(store.read(which, 7, 1), vec![frame(7).1], "at least one");
+        assert!(store.read(which, 21, 1000).is_empty());
+    }
+    store.truncate(Which::Own, 5);
+    assert_eq!(all(store, Which::Own).len(), 5);
+    assert_eq!(all(store, Which::Peer).len(), 20);
+    let (at, bytes) = frame(6);
+    store.append(Which::Own, at, bytes.clone());
+    assert_eq!(store.read(Which::Own, 6, 1000), vec![bytes]);
+    store.sync_received();
+}
+
+fn open(dir: &Path) -> (FileLog, Opened, Receiver<Stored>) {
+    let (tell, told) = channel();
+    let (log, opened) = FileLog::open(dir, false, move |stored| _ = tell.send(stored)).unwrap();
+    (log, opened, told)
+}
+
+fn wait_synced(told: &Receiver<Stored>, seq: u64) {
+    loop {
+        let stored = told.recv_timeout(Duration::from_secs(20)).expect("the log syncs");
+        if stored.synced && stored.at.seq == seq {
+            return;
+        }
+    }
+}
+
+#[test]
+fn memory_passes_the_suite() {
+    suite(&mut MemoryLog::default());
+}
+
+#[test]
+fn files_pass_the_suite_and_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _, told) = open(dir.path());
+    suite(&mut log);
+    wait_synced(&told, 6);
+    drop(log);
+    let (mut log, opened, _told) = open(dir.path());
+    assert_eq!(opened.set_aside, [0, 0]);
+    assert_eq!(all(&mut log, Which::Own).len(), 6);
+    assert_eq!(log.read(Which::Peer, 15, usize::MAX).len(), 6);
+    assert_eq!(fs::read_dir(dir.path().join("aside")).unwrap().count(), 1, "the cut tail is kept");
+}
+
+#[test]
+fn a_torn_write_is_cut_and_kept_aside() {
+    for cut in [1, 9, 40] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _, told) = open(dir.path());
+        for seq in 1..=3 {
+            let (at, bytes) = frame(seq);
+            log.append(Which::Own, at, bytes);
+        }
+        wait_synced(&told, 3);
+        drop(log);
+        let path = fs::read_dir(dir.path().join("log/own")).unwrap().next().unwrap().unwrap().path();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut).unwrap();
+        let (mut log, opened, told) = open(dir.path());
+        assert_eq!(opened.set_aside[0], frame(3).1.len() as u64 - cut);
+        assert_eq!(all(&mut log, Which::Own).len(), 2);
+        let (at, bytes) = frame(3);
+        log.append(Which::Own, at, bytes);
+        wait_synced(&told, 3);
+        assert_eq!(all(&mut log, Which::Own).len(), 3);
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_never_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _, told) = open(dir.path());
+    for seq in 1..=9 {
+        let (at, bytes) = frame(seq);
+        log.append(Which::Own, at, bytes);
+    }
+    wait_synced(&told, 9);
+    drop(log);
+    let path = fs::read_dir(dir.path().join("log/own")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = frame(1).1.len() * 4 + 30;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (mut log, opened, _told) = open(dir.path());
+    assert!(opened.set_aside[0] > 0);
+    assert_eq!(all(&mut log, Which::Own).len(), 4);
+}

@@ -1,0 +1,169 @@
+//! What the two nodes say to each other. Each node dials the other: on the connection that it dialled its own log goes
+//! out, acknowledgements come back. One message: length u32, type u8, body.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use bytes::Bytes;
+use presence_engine::ids::{NodeIx, Position, Reg, SmId};
+use presence_engine::record::{CodecError, Cursor, put_bytes, put_position, take_position};
+
+use crate::runs::Runs;
+
+/// Versions of the link that this node speaks.
+pub const VERSIONS: (u8, u8) = (1, 1);
+/// Longest message, in bytes.
+pub const MAX_BYTES: usize = crate::frame::MAX_BYTES + 64;
+
+/// First words of both sides.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hello {
+    /// Oldest and newest version of the link that is spoken.
+    pub versions: (u8, u8),
+    /// Identity of the cluster: disks of another one are refused.
+    pub cluster: u64,
+    /// The speaker.
+    pub node: NodeIx,
+    /// Its run.
+    pub boot: u64,
+    /// Its register copies of both groups.
+    pub regs: [Option<Reg>; 2],
+    /// The dialler: its own log. The acceptor: its copy of the dialler's log.
+    pub runs: Runs,
+}
+
+/// A message of the link.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Msg {
+    /// Dialler, then acceptor, first.
+    Hello(Hello),
+    /// Dialler: my log parts from your copy after this sequence number, and you lead nothing of it: set your rest aside.
+    Rewind(u64),
+    /// Dialler: I lack the end of my own log; send me your copy from here.
+    Fetch(u64),
+    /// Acceptor: frames of the dialler's own log; the flag says that these were the last.
+    Fetched(Vec<Bytes>, bool),
+    /// Dialler: one frame of its log.
+    Frame(Bytes),
+    /// Acceptor: everything up to the first is written, up to the second applied.
+    Ack(Position, u64),
+    /// Either: a stream is parked here for the session, or no longer.
+    Parked(SmId, bool),
+    /// Dialler: whatever the recovery manager has to say.
+    Control(Bytes),
+}
+
+impl Msg {
+    /// The bytes of the message, length first.
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![0; 4];
+        match self {
+            Msg::Hello(h) => {
+                out.extend_from_slice(&[1, h.versions.0, h.versions.1]);
+                out.extend_from_slice(&h.cluster.to_le_bytes());
+                out.push(h.node.index() as u8);
+                out.extend_from_slice(&h.boot.to_le_bytes());
+                for reg in &h.regs {
+                    out.push(reg.is_some() as u8);
+                    if let Some(reg) = reg {
+                        reg.encode(&mut out);
+                    }
+                }
+                h.runs.encode(&mut out);
+            }
+            Msg::Rewind(seq) | Msg::Fetch(seq) => {
+                out.push(if matches!(self, Msg::Rewind(_)) { 2 } else { 3 });
+                out.extend_from_slice(&seq.to_le_bytes());
+            }
+            Msg::Fetched(frames, last) => {
+                out.extend_from_slice(&[4, *last as u8]);
+                out.extend_from_slice(&(frames.len() as u32).to_le_bytes());
+                frames.iter().for_each(|f| put_bytes(&mut out, f));
+            }
+            Msg::Frame(bytes) => {
+                out.push(5);
+                out.extend_from_slice(bytes);
+            }
+            Msg::Ack(at, applied) => {
+                out.push(6);
+                put_position(&mut out, *at);
+                out.extend_from_slice(&applied.to_le_bytes());
+            }
+            Msg::Parked(session, on) => {
+                out.push(7);
+                out.extend_from_slice(&session.0);
+                out.push(*on as u8);
+            }
+            Msg::Control(bytes) => {
+                out.push(8);
+                out.extend_from_slice(bytes);
+            }
+        }
+        let length = (out.len() - 4) as u32;
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        Bytes::from(out)
+    }
+
+    /// Reads a message without its length.
+    pub fn decode(bytes: Bytes) -> Result<Msg, CodecError> {
+        let mut c = Cursor::new(bytes);
+        let all = |c: &mut Cursor| c.take(c.len());
+        let msg = match c.u8()? {
+            1 => Msg::Hello(decode_hello(&mut c)?),
+            2 => Msg::Rewind(c.u64()?),
+            3 => Msg::Fetch(c.u64()?),
+            4 => {
+                let last = c.u8()? != 0;
+                let count = c.u32()?;
+                let frames = (0..count).map(|_| c.bytes()).collect::<Result<_, _>>()?;
+                Msg::Fetched(frames, last)
+            }
+            5 => Msg::Frame(all(&mut c)?),
+            6 => Msg::Ack(take_position(&mut c)?, c.u64()?),
+            7 => Msg::Parked(SmId(c.take(16)?[..].try_into().expect("sixteen bytes")), c.u8()? != 0),
+            8 => Msg::Control(all(&mut c)?),
+            other => return Err(CodecError::UnknownType(other.into())),
+        };
+        if c.is_empty() { Ok(msg) } else { Err(CodecError::Bad("length")) }
+    }
+}
+
+fn decode_hello(c: &mut Cursor) -> Result<Hello, CodecError> {
+    let versions = (c.u8()?, c.u8()?);
+    let (cluster, node, boot) = (c.u64()?, c.node()?, c.u64()?);
+    let mut reg = || Ok(if c.u8()? != 0 { Some(c.reg()?) } else { None });
+    let regs = [reg()?, reg()?];
+    Ok(Hello { versions, cluster, node, boot, regs, runs: Runs::decode(c)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Mode, Term};
+
+    use super::*;
+
+    #[test]
+    fn every_message_is_read_back_and_no_cut_is() {
+        let reg = Reg { term: Term(4), primary: NodeIx::B, mode: Mode::Solo, settled: Term(2) };
+        let mut runs = Runs::default();
+        runs.push(Position { seq: 1, inc: 8 });
+        let hello =
+            Hello { versions: VERSIONS, cluster: 1, node: NodeIx::A, boot: 2, regs: [Some(reg), None], runs };
+        let all = [
+            Msg::Hello(hello),
+            Msg::Rewind(4),
+            Msg::Fetch(5),
+            Msg::Fetched(vec![Bytes::from_static(b"x"), Bytes::new()], true),
+            Msg::Frame(Bytes::from_static(b"frame")),
+            Msg::Ack(Position { seq: 1, inc: 2 }, 3),
+            Msg::Parked(SmId([7; 16]), true),
+            Msg::Control(Bytes::from_static(b"{}")),
+        ];
+        for msg in all {
+            let bytes = msg.encode();
+            assert_eq!(Msg::decode(bytes.slice(4..)), Ok(msg.clone()));
+            let open_ended = matches!(msg, Msg::Frame(_) | Msg::Control(_));
+            for n in 4..bytes.len() {
+                assert!(open_ended || Msg::decode(bytes.slice(4..n)).is_err(), "{msg:?} cut at {n}");
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Which incarnation wrote which part of a log: enough to find out how far two copies of it agree (D8).
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use presence_engine::ids::Position;
+use presence_engine::record::{CodecError, Cursor};
+
+/// Frames `first ..= last` were written by incarnation `inc`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// The incarnation.
+    pub inc: u64,
+    /// Its first sequence number.
+    pub first: u64,
+    /// Its last.
+    pub last: u64,
+}
+
+/// The runs of one log, in order and without holes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Runs(Vec<Run>);
+
+impl Runs {
+    /// The last frame; the default position if there is none.
+    pub fn end(&self) -> Position {
+        self.0.last().map_or(Position::default(), |run| Position { seq: run.last, inc: run.inc })
+    }
+
+    /// Position of the frame with this sequence number.
+    pub fn at(&self, seq: u64) -> Option<Position> {
+        let run = self.0.iter().rev().find(|run| (run.first..=run.last).contains(&seq))?;
+        Some(Position { seq, inc: run.inc })
+    }
+
+    /// One more frame. It must follow the last; a hole is our own bug.
+    pub fn push(&mut self, at: Position) {
+        debug_assert!(self.0.is_empty() || at.seq == self.end().seq + 1, "a hole in a log");
+        match self.0.last_mut() {
+            Some(run) if run.inc == at.inc => run.last = at.seq,
+            _ => self.0.push(Run { inc: at.inc, first: at.seq, last: at.seq }),
+        }
+    }
+
+    /// Forgets all after `seq`.
+    pub fn truncate(&mut self, seq: u64) {
+        self.0.retain(|run| run.first <= seq);
+        if let Some(run) = self.0.last_mut() {
+            run.last = run.last.min(seq);
+        }
+    }
+
+    /// The last sequence number up to which both logs hold the same frames.
+    pub fn common(&self, other: &Runs) -> u64 {
+        let mut common = 0;
+        for (mine, theirs) in self.0.iter().zip(&other.0) {
+            if mine.inc != theirs.inc || mine.first != theirs.first {
+                break;
+            }
+            common = mine.last.min(theirs.last);
+            if mine.last != theirs.last {
+                break;
+            }
+        }
+        common
+    }
+
+    /// Appends the binary form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.0.len() as u32).to_le_bytes());
+        for run in &self.0 {
+            for n in [run.inc, run.first, run.last] {
+                out.extend_from_slice(&n.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads the binary form; runs with holes are refused.
+    pub fn decode(c: &mut Cursor) -> Result<Runs, CodecError> {
+        let count = c.u32()?;
+        let mut runs: Vec<Run> = Vec::new();
+        for _ in 0..count {
+            let run = Run { inc: c.u64()?, first: c.u64()?, last: c.u64()? };
+            let next = runs.last().map_or(1, |r| r.last.saturating_add(1));
+            if run.first != next || run.last < run.first {
+                return Err(CodecError::Bad("log runs"));
+            }
+            runs.push(run);
+        }
+        Ok(Runs(runs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(list: &[(u64, u64)]) -> Runs {
+        let mut runs = Runs::default();
+        for (inc, count) in list {
+            for _ in 0..*count {
+                let seq = runs.end().seq + 1;
+                runs.push(Position { seq, inc: *inc });
+            }
+        }
+        runs
+    }
+
+    #[test]
+    fn logs_agree_up_to_where_they_part() {
+        let base = runs(&[(1, 5), (2, 3)]);
+        assert_eq!(base.common(&runs(&[(1, 5), (2, 3), (3, 9)])), 8);
+        assert_eq!(base.common(&runs(&[(1, 5), (2, 2)])), 7);
+        assert_eq!(base.common(&runs(&[(1, 5), (9, 2)])), 5);
+        assert_eq!(base.common(&runs(&[(1, 4), (2, 9)])), 4);
+        assert_eq!(base.common(&runs(&[(7, 4)])), 0);
+        assert_eq!(base.common(&Runs::default()), 0);
+    }
+
+    #[test]
+    fn truncation_and_the_binary_form() {
+        let mut log = runs(&[(1, 5), (2, 3)]);
+        log.truncate(5);
+        assert_eq!((log.end(), log.at(6)), (Position { seq: 5, inc: 1 }, None));
+        log.push(Position { seq: 6, inc: 4 });
+        assert_eq!(log.at(6), Some(Position { seq: 6, inc: 4 }));
+        let mut out = Vec::new();
+        log.encode(&mut out);
+        assert_eq!(Runs::decode(&mut Cursor::new(out.into())), Ok(log.clone()));
+        log.truncate(0);
+        assert_eq!(log, Runs::default());
+    }
+}
