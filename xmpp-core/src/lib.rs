@@ -1,1 +1,4 @@
-//! Tandem: xmpp-core.
+//! Tandem: what is said on the wire.
+
+pub mod sasl;
+pub mod tls;
