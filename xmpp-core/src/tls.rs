@@ -160,7 +160,11 @@ pub fn c2s_server(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
         .with_protocol_versions(CLIENT_VERSIONS)
         .map_err(internal)?
         .with_no_client_auth();
-    finish_server(builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()), identity, ALPN_CLIENT)
+    finish_server(
+        builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()),
+        identity,
+        ALPN_CLIENT,
+    )
 }
 
 /// For a client that trusts this authority and no other.
@@ -183,7 +187,11 @@ pub fn link_server(identity: &Identity, authority: &Authority) -> Result<Arc<Ser
         .with_protocol_versions(LINK_VERSIONS)
         .map_err(internal)?
         .with_client_cert_verifier(verifier);
-    finish_server(builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()), identity, ALPN_LINK)
+    finish_server(
+        builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()),
+        identity,
+        ALPN_LINK,
+    )
 }
 
 /// For the end of the link that dials; the name it dials must be in the other's certificate. Node certificates
@@ -237,8 +245,9 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 fn parse_certs(text: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certs: Vec<_> =
-        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|error| bad_pem(path, &error))?;
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad_pem(path, &error))?;
     if certs.is_empty() { Err(TlsError::NoCertificate { path: path.into() }) } else { Ok(certs) }
 }
 
@@ -252,4 +261,153 @@ fn not_an_authority(path: &Path, error: &dyn std::error::Error) -> TlsError {
 
 fn internal(error: rustls::Error) -> TlsError {
     TlsError::Internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use rustls::{ClientConnection, ConnectionCommon, HandshakeKind, ProtocolVersion, ServerConnection};
+
+    use super::*;
+
+    struct Ca {
+        issuer: CertifiedIssuer<'static, KeyPair>,
+    }
+
+    impl Ca {
+        fn new() -> Self {
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            Ca { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
+        }
+
+        fn authority(&self) -> Authority {
+            Authority::from_pem(&self.issuer.pem()).unwrap()
+        }
+
+        fn pem(&self, name: &str) -> (String, String) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        }
+
+        fn identity(&self, name: &str) -> Identity {
+            let (cert, key) = self.pem(name);
+            Identity::from_pem(&cert, &key).unwrap()
+        }
+    }
+
+    /// A handshake in memory.
+    fn shake(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> Result<(ServerConnection, ClientConnection), rustls::Error> {
+        let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+        let mut client =
+            ClientConnection::new(Arc::clone(client), ServerName::try_from(name).unwrap()).unwrap();
+        for _ in 0..10 {
+            carry(&mut client, &mut server)?;
+            carry(&mut server, &mut client)?;
+        }
+        assert!(!server.is_handshaking() && !client.is_handshaking());
+        Ok((server, client))
+    }
+
+    fn carry<A, B>(
+        from: &mut impl std::ops::DerefMut<Target = ConnectionCommon<A>>,
+        to: &mut impl std::ops::DerefMut<Target = ConnectionCommon<B>>,
+    ) -> Result<(), rustls::Error>
+    where
+        A: rustls::SideData,
+        B: rustls::SideData,
+    {
+        let mut bytes = Vec::new();
+        while from.wants_write() {
+            from.write_tls(&mut bytes).unwrap();
+        }
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            to.read_tls(&mut rest).unwrap();
+            to.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_client_gets_in_by_both_versions_and_is_never_resumed() {
+        let ca = Ca::new();
+        let server = c2s_server(&ca.identity("example.org")).unwrap();
+        let client = c2s_client(&ca.authority()).unwrap();
+        for _ in 0..2 {
+            let (s, c) = shake(&server, &client, "example.org").unwrap();
+            assert_eq!(c.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+            assert_eq!(s.alpn_protocol(), Some(ALPN_CLIENT));
+            assert_eq!(c.handshake_kind(), Some(HandshakeKind::Full));
+            assert_eq!(c.tls13_tickets_received(), 0);
+        }
+        let old = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&version::TLS12])
+            .unwrap()
+            .with_root_certificates(ca.authority().roots)
+            .with_no_client_auth();
+        let (_, c) = shake(&server, &Arc::new(old), "example.org").unwrap();
+        assert_eq!(c.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    }
+
+    #[test]
+    fn a_client_refuses_another_name_or_authority() {
+        let ca = Ca::new();
+        let server = c2s_server(&ca.identity("example.org")).unwrap();
+        assert!(shake(&server, &c2s_client(&ca.authority()).unwrap(), "example.net").is_err());
+        assert!(shake(&server, &c2s_client(&Ca::new().authority()).unwrap(), "example.org").is_err());
+    }
+
+    #[test]
+    fn the_link_wants_a_certificate_of_the_cluster_on_both_ends() {
+        let ca = Ca::new();
+        let server = link_server(&ca.identity("b.example.org"), &ca.authority()).unwrap();
+        let client = link_client(&ca.identity("a.example.org"), &ca.authority()).unwrap();
+        let (s, c) = shake(&server, &client, "b.example.org").unwrap();
+        assert_eq!(s.alpn_protocol(), Some(ALPN_LINK));
+        assert_eq!(c.tls13_tickets_received(), 0);
+        let cert = &s.peer_certificates().unwrap()[0];
+        assert!(certificate_is_for(cert, "a.example.org"));
+        assert!(!certificate_is_for(cert, "b.example.org"));
+        assert!(!certificate_is_for(cert, "not a name"));
+
+        let stranger = link_client(&Ca::new().identity("a.example.org"), &ca.authority()).unwrap();
+        assert!(shake(&server, &stranger, "b.example.org").is_err());
+        assert!(shake(&server, &c2s_client(&ca.authority()).unwrap(), "b.example.org").is_err());
+        let impostor = link_server(&Ca::new().identity("b.example.org"), &ca.authority()).unwrap();
+        assert!(shake(&impostor, &client, "b.example.org").is_err());
+    }
+
+    #[test]
+    fn errors_name_the_file_and_what_to_do() {
+        let dir = std::env::temp_dir().join(format!("tandem-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (cert, key) = Ca::new().pem("example.org");
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (cert_path, key_path) = (write("cert.pem", &cert), write("key.pem", &key));
+        let other_key = write("other.pem", &KeyPair::generate().unwrap().serialize_pem());
+        let damaged = write("damaged.pem", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
+        let missing = dir.join("missing.pem");
+        let text = |result: Result<Identity, TlsError>| result.unwrap_err().to_string();
+
+        assert!(text(Identity::load(&missing, &key_path)).contains("missing.pem"));
+        assert!(text(Identity::load(&damaged, &key_path)).contains("damaged.pem is not valid PEM"));
+        assert!(text(Identity::load(&key_path, &key_path)).contains("key.pem holds no certificate"));
+        assert!(text(Identity::load(&cert_path, &cert_path)).contains("cert.pem holds no private key"));
+        let mixed = c2s_server(&Identity::load(&cert_path, &other_key).unwrap()).unwrap_err().to_string();
+        assert!(mixed.contains("cert.pem") && mixed.contains("other.pem"), "{mixed}");
+        assert!(Authority::load(&key_path).is_err());
+        assert!(c2s_server(&Identity::load(&cert_path, &key_path).unwrap()).is_ok());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -104,12 +104,8 @@ impl ScramClient {
         let mut attributes = Attributes::of(text);
         let signature = message::from_base64(attributes.expect('v')?)?;
         attributes.ignore_extensions()?;
-        hmac::verify(
-            &self.mech.hmac(&expected.server_key),
-            expected.auth_message.as_bytes(),
-            &signature,
-        )
-        .map_err(|_| SaslError::NotAuthorized)
+        hmac::verify(&self.mech.hmac(&expected.server_key), expected.auth_message.as_bytes(), &signature)
+            .map_err(|_| SaslError::NotAuthorized)
     }
 }
 
@@ -135,7 +131,8 @@ mod tests {
     fn test_vector_of_rfc_7677() {
         let mut client = client(Mechanism::ScramSha256, "rOprNGfwEbeRWgbNEkqO");
         assert_eq!(client.first(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
-        let challenge = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+        let challenge =
+            b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
         let last = String::from_utf8(client.respond(challenge).unwrap()).unwrap();
         assert_eq!(
             last,

@@ -23,12 +23,7 @@ pub struct ScramCredentials {
 
 impl ScramCredentials {
     /// Computes the keys of a password. Costs milliseconds: never on the engine's or a socket's thread.
-    pub fn derive(
-        mech: Mechanism,
-        password: &str,
-        salt: &[u8],
-        iterations: u32,
-    ) -> Result<Self, SaslError> {
+    pub fn derive(mech: Mechanism, password: &str, salt: &[u8], iterations: u32) -> Result<Self, SaslError> {
         let keys = SaltedKeys::derive(mech, password, salt, iterations)?;
         let stored_key = mech.hash(&keys.client_key);
         Ok(ScramCredentials { salt: salt.to_vec(), iterations, stored_key, server_key: keys.server_key })

@@ -158,7 +158,12 @@ mod tests {
     }
 
     /// The whole exchange; `Ok` if both sides are content.
-    fn exchange(mech: Mechanism, user: &str, password: &str, cred: &ScramCredentials) -> Result<(), SaslError> {
+    fn exchange(
+        mech: Mechanism,
+        user: &str,
+        password: &str,
+        cred: &ScramCredentials,
+    ) -> Result<(), SaslError> {
         let mut client = ScramClient::new(mech, user, password, [3; 18])?;
         let mut server = ScramServer::start(mech, &client.first())?;
         let client_final = client.respond(&server.challenge(cred, ENTROPY))?;
@@ -184,7 +189,8 @@ mod tests {
         };
         assert_eq!(at("n,a=user@example.org,n=user,r=abc"), Ok(()));
         assert_eq!(at("n,a=user,n=user,r=abc"), Ok(()));
-        for other in ["user@example.net", "admin@example.org", "user@example.org@example.org", "@example.org"] {
+        for other in ["user@example.net", "admin@example.org", "user@example.org@example.org", "@example.org"]
+        {
             assert_eq!(at(&format!("n,a={other},n=user,r=abc")), Err(SaslError::InvalidAuthzid), "{other}");
         }
     }
@@ -192,10 +198,26 @@ mod tests {
     #[test]
     fn malformed_first_messages() {
         for bad in [
-            "", "n", "n,", "n,,", "x,,n=user,r=abc", "N,,n=user,r=abc", "n,user,n=user,r=abc", "n,a=,n=u,r=abc",
-            "n,,n=,r=abc", "n,,n=user", "n,,n=user,r=", "n,,r=abc,n=user", "n,,m=x,n=user,r=abc",
-            "n,,n=user,r=abc,m=x", "n,,n=us=er,r=abc", "n,,n=us\u{7}er,r=abc", "n,,n=user,r=a b", "n,,n=\0,r=abc",
-            "n,,n=user,r=é", "n,,n=\u{AD},r=abc",
+            "",
+            "n",
+            "n,",
+            "n,,",
+            "x,,n=user,r=abc",
+            "N,,n=user,r=abc",
+            "n,user,n=user,r=abc",
+            "n,a=,n=u,r=abc",
+            "n,,n=,r=abc",
+            "n,,n=user",
+            "n,,n=user,r=",
+            "n,,r=abc,n=user",
+            "n,,m=x,n=user,r=abc",
+            "n,,n=user,r=abc,m=x",
+            "n,,n=us=er,r=abc",
+            "n,,n=us\u{7}er,r=abc",
+            "n,,n=user,r=a b",
+            "n,,n=\0,r=abc",
+            "n,,n=user,r=é",
+            "n,,n=\u{AD},r=abc",
         ] {
             assert_eq!(start(bad).unwrap_err(), SaslError::Malformed, "{bad:?}");
         }
