@@ -1,1 +1,4 @@
-//! Tandem: client-sim.
+//! Tandem: what a client sees.
+
+pub mod ledger;
+pub mod sm;
