@@ -1,4 +1,5 @@
 //! Tandem: what a client sees.
 
+pub mod dual;
 pub mod ledger;
 pub mod sm;
