@@ -215,7 +215,11 @@ mod tests {
     #[test]
     fn a_new_session_keeps_messages_and_their_ids_but_not_presence() {
         let mut queue = filled(2);
-        queue.push(Outgoing { id: "p".into(), bytes: Bytes::from_static(b"<presence id='p'/>"), survives: false });
+        queue.push(Outgoing {
+            id: "p".into(),
+            bytes: Bytes::from_static(b"<presence id='p'/>"),
+            survives: false,
+        });
         write_all(&mut queue);
         queue.handled();
         assert_eq!(ids(&queue.begin_anew(Some(1))), ["m1"]);

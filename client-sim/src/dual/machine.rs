@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{
-    ANSWER_TIMEOUT, FlipCause, FromMain, FromParked, Input, LOST_AGAIN, MAX_QUERIES, MainState, Offer, Output,
-    Place, Timer, VOUCH_TIMEOUT,
-};
+use xmpp_core::dual::{Dual, Epoch, MainStream, Peer};
+
+use super::{ANSWER_TIMEOUT, FlipCause, Input, LOST_AGAIN, MAX_QUERIES, Output, Timer, VOUCH_TIMEOUT};
 
 /// Where the session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +40,14 @@ enum Frozen {
     Moved,
 }
 
+/// Where and when to park.
+#[derive(Debug)]
+struct Offer {
+    lower: Duration,
+    upper: Duration,
+    peer: Peer,
+}
+
 #[derive(Debug)]
 struct Query {
     id: String,
@@ -50,17 +57,17 @@ struct Query {
 
 /// The state machine of one client. It starts without a main stream.
 #[derive(Debug)]
-pub struct Dual {
+pub struct DualClient {
     phase: Phase,
     park: Park,
     main_alive: bool,
     frozen: Frozen,
     lost_told: Option<Duration>,
     cause: FlipCause,
-    main_at: Option<Place>,
-    parked_at: Option<Place>,
+    main_at: Option<Peer>,
+    parked_at: Option<Peer>,
     sm_id: Option<String>,
-    epoch: Option<String>,
+    epoch: Option<Epoch>,
     offer: Option<Offer>,
     queries: VecDeque<Query>,
     heard: Duration,
@@ -68,16 +75,16 @@ pub struct Dual {
 
 type Outputs = Vec<Output>;
 
-impl Default for Dual {
+impl Default for DualClient {
     fn default() -> Self {
-        Dual::new()
+        DualClient::new()
     }
 }
 
-impl Dual {
+impl DualClient {
     /// A client that is not connected.
     pub fn new() -> Self {
-        Dual {
+        DualClient {
             phase: Phase::Down,
             park: Park::None,
             main_alive: false,
@@ -130,8 +137,16 @@ impl Dual {
             Input::Main(said) => self.from_main(now, said, out),
             Input::MainDied => self.main_died(now, out),
             Input::Parked(_) if self.park < Park::Registering => {}
-            Input::Parked(FromParked::Query { id, nonce }) => self.query(now, id, nonce, out),
+            Input::Resumed | Input::Failed if self.park < Park::Registering => {}
+            Input::Parked(Dual::Query { id, nonce }) => self.query(now, id.into(), nonce.into(), out),
             Input::Parked(said) => self.from_parked(said, out),
+            Input::Resumed if self.phase == Phase::Resuming => {
+                self.heard = now;
+                self.flip(out);
+            }
+            // It answers a resume that is void: nobody can say any more what was counted on this stream.
+            Input::Resumed => self.parked_useless(out),
+            Input::Failed => self.failed(out),
             Input::ParkedOpen => self.parked_open(out),
             Input::ParkedDied => self.parked_died(out),
             Input::ReconnectFailed => self.reconnect_failed(now, out),
@@ -141,7 +156,7 @@ impl Dual {
         }
     }
 
-    fn main_up(&mut self, at: Place, sm_id: Option<String>, anew: bool, dual: bool, out: &mut Outputs) {
+    fn main_up(&mut self, at: Peer, sm_id: Option<String>, anew: bool, dual: bool, out: &mut Outputs) {
         out.push(Output::CancelTimer(Timer::Answer));
         self.main_is(at);
         if anew {
@@ -150,9 +165,9 @@ impl Dual {
             self.epoch = None;
             self.sm_id = sm_id;
             if dual && self.sm_id.is_some() {
-                out.push(Output::Request);
+                out.push(Output::Main(Dual::Request));
             }
-        } else if self.parked_at.as_ref().map(|p| &p.node) == self.main_node_ref() {
+        } else if self.parked_at.as_ref().is_some_and(|parked| self.same_node(parked)) {
             // The session came to where the second stream was parked: that stream has no purpose any more.
             self.unpark(out);
         }
@@ -160,7 +175,7 @@ impl Dual {
     }
 
     /// The session is up at `at`; the last word on where the other stream belongs stays.
-    fn main_is(&mut self, at: Place) {
+    fn main_is(&mut self, at: Peer) {
         if let (Some(offer), Some(old)) = (&mut self.offer, &self.main_at)
             && offer.peer.node == at.node
             && old.node != at.node
@@ -174,26 +189,31 @@ impl Dual {
         self.lost_told = None;
     }
 
-    fn from_main(&mut self, now: Duration, said: FromMain, out: &mut Outputs) {
+    fn from_main(&mut self, now: Duration, said: Dual, out: &mut Outputs) {
         match said {
-            FromMain::Offer(offer) => self.offered(offer, out),
-            FromMain::Refused => {}
-            FromMain::Vouched { nonce, mac } => self.vouched(now, &nonce, mac, out),
-            FromMain::Moving { epoch, to } => {
+            Dual::Offer { epoch, lower_s, upper_s, peer, token: _ } => {
+                let seconds = |s| Duration::from_secs(u64::from(s));
+                self.epoch = Some(epoch);
+                self.offered(Offer { lower: seconds(lower_s), upper: seconds(upper_s), peer }, out);
+            }
+            Dual::Vouched { nonce, mac } => self.vouched(now, &nonce, mac.into(), out),
+            Dual::Moving { epoch, to } => {
                 self.epoch = Some(epoch);
                 self.frozen = Frozen::Moved;
                 let there = self.parked_node().is_some_and(|node| node == to);
-                self.leave_main(FlipCause::Moving, there, Some(to), out);
+                self.leave_main(FlipCause::Moving, there, Some(to.into()), out);
             }
-            FromMain::Stalled if self.phase == Phase::Asking => {
+            Dual::Stalled if self.phase == Phase::Asking => {
                 // The other node has our resume or our complaint already; it will answer.
                 self.freeze(Frozen::Stalled);
                 out.push(Output::MainMode { read: true, write: false });
             }
-            FromMain::Stalled => {
+            Dual::Stalled => {
                 self.freeze(Frozen::Stalled);
                 self.leave_main(FlipCause::Stalled, self.is_parked(), None, out);
             }
+            // A refusal leaves us an ordinary client; the rest does not belong on this stream.
+            _ => {}
         }
     }
 
@@ -216,7 +236,6 @@ impl Dual {
     }
 
     fn offered(&mut self, offer: Offer, out: &mut Outputs) {
-        self.epoch = Some(offer.epoch.clone());
         let elsewhere = self.parked_at.as_ref().is_some_and(|place| place.node != offer.peer.node);
         self.offer = Some(offer);
         if elsewhere && self.park != Park::Scheduled && self.phase == Phase::Up {
@@ -237,7 +256,7 @@ impl Dual {
             Phase::Up | Phase::Asking => {
                 if self.lost_told.is_none() {
                     self.lost_told = Some(now);
-                    out.push(Output::Lost);
+                    out.push(Output::Parked(Dual::Lost));
                 }
                 if self.phase == Phase::Up {
                     self.cause = FlipCause::TakeAfterLost;
@@ -252,18 +271,15 @@ impl Dual {
         out.push(Output::SetTimer(Timer::Answer, ANSWER_TIMEOUT));
     }
 
-    fn from_parked(&mut self, said: FromParked, out: &mut Outputs) {
+    fn from_parked(&mut self, said: Dual, out: &mut Outputs) {
         match said {
-            FromParked::Parked if self.park == Park::Registering => self.park = Park::Parked,
-            FromParked::Parked | FromParked::Query { .. } => {}
-            FromParked::Take if self.is_parked() => self.take(out),
-            FromParked::Take => {}
-            FromParked::Wait => self.wait(out),
-            FromParked::Stay => self.stay(out),
-            FromParked::Resumed if self.phase == Phase::Resuming => self.flip(out),
-            // It answers a resume that is void: nobody can say any more what was counted on this stream.
-            FromParked::Resumed => self.parked_useless(out),
-            FromParked::Failed => self.failed(out),
+            Dual::Parked { .. } if self.park == Park::Registering => self.park = Park::Parked,
+            Dual::Take { .. } if self.is_parked() => self.take(out),
+            Dual::Wait { .. } => self.wait(out),
+            Dual::Stay => self.stay(out),
+            Dual::Failed(_) => self.failed(out),
+            // What does not belong on this stream, or comes too early.
+            _ => {}
         }
     }
 
@@ -287,7 +303,7 @@ impl Dual {
             out.push(Output::MainMode { read: false, write: false });
         }
         self.phase = Phase::Resuming;
-        out.push(Output::Resume { previd, epoch: self.epoch.clone() });
+        out.push(Output::Resume { previd, epoch: self.epoch });
         out.push(Output::SetTimer(Timer::Answer, ANSWER_TIMEOUT));
     }
 
@@ -311,7 +327,7 @@ impl Dual {
             return self.go_on(out);
         }
         self.close_main(out);
-        let owner = self.main_node_ref().cloned();
+        let owner = self.main_node().map(str::to_owned);
         self.look(owner, false, out);
     }
 
@@ -371,7 +387,7 @@ impl Dual {
     fn parked_open(&mut self, out: &mut Outputs) {
         match &self.sm_id {
             Some(sm_id) if self.park == Park::Connecting => {
-                out.push(Output::Standby { sm_id: sm_id.clone() });
+                out.push(Output::Parked(Dual::Standby { sm_id: sm_id.as_str().into() }));
                 self.park = Park::Registering;
             }
             _ => out.push(Output::CloseParked),
@@ -382,7 +398,7 @@ impl Dual {
         if self.park < Park::Connecting {
             return;
         }
-        let there = self.parked_at.take().map(|place| place.node);
+        let there = self.parked_at.take().map(|place| place.node.into());
         self.park = Park::None;
         self.queries.clear();
         match self.phase {
@@ -404,7 +420,7 @@ impl Dual {
         let again = self.lost_told.is_none_or(|told| now.saturating_sub(told) >= LOST_AGAIN);
         if self.phase == Phase::Down && self.is_parked() && again {
             self.lost_told = Some(now);
-            out.push(Output::Lost);
+            out.push(Output::Parked(Dual::Lost));
         }
     }
 
@@ -442,7 +458,7 @@ impl Dual {
     fn schedule(&mut self, out: &mut Outputs) {
         let Some(offer) = &self.offer else { return };
         let possible = self.phase == Phase::Up && self.sm_id.is_some();
-        if possible && self.park == Park::None && Some(&offer.peer.node) != self.main_node_ref() {
+        if possible && self.park == Park::None && !self.same_node(&offer.peer) {
             out.push(Output::SetRandomTimer(Timer::Park, offer.lower, offer.upper));
             self.park = Park::Scheduled;
         }
@@ -470,13 +486,12 @@ impl Dual {
 
     fn query(&mut self, now: Duration, id: String, nonce: String, out: &mut Outputs) {
         if !self.main_alive || self.phase == Phase::Resuming {
-            let main = if self.main_alive { MainState::Silent } else { MainState::Lost };
-            return out.push(Output::Report { id, main, mac: None, heard: now.saturating_sub(self.heard) });
+            return out.push(self.report(now, &id, None));
         }
         if self.queries.len() >= MAX_QUERIES {
             self.queries.pop_front();
         }
-        out.push(Output::Vouch { nonce: nonce.clone() });
+        out.push(Output::Main(Dual::Vouch { nonce: nonce.as_str().into() }));
         if self.queries.is_empty() {
             out.push(Output::SetTimer(Timer::Vouch, VOUCH_TIMEOUT));
         }
@@ -486,23 +501,36 @@ impl Dual {
     fn vouched(&mut self, now: Duration, nonce: &str, mac: String, out: &mut Outputs) {
         let Some(found) = self.queries.iter().position(|query| query.nonce == nonce) else { return };
         if let Some(query) = self.queries.remove(found) {
-            let heard = now.saturating_sub(self.heard);
-            out.push(Output::Report { id: query.id, main: MainState::Alive, mac: Some(mac), heard });
+            out.push(self.report(now, &query.id, Some(mac)));
         }
     }
 
     fn vouch_overdue(&mut self, now: Duration, out: &mut Outputs) {
-        let main = if self.main_alive { MainState::Silent } else { MainState::Lost };
-        let heard = now.saturating_sub(self.heard);
         while let Some(query) = self.queries.pop_front_if(|query| query.due <= now) {
-            out.push(Output::Report { id: query.id, main, mac: None, heard });
+            out.push(self.report(now, &query.id, None));
         }
         if let Some(next) = self.queries.front() {
             out.push(Output::SetTimer(Timer::Vouch, next.due.saturating_sub(now)));
         }
     }
 
-    fn main_node_ref(&self) -> Option<&String> {
-        self.main_at.as_ref().map(|place| &place.node)
+    /// The answer to a query; alive is only what can be proved.
+    fn report(&self, now: Duration, id: &str, mac: Option<String>) -> Output {
+        let main = match (&mac, self.main_alive) {
+            (Some(_), _) => MainStream::Alive,
+            (None, true) => MainStream::Silent,
+            (None, false) => MainStream::Lost,
+        };
+        let heard = now.saturating_sub(self.heard).as_millis();
+        Output::Parked(Dual::Report {
+            id: id.into(),
+            main,
+            mac: mac.map(Into::into),
+            heard_ms: Some(u64::try_from(heard).unwrap_or(u64::MAX)),
+        })
+    }
+
+    fn same_node(&self, place: &Peer) -> bool {
+        self.main_at.as_ref().is_some_and(|main| main.node == place.node)
     }
 }

@@ -1,7 +1,7 @@
 //! The client's half of the dual connection, pure: what comes in on both streams, and what to do about it.
 //!
 //! One stream is *main* and carries the session; the other is *parked* at the other node. The machine decides which is
-//! which. It reads no clock and opens no socket: [`Dual::on`] takes the time and one input and adds outputs, which the
+//! which. It reads no clock and opens no socket: [`DualClient::on`] takes the time and one input and adds outputs, which the
 //! runner in `session` carries out **in order**. A client without the extension is the same machine that was never
 //! made an offer.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -12,7 +12,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use machine::Dual;
+pub use machine::DualClient;
+use xmpp_core::dual::{Dual, Epoch, Peer};
 
 /// How long the answer to `<lost/>` or `<resume/>` may take before the client helps itself.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -22,81 +23,6 @@ pub const VOUCH_TIMEOUT: Duration = Duration::from_millis(700);
 pub const LOST_AGAIN: Duration = Duration::from_secs(1);
 /// Most queries under way at once; the oldest gives way.
 pub const MAX_QUERIES: usize = 8;
-
-/// A node of the pair, as a client can reach it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Name of the node, as in `<peer node='..'/>`.
-    pub node: String,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// TLS from the first byte; else STARTTLS.
-    pub direct: bool,
-}
-
-/// `<offer/>`: what the owner of the session says about its peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Epoch of the session, TERM.MOVES, opaque to the client.
-    pub epoch: String,
-    /// Least time before parking.
-    pub lower: Duration,
-    /// Most time before parking.
-    pub upper: Duration,
-    /// Where to park.
-    pub peer: Place,
-}
-
-/// What the machine must know of what arrives on the main stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FromMain {
-    /// `<offer/>`, asked for or not.
-    Offer(Offer),
-    /// `<failed/>` in answer to `<request/>`: no high availability here.
-    Refused,
-    /// `<vouched/>`: the proof that this stream lives.
-    Vouched {
-        /// The nonce that was asked about.
-        nonce: String,
-        /// The owner's signature over it.
-        mac: String,
-    },
-    /// `<moving/>`: the session goes to the peer, and this stream counts nothing more.
-    Moving {
-        /// Epoch of the session from now on.
-        epoch: String,
-        /// Name of the node it goes to.
-        to: String,
-    },
-    /// `<stalled/>`: this node stays fenced.
-    Stalled,
-}
-
-/// What the machine must know of what arrives on the parked stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FromParked {
-    /// `<parked/>`: the stream is registered.
-    Parked,
-    /// `<query/>`: does your main stream live?
-    Query {
-        /// Id to answer with.
-        id: String,
-        /// What the owner is to sign.
-        nonce: String,
-    },
-    /// `<take/>`: this node serves, resume here.
-    Take,
-    /// `<wait/>`: the resume is void, an answer comes later.
-    Wait,
-    /// `<stay/>`: the owner lives.
-    Stay,
-    /// `<resumed/>`: this stream is the main one.
-    Resumed,
-    /// `<failed/>` of either kind: no such session here.
-    Failed,
-}
 
 /// A wake-up the machine asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,7 +41,7 @@ pub enum Input {
     /// A stream carries the session, by bind or by a resume that was no flip.
     MainUp {
         /// Where it is.
-        at: Place,
+        at: Peer,
         /// Id of the session for resumption; `None` if it cannot be resumed.
         sm_id: Option<String>,
         /// Bound anew rather than resumed.
@@ -124,11 +50,15 @@ pub enum Input {
         dual: bool,
     },
     /// Something arrived on the main stream.
-    Main(FromMain),
+    Main(Dual),
     /// The main stream ended, or has been silent for too long.
     MainDied,
     /// Something arrived on the parked stream.
-    Parked(FromParked),
+    Parked(Dual),
+    /// `<resumed/>` on the parked stream.
+    Resumed,
+    /// The `<failed/>` of XEP-0198 on the parked stream.
+    Failed,
     /// The stream to park is authenticated.
     ParkedOpen,
     /// The parked stream ended, or could not be opened.
@@ -152,62 +82,19 @@ pub enum FlipCause {
     Stalled,
 }
 
-/// The state of the main stream in `<report main='..'/>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MainState {
-    /// It has vouched.
-    Alive,
-    /// It has not, but is not closed either.
-    Silent,
-    /// It is closed.
-    Lost,
-}
-
-impl MainState {
-    /// The word on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            MainState::Alive => "alive",
-            MainState::Silent => "silent",
-            MainState::Lost => "lost",
-        }
-    }
-}
-
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// `<request/>` on the main stream.
-    Request,
-    /// `<vouch/>` on the main stream.
-    Vouch {
-        /// What to sign.
-        nonce: String,
-    },
-    /// `<standby/>` on the parked stream.
-    Standby {
-        /// The session to stand by for.
-        sm_id: String,
-    },
-    /// `<lost/>` on the parked stream.
-    Lost,
-    /// `<report/>` on the parked stream.
-    Report {
-        /// Id of the query.
-        id: String,
-        /// How the main stream does.
-        main: MainState,
-        /// The proof, if alive.
-        mac: Option<String>,
-        /// Time since the main stream last said anything.
-        heard: Duration,
-    },
+    /// Say this on the main stream.
+    Main(Dual),
+    /// Say this on the parked stream.
+    Parked(Dual),
     /// `<resume/>` on the parked stream, with `h` as it is when this is carried out.
     Resume {
         /// The session.
         previd: String,
         /// The last epoch the main stream told.
-        epoch: Option<String>,
+        epoch: Option<Epoch>,
     },
     /// Whether to read from and to write stanzas to the main stream from now on.
     MainMode {
@@ -219,7 +106,7 @@ pub enum Output {
     /// Close the main stream without a word.
     CloseMain,
     /// Open an authenticated stream there, then say `ParkedOpen` or `ParkedDied`.
-    ConnectParked(Place),
+    ConnectParked(Peer),
     /// Close the parked stream, or stop opening it.
     CloseParked,
     /// The parked stream is the main one now: drop what `<resumed h/>` covers, write the rest.
