@@ -1,5 +1,6 @@
 //! Tandem: what a client sees.
 
+pub mod conn;
 pub mod dual;
 pub mod ledger;
 pub mod sm;
