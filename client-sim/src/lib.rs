@@ -3,4 +3,5 @@
 pub mod conn;
 pub mod dual;
 pub mod ledger;
+pub mod plain;
 pub mod sm;
