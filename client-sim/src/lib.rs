@@ -2,6 +2,8 @@
 
 pub mod conn;
 pub mod dual;
+pub mod fleet;
 pub mod ledger;
 pub mod plain;
+pub mod session;
 pub mod sm;

@@ -60,6 +60,12 @@ impl SmQueue {
         self.queue.push_back(stanza);
     }
 
+    /// Adds a stanza before all others of a session that has just begun, nothing of which has been written.
+    pub fn push_first(&mut self, stanza: Outgoing) {
+        debug_assert_eq!(self.written, 0, "numbers given already would shift");
+        if self.written == 0 { self.queue.push_front(stanza) } else { self.queue.push_back(stanza) }
+    }
+
     /// The next stanza to write to the present stream, in order; it counts as written from now on.
     pub fn write_next(&mut self) -> Option<Bytes> {
         let next = self.queue.get(self.written)?.bytes.clone();

@@ -121,6 +121,11 @@ impl DualClient {
         self.parked_at.as_ref().filter(|_| self.is_parked()).map(|place| place.node.as_str())
     }
 
+    /// The last epoch that the main stream told.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
     /// Something, anything, arrived on the main stream.
     pub fn main_heard(&mut self, now: Duration) {
         self.heard = now;
