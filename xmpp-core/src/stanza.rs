@@ -214,17 +214,17 @@ impl Stanza {
             tag.push(':');
         }
         tag.push_str(name.local);
+        for (key, jid) in [("from", from), ("to", to)] {
+            if let Some(jid) = jid {
+                push_attr(&mut tag, key, jid.as_str());
+            }
+        }
         for attr in &attrs {
             let replaced = attr.name.prefix.is_empty()
                 && ((attr.name.local == "from" && from.is_some()) || (attr.name.local == "to" && to.is_some()));
             if !replaced {
                 tag.push(' ');
                 tag.push_str(attr.whole);
-            }
-        }
-        for (key, jid) in [("from", from), ("to", to)] {
-            if let Some(jid) = jid {
-                push_attr(&mut tag, key, jid.as_str());
             }
         }
         for prefix in &self.head.used {

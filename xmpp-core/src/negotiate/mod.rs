@@ -1,1 +1,212 @@
-//! x
+//! The server's side of a c2s stream from its header to authentication (RFC 6120 4 to 6): one type per state, pure.
+//!
+//! Order (S9): STARTTLS or direct TLS, then SASL, then a new stream with resource binding and the rest as features.
+//! From [`Output::Authenticated`] on each top-level element belongs to the caller.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod auth;
+mod header;
+mod tls;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+pub use auth::{ExpectAuth, ExpectCredentials, ExpectResponse};
+pub use header::ExpectHeader;
+pub use tls::{ExpectHandshake, ExpectStartTls};
+
+use crate::error::{StreamCondition, StreamError};
+use crate::jid::BareJid;
+use crate::sasl::{Mechanism, ScramCredentials};
+use crate::stanza::Stanza;
+use crate::xml::{Limits, StreamHeader};
+
+/// Random bytes that one turn may use: a stream id or a nonce.
+pub const ENTROPY_BYTES: usize = 18;
+
+/// What all streams of a listener share.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Domains served here, in prepared form; the first answers where none was asked for.
+    pub domains: Vec<CompactString>,
+    /// Mechanisms offered, best first.
+    pub mechanisms: Vec<Mechanism>,
+    /// Limits before authentication.
+    pub before_auth: Limits,
+    /// Limits after it.
+    pub after_auth: Limits,
+    /// Failed attempts at SASL after which the stream is closed (RFC 6120 6.4.5 asks for 2 to 5).
+    pub auth_attempts: u32,
+}
+
+impl Config {
+    /// One domain, SCRAM-SHA-256 and SCRAM-SHA-1, the usual limits, 3 attempts.
+    pub fn new(domain: impl Into<CompactString>) -> Self {
+        Config {
+            domains: vec![domain.into()],
+            mechanisms: vec![Mechanism::ScramSha256, Mechanism::ScramSha1],
+            before_auth: Limits::BEFORE_AUTH,
+            after_auth: Limits::C2S,
+            auth_attempts: 3,
+        }
+    }
+}
+
+/// Answer to [`Output::Lookup`].
+#[derive(Clone)]
+pub enum Lookup {
+    /// The account's credentials for the mechanism.
+    Found(ScramCredentials),
+    /// No such account. The credentials are made up, always the same for the same name and on both nodes (S17).
+    Unknown(ScramCredentials),
+    /// Cannot be told now; becomes `temporary-auth-failure`, never `not-authorized`.
+    Unavailable,
+}
+
+/// What happens to a stream that is being negotiated.
+#[allow(clippy::large_enum_variant, reason = "moved once")]
+pub enum Input {
+    /// A stream header.
+    Header(StreamHeader),
+    /// A top-level element.
+    Element(Stanza),
+    /// The client closed the stream.
+    End,
+    /// The framer or the shell found an error.
+    Fault(StreamError),
+    /// The TLS handshake asked for by [`Output::StartTls`] is done.
+    TlsReady,
+    /// The answer to [`Output::Lookup`].
+    Credentials(Lookup),
+}
+
+/// What the shell has to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write this.
+    Send(Bytes),
+    /// Throw away what has been received, do the handshake as server, restart the framer, answer with [`Input::TlsReady`].
+    StartTls,
+    /// Restart the framer and give it the limits for after authentication.
+    Restart,
+    /// Find these credentials; answer with [`Input::Credentials`] before anything else.
+    Lookup {
+        /// Local part of the account, prepared.
+        user: CompactString,
+        /// Mechanism in use.
+        mechanism: Mechanism,
+    },
+    /// This is who it is; the stream is open and has its features. Nothing more comes from here.
+    Authenticated(BareJid),
+    /// The client closed the stream: write `</stream:stream>` and close the connection.
+    End,
+    /// Write the error and `</stream:stream>` and close the connection.
+    Close(StreamError),
+}
+
+/// What a turn may read and where its outputs go.
+pub struct Turn<'a> {
+    /// Configuration.
+    pub config: &'a Config,
+    /// Random bytes of this turn only.
+    pub entropy: [u8; ENTROPY_BYTES],
+    /// Further stream features after SASL, as XML; asked when they are sent.
+    pub features: &'a dyn Fn() -> Bytes,
+    /// Outputs are appended here.
+    pub out: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    fn send(&mut self, bytes: impl Into<Bytes>) {
+        self.out.push(Output::Send(bytes.into()));
+    }
+}
+
+/// What is known of the stream across restarts.
+#[derive(Clone, Debug)]
+struct Facts {
+    /// TLS is in use.
+    secure: bool,
+    /// The domain of the first header; it cannot change any more (S12).
+    domain: Option<CompactString>,
+    /// Failed attempts at SASL.
+    failures: u32,
+    /// Who it is, once SASL has said so (S11).
+    user: Option<BareJid>,
+}
+
+/// The state after an input.
+#[allow(missing_docs, reason = "each variant is named like its state")]
+pub enum Next {
+    Header(ExpectHeader),
+    StartTls(ExpectStartTls),
+    Handshake(ExpectHandshake),
+    Auth(ExpectAuth),
+    Credentials(ExpectCredentials),
+    Response(ExpectResponse),
+    /// Authenticated: the negotiation is over.
+    Done,
+}
+
+impl Next {
+    fn handle(self, input: Input, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
+        match self {
+            Next::Header(state) => state.handle(input, turn),
+            Next::StartTls(state) => state.handle(input, turn),
+            Next::Handshake(state) => state.handle(input),
+            Next::Auth(state) => state.handle(input, turn),
+            Next::Credentials(state) => state.handle(input, turn),
+            Next::Response(state) => state.handle(input, turn),
+            Next::Done => Ok(Next::Done),
+        }
+    }
+}
+
+/// A stream in negotiation, whatever its state.
+pub struct Negotiation {
+    /// `None` once closed.
+    state: Option<Next>,
+}
+
+impl Negotiation {
+    /// A new connection; `secure` on a port with direct TLS, after the handshake.
+    pub fn new(secure: bool) -> Self {
+        let facts = Facts { secure, domain: None, failures: 0, user: None };
+        Negotiation { state: Some(Next::Header(ExpectHeader::new(facts))) }
+    }
+
+    /// Takes an input and appends what is to be done. After `Authenticated`, `End` or `Close` nothing is done any more.
+    pub fn handle(&mut self, input: Input, turn: &mut Turn<'_>) {
+        let Some(state) = self.state.take() else { return };
+        let opened = !matches!(state, Next::Header(_) | Next::Handshake(_));
+        let result = match input {
+            Input::End => {
+                turn.out.push(Output::End);
+                return;
+            }
+            Input::Fault(error) => Err(error),
+            input => state.handle(input, turn),
+        };
+        match result {
+            Ok(Next::Done) => {}
+            Ok(next) => self.state = Some(next),
+            Err(error) => {
+                // RFC 6120 4.9.1.2: an error in the header is answered on a stream that is opened for it.
+                if !opened {
+                    let domain = turn.config.domains.first().cloned().unwrap_or_default();
+                    let header = header::answer(&domain, None, turn.entropy);
+                    turn.send(header);
+                }
+                turn.out.push(Output::Close(error));
+            }
+        }
+    }
+}
+
+/// An element or input that has no place before authentication.
+fn not_authorized() -> StreamError {
+    StreamError::new(StreamCondition::NotAuthorized).with_text("not before authentication")
+}
+
+#[cfg(test)]
+mod tests;

@@ -312,11 +312,9 @@ impl Framer {
             b'!' => return Err(restricted("comment, document type or CDATA outside of a stanza")),
             b'?' if !begun => Scan::Declaration(false),
             b'?' => return Err(restricted("processing instruction")),
-            // The byte belongs to the tag: it may be the '>' of a malformed "<>".
-            _ => {
-                self.state = Scan::Tag { end: false, parser };
-                return Ok(());
-            }
+            // What cannot begin a name is refused here: an element that is never closed would wait for ever.
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => Scan::Tag { end: false, parser },
+            _ => return Err(malformed("not a name")),
         };
         self.scan += 1;
         Ok(())

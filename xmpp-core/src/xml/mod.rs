@@ -83,3 +83,6 @@ pub struct StreamScope {
     /// `xml:lang` of the stream header.
     pub lang: Option<CompactString>,
 }
+
+#[cfg(test)]
+mod tests;
