@@ -60,6 +60,8 @@ struct Query {
 pub struct DualClient {
     phase: Phase,
     park: Park,
+    /// Duality is wanted and the main stream's node offers it.
+    dual: bool,
     main_alive: bool,
     frozen: Frozen,
     lost_told: Option<Duration>,
@@ -87,6 +89,7 @@ impl DualClient {
         DualClient {
             phase: Phase::Down,
             park: Park::None,
+            dual: false,
             main_alive: false,
             frozen: Frozen::No,
             lost_told: None,
@@ -138,6 +141,8 @@ impl DualClient {
                 self.heard = now;
                 self.main_up(at, sm_id, anew, dual, out);
             }
+            // Nothing was asked for by who is an ordinary client.
+            Input::Main(_) if !self.dual => {}
             Input::Main(_) if !self.main_alive || self.phase == Phase::Resuming => {}
             Input::Main(said) => self.from_main(now, said, out),
             Input::MainDied => self.main_died(now, out),
@@ -164,6 +169,7 @@ impl DualClient {
     fn main_up(&mut self, at: Peer, sm_id: Option<String>, anew: bool, dual: bool, out: &mut Outputs) {
         out.push(Output::CancelTimer(Timer::Answer));
         self.main_is(at);
+        self.dual = dual;
         if anew {
             self.unpark(out);
             self.offer = None;

@@ -145,7 +145,10 @@ fn asks_for_nothing_where_nothing_is_offered() {
     let mut client = Client::new();
     let plain = |dual, sm_id| Input::MainUp { at: peer("a"), sm_id, anew: true, dual };
     assert_eq!(client.on(plain(false, Some("sm-1".into()))), [ANSWERED]);
+    assert_eq!(client.on(offer("7.0", "b")), [], "an ordinary client takes no offers");
+    assert_eq!(client.on(moving("b")), []);
     assert_eq!(client.on(plain(true, None)), [ANSWERED]);
+    assert_eq!(client.on(offer("7.0", "b")), [], "what cannot be resumed cannot flip");
     assert_eq!(client.on(main_up("a", true)), [ANSWERED, Output::Main(Dual::Request)]);
     assert_eq!(client.on(Input::Main(Dual::Failed(Failure::HaDisabled))), []);
     assert_eq!(client.on(Input::MainDied), [ANSWERED, reconnect(None)]);

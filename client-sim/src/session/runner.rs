@@ -310,8 +310,10 @@ impl Runner {
         }
     }
 
+    /// Looks for the session, at first where it was unless something better is known.
     fn seek(&mut self, first: Option<&str>) {
-        let mut rotation = Rotation::new(&self.options.nodes, first, self.options.pause.clone());
+        let first = first.unwrap_or(&self.main_node);
+        let mut rotation = Rotation::new(&self.options.nodes, Some(first), self.options.pause.clone());
         let Some((place, pause)) = rotation.next(&mut self.rng) else {
             return self.tell(Event::Error("no node to connect to".into()));
         };
