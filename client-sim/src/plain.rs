@@ -194,6 +194,16 @@ pub(crate) fn answer_request(request: &Stanza) -> Option<bytes::Bytes> {
     StanzaError::new(xmpp_core::StanzaCondition::ServiceUnavailable).reply(request)
 }
 
+/// The consent to a request to see our presence (RFC 6121 section 3.1.4). `None` if this is no such request.
+pub(crate) fn approve(request: &Stanza) -> Option<bytes::Bytes> {
+    if request.head.kind != Kind::Presence || request.head.type_.as_deref() != Some("subscribe") {
+        return None;
+    }
+    let mut w = Writer::new();
+    w.open("presence", "").attr("type", "subscribed").attr("to", request.head.from.as_ref()?.bare_str());
+    Some(w.finish())
+}
+
 /// Which node to try next, and after what pause.
 #[derive(Debug)]
 pub struct Rotation {
@@ -277,5 +287,9 @@ mod tests {
         assert!(answer(other).unwrap().contains("service-unavailable"));
         assert_eq!(answer("<iq type='result' id='3'/>"), None);
         assert_eq!(answer("<message id='4'/>"), None);
+        let consent = |text: &str| approve(&Stanza::parse(text.as_bytes()).unwrap());
+        let asked = consent("<presence type='subscribe' from='u1@example.org/x'/>").unwrap();
+        assert_eq!(asked, "<presence type='subscribed' to='u1@example.org'/>");
+        assert_eq!(consent("<presence from='u1@example.org/x'/>"), None);
     }
 }

@@ -36,6 +36,9 @@ async fn finish(fleet: Fleet) -> FleetReport {
     assert_eq!((report.counters.errors, report.counters.bounced), (0, 0), "{report:#?}");
     assert_eq!((report.counters.binds_anew, report.fault_unresumed), (0, 0), "{report:#?}");
     assert_eq!(report.ledger.unacknowledged, 0);
+    let users = report.counters.users as u64;
+    let presence = &report.presence;
+    assert_eq!((presence.shown, presence.flickers, presence.repeats), (users, 0, 0), "{presence:?}");
     fleet.stop().await;
     report
 }

@@ -144,12 +144,12 @@ impl DualClient {
             // Nothing was asked for by who is an ordinary client.
             Input::Main(_) if !self.dual => {}
             Input::Main(_) if !self.main_alive || self.phase == Phase::Resuming => {}
-            Input::Main(said) => self.from_main(now, said, out),
+            Input::Main(said) => self.main_said(now, said, out),
             Input::MainDied => self.main_died(now, out),
             Input::Parked(_) if self.park < Park::Registering => {}
             Input::Resumed | Input::Failed if self.park < Park::Registering => {}
             Input::Parked(Dual::Query { id, nonce }) => self.query(now, id.into(), nonce.into(), out),
-            Input::Parked(said) => self.from_parked(said, out),
+            Input::Parked(said) => self.parked_said(said, out),
             Input::Resumed if self.phase == Phase::Resuming => {
                 self.heard = now;
                 self.flip(out);
@@ -200,7 +200,7 @@ impl DualClient {
         self.lost_told = None;
     }
 
-    fn from_main(&mut self, now: Duration, said: Dual, out: &mut Outputs) {
+    fn main_said(&mut self, now: Duration, said: Dual, out: &mut Outputs) {
         match said {
             Dual::Offer { epoch, lower_s, upper_s, peer, token: _ } => {
                 let seconds = |s| Duration::from_secs(u64::from(s));
@@ -282,7 +282,7 @@ impl DualClient {
         out.push(Output::SetTimer(Timer::Answer, ANSWER_TIMEOUT));
     }
 
-    fn from_parked(&mut self, said: Dual, out: &mut Outputs) {
+    fn parked_said(&mut self, said: Dual, out: &mut Outputs) {
         match said {
             Dual::Parked { .. } if self.park == Park::Registering => self.park = Park::Parked,
             Dual::Take { .. } if self.is_parked() => self.take(out),

@@ -61,6 +61,8 @@ pub struct FleetOptions {
     pub pause: RangeInclusive<Duration>,
     /// A main stream that says nothing for this long is dead.
     pub silence: Duration,
+    /// Partners subscribe to each other's presence at the start; then flickers are seen.
+    pub subscribe: bool,
 }
 
 impl FleetOptions {
@@ -82,6 +84,7 @@ impl FleetOptions {
             ack_every: 5,
             pause: Duration::from_millis(50)..=Duration::from_millis(250),
             silence: Duration::from_secs(60),
+            subscribe: true,
         }
     }
 }
@@ -219,6 +222,7 @@ impl Fleet {
     /// Logs everyone out.
     pub async fn stop(self) {
         self.stop_sending();
+        self.shared.leaving();
         let stops: Vec<_> = (0..self.sessions.len())
             .map(|user| {
                 let sessions = Arc::clone(&self.sessions);
@@ -269,6 +273,7 @@ fn session_options(
         ack_every: options.ack_every,
         pause: options.pause.clone(),
         silence: options.silence,
+        approve: options.subscribe,
         seed,
         ..Options::new(account, options.dialer.clone(), options.nodes.clone())
     }
@@ -290,6 +295,10 @@ struct Writing {
 impl Writing {
     async fn write(mut self) {
         let (sender, receiver) = (user_name(self.user), user_name(self.partner));
+        if self.options.subscribe {
+            let bytes = self.subscription(&receiver);
+            self.sessions[self.user].send(Outgoing { id: String::new(), bytes, survives: true });
+        }
         let mut seq = 0;
         loop {
             let share = self.rng.random_range(0.5..1.5);
@@ -304,6 +313,13 @@ impl Writing {
             self.shared.ledger.sent(&sender, &id, &receiver, seq);
             session.send(Outgoing { id, bytes, survives: true });
         }
+    }
+
+    fn subscription(&self, receiver: &str) -> bytes::Bytes {
+        let mut w = Writer::new();
+        w.open("presence", "").attr("type", "subscribe");
+        w.attr("to", format_args!("{receiver}@{}", self.options.domain));
+        w.finish()
     }
 
     fn message(&self, id: &str, receiver: &str, seq: u64) -> bytes::Bytes {

@@ -12,6 +12,7 @@ use super::user_name;
 use crate::dual::FlipCause;
 use crate::ledger::{Counts, LISTED, Ledger, LedgerReport};
 use crate::plain::condition_of;
+use crate::presence::{Content, PresenceRecord, PresenceReport};
 use crate::session::{Event, Observer};
 
 /// Longest time a histogram holds, in microseconds: an hour.
@@ -84,6 +85,8 @@ pub struct Snapshot {
 pub struct FleetReport {
     /// The verdict on the messages.
     pub ledger: LedgerReport,
+    /// The verdict on presence; without subscriptions (`FleetOptions::subscribe`) nothing is shown.
+    pub presence: PresenceReport,
     /// From a fault to `<resumed/>`, of clients that had a parked stream then.
     pub flip_ms: Summary,
     /// The same of plain clients.
@@ -103,6 +106,7 @@ pub struct FleetReport {
 /// What all clients of the fleet share.
 pub(super) struct Shared {
     pub(super) ledger: Ledger,
+    presence: PresenceRecord,
     users: Vec<Mutex<User>>,
     counters: Counters,
     times: Mutex<Times>,
@@ -128,6 +132,7 @@ struct Counters {
 struct User {
     plain: bool,
     node: Option<String>,
+    jid: Option<String>,
     /// The main stream is there.
     alive: bool,
     parked: bool,
@@ -167,6 +172,7 @@ impl Shared {
     pub(super) fn new(plain: &[bool]) -> Self {
         Shared {
             ledger: Ledger::new(),
+            presence: PresenceRecord::new(),
             users: plain.iter().map(|plain| Mutex::new(User { plain: *plain, ..User::default() })).collect(),
             counters: Counters::default(),
             times: Mutex::new(Times::new()),
@@ -214,7 +220,9 @@ impl Shared {
         user.alive = true;
     }
 
-    fn bound(&self, user: usize, node: String, again: bool) {
+    fn bound(&self, user: usize, node: String, jid: String, again: bool) {
+        self.presence.begins(&user_name(user));
+        self.presence.says(&jid, Some(Content::empty()));
         let mut user = lock(&self.users[user]);
         if user.fault.take().is_some() {
             count(&self.counters.fault_unresumed);
@@ -223,7 +231,17 @@ impl Shared {
             count(&self.counters.binds_anew);
         }
         user.node = Some(node);
+        user.jid = Some(jid);
         user.alive = true;
+    }
+
+    /// Everyone is about to log out.
+    pub(super) fn leaving(&self) {
+        for user in &self.users {
+            if let Some(jid) = lock(user).jid.take() {
+                self.presence.says(&jid, None);
+            }
+        }
     }
 
     fn error(&self, line: String) {
@@ -268,6 +286,7 @@ impl Shared {
         let times = lock(&self.times);
         FleetReport {
             ledger: self.ledger.report(),
+            presence: self.presence.report(),
             flip_ms: summary(&times.flip),
             plain_resume_ms: summary(&times.plain),
             unparked_resume_ms: summary(&times.unparked),
@@ -291,7 +310,7 @@ impl Observer for Watching {
         let counters = &self.shared.counters;
         let set = |change: &dyn Fn(&mut User)| change(&mut lock(&self.shared.users[self.user]));
         match event {
-            Event::Bound { node, again, .. } => self.shared.bound(self.user, node, again),
+            Event::Bound { node, jid, again } => self.shared.bound(self.user, node, jid, again),
             Event::Resumed { from, to } => {
                 count(&counters.resumes);
                 self.shared.moved(self.user, from, to);
@@ -322,6 +341,9 @@ impl Observer for Watching {
 
 impl Watching {
     fn stanza(&self, stanza: &Stanza) {
+        if stanza.head.kind == Kind::Presence {
+            self.shared.presence.shown(&self.name, stanza);
+        }
         if stanza.head.kind != Kind::Message {
             return;
         }

@@ -40,6 +40,8 @@ pub struct Options {
     pub keepalive: Duration,
     /// Whether presence is sent after bind; without it no messages come.
     pub initial_presence: bool,
+    /// Whether every request to see this user's presence is granted.
+    pub approve: bool,
     /// Seed of all random choices but the nonces.
     pub seed: u64,
 }
@@ -58,6 +60,7 @@ impl Options {
             silence: Duration::from_secs(60),
             keepalive: Duration::from_secs(60),
             initial_presence: true,
+            approve: false,
             seed: 0,
         }
     }
@@ -65,6 +68,7 @@ impl Options {
 
 /// What happens to a client, in the order it happens.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a stanza is the usual case")]
 pub enum Event {
     /// A new session: the first login, or the old one was gone.
     Bound {

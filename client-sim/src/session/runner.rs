@@ -125,9 +125,9 @@ impl Runner {
         self.seek(first.as_deref());
         loop {
             match self.woken().await {
-                Woken::Main(Ok(stanza)) => self.from_main(stanza),
+                Woken::Main(Ok(stanza)) => self.main_said(stanza),
                 Woken::Main(Err(error)) => self.main_died(&error.to_string()),
-                Woken::Parked(Ok(stanza)) => self.from_parked(&stanza),
+                Woken::Parked(Ok(stanza)) => self.parked_said(&stanza),
                 Woken::Parked(Err(_)) => {
                     self.parked = None;
                     self.feed(Input::ParkedDied);
@@ -385,11 +385,12 @@ impl Runner {
         }
     }
 
-    fn from_main(&mut self, stanza: Stanza) {
+    fn main_said(&mut self, stanza: Stanza) {
         self.heard = Instant::now();
         self.machine.main_heard(self.now());
         if stanza.head.kind != Kind::Other {
-            if let Some(answer) = plain::answer_request(&stanza) {
+            let approval = || plain::approve(&stanza).filter(|_| self.options.approve);
+            if let Some(answer) = plain::answer_request(&stanza).or_else(approval) {
                 self.sm.push(Outgoing { id: String::new(), bytes: answer, survives: false });
             }
             self.tell(Event::Stanza(stanza));
@@ -415,7 +416,7 @@ impl Runner {
         }
     }
 
-    fn from_parked(&mut self, stanza: &Stanza) {
+    fn parked_said(&mut self, stanza: &Stanza) {
         if stanza.head.ns == ns::SM {
             match Sm::parse(stanza) {
                 Ok(Some(Sm::Resumed { h, .. })) => {

@@ -43,6 +43,8 @@ struct Memory {
     moves: u32,
     owner: BTreeMap<String, usize>,
     sessions: BTreeMap<String, Session>,
+    /// What waits for users that have never been here.
+    offline: BTreeMap<String, VecDeque<Bytes>>,
 }
 
 struct Session {
@@ -240,8 +242,16 @@ impl Pair {
             && session.main.as_ref().is_some_and(|(number, _, _)| *number == stream.number)
         {
             session.handled = session.handled.wrapping_add(1);
-            if stanza.head.kind == Kind::Message {
-                deliver(memory, stream.user.as_deref().unwrap(), stanza);
+            let from = stream.user.as_deref().unwrap();
+            match (stanza.head.kind, stanza.head.type_.as_deref(), &stanza.head.to) {
+                (Kind::Message, _, Some(to)) | (Kind::Presence, Some("subscribe"), Some(to)) => {
+                    deliver(memory, from, to.local().unwrap(), stanza);
+                }
+                // The only presence there ever is: that of who consents.
+                (Kind::Presence, Some("subscribed"), Some(to)) => {
+                    deliver(memory, from, to.local().unwrap(), &Stanza::parse(b"<presence/>").unwrap());
+                }
+                _ => {}
             }
         }
         false
@@ -278,18 +288,15 @@ impl Pair {
         match sm {
             Sm::Enable { .. } => {
                 let sm_id = format!("sm-{}", stream.number);
-                let session = Session {
-                    user: stream.user.clone().unwrap(),
-                    handled: 0,
-                    sent_before: 0,
-                    queue: VecDeque::new(),
-                    main: Some(own),
-                    parked: None,
-                };
-                memory.sessions.insert(sm_id.clone(), session);
+                let user = stream.user.clone().unwrap();
+                let queue = memory.offline.remove(&user).unwrap_or_default();
+                let session =
+                    Session { user, handled: 0, sent_before: 0, queue, main: Some(own), parked: None };
                 let id = Some(sm_id.as_str().into());
-                stream.sm_id = Some(sm_id);
                 stream.say(Sm::Enabled { id, max_s: Some(300), location: None }.to_bytes());
+                session.queue.iter().for_each(|bytes| stream.say(bytes.clone()));
+                memory.sessions.insert(sm_id.clone(), session);
+                stream.sm_id = Some(sm_id);
             }
             Sm::Resume { previd, h, .. } => {
                 if let Some(error) = self.elsewhere(memory, stream) {
@@ -365,10 +372,12 @@ impl Stream {
     }
 }
 
-fn deliver(memory: &mut Memory, from: &str, stanza: &Stanza) {
+fn deliver(memory: &mut Memory, from: &str, to: &str, stanza: &Stanza) {
     let from = xmpp_core::Jid::new(Some(from), DOMAIN, Some("sim")).unwrap();
-    let to = stanza.head.to.as_ref().and_then(|to| to.local()).unwrap();
     let bytes = stanza.rewrite(Some(&from), None);
+    if memory.sessions.values().all(|session| session.user != to) {
+        memory.offline.entry(to.to_owned()).or_default().push_back(bytes.clone());
+    }
     for session in memory.sessions.values_mut().filter(|session| session.user == to) {
         session.queue.push_back(bytes.clone());
         if let Some((_, _, outbox)) = &session.main {
