@@ -47,6 +47,8 @@ pub(super) struct Runner {
     main: Option<Conn>,
     main_node: String,
     parked: Option<Conn>,
+    /// The parked stream was the main one before a hand-over.
+    parked_was_main: bool,
     was_parked: bool,
     was_bound: bool,
     read: bool,
@@ -106,6 +108,7 @@ impl Runner {
             main: None,
             main_node: String::new(),
             parked: None,
+            parked_was_main: false,
             was_parked: false,
             was_bound: false,
             read: true,
@@ -137,6 +140,7 @@ impl Runner {
                 Woken::Opened(Ok((conn, _))) => {
                     self.parking = None;
                     self.parked = Some(conn);
+                    self.parked_was_main = false;
                     self.feed(Input::ParkedOpen);
                 }
                 Woken::Opened(Err(error)) => {
@@ -272,6 +276,7 @@ impl Runner {
     fn flip(&mut self, cause: FlipCause, keep_old: bool) {
         let old = std::mem::replace(&mut self.main, self.parked.take());
         self.parked = old.filter(|_| keep_old);
+        self.parked_was_main = keep_old;
         (self.read, self.write) = (true, true);
         self.new_stream();
         let to = self.machine.main_node().unwrap_or_default().to_owned();
@@ -427,6 +432,8 @@ impl Runner {
                     self.told_h = h.map(|h| h.0);
                     self.feed(Input::Failed);
                 }
+                // Said behind `<moving/>`, of a count that is no longer kept there: the `<resumed/>` had the last word.
+                Ok(Some(Sm::Answer { .. } | Sm::Request)) if self.parked_was_main => {}
                 other => self.tell(Event::Error(format!("on the parked stream: {other:?}"))),
             }
             return;

@@ -159,6 +159,8 @@ impl Pair {
                 && let Some((number, at, main)) = session.main.take()
             {
                 let _ = main.send(moving.clone());
+                // The answer to a request that was on its way; clients must not take it for the new stream's.
+                let _ = main.send(Sm::Answer { h: Handled(session.handled) }.to_bytes());
                 memory.owner.insert(session.user.clone(), node);
                 // The stream that is parked now becomes the main one by its resume.
                 session.parked = Some((number, at, main));
