@@ -71,13 +71,12 @@ pub(crate) fn too_much(why: &'static str) -> StreamError {
 
 /// Valid UTF-8 made of characters that XML allows (XML 1.0 2.2).
 pub(crate) fn legal_text(bytes: &[u8]) -> Result<&str, StreamError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| {
-        StreamError::new(StreamCondition::UnsupportedEncoding).with_text("not valid UTF-8")
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| StreamError::new(StreamCondition::UnsupportedEncoding).with_text("not valid UTF-8"))?;
     // Without early exit the compiler makes this a vector loop; 0xEF begins U+FFFE and U+FFFF.
-    let suspect = bytes.iter().fold(false, |s, &b| {
-        s | ((b < 0x20) & (b != b'\t') & (b != b'\n') & (b != b'\r')) | (b == 0xEF)
-    });
+    let suspect = bytes
+        .iter()
+        .fold(false, |s, &b| s | ((b < 0x20) & (b != b'\t') & (b != b'\n') & (b != b'\r')) | (b == 0xEF));
     if suspect && !text.chars().all(is_xml_char) {
         return Err(malformed("a character that XML does not allow"));
     }
