@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::xml::{Event, Framer, Limits};
 
-const HEADER: &str = "<stream:stream to='d.example' version='1.0' xmlns='jabber:client' \
+pub(super) const HEADER: &str = "<stream:stream to='d.example' version='1.0' xmlns='jabber:client' \
      xmlns:stream='http://etherx.jabber.org/streams'>";
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -57,7 +57,7 @@ struct Rig {
     task: tokio::task::JoinHandle<()>,
 }
 
-fn tls() -> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
+pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
     let signed = rcgen::generate_simple_self_signed(["d.example".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
     let cert = signed.cert.der().clone();
@@ -219,7 +219,7 @@ async fn closing_without_end_of_stream_and_losing_the_socket() {
 }
 
 /// Reads until `wanted` has come.
-async fn until(stream: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> String {
+pub(super) async fn until(stream: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> String {
     let mut text = String::new();
     let mut buf = [0; 1024];
     while !text.contains(wanted) {
@@ -232,10 +232,27 @@ async fn until(stream: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> String
 
 async fn listening(config: ServerConfig, entry: Entry) -> (SocketAddr, mpsc::UnboundedReceiver<Seen>) {
     let (host, seen) = test_host();
+    (listener(config, entry, host).await, seen)
+}
+
+/// Serves on a port of the loopback until the test ends.
+pub(super) async fn listener(config: ServerConfig, entry: Entry, host: Arc<dyn Host>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, entry, Arc::new(config), host));
-    (addr, seen)
+    addr
+}
+
+/// A client that trusts this certificate alone.
+pub(super) fn tls_client(cert: rustls::pki_types::CertificateDer<'static>) -> tokio_rustls::TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(client).into()
 }
 
 #[tokio::test]
@@ -248,15 +265,7 @@ async fn starttls_over_the_loopback_leads_to_sasl() {
     until(&mut tcp, "<required/></starttls>").await;
     tcp.write_all(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await.unwrap();
     until(&mut tcp, "<proceed ").await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
-    let mut stream = connector.connect("d.example".try_into().unwrap(), tcp).await.unwrap();
+    let mut stream = tls_client(cert).connect("d.example".try_into().unwrap(), tcp).await.unwrap();
     stream.write_all(HEADER.as_bytes()).await.unwrap();
     until(&mut stream, "<mechanism>SCRAM-SHA-256</mechanism>").await;
     // n,,n=alice,r=abcdefghijklmnop
