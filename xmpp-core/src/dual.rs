@@ -189,9 +189,10 @@ impl Dual {
             return Ok(None);
         }
         let bad = || StreamError::new(StreamCondition::BadFormat).with_text("dual connection element");
-        let (text, epoch) = (|name| stanza.attr(name).ok_or_else(bad), || {
-            stanza.attr("epoch").and_then(|e| e.parse::<Epoch>().ok()).ok_or_else(bad)
-        });
+        let (text, epoch) = (
+            |name| stanza.attr(name).ok_or_else(bad),
+            || stanza.attr("epoch").and_then(|e| e.parse::<Epoch>().ok()).ok_or_else(bad),
+        );
         Ok(Some(match stanza.head.name.as_str() {
             "request" => Dual::Request,
             "offer" => Dual::Offer {

@@ -367,7 +367,8 @@ mod tests {
             "<iq xmlns='jabber:client' type='error' id='1' from='d' to='a@b/c'><error type='cancel'>\
              <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
         );
-        for silent in ["<iq type='result' id='1'/>", "<message type='error'/>", "<r xmlns='urn:xmpp:sm:3'/>"] {
+        for silent in ["<iq type='result' id='1'/>", "<message type='error'/>", "<r xmlns='urn:xmpp:sm:3'/>"]
+        {
             assert_eq!(error.reply(&Stanza::parse(silent.as_bytes()).unwrap()), None);
         }
     }

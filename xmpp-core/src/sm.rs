@@ -223,7 +223,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["<a xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3' h='+1'/>", "<x xmlns='urn:xmpp:sm:3'/>"] {
+        for text in
+            ["<a xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3' h='+1'/>", "<x xmlns='urn:xmpp:sm:3'/>"]
+        {
             assert!(Sm::parse(&Stanza::parse(text.as_bytes()).unwrap()).is_err(), "{text}");
         }
         assert_eq!(Sm::parse(&Stanza::parse(b"<iq type='get'/>").unwrap()), Ok(None));

@@ -221,7 +221,8 @@ impl Stanza {
         }
         for attr in &attrs {
             let replaced = attr.name.prefix.is_empty()
-                && ((attr.name.local == "from" && from.is_some()) || (attr.name.local == "to" && to.is_some()));
+                && ((attr.name.local == "from" && from.is_some())
+                    || (attr.name.local == "to" && to.is_some()));
             if !replaced {
                 tag.push(' ');
                 tag.push_str(attr.whole);

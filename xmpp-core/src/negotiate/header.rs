@@ -60,7 +60,9 @@ fn check(header: &StreamHeader, facts: &Facts, config: &Config) -> Result<(), St
         return Err(StreamError::new(StreamCondition::HostUnknown));
     }
     if facts.domain.as_ref().is_some_and(|d| d != to.domain()) {
-        return Err(StreamError::new(StreamCondition::NotAuthorized).with_text("to changed on this connection"));
+        return Err(
+            StreamError::new(StreamCondition::NotAuthorized).with_text("to changed on this connection")
+        );
     }
     if let (Some(user), Some(from)) = (&facts.user, &header.from)
         && !user.same_bare(from)

@@ -97,7 +97,9 @@ fn sasl_in_the_clear_is_refused() {
 #[test]
 fn headers_that_are_refused() {
     let header = |to: &str, version: &str| {
-        format!("<stream:stream {to} {version} xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>")
+        format!(
+            "<stream:stream {to} {version} xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+        )
     };
     for (to, version, condition) in [
         ("to='other.example'", "version='1.0'", "host-unknown"),
@@ -149,7 +151,10 @@ fn lookup_challenge_and_abort() {
     let said = talk.say("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
     assert_eq!(said, "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><aborted/></failure>\n");
     // Without initial response there is an empty challenge first.
-    assert_eq!(talk.say(&format!("{AUTH}</auth>")), "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\n");
+    assert_eq!(
+        talk.say(&format!("{AUTH}</auth>")),
+        "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\n"
+    );
     let late = format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{first}</response>");
     assert!(talk.say(&late).contains("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"));
     assert_eq!(talk.say("<presence/>"), "[close not-authorized]\n");

@@ -69,7 +69,13 @@ pub fn check_stanza(bytes: &[u8], scope: &StreamScope, limits: &Limits) -> Resul
 }
 
 /// Counts an element below the stanza and notes it if it is a direct child.
-fn count(head: &mut Head, level: usize, name: Name<'_>, ns: &str, limits: &Limits) -> Result<(), StreamError> {
+fn count(
+    head: &mut Head,
+    level: usize,
+    name: Name<'_>,
+    ns: &str,
+    limits: &Limits,
+) -> Result<(), StreamError> {
     head.elements += 1;
     head.depth = head.depth.max(level as u32 + 1);
     if head.elements > limits.elements {
@@ -154,9 +160,7 @@ pub fn check_header(bytes: &[u8], limits: &Limits) -> Result<(StreamHeader, Comp
 }
 
 fn header_attribute(header: &mut StreamHeader, attr: &Attr<'_>) -> Result<(), StreamError> {
-    let jid = || {
-        Jid::parse(&attr.value()).map_err(|_| StreamError::new(StreamCondition::ImproperAddressing))
-    };
+    let jid = || Jid::parse(&attr.value()).map_err(|_| StreamError::new(StreamCondition::ImproperAddressing));
     match (attr.name.prefix, attr.name.local) {
         ("", "to") => header.to = Some(jid()?),
         ("", "from") => header.from = Some(jid()?),

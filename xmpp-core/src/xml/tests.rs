@@ -11,7 +11,10 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream to='d.example' version
      xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' xmlns:p='urn:p' xmlns:q='urn:q'>";
 
 /// All events of `pieces`, fed one by one, and the error at the end if there is one.
-fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: Limits) -> (Vec<Event>, Option<StreamError>) {
+fn events<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    limits: Limits,
+) -> (Vec<Event>, Option<StreamError>) {
     let mut framer = Framer::new(limits);
     let mut found = Vec::new();
     for piece in pieces {
@@ -107,7 +110,9 @@ fn what_is_malformed_or_forbidden_ends_the_stream() {
         let bytewise = HEADER.as_bytes().chunks(1).chain(text.as_bytes().chunks(1));
         assert_eq!(events(bytewise, Limits::C2S).1.expect(text).condition.name(), *condition, "{text}");
     }
-    for bytes in [&b"<message>\xff</message>"[..], b"<message a='\xc0\xaf'/>", b"<message>\xed\xa0\x80</message>"] {
+    for bytes in
+        [&b"<message>\xff</message>"[..], b"<message a='\xc0\xaf'/>", b"<message>\xed\xa0\x80</message>"]
+    {
         assert_eq!(after_header(bytes).1.unwrap().condition.name(), "unsupported-encoding");
     }
 }
@@ -133,9 +138,14 @@ fn headers_that_are_no_headers() {
         (format!("<stream:stream {stream}>"), "invalid-namespace"),
         (format!("<stream:stream xmlns='jabber:client' {stream} to='@'>"), "improper-addressing"),
     ] {
-        assert_eq!(events([text.as_bytes()], Limits::C2S).1.expect(&text).condition.name(), condition, "{text}");
+        assert_eq!(
+            events([text.as_bytes()], Limits::C2S).1.expect(&text).condition.name(),
+            condition,
+            "{text}"
+        );
     }
-    let (found, error) = events([&b"<?xml version=\"1.0\" encoding='UTF-8' standalone='yes' ?>\n"[..]], Limits::C2S);
+    let (found, error) =
+        events([&b"<?xml version=\"1.0\" encoding='UTF-8' standalone='yes' ?>\n"[..]], Limits::C2S);
     assert_eq!((found.len(), error), (0, None));
 }
 
@@ -196,7 +206,8 @@ fn a_head_is_taken() {
 
 #[test]
 fn trees_are_read_and_written() {
-    let stanza = one("<iq type='set'><a xmlns='u'>x<p:b p:c='&quot;' xml:lang='en'>y</p:b>&lt;<b xmlns=''/></a></iq>");
+    let stanza =
+        one("<iq type='set'><a xmlns='u'>x<p:b p:c='&quot;' xml:lang='en'>y</p:b>&lt;<b xmlns=''/></a></iq>");
     let a = stanza.payload().unwrap();
     assert_eq!((a.text.as_str(), a.children.len()), ("x<", 2));
     let b = a.child("urn:p", "b").unwrap();
@@ -214,7 +225,9 @@ fn trees_are_read_and_written() {
 fn rewriting_stamps_the_start_tag_and_brings_prefixes_along() {
     let from = Jid::parse("a@d.example/it's").unwrap();
     let to = Jid::parse("b@d.example").unwrap();
-    let stanza = one("<message from='evil@x' id=\"'\" to='B@d.example'><p:x q:y='1'/><body>&lt;]]&gt;</body></message>");
+    let stanza = one(
+        "<message from='evil@x' id=\"'\" to='B@d.example'><p:x q:y='1'/><body>&lt;]]&gt;</body></message>",
+    );
     let bytes = stanza.rewrite(Some(&from), Some(&to));
     let expected = "<message from='a@d.example/it&apos;s' to='b@d.example' id=\"'\" xmlns:p='urn:p' xmlns:q='urn:q' \
          xml:lang='de'><p:x q:y='1'/><body>&lt;]]&gt;</body></message>";
@@ -311,7 +324,8 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
         1 => noise,
         1 => prop::collection::vec(any::<u8>(), 0..4),
     ];
-    prop::collection::vec(piece, 0..8).prop_map(|pieces| [HEADER.as_bytes().to_vec(), pieces.concat()].concat())
+    prop::collection::vec(piece, 0..8)
+        .prop_map(|pieces| [HEADER.as_bytes().to_vec(), pieces.concat()].concat())
 }
 
 proptest! {

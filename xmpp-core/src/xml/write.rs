@@ -152,8 +152,7 @@ mod tests {
     fn values_are_escaped_and_empty_elements_closed_short() {
         let mut w = Writer::new();
         w.open("a", "urn:x").attr("b", "'\"<&\n").open("c", "").close().text("x > y & z\u{1}").close();
-        let expected =
-            "<a xmlns='urn:x' b='&apos;&quot;&lt;&amp;&#10;'><c/>x &gt; y &amp; z\u{fffd}</a>";
+        let expected = "<a xmlns='urn:x' b='&apos;&quot;&lt;&amp;&#10;'><c/>x &gt; y &amp; z\u{fffd}</a>";
         assert_eq!(w.finish(), expected);
     }
 }
