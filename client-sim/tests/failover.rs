@@ -14,9 +14,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn fleet(users: usize, plain: f64) -> (Arc<Pair>, Fleet) {
     let homes: Vec<usize> = (0..users).map(|user| user % 2).collect();
     let pair = Pair::start(&homes).await;
-    let dialer = Dialer::new(Arc::clone(&pair.client_tls));
+    let dialer =
+        Dialer { login_timeout: Duration::from_secs(2), ..Dialer::new(Arc::clone(&pair.client_tls)) };
     let options = FleetOptions {
         plain,
+        silence: Duration::from_secs(1),
         interval: Duration::from_millis(20),
         logins_per_second: 1000.0,
         seed: 7,
@@ -113,4 +115,19 @@ async fn a_login_at_the_other_node_is_sent_to_the_owner() {
     chat(&fleet, 10).await;
     let report = finish(fleet).await;
     assert_eq!(report.counters.attempts_failed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_falls_silent_is_left() {
+    let (pair, fleet) = fleet(8, 0.5).await;
+    fleet.start_sending();
+    chat(&fleet, 50).await;
+    pair.freeze(0);
+    fleet.fault_at("a", Instant::now());
+    eventually("all are at b", || fleet.snapshot().by_node.get("b") == Some(&8)).await;
+    chat(&fleet, 50).await;
+    let report = finish(fleet).await;
+    assert_eq!(report.counters.flips.take_after_lost, 2, "{report:#?}");
+    assert_eq!((report.flip_ms.count, report.plain_resume_ms.count), (2, 2), "{report:#?}");
+    assert!(report.flip_ms.max < report.plain_resume_ms.p50, "no handshake with a dead node: {report:#?}");
 }

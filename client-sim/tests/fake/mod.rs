@@ -25,6 +25,14 @@ pub const PASSWORD: &str = "secret";
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
                       from='example.org' id='s' version='1.0'>";
 
+#[derive(Clone, Copy, PartialEq)]
+enum Health {
+    Up,
+    Dead,
+    /// Its sockets are open and nobody is behind them.
+    Frozen,
+}
+
 type Outbox = mpsc::UnboundedSender<Bytes>;
 
 pub struct Pair {
@@ -33,7 +41,7 @@ pub struct Pair {
     acceptor: TlsAcceptor,
     credentials: ScramCredentials,
     memory: Mutex<Memory>,
-    kill: Vec<watch::Sender<bool>>,
+    health: Vec<watch::Sender<Health>>,
 }
 
 #[derive(Default)]
@@ -80,7 +88,9 @@ impl Pair {
         for node in ["a", "b"] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            places.push(Peer { node: node.into(), host: "127.0.0.1".into(), port, direct_tls: true });
+            // One of them with STARTTLS.
+            let direct_tls = node == "a";
+            places.push(Peer { node: node.into(), host: "127.0.0.1".into(), port, direct_tls });
             listeners.push(listener);
         }
         let owner = homes.iter().enumerate().map(|(user, home)| (format!("u{user}"), *home)).collect();
@@ -91,7 +101,7 @@ impl Pair {
             acceptor: TlsAcceptor::from(c2s_server(&identity).unwrap()),
             credentials: ScramCredentials::derive(mech, PASSWORD, b"sixteen bytes...", 4096).unwrap(),
             memory: Mutex::new(Memory { owner, term: 2, ..Memory::default() }),
-            kill: (0..2).map(|_| watch::channel(false).0).collect(),
+            health: (0..2).map(|_| watch::channel(Health::Up).0).collect(),
         });
         for (node, listener) in listeners.into_iter().enumerate() {
             Arc::clone(&pair).listen(node, listener);
@@ -105,31 +115,38 @@ impl Pair {
 
     fn listen(self: Arc<Self>, node: usize, listener: TcpListener) {
         tokio::spawn(async move {
-            let mut killed = self.kill[node].subscribe();
+            let mut health = self.health[node].subscribe();
             loop {
                 tokio::select! {
-                    _ = killed.wait_for(|killed| *killed) => return,
+                    _ = health.wait_for(|health| *health != Health::Up) => break,
                     Ok((tcp, _)) = listener.accept() => {
-                        let pair = Arc::clone(&self);
-                        let mut killed = self.kill[node].subscribe();
-                        tokio::spawn(async move {
-                            tokio::select! {
-                                _ = killed.wait_for(|killed| *killed) => {}
-                                () = pair.serve(node, tcp) => {}
-                            }
-                        });
+                        tokio::spawn(Arc::clone(&self).serve_while_up(node, tcp));
                     }
                 }
+            }
+            if *health.borrow() == Health::Frozen {
+                std::future::pending::<()>().await;
             }
         });
     }
 
+    async fn serve_while_up(self: Arc<Self>, node: usize, tcp: TcpStream) {
+        let mut health = self.health[node].subscribe();
+        let mut serving = Box::pin(Arc::clone(&self).serve(node, tcp));
+        tokio::select! {
+            _ = health.wait_for(|health| *health != Health::Up) => {}
+            () = &mut serving => return,
+        }
+        if *health.borrow() == Health::Frozen {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// The node dies; the other takes its users and says so to those that are parked.
     pub fn kill(&self, node: usize) {
-        self.kill[node].send_replace(true);
-        let mut memory = self.memory();
-        memory.term += 1;
-        memory.owner.values_mut().for_each(|owner| *owner = 1 - node);
+        self.health[node].send_replace(Health::Dead);
+        let memory = &mut *self.memory();
+        memory.take_over(node);
         let take = Dual::Take { epoch: Epoch { term: memory.term, moves: 0 } }.to_bytes();
         for session in memory.sessions.values_mut() {
             session.parked.take_if(|(_, at, _)| *at == node);
@@ -141,8 +158,18 @@ impl Pair {
         }
     }
 
+    /// The node falls silent with all its sockets open; the other takes its users and waits for them to notice.
+    pub fn freeze(&self, node: usize) {
+        self.health[node].send_replace(Health::Frozen);
+        let memory = &mut *self.memory();
+        memory.take_over(node);
+        for session in memory.sessions.values_mut() {
+            session.main.take_if(|(_, at, _)| *at == node);
+        }
+    }
+
     pub async fn restart(self: &Arc<Self>, node: usize) {
-        self.kill[node].send_replace(false);
+        self.health[node].send_replace(Health::Up);
         let port = self.places[node].port;
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         Arc::clone(self).listen(node, listener);
@@ -174,7 +201,9 @@ impl Pair {
     }
 
     async fn serve(self: Arc<Self>, node: usize, tcp: TcpStream) {
-        tcp.set_nodelay(true).unwrap();
+        let _ = tcp.set_nodelay(true);
+        let tcp = if self.places[node].direct_tls { Some(tcp) } else { starttls(tcp).await };
+        let Some(tcp) = tcp else { return };
         let Ok(mut tls) = self.acceptor.accept(tcp).await else { return };
         let (outbox, mut out) = mpsc::unbounded_channel();
         let number = {
@@ -359,6 +388,13 @@ impl Pair {
     }
 }
 
+impl Memory {
+    fn take_over(&mut self, dead: usize) {
+        self.term += 1;
+        self.owner.values_mut().for_each(|owner| *owner = 1 - dead);
+    }
+}
+
 impl Session {
     fn trim(&mut self, h: Handled) {
         let count = h.distance_from(Handled(self.sent_before)) as usize;
@@ -384,6 +420,30 @@ fn deliver(memory: &mut Memory, from: &str, to: &str, stanza: &Stanza) {
         session.queue.push_back(bytes.clone());
         if let Some((_, _, outbox)) = &session.main {
             let _ = outbox.send(bytes.clone());
+        }
+    }
+}
+
+/// The part of a stream before TLS.
+async fn starttls(mut tcp: TcpStream) -> Option<TcpStream> {
+    let mut framer = Framer::new(Limits::BEFORE_AUTH);
+    let mut space = [0; 1024];
+    loop {
+        let count = tcp.read(&mut space).await.ok().filter(|count| *count > 0)?;
+        framer.feed(&space[..count]);
+        while let Some(event) = framer.next().unwrap() {
+            let answer = match event {
+                Event::StreamOpen(_) => {
+                    let offer = format!("<starttls xmlns='{}'><required/></starttls>", ns::TLS);
+                    format!("{HEADER}<stream:features>{offer}</stream:features>")
+                }
+                Event::Stanza(stanza) if stanza.head.is(ns::TLS, "starttls") => {
+                    tcp.write_all(format!("<proceed xmlns='{}'/>", ns::TLS).as_bytes()).await.ok()?;
+                    return Some(tcp);
+                }
+                other => panic!("{other:?}"),
+            };
+            tcp.write_all(answer.as_bytes()).await.ok()?;
         }
     }
 }
