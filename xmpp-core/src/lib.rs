@@ -11,6 +11,7 @@ pub mod ns;
 pub mod sasl;
 pub mod sm;
 pub mod stanza;
+pub mod tls;
 pub mod xml;
 
 pub use error::{StanzaCondition, StanzaError, StanzaErrorType, StreamCondition, StreamError};

@@ -1,1 +1,193 @@
-//! x
+//! The tokio shell around sockets: accepts clients, lets [`crate::negotiate`] decide, then carries elements to the
+//! [`Host`] and bytes back. The only part of this crate that is not pure.
+
+mod connection;
+mod gate;
+mod login;
+mod mailbox;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+
+pub use crate::negotiate::Lookup;
+pub use mailbox::ConnSender;
+
+use crate::jid::BareJid;
+use crate::negotiate;
+use crate::sasl::Mechanism;
+use crate::stanza::Stanza;
+use gate::Gate;
+
+/// Number of an authenticated connection, given by the host; never used twice in one run of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the shell needs of the node. Called on connection tasks: every call must return at once.
+pub trait Host: Send + Sync + 'static {
+    /// The credentials of an account; `user` is its prepared local part.
+    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup;
+    /// Stream features after SASL beside `bind`, `sm` and the stream limits, as XML: `dual::FEATURE` while HA is on.
+    fn features(&self) -> Bytes;
+    /// Fills `out` from a cryptographic random source (S15).
+    fn random(&self, out: &mut [u8]);
+    /// A client has authenticated. `tx` writes to it; once the last clone is dropped the stream is closed.
+    fn opened(&self, user: BareJid, peer: SocketAddr, tx: ConnSender) -> ConnId;
+    /// One top-level element. It took a credit, to be given back by [`ConnSender::credit`].
+    fn element(&self, conn: ConnId, stanza: Stanza);
+    /// Called exactly once, after the last `element`. `clean`: `</stream:stream>` was seen; then what is still
+    /// written through `tx` is delivered until `ToConn::Close` or for [`ServerConfig::close_timeout`]. Otherwise the
+    /// connection is lost, and its session may be resumed.
+    fn closed(&self, conn: ConnId, clean: bool);
+}
+
+/// What the node tells a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToConn {
+    /// Write these bytes. Many of them go out in one TLS record.
+    Write(Bytes),
+    /// Write `last`, then close; nothing after it is written.
+    Close {
+        /// Last words, such as a stream error. May be empty.
+        last: Bytes,
+        /// Whether `</stream:stream>` follows. Without it the client's session stays resumable (XEP-0198 5).
+        end_stream: bool,
+    },
+}
+
+/// How a port begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// In the clear, and STARTTLS is required (port 5222).
+    StartTls,
+    /// With TLS (XEP-0368, port 5223).
+    DirectTls,
+}
+
+/// Settings and limits of the c2s ports of a node.
+pub struct ServerConfig {
+    /// TLS; ALPN `xmpp-client`, certificate and tickets are set in it.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Domains, mechanisms and XML limits.
+    pub negotiation: negotiate::Config,
+    /// Time from accept to authentication. Default 30 s (S3).
+    pub auth_timeout: Duration,
+    /// Time a closing connection has for its last words. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long sent bytes may stay unacknowledged, and silence before keep-alive probes (TCP). Default 60 s.
+    pub tcp_timeout: Duration,
+    /// Elements handed to the host and not yet credited, per connection. Default 32.
+    pub credits: u32,
+    /// Bytes that may wait for one slow reader; above it the connection is closed, resumable. Default 4 MiB.
+    pub queued_bytes: usize,
+    gate: Arc<Gate>,
+}
+
+/// Default of [`ServerConfig::queued_bytes`].
+pub const QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// Default most connections before authentication, all ports that share a configuration together.
+pub const UNAUTHENTICATED: usize = 2_000;
+/// Default most connections before authentication from one IPv4 address or IPv6 /64 network.
+pub const UNAUTHENTICATED_PER_ADDRESS: usize = 200;
+/// Pause after accept(2) failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl ServerConfig {
+    /// The defaults, with this TLS set-up and negotiation.
+    pub fn new(tls: Arc<rustls::ServerConfig>, negotiation: negotiate::Config) -> Self {
+        ServerConfig {
+            tls,
+            negotiation,
+            auth_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            tcp_timeout: Duration::from_secs(60),
+            credits: 32,
+            queued_bytes: QUEUED_BYTES,
+            gate: Gate::new(UNAUTHENTICATED, UNAUTHENTICATED_PER_ADDRESS),
+        }
+    }
+
+    /// Sets how many connections may be open before authentication, in all and from one address. Above it new
+    /// connections are closed at once.
+    #[must_use]
+    pub fn unauthenticated(self, total: usize, per_address: usize) -> Self {
+        ServerConfig { gate: Gate::new(total, per_address), ..self }
+    }
+}
+
+/// Accepts clients for ever; a task each. Dropping the future stops accepting and leaves the connections open.
+pub async fn serve(
+    listener: TcpListener,
+    entry: Entry,
+    config: Arc<ServerConfig>,
+    host: Arc<dyn Host>,
+) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                // Admission comes before TLS and before a task is spawned.
+                if let Some(pass) = config.gate.enter(peer.ip()) {
+                    tokio::spawn(client(tcp, peer, entry, config.clone(), host.clone(), pass));
+                }
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Serves one client that was accepted elsewhere, until it is gone.
+pub async fn serve_connection(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+    config: Arc<ServerConfig>,
+    host: Arc<dyn Host>,
+) {
+    if let Some(pass) = config.gate.enter(peer.ip()) {
+        client(tcp, peer, entry, config, host, pass).await;
+    }
+}
+
+async fn client(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+    config: Arc<ServerConfig>,
+    host: Arc<dyn Host>,
+    pass: gate::Pass,
+) {
+    // A socket that does not take its options is already dead and says so at the first read.
+    let _ = set_options(&tcp, &config);
+    // Boxed, so that what login needs is given back before the long life of the connection begins.
+    let login = Box::pin(login::login(tcp, entry, &config, &*host));
+    let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else { return };
+    drop(pass);
+    let login::Session { stream, framer, user } = session;
+    connection::run(stream, framer, user, peer, &config, &*host).await;
+}
+
+fn set_options(tcp: &TcpStream, config: &ServerConfig) -> std::io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_nodelay(true)?;
+    let quarter = config.tcp_timeout / 4;
+    let keepalive = TcpKeepalive::new().with_time(config.tcp_timeout).with_interval(quarter).with_retries(4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(config.tcp_timeout))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use super::token::{Attr, Name, malformed, too_much};
+use super::token::{Attr, Name, malformed, same, too_much};
 use super::{Limits, Prefix};
 use crate::error::StreamError;
 use crate::ns;
@@ -99,7 +99,7 @@ impl<'a> Scope<'a> {
         if prefix == "xml" {
             return Ok(ns::XML);
         }
-        if let Some(found) = self.bindings.iter().rev().find(|b| b.prefix == prefix) {
+        if let Some(found) = self.bindings.iter().rev().find(|b| same(b.prefix, prefix)) {
             return Ok(&found.ns);
         }
         if prefix.is_empty() {

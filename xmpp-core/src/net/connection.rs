@@ -1,0 +1,331 @@
+//! A connection after authentication: elements to the host, bytes from the host, both at once in one task.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+
+use super::login::END_STREAM;
+use super::mailbox::{ConnSender, Mailbox, mailbox};
+use super::{ConnId, Host, ServerConfig, ToConn};
+use crate::error::{StreamCondition, StreamError};
+use crate::jid::BareJid;
+use crate::xml::{Event, Framer};
+
+/// How much is gathered for one write, in bytes: a TLS record holds 16 KiB.
+const BATCH_BYTES: usize = 16 * 1024;
+
+/// Why the loop ended.
+enum Ended {
+    /// The host has said `ToConn::Close`.
+    ByHost,
+    /// `</stream:stream>` was read.
+    ByClient,
+    /// The host has dropped the last sender.
+    Abandoned,
+    /// A stream error of the client, or a panic of ours.
+    Fault(StreamError),
+    /// The socket failed, or reads too slowly: close without a word.
+    Lost,
+}
+
+/// Serves an authenticated stream until it ends.
+pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
+    stream: S,
+    framer: Framer,
+    user: BareJid,
+    peer: SocketAddr,
+    config: &ServerConfig,
+    host: &dyn Host,
+) {
+    let (tx, mailbox) = mailbox(config.queued_bytes);
+    let mut pipe = Pipe::new(stream, mailbox, config.credits);
+    let Some(mut registered) = Registered::open(host, user, peer, tx) else {
+        pipe.fault(StreamError::new(StreamCondition::InternalServerError));
+        return pipe.finish(config).await;
+    };
+    let ended = elements(&mut pipe, framer, &registered).await;
+    registered.close(matches!(ended, Ended::ByClient));
+    match ended {
+        Ended::Lost => return,
+        Ended::ByHost => {}
+        Ended::Abandoned => pipe.end_stream(),
+        Ended::Fault(error) => pipe.fault(error),
+        Ended::ByClient => {
+            // The host may still have something to say, such as the last acknowledgement.
+            pipe.reading = false;
+            tokio::select! {
+                () = sleep(config.close_timeout) => {}
+                ended = pipe.wait() => if matches!(ended, Woken::Lost) { return },
+            }
+            pipe.end_stream();
+        }
+    }
+    pipe.finish(config).await;
+}
+
+/// The host's registration of this connection; tells it exactly once that the connection is gone.
+struct Registered<'a> {
+    host: &'a dyn Host,
+    conn: ConnId,
+    open: bool,
+}
+
+impl<'a> Registered<'a> {
+    fn open(host: &'a dyn Host, user: BareJid, peer: SocketAddr, tx: ConnSender) -> Option<Self> {
+        let conn = catch_unwind(AssertUnwindSafe(|| host.opened(user, peer, tx))).ok()?;
+        Some(Registered { host, conn, open: true })
+    }
+
+    fn close(&mut self, clean: bool) {
+        if std::mem::take(&mut self.open) {
+            self.host.closed(self.conn, clean);
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.close(false);
+    }
+}
+
+/// Hands elements to the host while there are credits, and writes what it sends.
+async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
+    pipe: &mut Pipe<S>,
+    mut framer: Framer,
+    registered: &Registered<'_>,
+) -> Ended {
+    // What came together with the stream header is in the framer already.
+    let mut more = true;
+    loop {
+        while more && pipe.credits > 0 {
+            // A panic costs this stream only.
+            match catch_unwind(AssertUnwindSafe(|| one(&mut framer, registered))) {
+                Ok(Ok(Step::Element)) => pipe.credits -= 1,
+                Ok(Ok(Step::More)) => more = false,
+                Ok(Ok(Step::Close)) => return Ended::ByClient,
+                Ok(Err(error)) => return Ended::Fault(error),
+                Err(_) => return Ended::Fault(StreamError::new(StreamCondition::InternalServerError)),
+            }
+        }
+        pipe.reading = !more;
+        match pipe.wait().await {
+            Woken::Readable => {
+                let Ok(data) = pipe.stream.fill_buf().await else { return Ended::Lost };
+                let len = data.len();
+                if len == 0 {
+                    return Ended::Lost;
+                }
+                framer.feed(data);
+                pipe.stream.consume(len);
+                more = true;
+            }
+            Woken::Credit => {}
+            Woken::Closing | Woken::Closed => return Ended::ByHost,
+            Woken::Abandoned => return Ended::Abandoned,
+            Woken::Lost => return Ended::Lost,
+        }
+    }
+}
+
+enum Step {
+    Element,
+    More,
+    Close,
+}
+
+fn one(framer: &mut Framer, registered: &Registered<'_>) -> Result<Step, StreamError> {
+    match framer.next()? {
+        None => Ok(Step::More),
+        Some(Event::Stanza(stanza)) => {
+            registered.host.element(registered.conn, stanza);
+            Ok(Step::Element)
+        }
+        Some(Event::StreamClose) => Ok(Step::Close),
+        // The framer gives a header only after a restart, and nobody restarts it here.
+        Some(Event::StreamOpen(_)) => Err(StreamError::new(StreamCondition::InternalServerError)),
+    }
+}
+
+/// What the pipe has come to.
+enum Woken {
+    Readable,
+    /// There were no credits, and now there are.
+    Credit,
+    /// `ToConn::Close` has come; what stands before it may not be written yet.
+    Closing,
+    /// All is written, up to and with the last words.
+    Closed,
+    Abandoned,
+    Lost,
+}
+
+/// The stream in both directions. Writing never waits for reading nor the other way round.
+struct Pipe<S> {
+    stream: S,
+    mailbox: Mailbox,
+    credits: u32,
+    /// Whether input is wanted (and there are credits for it).
+    reading: bool,
+    queue: VecDeque<ToConn>,
+    /// What is being written; given back when all is out, so that an idle connection holds no buffer.
+    batch: Vec<u8>,
+    sent: usize,
+    /// How many bytes of the batch count as queued.
+    counted: usize,
+    flushed: bool,
+    /// `ToConn::Close` is in the batch or written: nothing comes after it.
+    closing: bool,
+    /// Our own last words, to be followed by the end of the stream.
+    last: Option<Bytes>,
+    /// Only writing what is left.
+    finishing: bool,
+}
+
+impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
+    fn new(stream: S, mailbox: Mailbox, credits: u32) -> Self {
+        Pipe {
+            stream,
+            mailbox,
+            credits,
+            reading: true,
+            queue: VecDeque::new(),
+            batch: Vec::new(),
+            sent: 0,
+            counted: 0,
+            flushed: true,
+            closing: false,
+            last: None,
+            finishing: false,
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
+        let before = self.credits;
+        let taken = self.mailbox.take(cx, &mut self.queue);
+        self.credits = self.credits.saturating_add(taken.credits);
+        if taken.overflow {
+            return Poll::Ready(Woken::Lost);
+        }
+        if taken.close && !self.finishing {
+            return Poll::Ready(Woken::Closing);
+        }
+        match self.poll_write(cx) {
+            Poll::Ready(Err(_)) => return Poll::Ready(Woken::Lost),
+            Poll::Ready(Ok(())) if self.closing => return Poll::Ready(Woken::Closed),
+            Poll::Ready(Ok(())) if taken.abandoned => return Poll::Ready(Woken::Abandoned),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if before == 0 && self.credits > 0 {
+            return Poll::Ready(Woken::Credit);
+        }
+        if self.reading && self.credits > 0 {
+            let read = Pin::new(&mut self.stream).poll_fill_buf(cx).map_ok(|_| ());
+            return match ready!(read) {
+                Ok(()) => Poll::Ready(Woken::Readable),
+                Err(_) => Poll::Ready(Woken::Lost),
+            };
+        }
+        Poll::Pending
+    }
+
+    /// Writes until the queue is empty and flushed.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while self.sent < self.batch.len() {
+                let rest = &self.batch[self.sent..];
+                match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    n => self.sent += n,
+                }
+                self.flushed = false;
+            }
+            self.mailbox.written(std::mem::take(&mut self.counted));
+            self.sent = 0;
+            self.batch.clear();
+            self.gather();
+            if self.batch.is_empty() {
+                break;
+            }
+        }
+        self.batch = Vec::new();
+        if !self.flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Fills the batch from the queue.
+    fn gather(&mut self) {
+        while self.batch.len() < BATCH_BYTES && !self.closing {
+            match self.queue.pop_front() {
+                Some(ToConn::Write(bytes)) => self.push(&bytes),
+                Some(ToConn::Close { last, end_stream }) => {
+                    self.push(&last);
+                    if end_stream {
+                        self.batch.extend_from_slice(END_STREAM);
+                    }
+                    self.closing = true;
+                }
+                None => match self.last.take() {
+                    Some(last) => {
+                        self.batch.extend_from_slice(&last);
+                        self.batch.extend_from_slice(END_STREAM);
+                        self.closing = true;
+                    }
+                    None => break,
+                },
+            }
+        }
+        if self.closing || self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    fn push(&mut self, bytes: &Bytes) {
+        self.batch.extend_from_slice(bytes);
+        self.counted += bytes.len();
+    }
+
+    /// Ends the stream behind what is queued, with an error.
+    fn fault(&mut self, error: StreamError) {
+        self.last = Some(error.to_bytes());
+    }
+
+    /// Ends the stream behind what is queued.
+    fn end_stream(&mut self) {
+        self.last = Some(Bytes::new());
+    }
+
+    /// Writes what is left, closes TLS and TCP, and waits a moment for the other side to do the same: a socket that
+    /// is closed with unread input resets the connection and may destroy our last words.
+    async fn finish(mut self, config: &ServerConfig) {
+        self.reading = false;
+        self.finishing = true;
+        let closing = async {
+            while !matches!(self.wait().await, Woken::Closed | Woken::Abandoned | Woken::Lost) {}
+            self.stream.shutdown().await?;
+            loop {
+                let len = self.stream.fill_buf().await?.len();
+                if len == 0 {
+                    return Ok::<(), io::Error>(());
+                }
+                self.stream.consume(len);
+            }
+        };
+        let _ = timeout(config.close_timeout, closing).await;
+    }
+}

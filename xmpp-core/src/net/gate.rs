@@ -1,0 +1,88 @@
+//! How many connections may be open before authentication (S3): in all, and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Counts connections that have not authenticated.
+pub(super) struct Gate {
+    total: usize,
+    per_address: usize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// The right to be there without having authenticated; dropping it makes room.
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    address: IpAddr,
+}
+
+impl Gate {
+    pub fn new(total: usize, per_address: usize) -> Arc<Gate> {
+        Arc::new(Gate { total, per_address, counts: Mutex::default() })
+    }
+
+    /// A pass, unless there are too many already.
+    pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Pass> {
+        let address = network(ip);
+        let mut counts = self.counts();
+        let here = counts.by_address.get(&address).copied().unwrap_or(0);
+        if counts.total >= self.total || here >= self.per_address {
+            return None;
+        }
+        counts.total += 1;
+        counts.by_address.insert(address, here + 1);
+        Some(Pass { gate: self.clone(), address })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut counts = self.gate.counts();
+        counts.total = counts.total.saturating_sub(1);
+        match counts.by_address.get_mut(&self.address) {
+            Some(here) if *here > 1 => *here -= 1,
+            _ => {
+                counts.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// One household has one IPv4 address or one IPv6 /64.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_limited_in_all_and_per_network_and_comes_back() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let gate = Gate::new(3, 2);
+        let first = gate.enter(ip("2001:db8::1"));
+        let second = gate.enter(ip("2001:db8::2"));
+        assert!(first.is_some() && second.is_some());
+        assert!(gate.enter(ip("2001:db8::3")).is_none());
+        let other = gate.enter(ip("::ffff:10.0.0.1"));
+        assert!(other.is_some() && gate.enter(ip("10.0.0.2")).is_none());
+        drop((first, second, other));
+        let counts = gate.counts();
+        assert_eq!((counts.total, counts.by_address.len()), (0, 0));
+    }
+}
