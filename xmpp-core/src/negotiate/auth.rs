@@ -8,7 +8,7 @@ use super::{Facts, Input, Lookup, Next, Output, Turn, not_authorized};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
 use crate::ns;
-use crate::sasl::{Mechanism, SaslError, ScramServer};
+use crate::sasl::{Mechanism, ScramServer};
 use crate::stanza::Stanza;
 use crate::xml::Writer;
 
@@ -111,19 +111,19 @@ impl ExpectResponse {
                     Ok(Next::Header(ExpectHeader::new(facts)))
                 }
                 Ok(_) => again(self.facts, "not-authorized", turn),
-                Err(error) => again(self.facts, condition_of(&error), turn),
+                Err(error) => again(self.facts, error.condition(), turn),
             },
         }
     }
 }
 
 fn begin(facts: Facts, mechanism: Mechanism, first: &[u8], turn: &mut Turn<'_>) -> Result<Next, StreamError> {
-    let scram = match ScramServer::start(mechanism, first) {
+    let domain = facts.domain.as_deref().unwrap_or_default();
+    let scram = match ScramServer::start_at_domain(mechanism, first, domain) {
         Ok(scram) => scram,
-        Err(error) => return again(facts, condition_of(&error), turn),
+        Err(error) => return again(facts, error.condition(), turn),
     };
     // A name that is no local part belongs to no account.
-    let domain = facts.domain.as_deref().unwrap_or_default();
     let Ok(user) = BareJid::new(Some(scram.username()), domain) else {
         return again(facts, "not-authorized", turn);
     };
@@ -169,13 +169,4 @@ pub(super) fn failure(
 fn again(mut facts: Facts, condition: &'static str, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
     failure(&mut facts, condition, turn)?;
     Ok(Next::Auth(ExpectAuth { facts }))
-}
-
-/// The condition of RFC 6120 6.5 that says it.
-fn condition_of(error: &SaslError) -> &'static str {
-    match error {
-        SaslError::Malformed => "malformed-request",
-        SaslError::InvalidAuthzid => "invalid-authzid",
-        SaslError::NotAuthorized | SaslError::UnsupportedChannelBinding => "not-authorized",
-    }
 }

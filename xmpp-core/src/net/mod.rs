@@ -190,4 +190,6 @@ fn set_options(tcp: &TcpStream, config: &ServerConfig) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+mod scram_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,144 @@
+//! The whole way in, with real SCRAM: direct TLS, SASL, a new stream, elements both ways.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
+
+use super::tests::{HEADER, listener, tls, tls_client, until};
+use super::*;
+use crate::ns;
+use crate::sasl::{ScramClient, ScramCredentials};
+
+/// Knows one account, `alice` with the password `pencil`.
+struct OneAccount {
+    seen: mpsc::UnboundedSender<String>,
+    tx: std::sync::Mutex<Option<ConnSender>>,
+}
+
+impl Host for OneAccount {
+    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup {
+        match user {
+            "alice" => Lookup::Found(ScramCredentials::derive(mechanism, "pencil", &[1; 16], 4096).unwrap()),
+            // Made so that "pencil" would fit: an unknown account must not get in even then.
+            _ => Lookup::Unknown(ScramCredentials::derive(mechanism, "pencil", &[1; 16], 4096).unwrap()),
+        }
+    }
+    fn features(&self) -> Bytes {
+        Bytes::from_static(crate::dual::FEATURE.as_bytes())
+    }
+    fn random(&self, out: &mut [u8]) {
+        out.fill(9);
+    }
+    fn opened(&self, user: BareJid, _: SocketAddr, tx: ConnSender) -> ConnId {
+        self.seen.send(user.to_string()).unwrap();
+        *self.tx.lock().unwrap() = Some(tx);
+        ConnId(3)
+    }
+    fn element(&self, conn: ConnId, stanza: Stanza) {
+        self.seen.send(format!("{conn} {}", stanza.head.name)).unwrap();
+        let tx = self.tx.lock().unwrap();
+        let tx = tx.as_ref().unwrap();
+        tx.credit(1);
+        tx.send(ToConn::Write(Bytes::from_static(b"<answer/>")));
+    }
+    fn closed(&self, conn: ConnId, clean: bool) {
+        self.seen.send(format!("{conn} closed {clean}")).unwrap();
+        self.tx.lock().unwrap().take();
+    }
+}
+
+struct Client {
+    stream: TlsStream<TcpStream>,
+    seen: mpsc::UnboundedReceiver<String>,
+}
+
+impl Client {
+    async fn connect() -> Client {
+        let (server_tls, cert) = tls();
+        let config = ServerConfig::new(server_tls, negotiate::Config::new("d.example"));
+        let (seen, receiver) = mpsc::unbounded_channel();
+        let host = OneAccount { seen, tx: std::sync::Mutex::default() };
+        let addr = listener(config, Entry::DirectTls, Arc::new(host)).await;
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        let mut stream = tls_client(cert).connect("d.example".try_into().unwrap(), tcp).await.unwrap();
+        stream.write_all(HEADER.as_bytes()).await.unwrap();
+        until(&mut stream, "</stream:features>").await;
+        Client { stream, seen: receiver }
+    }
+
+    /// One exchange; the last element of the server, `<success>` checked.
+    async fn authenticate(
+        &mut self,
+        mechanism: Mechanism,
+        user: &str,
+        password: &str,
+        authzid: &str,
+    ) -> String {
+        let mut scram = ScramClient::new(mechanism, user, password, [4; 18]).unwrap();
+        let first = String::from_utf8(scram.first()).unwrap().replacen("n,,", &format!("n,{authzid},"), 1);
+        let name = mechanism.name();
+        self.say(&format!("auth xmlns='{}' mechanism='{name}'", ns::SASL), "auth", first.as_bytes()).await;
+        let challenge = until(&mut self.stream, "</").await;
+        if challenge.starts_with("<failure") {
+            return challenge;
+        }
+        let response = scram.respond(&payload(&challenge)).unwrap();
+        self.say(&format!("response xmlns='{}'", ns::SASL), "response", &response).await;
+        let last = until(&mut self.stream, "</").await;
+        if last.starts_with("<success") {
+            scram.verify(&payload(&last)).unwrap();
+        }
+        last
+    }
+
+    async fn say(&mut self, open: &str, close: &str, data: &[u8]) {
+        let text = format!("<{open}>{}</{close}>", STANDARD.encode(data));
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+}
+
+fn payload(element: &str) -> Vec<u8> {
+    STANDARD.decode(Stanza::parse(element.as_bytes()).unwrap().text()).unwrap()
+}
+
+#[tokio::test]
+async fn the_right_password_opens_the_stream_and_elements_go_both_ways() {
+    for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha1] {
+        let mut client = Client::connect().await;
+        assert!(client.authenticate(mechanism, "Alice", "pencil", "").await.starts_with("<success"));
+        // Pipelined with the header: what comes behind it belongs to the authenticated stream.
+        client.stream.write_all(format!("{HEADER}<iq type='set' id='b'/>").as_bytes()).await.unwrap();
+        let features = until(&mut client.stream, "<answer/>").await;
+        assert!(
+            features.contains("<dual xmlns='urn:tandem:dual:0'/>") && features.contains("<bind "),
+            "{features}"
+        );
+        client.stream.write_all(b"</stream:stream>").await.unwrap();
+        until(&mut client.stream, "</stream:stream>").await;
+        let mut seen = Vec::new();
+        while let Some(line) = client.seen.recv().await {
+            let last = line.contains("closed");
+            seen.push(line);
+            if last {
+                break;
+            }
+        }
+        assert_eq!(seen, ["alice@d.example", "3 iq", "3 closed true"]);
+    }
+}
+
+#[tokio::test]
+async fn wrong_passwords_unknown_accounts_and_foreign_identities_fail_alike() {
+    let mut client = Client::connect().await;
+    let wrong = client.authenticate(Mechanism::ScramSha256, "alice", "eraser", "").await;
+    assert!(wrong.contains("<not-authorized/>"), "{wrong}");
+    assert_eq!(client.authenticate(Mechanism::ScramSha256, "bob", "pencil", "").await, wrong);
+    // One attempt is left, and it is good although two were not.
+    let good = client.authenticate(Mechanism::ScramSha256, "alice", "pencil", "").await;
+    assert!(good.starts_with("<success"), "{good}");
+    let mut client = Client::connect().await;
+    let foreign = client.authenticate(Mechanism::ScramSha256, "alice", "pencil", "a=bob@d.example").await;
+    assert!(foreign.contains("<invalid-authzid/>"), "{foreign}");
+}
