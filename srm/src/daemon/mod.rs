@@ -36,7 +36,7 @@ use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind};
-use crate::sockets::{BeaconSocket, LifeSocket, probe_twice};
+use crate::sockets::{Beacons, Heard, LifeSocket, probe_twice};
 
 use accounts::Accounts;
 use disk::NodeDisk;
@@ -68,7 +68,7 @@ fn random<const N: usize>() -> [u8; N] {
 fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     // The life socket comes first and is closed only by death: while it is there, the process is.
     let life = match &config.link {
-        Some(link) => Some(LifeSocket::bind(link.life()).with_context(|| in_use("life socket", link.life()))?),
+        Some(link) => Some(LifeSocket::bind(link.listen).with_context(|| in_use("life socket", link.life()))?),
         None => None,
     };
     let me = NodeIx::from_index(config.index()).expect("0 or 1");
@@ -91,7 +91,7 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
     let beacon = match config.pair() {
-        Some((peer, link)) => Some(beacon_socket(link, peer, &to_node)?),
+        Some((peer, link)) => Some(beacons(link, peer, &to_node)?),
         None => None,
     };
     let worker = Worker { node, disk, names: names.clone(), accounts: accounts.clone(), beacon, tell };
@@ -161,12 +161,14 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
     })
 }
 
-fn beacon_socket(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<BeaconSocket> {
+fn beacons(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<Beacons> {
     let to_node = to_node.clone();
-    let on_datagram = move |bytes: &[u8]| {
-        let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
+    let on = move |heard: Heard<'_>| {
+        if let Heard::Datagram(bytes) = heard {
+            let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
+        }
     };
-    BeaconSocket::start(link.listen, &peer.beacon, on_datagram, || ())
+    Beacons::start(link.listen, peer.beacon.clone(), on)
         .with_context(|| in_use("beacon port (UDP)", link.listen))
 }
 

@@ -18,7 +18,7 @@ use super::accounts::Accounts;
 use super::disk::NodeDisk;
 use crate::admin::UserStatus;
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot};
-use crate::sockets::{BeaconSocket, boottime_ms};
+use crate::sockets::{Beacons, boottime_ms};
 
 /// Milliseconds of a tick.
 const TICK_MS: u64 = 250;
@@ -64,7 +64,7 @@ pub struct Worker {
     /// Verifiers for logins.
     pub accounts: Arc<Accounts>,
     /// The beacon socket; `None` in a group of one.
-    pub beacon: Option<BeaconSocket>,
+    pub beacon: Option<Beacons>,
     /// To the asynchronous side.
     pub tell: UnboundedSender<FromNode>,
 }
@@ -234,7 +234,6 @@ impl Worker {
                     }
                 }
                 Out::Beacon(bytes) => {
-                    session_mover::kill_point!("beacon.before_send");
                     if let Some(beacon) = &self.beacon {
                         beacon.send(&bytes);
                     }
