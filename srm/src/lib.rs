@@ -1,3 +1,4 @@
 //! Which node serves, and is it well? The Server Recovery Manager and the daemon that it composes.
 
 pub mod safety;
+pub mod sockets;
