@@ -326,16 +326,22 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// A link port that is free for UDP, with a life socket bound after it.
-    fn life() -> (LifeSocket, SocketAddr) {
-        for _ in 0..100 {
-            let probe = UdpSocket::bind(local(0)).unwrap();
-            let link = probe.local_addr().unwrap();
-            if let Ok(life) = LifeSocket::bind(link) {
-                return (life, link);
+    /// A port that is free, as is the next. Not one that the kernel gives to the test next door once it is free.
+    fn free_port() -> SocketAddr {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let base = 10_000 + u64::from(std::process::id() % 500) * 40;
+        loop {
+            let port = base + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
+            let link = local(port as u16);
+            if UdpSocket::bind(link).is_ok() && TcpListener::bind(life_address(link).unwrap()).is_ok() {
+                return link;
             }
         }
-        panic!("no pair of free ports")
+    }
+
+    fn life() -> (LifeSocket, SocketAddr) {
+        let link = free_port();
+        (LifeSocket::bind(link).unwrap(), link)
     }
 
     fn start(link: SocketAddr, peer: String) -> (Beacons, Receiver<Vec<u8>>, Receiver<()>) {
@@ -424,9 +430,7 @@ mod tests {
 
     #[test]
     fn beacons_are_heard_and_refusals_are_told() {
-        let spare = UdpSocket::bind(local(0)).unwrap();
-        let address = spare.local_addr().unwrap();
-        drop(spare);
+        let address = free_port();
         let (a, a_heard, a_refused) = start(local(0), address.to_string());
         // Nobody there yet: that is told, by the thread that listens, and sending goes on.
         for _ in 0..3 {
