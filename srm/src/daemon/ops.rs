@@ -239,8 +239,7 @@ impl Operations {
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];
-            let heard = s.heard_ms.is_some_and(|ms| ms < 5_000);
-            let answer = if heard { self.ask_peer(Ask::Status).await } else { None };
+            let answer = if s.peer_up { self.ask_peer(Ask::Status).await } else { None };
             let mut peer = match answer {
                 Some(Answer::Status(peer)) => *peer,
                 _ => NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Conn, NodeIx};
-use session_mover::driver::Link;
 use session_mover::link::{LinkEvent, LinkSender};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use tracing::{debug, info, warn};
