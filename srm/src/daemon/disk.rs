@@ -53,7 +53,8 @@ impl NodeDisk {
     ) -> anyhow::Result<Found> {
         let core = data.join("core");
         for name in ["own", "peer"] {
-            fs::create_dir_all(core.join(name)).with_context(|| format!("{}: cannot be made", core.display()))?;
+            fs::create_dir_all(core.join(name))
+                .with_context(|| format!("{}: cannot be made", core.display()))?;
         }
         let lock = lock(data)?;
         check_identity(data, node.0, cluster)?;
@@ -79,14 +80,15 @@ impl NodeDisk {
 
 fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("{}: cannot be opened; check the permissions of the data folder", path.display()))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| {
+            format!("{}: cannot be opened; check the permissions of the data folder", path.display())
+        })?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("{}: another tandem uses this data folder; stop it first, or give this node its own", data.display());
+        bail!(
+            "{}: another tandem uses this data folder; stop it first, or give this node its own",
+            data.display()
+        );
     }
     Ok(file)
 }
@@ -96,10 +98,16 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
     let wanted = Identity { version: 1, node: node.to_owned(), cluster: format!("{cluster:016x}") };
     match fs::read_to_string(&path) {
         Ok(text) => {
-            let found: Identity = serde_json::from_str(&text)
-                .with_context(|| format!("{}: cannot be read; was it written by a newer version?", path.display()))?;
+            let found: Identity = serde_json::from_str(&text).with_context(|| {
+                format!("{}: cannot be read; was it written by a newer version?", path.display())
+            })?;
             if found.node != wanted.node {
-                bail!("{}: this disk belongs to node {:?}, not to {:?}", data.display(), found.node, wanted.node);
+                bail!(
+                    "{}: this disk belongs to node {:?}, not to {:?}",
+                    data.display(),
+                    found.node,
+                    wanted.node
+                );
             }
             if found.cluster != wanted.cluster {
                 bail!(
@@ -110,7 +118,8 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
             Ok(())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut file = File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
+            let mut file =
+                File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
             file.write_all(serde_json::to_string_pretty(&wanted)?.as_bytes())?;
             file.sync_all()?;
             Ok(File::open(data)?.sync_all()?)

@@ -68,7 +68,9 @@ fn random<const N: usize>() -> [u8; N] {
 fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     // The life socket comes first and is closed only by death: while it is there, the process is.
     let life = match &config.link {
-        Some(link) => Some(LifeSocket::bind(link.listen).with_context(|| in_use("life socket", link.life()))?),
+        Some(link) => {
+            Some(LifeSocket::bind(link.listen).with_context(|| in_use("life socket", link.life()))?)
+        }
         None => None,
     };
     let me = NodeIx::from_index(config.index()).expect("0 or 1");
@@ -83,7 +85,11 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     let found = NodeDisk::open(&config.node.data, (&config.node.name, me), cluster, sync_peer, stored)?;
     let mut disk = found.disk;
     if found.opened.set_aside != [0, 0] {
-        warn!(own = found.opened.set_aside[0], peer = found.opened.set_aside[1], "torn log tails set aside (bytes)");
+        warn!(
+            own = found.opened.set_aside[0],
+            peer = found.opened.set_aside[1],
+            "torn log tails set aside (bytes)"
+        );
     }
     let inc = u64::from_le_bytes(random());
     let node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
@@ -239,7 +245,8 @@ impl Shell {
         let leaving = Arc::new(AtomicBool::new(false));
         self.listen_for_clients(&leaving).await?;
         self.link().await?;
-        let operations = Operations::new(self.names.clone(), self.me, self.config.clone(), self.to_node.clone());
+        let operations =
+            Operations::new(self.names.clone(), self.me, self.config.clone(), self.to_node.clone());
         crate::admin::listen(&self.config.admin, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
         let mut term = signal(SignalKind::terminate())?;
@@ -297,7 +304,8 @@ impl Shell {
             leaving: leaving.clone(),
         });
         for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
-            let listener = TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
             tokio::spawn(serve(listener, entry, server.clone(), host.clone()));
         }
         Ok(())

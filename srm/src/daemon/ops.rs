@@ -17,7 +17,8 @@ use super::accounts::derive;
 use super::random;
 use super::worker::ToNode;
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status, UserStatus,
+    BoxFuture, CountersStatus, Daemon, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status,
+    UserStatus,
 };
 use crate::config::Config;
 use crate::node::{Op, Reply, Snapshot};
@@ -61,7 +62,12 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    pub(super) fn new(names: [String; 2], me: NodeIx, config: Config, to_node: Sender<ToNode>) -> Arc<Operations> {
+    pub(super) fn new(
+        names: [String; 2],
+        me: NodeIx,
+        config: Config,
+        to_node: Sender<ToNode>,
+    ) -> Arc<Operations> {
         Arc::new_cyclic(|this| Operations {
             names,
             me,
@@ -111,11 +117,13 @@ impl Operations {
             },
             Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
             Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
-            Ask::UserAdd { user, password, home } => match self.add_here(&user, &password, Some(home)).await {
-                Ok(Reply::Done) => Answer::Done,
-                Ok(_) => Answer::Refused(stopping()),
-                Err(refusal) => Answer::Refused(refusal),
-            },
+            Ask::UserAdd { user, password, home } => {
+                match self.add_here(&user, &password, Some(home)).await {
+                    Ok(Reply::Done) => Answer::Done,
+                    Ok(_) => Answer::Refused(stopping()),
+                    Err(refusal) => Answer::Refused(refusal),
+                }
+            }
         }
     }
 
@@ -176,7 +184,9 @@ impl Operations {
             Some(Answer::Refused(refusal)) => Err(refusal),
             _ => {
                 let hint = "start the node, or repair the path between the nodes; then ask again";
-                Err(self.refusal(format!("node {} does not answer", self.names[at.index()]), hint.to_owned()).await)
+                Err(self
+                    .refusal(format!("node {} does not answer", self.names[at.index()]), hint.to_owned())
+                    .await)
             }
         }
     }
@@ -193,14 +203,22 @@ impl Operations {
         let home = match home {
             Some(name) => match self.index(&name) {
                 Some(node) => Some(node),
-                None => return Err(bad(format!("there is no node {name:?}"), "see `tandem status` for the names")),
+                None => {
+                    return Err(bad(
+                        format!("there is no node {name:?}"),
+                        "see `tandem status` for the names",
+                    ));
+                }
             },
             None => None,
         };
         let password = password.to_owned();
         let verifiers = tokio::task::spawn_blocking(move || derive(&password, random())).await;
         let Ok(Ok(verifiers)) = verifiers else {
-            return Err(bad("the password holds characters that SCRAM cannot carry".to_owned(), "choose another"));
+            return Err(bad(
+                "the password holds characters that SCRAM cannot carry".to_owned(),
+                "choose another",
+            ));
         };
         match self.op(Op::UserAdd(jid, home, Box::new(verifiers))).await {
             Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
@@ -315,7 +333,12 @@ impl Daemon for Operations {
         })
     }
 
-    fn user_add(&self, user: String, password: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn user_add(
+        &self,
+        user: String,
+        password: String,
+        home: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
             match self.add_here(&user, &password, home.clone()).await? {
                 Reply::NotHere => {

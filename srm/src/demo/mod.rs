@@ -25,7 +25,12 @@ pub fn run(options: &Options, json: bool, keep: bool) -> anyhow::Result<ExitCode
     if keep {
         return runtime.block_on(stay(options, &mut pair, dir.path(), json));
     }
-    let report = runtime.block_on(play(options, &mut pair, !json))?;
+    let report = match runtime.block_on(play(options, &mut pair, !json)) {
+        Ok(report) => report,
+        Err(error) => {
+            return Err(error.context(format!("logs and disks are kept in {}", dir.keep().display())));
+        }
+    };
     if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -40,7 +45,12 @@ pub fn run(options: &Options, json: bool, keep: bool) -> anyhow::Result<ExitCode
 }
 
 /// The pair without load, until SIGINT or SIGTERM.
-async fn stay(options: &Options, pair: &mut Pair, dir: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+async fn stay(
+    options: &Options,
+    pair: &mut Pair,
+    dir: &std::path::Path,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let homes = options.homes();
     story::bring_up(pair, &homes)?;
     let nodes: Vec<_> = (pair.made.nodes.iter().enumerate())
@@ -62,7 +72,10 @@ async fn stay(options: &Options, pair: &mut Pair, dir: &std::path::Path, json: b
         println!("The pair runs. Accounts u0 to u{}, password {PASSWORD}.", homes.len().saturating_sub(1));
         for (i, node) in pair.made.nodes.iter().enumerate() {
             let pid = pair.pid(i).unwrap_or(0);
-            println!("  node {}  pid {pid}  clients {} (TLS) {} (STARTTLS)", node.name, node.c2s_tls, node.c2s);
+            println!(
+                "  node {}  pid {pid}  clients {} (TLS) {} (STARTTLS)",
+                node.name, node.c2s_tls, node.c2s
+            );
             println!("          tandem status -c {}", node.config.display());
         }
         println!("  authority {}\nStop with Ctrl-C.", pair.made.ca.display());

@@ -155,7 +155,8 @@ impl Pair {
         body: &serde_json::Value,
     ) -> anyhow::Result<T> {
         let token = format!("Bearer {}", self.processes[node].token);
-        let mut answer = self.http.post(self.url(node, path)).header("Authorization", token).send_json(body)?;
+        let mut answer =
+            self.http.post(self.url(node, path)).header("Authorization", token).send_json(body)?;
         if answer.status().as_u16() == 409 {
             let refusal: Refusal = answer.body_mut().read_json()?;
             bail!("refused: {} ({})", refusal.error, refusal.hint);

@@ -149,7 +149,8 @@ impl Report {
         for detail in &self.details {
             println!("  ! {detail}");
         }
-        let verdict = if self.ok { "Nothing was lost, doubled or reordered." } else { "THE PROMISE WAS BROKEN." };
+        let verdict =
+            if self.ok { "Nothing was lost, doubled or reordered." } else { "THE PROMISE WAS BROKEN." };
         println!("{verdict}");
     }
 }

@@ -104,7 +104,11 @@ impl Stage<'_> {
                 "          node {}: JsmSessionsClient {}  JsmSessionsClientInactive {}  ActiveJsmSessions {}  InactiveJsmSessions {}",
                 node.name, c.jsm_sessions_client, c.jsm_sessions_client_inactive, c.active_jsm_sessions, c.inactive_jsm_sessions
             ));
-            self.counters.push(CountersLine { phase: phase.to_owned(), node: node.name.clone(), counters: c.clone() });
+            self.counters.push(CountersLine {
+                phase: phase.to_owned(),
+                node: node.name.clone(),
+                counters: c.clone(),
+            });
         }
     }
 }
@@ -131,14 +135,14 @@ pub async fn fleet(options: &Options, pair: &Pair) -> anyhow::Result<Fleet> {
 
 /// The whole story on a pair that was made and not started.
 pub async fn play(options: &Options, pair: &mut Pair, talk: bool) -> anyhow::Result<Report> {
-    let mut stage =
-        Stage { pair, since: Instant::now(), talk, states: Arc::default(), counters: Vec::new() };
+    let mut stage = Stage { pair, since: Instant::now(), talk, states: Arc::default(), counters: Vec::new() };
     stage.say(&format!("two nodes start, {} accounts (seed {})", options.users, options.seed));
     bring_up(stage.pair, &options.homes())?;
     stage.until(0, Duration::from_secs(5), "Normal", protected).await?;
     stage.say("clients log in; each dual client parks a second stream at the other node");
     let fleet = fleet(options, stage.pair).await?;
-    if !fleet.all_logged_in(Duration::from_secs(60)).await || !fleet.all_parked(Duration::from_secs(30)).await {
+    if !fleet.all_logged_in(Duration::from_secs(60)).await || !fleet.all_parked(Duration::from_secs(30)).await
+    {
         bail!("clients could not log in and park: {:?} {:?}", fleet.snapshot(), fleet.report().error_list);
     }
     stage.count("all parked", 0);
@@ -169,7 +173,9 @@ async fn fault(stage: &mut Stage<'_>, fleet: &Fleet) -> anyhow::Result<()> {
     let at = stage.pair.signal(0, rustix::process::Signal::KILL)?;
     fleet.fault_at(&name, at);
     stage.pair.wait(0, Duration::from_secs(5))?;
-    stage.until(1, Duration::from_secs(100), "node b serves all", |s| s.row == Some(17) || s.row == Some(16)).await?;
+    stage
+        .until(1, Duration::from_secs(100), "node b serves all", |s| s.row == Some(17) || s.row == Some(16))
+        .await?;
     let deadline = Instant::now() + Duration::from_secs(20);
     while fleet.report().fault_pending > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -199,7 +205,9 @@ async fn way_back(stage: &mut Stage<'_>, fleet: &Fleet) -> anyhow::Result<()> {
     stage.count("node a returned", 1);
     stage.say(&format!("fallback: node {name} takes its users back, one by one"));
     stage.pair.action(1, 0, "fallback")?;
-    stage.until(1, Duration::from_secs(60), "fallback complete", |s| s.moving.is_none() && protected(s)).await?;
+    stage
+        .until(1, Duration::from_secs(60), "fallback complete", |s| s.moving.is_none() && protected(s))
+        .await?;
     stage.count("fallback complete", 1);
     Ok(())
 }

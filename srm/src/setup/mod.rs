@@ -153,8 +153,13 @@ impl Plan {
         if !faults.is_empty() {
             return Err(ConfigError::Refused { path: self.dir.clone(), faults }.into());
         }
-        let dirs: Vec<PathBuf> =
-            self.nodes.iter().map(|node| node.name.as_str()).chain(["ca"]).map(|name| self.dir.join(name)).collect();
+        let dirs: Vec<PathBuf> = self
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .chain(["ca"])
+            .map(|name| self.dir.join(name))
+            .collect();
         if let Some(there) = dirs.iter().find(|dir| dir.exists()) {
             return Err(SetupError::Exists(there.clone()));
         }

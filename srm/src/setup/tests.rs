@@ -93,7 +93,8 @@ fn an_override_that_breaks_a_rule_is_refused() {
     let error = plan.make().unwrap_err().to_string();
     assert!(error.contains("srm.keep_alive_timeout") && error.contains("twice the lease"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left half made");
-    let error = Plan::local("im.example", dir.path(), &["../a", "b"]).unwrap().make().unwrap_err().to_string();
+    let error =
+        Plan::local("im.example", dir.path(), &["../a", "b"]).unwrap().make().unwrap_err().to_string();
     assert!(error.contains("node.name") && !dir.path().join("../a").exists(), "{error}");
 }
 
