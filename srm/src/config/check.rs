@@ -91,18 +91,25 @@ fn names(config: &Config, faults: &mut Faults<'_>) {
 }
 
 fn name(key: &str, name: &str, faults: &mut Faults<'_>) {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-        let problem = format!("{name:?} is not 1 to 64 of the ASCII letters and digits and `-`, `_`, `.`");
-        faults.add(key, problem, "choose a name such as \"a\" or \"node-1\"");
-    } else if DnsName::try_from(name).is_err() || name.ends_with('.') {
-        faults.add(
-            key,
-            format!("{name:?} cannot stand in a certificate"),
-            "choose one that has a letter after its last dot, no dot or `-` at either end of a part, and at most 63 \
-             characters between dots",
-        );
+    if let Some(fault) = name_fault(name) {
+        faults.add(key, fault.problem, fault.hint);
     }
+}
+
+/// What is wrong with the name of a node, if anything.
+pub fn name_fault(name: &str) -> Option<Fault> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let (problem, hint) = if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+        let problem = format!("{name:?} is not 1 to 64 of the ASCII letters and digits and `-`, `_`, `.`");
+        (problem, "choose a name such as \"a\" or \"node-1\"")
+    } else if DnsName::try_from(name).is_err() || name.ends_with('.') {
+        let hint = "choose one that has a letter after its last dot, no dot or `-` at either end of a part, and at \
+                    most 63 characters between dots";
+        (format!("{name:?} cannot stand in a certificate"), hint)
+    } else {
+        return None;
+    };
+    Some(Fault { line: None, key: "node.name".into(), problem, hint: hint.into() })
 }
 
 fn domains(domains: &mut Vec<String>, faults: &mut Faults<'_>) {

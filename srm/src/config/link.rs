@@ -157,7 +157,7 @@ pub(super) fn split_port(address: &str) -> Option<(&str, u16)> {
 }
 
 /// The inverse of [`split_port`]; an IPv6 address is put in brackets.
-pub(super) fn with_port(host: &str, port: u16) -> String {
+pub(crate) fn with_port(host: &str, port: u16) -> String {
     match host.parse::<std::net::Ipv6Addr>() {
         Ok(_) => format!("[{host}]:{port}"),
         Err(_) => format!("{host}:{port}"),

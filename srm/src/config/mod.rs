@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use check::name_fault;
 pub use error::{ConfigError, Fault};
 pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
+pub(crate) use link::with_port;
 pub use link::{Commit, Link, Peer, Policy, Secret};
 pub use srm::{Assignment, Srm, Window};
 
