@@ -117,6 +117,13 @@ pub enum Input {
         /// The user.
         user: BareJid,
     },
+    /// Mark a group's home node as failed over at the operator's request, or no longer.
+    Idle {
+        /// The group.
+        group: Group,
+        /// Whether.
+        on: bool,
+    },
     /// Take all users of the other register into our own (both are led here).
     Absorb {
         /// The register to be given back.
@@ -144,6 +151,8 @@ pub enum Output {
     Vouch(Conn, CompactString),
     /// A parked client's answer to a query.
     Report {
+        /// The parked connection.
+        conn: Conn,
         /// Names the query.
         id: CompactString,
         /// The proof, if it has one.
@@ -258,6 +267,7 @@ impl Engine {
                 }
             }
             Input::HandOver { user } => self.hand_over(&user, out),
+            Input::Idle { group, on } => self.emit(Record::Idle { group, on }, out),
             Input::Absorb { from } => self.absorb(from, out),
         }
     }
@@ -324,6 +334,7 @@ impl Engine {
             | Record::End { session, .. } => of_session(session),
             Record::SmIn { session, effects, .. } => of_session(session) | of_effects(effects),
             Record::Done { effects, .. } => of_effects(effects),
+            Record::Idle { .. } => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         }
     }

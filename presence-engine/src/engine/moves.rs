@@ -44,7 +44,7 @@ impl Engine {
                     out.push(Output::MainLost(session));
                 }
             }
-            Dual::Report { id, mac, .. } => out.push(Output::Report { id, mac }),
+            Dual::Report { id, mac, .. } => out.push(Output::Report { conn, id, mac }),
             _ => {}
         }
         true

@@ -271,6 +271,7 @@ impl Record {
             Record::HandOver { .. } => 11,
             Record::Absorb { .. } => 12,
             Record::Done { .. } => 13,
+            Record::Idle { .. } => 14,
         }
     }
 
@@ -338,6 +339,7 @@ impl Record {
                 }
             }
             Record::Absorb { from, into } => out.extend_from_slice(&[from.index() as u8, into.index() as u8]),
+            Record::Idle { group, on } => out.extend_from_slice(&[group.index() as u8, *on as u8]),
             Record::Done { forward, effects } => {
                 out.push(forward.log.index() as u8);
                 put_position(out, forward.at);
@@ -376,6 +378,7 @@ impl Record {
             },
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
+            14 => Record::Idle { group: c.node()?, on: c.flag()? },
             other => return Err(CodecError::UnknownType(other)),
         })
     }

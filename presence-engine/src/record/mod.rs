@@ -184,6 +184,13 @@ pub enum Record {
         /// The giver's own register.
         into: Group,
     },
+    /// The home node's users are away at the operator's request, or no longer.
+    Idle {
+        /// The group.
+        group: Group,
+        /// Whether.
+        on: bool,
+    },
     /// A forwarded record was processed: its effects (D3).
     Done {
         /// The record.

@@ -51,6 +51,7 @@ pub struct State {
     users: BTreeMap<BareJid, User>,
     sessions: BTreeMap<SmId, JsmSession>,
     leads: [Option<Reg>; 2],
+    idle: [bool; 2],
     undone: BTreeMap<RecordId, Forward>,
 }
 
@@ -89,6 +90,11 @@ impl State {
     /// The register of a group, as its primary last wrote it into its log.
     pub fn lead(&self, group: Group) -> Option<Reg> {
         self.leads[group.index()]
+    }
+
+    /// Whether the home node's users are away at the operator's request.
+    pub fn idle(&self, group: Group) -> bool {
+        self.idle[group.index()]
     }
 
     /// The node that owns a user's sessions; `None` before anybody led.
@@ -161,6 +167,7 @@ impl State {
                     u.moved = *epoch;
                 }
             }
+            Record::Idle { group, on } => self.idle[group.index()] = *on,
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
             Record::Enable { session, .. }
             | Record::Dual { session }

@@ -71,6 +71,11 @@ impl Commit {
         self.acked
     }
 
+    /// Whether no turn waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Bytes of frames whose outputs wait.
     pub fn waiting_bytes(&self) -> usize {
         self.bytes

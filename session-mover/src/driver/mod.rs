@@ -98,6 +98,8 @@ pub struct Driver {
     peer_applied: u64,
     /// The end of the own log is known to be all that there is of it (R6).
     fetched: bool,
+    /// See [`Driver::alone_term`].
+    alone: [Term; 2],
     dos: Vec<Do>,
 }
 
@@ -120,6 +122,7 @@ impl Driver {
             applied: Position::default(),
             peer_applied: 0,
             fetched: false,
+            alone: [Term(0); 2],
             dos: Vec::new(),
         };
         driver.rebuild(store);
@@ -164,8 +167,28 @@ impl Driver {
         self.fetched
     }
 
-    /// The highest term under which a frame of our log with records of this group was written alone; for "acknowledged
-    /// alone" after a restart.
+    /// The last term under which our log got client records of a group while we led it alone (R0: "acknowledged
+    /// alone"). Known again after a restart.
+    pub fn alone_term(&self, group: NodeIx) -> Term {
+        self.alone[group.index()]
+    }
+
+    fn note_alone(&mut self, frame: &Frame) {
+        for g in NodeIx::BOTH {
+            let bit = 1 << g.index();
+            let clients = frame.records.iter().any(|r| !matches!(r, Record::Lead { .. }));
+            if frame.solo & frame.groups & bit != 0 && clients {
+                self.alone[g.index()] = frame.terms[g.index()];
+            }
+        }
+    }
+
+    /// Whether nothing waits for a release.
+    pub fn quiet(&self) -> bool {
+        self.commit.is_empty() && self.unprocessed.is_empty()
+    }
+
+    /// Whether clients may be read: unreplicated bytes and the peer's lag are within bounds (D9).
     pub fn clients_may_send(&self) -> bool {
         self.commit.waiting_bytes() < MAX_WAITING && !self.peer_lags()
     }
@@ -226,6 +249,10 @@ impl Driver {
                     groups |= of;
                     records.push(record);
                 }
+                // Evidence and news of sockets tell nobody anything that is not safe: they do not wait.
+                now @ (Output::Report { .. } | Output::MainLost(_) | Output::Parked(..)) => {
+                    self.dos.push(Do::Release(now));
+                }
                 other => outputs.push(other),
             }
         }
@@ -247,6 +274,7 @@ impl Driver {
             now_ms,
             records,
         };
+        self.note_alone(&frame);
         let bytes = frame.encode();
         self.own.push(at);
         self.commit.hold(at.seq, groups, bytes.len(), outputs);

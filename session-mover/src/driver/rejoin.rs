@@ -62,6 +62,7 @@ impl Driver {
                 apply(&mut state, me.peer(), &f);
             }
             own.push(frame.at);
+            self.note_alone(&frame);
             apply(&mut state, me, &frame);
         }
         while let Some(f) = theirs.pop(store) {

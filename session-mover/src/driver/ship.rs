@@ -26,6 +26,7 @@ pub(super) struct Outgoing {
     in_flight: std::collections::VecDeque<(u64, usize)>,
     bytes: usize,
     peer_regs: [Option<Reg>; 2],
+    boot: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,11 @@ impl Driver {
         self.outgoing.live() && self.incoming.live() && lag <= NEAR
     }
 
+    /// The boot that our log flows to.
+    pub fn ships_to(&self) -> Option<u64> {
+        self.outgoing.live().then_some(self.outgoing.boot)
+    }
+
     /// Whether our log flows to the peer.
     pub fn ships(&self) -> bool {
         self.outgoing.live()
@@ -96,7 +102,12 @@ impl Driver {
     /// Compares our log with the peer's copy of it (D8).
     fn compare(&mut self, hello: Hello, store: &mut dyn LogStore) {
         let copy = hello.runs;
+        let ours = hello.cluster == self.cfg.cluster && hello.node == self.cfg.engine.me.peer();
+        if !ours {
+            return self.close(Link::Out, "the other side is not the peer of this cluster");
+        }
         self.outgoing.peer_regs = hello.regs;
+        self.outgoing.boot = hello.boot;
         let common = self.own.common(&copy);
         if let Some(first_void) = self.first_void(common, store) {
             self.cut(Which::Own, first_void - 1, store);

@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | [`Status`] of both nodes |
 //! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
-//! | `GET /v1/users` | `{users: [`[`UserStatus`]`, ...]}` |
+//! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
 //! | `GET /readyz` | 200: the node serves its users; else 503. Needs no token |
 //!
@@ -23,7 +23,7 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
-pub use server::{Token, router, serve};
+pub use server::{Token, listen, serve};
 
 /// An answer that is not there yet.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

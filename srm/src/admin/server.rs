@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -17,10 +18,12 @@ use axum::{Json, Router};
 use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
 use super::{BoxFuture, Daemon, Moving, Refusal};
+use crate::config;
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -51,13 +54,67 @@ impl Token {
     }
 }
 
+/// Opens the port, and answers requests in a task of its own from then on. An error names the file or the address.
+pub async fn listen(admin: &config::Admin, node: &str, daemon: Arc<dyn Daemon>) -> anyhow::Result<()> {
+    let token = Token::new(&config::read_token(&admin.token_file).map_err(anyhow::Error::msg)?)?;
+    let listener = TcpListener::bind(admin.listen).await.with_context(|| {
+        format!(
+            "the admin API cannot listen on {}: set [admin] listen, or stop what has that port",
+            admin.listen
+        )
+    })?;
+    tracing::info!(event = "admin_listening", node, address = %admin.listen);
+    tokio::spawn(serve(listener, token, daemon));
+    Ok(())
+}
+
 /// Answers requests for ever.
 pub async fn serve(listener: TcpListener, token: Token, daemon: Arc<dyn Daemon>) -> io::Result<()> {
     axum::serve(Bounded::new(listener), router(token, daemon)).await
 }
 
+/// What all requests share.
+struct Shared {
+    daemon: Arc<dyn Daemon>,
+    /// Asked for once: neither changes while the node runs.
+    group: OnceCell<Group>,
+}
+
+struct Group {
+    domain: String,
+    nodes: Vec<String>,
+}
+
+impl Shared {
+    async fn group(&self) -> Result<&Group, Response> {
+        let ask = async || {
+            let status = answer(self.daemon.status()).await?;
+            if status.nodes.is_empty() {
+                let hint = "ask again in a moment";
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint));
+            }
+            let nodes = status.nodes.into_iter().map(|node| node.name).collect();
+            Ok(Group { domain: status.domain, nodes })
+        };
+        self.group.get_or_try_init(ask).await
+    }
+
+    /// Refuses the name of a node that is not in the group.
+    async fn known(&self, node: &str) -> Result<(), Response> {
+        let nodes = &self.group().await?.nodes;
+        if nodes.iter().any(|known| known == node) {
+            return Ok(());
+        }
+        let hint = match nodes.as_slice() {
+            [only] => format!("the only node is {only}"),
+            _ => format!("the nodes are {}", nodes.join(" and ")),
+        };
+        Err(refuse(StatusCode::NOT_FOUND, format!("no node is named {node}"), hint))
+    }
+}
+
 /// All routes, guarded.
-pub fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
+fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/nodes/{node}/failover", post(failover))
@@ -74,10 +131,10 @@ pub fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(Arc::new(token), guard))
-        .with_state(daemon)
+        .with_state(Arc::new(Shared { daemon, group: OnceCell::new() }))
 }
 
-type Node = State<Arc<dyn Daemon>>;
+type Node = State<Arc<Shared>>;
 
 async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
     let mut response = match check(&token, request.uri().path(), request.headers()) {
@@ -145,28 +202,28 @@ async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
     })
 }
 
-async fn status(State(daemon): Node) -> Result<Response, Response> {
-    Ok(Json(answer(daemon.status()).await?).into_response())
+async fn status(State(shared): Node) -> Result<Response, Response> {
+    Ok(Json(answer(shared.daemon.status()).await?).into_response())
 }
 
-async fn ready(State(daemon): Node) -> Response {
-    if daemon.ready() {
+async fn ready(State(shared): Node) -> Response {
+    if shared.daemon.ready() {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
     }
 }
 
-async fn failover(State(daemon): Node, Path(node): Path<String>) -> Result<Response, Response> {
-    known(&daemon, &node).await?;
+async fn failover(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
     tracing::info!(event = "admin_failover", node);
-    moving(answer(daemon.failover(&node)).await?)
+    moving(answer(shared.daemon.failover(&node)).await?)
 }
 
-async fn fallback(State(daemon): Node, Path(node): Path<String>) -> Result<Response, Response> {
-    known(&daemon, &node).await?;
+async fn fallback(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
     tracing::info!(event = "admin_fallback", node);
-    moving(answer(daemon.fallback(&node)).await?)
+    moving(answer(shared.daemon.fallback(&node)).await?)
 }
 
 fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
@@ -176,23 +233,8 @@ fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
     }
 }
 
-/// Refuses the name of a node that is not in the group.
-async fn known(daemon: &Arc<dyn Daemon>, node: &str) -> Result<(), Response> {
-    let status = answer(daemon.status()).await?;
-    if status.nodes.iter().any(|known| known.name == node) {
-        return Ok(());
-    }
-    let names: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
-    let hint = match names.as_slice() {
-        [only] => format!("the only node is {only}"),
-        _ => format!("the nodes are {}", names.join(" and ")),
-    };
-    Err(refuse(StatusCode::NOT_FOUND, format!("no node is named {node}"), hint))
-}
-
-async fn users(State(daemon): Node) -> Result<Response, Response> {
-    let users = answer(daemon.users()).await?;
-    Ok(Json(serde_json::json!({ "users": users })).into_response())
+async fn users(State(shared): Node) -> Result<Response, Response> {
+    Ok(Json(answer(shared.daemon.users()).await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -204,7 +246,7 @@ struct NewUser {
 }
 
 async fn user_add(
-    State(daemon): Node,
+    State(shared): Node,
     body: Result<Json<NewUser>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(new) = body.map_err(|error| {
@@ -215,9 +257,9 @@ async fn user_add(
         };
         refuse(status, error.body_text(), hint)
     })?;
-    let domain = answer(daemon.status()).await?.domain;
+    let domain = &shared.group().await?.domain;
     let user =
-        account(&new.user, &domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))?;
+        account(&new.user, domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))?;
     if new.password.is_empty() || new.password.len() > PASSWORD || new.password.contains('\0') {
         let error = format!("the password is empty, longer than {PASSWORD} bytes, or has a NUL in it");
         return Err(refuse(
@@ -227,9 +269,9 @@ async fn user_add(
         ));
     }
     if let Some(home) = &new.home {
-        known(&daemon, home).await?;
+        shared.known(home).await?;
     }
-    match answer(daemon.user_add(user.to_string(), new.password, new.home)).await? {
+    match answer(shared.daemon.user_add(user.to_string(), new.password, new.home)).await? {
         Ok(()) => {
             let user = serde_json::json!({ "user": user.to_string() });
             Ok((StatusCode::CREATED, Json(user)).into_response())

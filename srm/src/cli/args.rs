@@ -197,16 +197,21 @@ pub struct DemoArgs {
     pub keep: bool,
 }
 
+impl DemoArgs {
+    /// What the demo takes; without a seed, a new one.
+    pub(super) fn options(&self) -> crate::demo::Options {
+        crate::demo::Options {
+            users: self.users as usize,
+            plain: f64::from(self.plain.0) / 100.0,
+            seconds: self.seconds,
+            seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        }
+    }
+}
+
 /// A share, 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percent(pub u8);
-
-impl Percent {
-    /// So much of `whole`, rounded to the nearest.
-    pub fn of(self, whole: u32) -> u32 {
-        u32::try_from((u64::from(whole) * u64::from(self.0) + 50) / 100).unwrap_or(whole)
-    }
-}
 
 impl FromStr for Percent {
     type Err = String;

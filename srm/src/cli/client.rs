@@ -85,11 +85,7 @@ impl Client {
 
     /// All accounts.
     pub fn users(&self) -> Result<Vec<UserStatus>, Failure> {
-        #[derive(serde::Deserialize)]
-        struct Users {
-            users: Vec<UserStatus>,
-        }
-        self.get("/v1/users").map(|Users { users }| users)
+        self.get("/v1/users")
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {

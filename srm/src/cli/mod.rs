@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
         Ok(answer) => answer.print(json),
         Err(failure) => failure.print(json),
     };
-    ExitCode::from(exit as u8)
+    exit.into()
 }
 
 fn run(command: Command) -> Result<Answer, Failure> {
@@ -53,9 +53,14 @@ fn run(command: Command) -> Result<Answer, Failure> {
         }
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
-        // The demo prints for itself while it runs.
-        Command::Demo(args) => {
-            crate::demo::run(args).map(Answer::silent).map_err(|error| Failure::environment(&error))
-        }
+        Command::Demo(args) => demo(&args),
     }
+}
+
+/// It prints for itself while it runs.
+fn demo(args: &DemoArgs) -> Result<Answer, Failure> {
+    let code = crate::demo::run(&args.options(), args.json, args.keep);
+    let code = code.map_err(|error| Failure::environment(&error))?;
+    let well = code == ExitCode::SUCCESS;
+    Ok(Answer::silent(if well { Exit::Well } else { Exit::Refused }))
 }

@@ -22,6 +22,12 @@ pub enum Exit {
     Environment = 3,
 }
 
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        (exit as u8).into()
+    }
+}
+
 /// What a command has to say when it did what it was asked.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -173,11 +179,20 @@ impl Paint {
     #[cfg(test)]
     pub const COLOUR: Paint = Paint(true);
 
-    /// Colour on a terminal, unless NO_COLOR is set (<https://no-color.org>).
     pub fn stdout() -> Self {
+        Paint::of(&io::stdout())
+    }
+
+    /// Colour on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+    pub fn of(out: &impl IsTerminal) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Paint(io::stdout().is_terminal() && !unwanted && !dumb)
+        Paint(out.is_terminal() && !unwanted && !dumb)
+    }
+
+    /// Whether there is colour at all.
+    pub fn is_on(self) -> bool {
+        self.0
     }
 
     fn with(self, code: &str, text: &str) -> String {

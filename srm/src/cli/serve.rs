@@ -3,7 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use super::args::{LogFormat, ServeArgs};
-use super::output::{Answer, Exit, Failure};
+use super::output::{Answer, Exit, Failure, Paint};
 use crate::config::{self, Config};
 
 /// Checks everything that can be checked before the first port is opened, then runs the node until it is stopped.
@@ -25,7 +25,9 @@ fn log_to_stderr(format: LogFormat) -> Result<(), Failure> {
         let hint = "write a level (error, warn, info, debug) or `module=level,...`";
         Failure::new(Exit::Usage, format!("TANDEM_LOG={level:?} is not understood: {error}"), hint)
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = Paint::of(&std::io::stderr()).is_on();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

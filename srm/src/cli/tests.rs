@@ -80,10 +80,13 @@ fn the_command_line_is_sound() {
 }
 
 #[test]
-fn a_share_is_rounded_to_the_nearest() {
-    let share: Percent = "10%".parse().unwrap();
-    assert_eq!((share.of(200), share.of(4), share.of(5), share.of(0)), (20, 0, 1, 0));
-    assert_eq!("100".parse::<Percent>().unwrap().of(u32::MAX), u32::MAX);
+fn a_share_is_written_with_or_without_its_sign() {
+    for (text, share) in [("10%", 10), ("0", 0), ("100%", 100)] {
+        assert_eq!(text.parse(), Ok(Percent(share)));
+    }
+    for text in ["", "%", "101", "-1", "0.1"] {
+        assert!(text.parse::<Percent>().is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -233,6 +233,21 @@ impl Core {
         self.role == Role::Backup && self.pending.is_none()
     }
 
+    /// Whether the end of the own log is known (R6).
+    pub fn has_fetched(&self) -> bool {
+        self.fetched
+    }
+
+    /// Whether the peer was last said to be near enough to join.
+    pub fn is_near(&self) -> bool {
+        self.near
+    }
+
+    /// Whether this node was last said to lead the other group away from home.
+    pub fn has_taken_other(&self) -> bool {
+        self.took_other
+    }
+
     /// What the commit rule needs for this group now.
     pub fn release(&self) -> Release {
         match (self.role, self.reg.mode) {

@@ -1,0 +1,183 @@
+//! The beacon: one datagram a second with what each core has to say, authenticated with the cluster secret.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use bytes::Bytes;
+use presence_engine::record::Cursor;
+use ring::hmac;
+
+use crate::safety::{self, Role};
+
+/// First bytes of every beacon.
+const MAGIC: [u8; 4] = *b"TDM1";
+/// Bytes of the MAC that are sent.
+const MAC_BYTES: usize = 16;
+
+/// What a node is doing to sessions, for the peer's display.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
+pub enum Activity {
+    /// Nothing.
+    #[default]
+    None,
+    /// Hands its users over at the operator's request.
+    FailingOver,
+    /// Hands the peer's users back at the operator's request.
+    FallingBack,
+    /// Hands everything over because it stops.
+    Leaving,
+}
+
+/// One beacon.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Datagram {
+    /// Sender: index of its name.
+    pub node: u8,
+    /// The sender's run.
+    pub boot: u64,
+    /// The receiver's run as the sender knows it: words about holdings and acknowledgements are for that run only.
+    pub to_boot: u64,
+    /// Counts up within a run: an older one is a replay or came late.
+    pub number: u32,
+    /// Hash of the clusterwide configuration.
+    pub config: u64,
+    /// What the sender does.
+    pub activity: Activity,
+    /// Both cores.
+    pub groups: [safety::Beacon; 2],
+}
+
+/// The key that beacons and proofs of life are made with.
+#[derive(Clone, Debug)]
+pub struct Secret(hmac::Key);
+
+impl Secret {
+    /// From the cluster secret of the configuration.
+    pub fn new(bytes: &[u8]) -> Secret {
+        Secret(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// Proof that a node which knows the secret was asked this nonce (R9).
+    pub fn vouch(&self, nonce: &str) -> String {
+        let tag = hmac::sign(&self.0, format!("vouch:{nonce}").as_bytes());
+        tag.as_ref().iter().take(MAC_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether `mac` is the proof for this nonce; constant time.
+    pub fn vouched(&self, nonce: &str, mac: &str) -> bool {
+        let right = self.vouch(nonce);
+        right.len() == mac.len() && right.bytes().zip(mac.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+    }
+
+    fn seal(&self, body: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.0, &[b"beacon:", body].concat()).as_ref()[..MAC_BYTES].to_vec()
+    }
+}
+
+fn put_core(out: &mut Vec<u8>, b: &safety::Beacon) {
+    b.reg.encode(out);
+    out.push(match b.role {
+        Role::Primary => 0,
+        Role::Backup => 1,
+        Role::Fenced => 2,
+    });
+    out.push(b.ack.is_some() as u8);
+    out.extend_from_slice(&b.ack.unwrap_or(0).to_le_bytes());
+    let flags = [b.holds, b.alone, b.took_other, b.stopped];
+    out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
+}
+
+fn take_core(c: &mut Cursor) -> Option<safety::Beacon> {
+    let reg = c.reg().ok()?;
+    let role = [Role::Primary, Role::Backup, Role::Fenced].get(usize::from(c.u8().ok()?)).copied()?;
+    let acks = c.u8().ok()? == 1;
+    let ack = c.u32().ok()?;
+    let flags = c.u8().ok()?;
+    let flag = |i: u8| flags & (1 << i) != 0;
+    let ack = acks.then_some(ack);
+    Some(safety::Beacon {
+        reg,
+        role,
+        ack,
+        holds: flag(0),
+        alone: flag(1),
+        took_other: flag(2),
+        stopped: flag(3),
+    })
+}
+
+impl Datagram {
+    /// The bytes to send.
+    pub fn encode(&self, secret: &Secret) -> Bytes {
+        let mut out = MAGIC.to_vec();
+        out.push(self.node);
+        for n in [self.boot, self.to_boot, self.config] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.push(self.activity as u8);
+        self.groups.iter().for_each(|b| put_core(&mut out, b));
+        let mac = secret.seal(&out);
+        out.extend_from_slice(&mac);
+        Bytes::from(out)
+    }
+
+    /// Reads a beacon; `None` for anything that is none of this cluster.
+    pub fn decode(secret: &Secret, bytes: &[u8]) -> Option<Datagram> {
+        let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
+        let right = secret.seal(body);
+        if right.iter().zip(mac).fold(0, |diff, (a, b)| diff | (a ^ b)) != 0 || !body.starts_with(&MAGIC) {
+            return None;
+        }
+        let mut c = Cursor::new(Bytes::copy_from_slice(&body[MAGIC.len()..]));
+        let node = c.u8().ok()?;
+        let (boot, to_boot, config) = (c.u64().ok()?, c.u64().ok()?, c.u64().ok()?);
+        let number = c.u32().ok()?;
+        let all = [Activity::None, Activity::FailingOver, Activity::FallingBack, Activity::Leaving];
+        let activity = all.get(usize::from(c.u8().ok()?)).copied()?;
+        let groups = [take_core(&mut c)?, take_core(&mut c)?];
+        c.is_empty().then_some(Datagram { node, boot, to_boot, number, config, activity, groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+
+    use super::*;
+
+    fn datagram() -> Datagram {
+        let reg = Reg { term: Term(4), primary: NodeIx::B, mode: Mode::Solo, settled: Term(2) };
+        let one = safety::Beacon {
+            reg,
+            role: Role::Backup,
+            ack: Some(7),
+            holds: true,
+            alone: false,
+            took_other: true,
+            stopped: false,
+        };
+        let two = safety::Beacon { role: Role::Fenced, ack: None, stopped: true, ..one };
+        let activity = Activity::FallingBack;
+        Datagram { node: 1, boot: 5, to_boot: 6, number: 9, config: 3, activity, groups: [one, two] }
+    }
+
+    #[test]
+    fn a_beacon_is_read_back_and_every_flipped_bit_is_refused() {
+        let secret = Secret::new(b"secret");
+        let bytes = datagram().encode(&secret);
+        assert_eq!(Datagram::decode(&secret, &bytes), Some(datagram()));
+        assert_eq!(Datagram::decode(&Secret::new(b"other"), &bytes), None);
+        for n in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[n] ^= 1;
+            assert_eq!(Datagram::decode(&secret, &damaged), None);
+            assert_eq!(Datagram::decode(&secret, &bytes[..n]), None);
+        }
+    }
+
+    #[test]
+    fn a_proof_of_life_fits_its_nonce_only() {
+        let secret = Secret::new(b"secret");
+        let mac = secret.vouch("n1");
+        assert!(secret.vouched("n1", &mac) && !secret.vouched("n2", &mac) && !secret.vouched("n1", ""));
+    }
+}

@@ -1,0 +1,270 @@
+//! Evidence of the peer's death (R9): positive and at once, or silence on every path. Pure; fed by the node.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::BTreeSet;
+
+pub use crate::sockets::Probe;
+
+/// Why the peer is held to be gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// It said goodbye, refuses on every port while its host answers, or came back as another process.
+    Dead,
+    /// Nothing was heard by any path.
+    Silent,
+}
+
+/// Settings, in ticks of 250 ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Silence after which the peer is gone (keep-alive time-out, 60 s).
+    pub silence: u32,
+    /// Silence after which parked clients are believed (10 s).
+    pub quick: u32,
+    /// Silence after a start (initialization time-out, 120 s).
+    pub init: u32,
+}
+
+/// What is known of the peer.
+#[derive(Debug)]
+pub struct Evidence {
+    cfg: Config,
+    /// Ticks since anything authentic was heard.
+    silent: u32,
+    heard_once: bool,
+    link_ended: bool,
+    /// A probe is under way, and nothing was heard since it began.
+    probing: bool,
+    /// The present question to parked clients, who was asked, who answered, and whether anybody vouched.
+    question: Option<String>,
+    asked: usize,
+    answered: BTreeSet<u64>,
+    vouched: bool,
+    /// Ticks since the question.
+    question_age: u32,
+    gone: Option<Gone>,
+}
+
+impl Evidence {
+    /// Nothing is known.
+    pub fn new(cfg: Config) -> Evidence {
+        Evidence {
+            cfg,
+            silent: 0,
+            heard_once: false,
+            link_ended: false,
+            probing: false,
+            question: None,
+            asked: 0,
+            answered: BTreeSet::new(),
+            vouched: false,
+            question_age: 0,
+            gone: None,
+        }
+    }
+
+    /// An authentic beacon came.
+    pub fn heard(&mut self) {
+        self.silent = 0;
+        self.heard_once = true;
+        self.probing = false;
+        self.gone = None;
+    }
+
+    /// The link came up with a greeting of the peer.
+    pub fn link_up(&mut self) {
+        self.link_ended = false;
+    }
+
+    /// The link ended by FIN or RST.
+    pub fn link_ended(&mut self) {
+        self.link_ended = true;
+    }
+
+    /// Whether a probe may begin now: the link ended, or never was (a start beside a dead peer).
+    pub fn may_probe(&self) -> bool {
+        !self.probing && self.gone.is_none() && (self.link_ended || !self.heard_once)
+    }
+
+    /// A probe begins: `asked` parked clients get the question `nonce`.
+    pub fn begin(&mut self, nonce: String, asked: usize) {
+        self.probing = true;
+        self.question = Some(nonce);
+        self.asked = asked;
+        self.answered.clear();
+        self.vouched = false;
+        self.question_age = 0;
+    }
+
+    /// The present question.
+    pub fn question(&self) -> Option<&str> {
+        self.question.as_deref()
+    }
+
+    /// A parked client answered; `proof`: with a proof that is right.
+    pub fn report(&mut self, client: u64, proof: bool) {
+        self.answered.insert(client);
+        if proof && self.question_age <= 4 {
+            self.vouched = true;
+        }
+    }
+
+    /// Both probes are back. No answer of a client is no vouch.
+    pub fn probed(&mut self, probes: [Probe; 2]) -> Option<Gone> {
+        if !std::mem::take(&mut self.probing) {
+            return None;
+        }
+        let refused = probes.iter().all(|p| p.life_refused && p.beacon_refused);
+        (refused && !self.vouched).then(|| self.conclude(Gone::Dead))
+    }
+
+    /// The peer said goodbye, or came back as another process.
+    pub fn dead(&mut self) -> Gone {
+        self.conclude(Gone::Dead)
+    }
+
+    fn conclude(&mut self, gone: Gone) -> Gone {
+        self.gone = Some(gone);
+        gone
+    }
+
+    /// Time passed. `late`: this process was paused; what it did not hear meanwhile is no silence (R5).
+    pub fn ticks(&mut self, late: bool) -> Option<Gone> {
+        if late {
+            self.silent = 0;
+            self.question_age = self.question_age.saturating_add(8);
+            return None;
+        }
+        self.silent = self.silent.saturating_add(1);
+        self.question_age = self.question_age.saturating_add(1);
+        if self.gone.is_some() || !self.heard_once {
+            return None;
+        }
+        let vouch_is_fresh = self.vouched && self.question_age <= self.cfg.quick;
+        if self.silent >= self.cfg.silence && !vouch_is_fresh {
+            return Some(self.conclude(Gone::Silent));
+        }
+        let answers = self.asked > 0 && self.answered.len() >= self.asked.min(3);
+        if self.silent >= self.cfg.quick && answers && !self.vouched && self.question_age <= 8 {
+            return Some(self.conclude(Gone::Silent));
+        }
+        None
+    }
+
+    /// Whether parked clients are to be asked now because the peer is silent.
+    pub fn wants_reports(&self) -> bool {
+        let silent = self.silent >= self.cfg.quick && self.heard_once && self.gone.is_none();
+        silent && (self.question.is_none() || self.question_age > 8)
+    }
+
+    /// Whether the initialization time-out has passed without a word.
+    pub fn init_timeout(&self) -> bool {
+        self.silent >= self.cfg.init
+    }
+
+    /// Whether the peer is held to be gone, and why.
+    pub fn gone(&self) -> Option<Gone> {
+        self.gone
+    }
+
+    /// Ticks since the peer was heard; `None`: never.
+    pub fn silent(&self) -> Option<u32> {
+        self.heard_once.then_some(self.silent)
+    }
+
+    /// A client vouched for the peer although it is silent here: only the path between the nodes is down.
+    pub fn only_path_down(&self) -> bool {
+        self.silent >= self.cfg.quick && self.vouched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CFG: Config = Config { silence: 240, quick: 40, init: 480 };
+    const REFUSED: Probe = Probe { life_refused: true, beacon_refused: true };
+
+    fn heard() -> Evidence {
+        let mut e = Evidence::new(CFG);
+        e.heard();
+        e
+    }
+
+    #[test]
+    fn refusals_kill_only_after_the_link_ended_and_twice() {
+        let mut e = heard();
+        assert!(!e.may_probe(), "the link is up");
+        e.link_ended();
+        assert!(e.may_probe());
+        for (life_refused, beacon_refused) in [(true, false), (false, true), (false, false)] {
+            e.begin("n".into(), 0);
+            assert_eq!(e.probed([REFUSED, Probe { life_refused, beacon_refused }]), None);
+        }
+        e.begin("n".into(), 0);
+        assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead));
+    }
+
+    #[test]
+    fn a_beacon_or_a_vouch_during_the_probe_saves_the_peer() {
+        let mut e = heard();
+        e.link_ended();
+        e.begin("n".into(), 1);
+        e.heard();
+        assert_eq!(e.probed([REFUSED, REFUSED]), None);
+        e.begin("m".into(), 1);
+        e.report(1, true);
+        assert_eq!(e.probed([REFUSED, REFUSED]), None);
+        e.begin("o".into(), 1);
+        e.report(1, false);
+        assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead), "a word without a proof saves nobody");
+    }
+
+    #[test]
+    fn silence_takes_the_keep_alive_time_out_without_clients() {
+        let mut e = heard();
+        let first = (1..=300).find(|_| e.ticks(false).is_some());
+        assert_eq!(first, Some(240));
+        assert_eq!(e.gone(), Some(Gone::Silent));
+    }
+
+    #[test]
+    fn silence_takes_ten_seconds_when_clients_confirm_it() {
+        let mut e = heard();
+        for _ in 0..40 {
+            assert_eq!(e.ticks(false), None);
+        }
+        assert!(e.wants_reports());
+        e.begin("n".into(), 5);
+        for client in 0..2 {
+            e.report(client, false);
+            assert_eq!(e.ticks(false), None, "two of five are not enough");
+        }
+        e.report(2, false);
+        assert_eq!(e.ticks(false), Some(Gone::Silent));
+    }
+
+    #[test]
+    fn a_pause_of_our_own_is_no_silence_of_the_peer() {
+        let mut e = heard();
+        for _ in 0..239 {
+            e.ticks(false);
+        }
+        assert_eq!(e.ticks(true), None);
+        assert_eq!(e.ticks(false), None);
+    }
+
+    #[test]
+    fn a_client_that_vouches_keeps_a_silent_peer_alive() {
+        let mut e = heard();
+        for _ in 0..238 {
+            e.ticks(false);
+        }
+        e.begin("n".into(), 1);
+        e.report(7, true);
+        for _ in 0..30 {
+            assert_eq!(e.ticks(false), None);
+        }
+        assert!(e.only_path_down());
+    }
+}

@@ -1,0 +1,201 @@
+//! The cores among the rest of the node: what they are told, and what follows from their roles.
+
+use presence_engine::engine::Input;
+use presence_engine::ids::{Group, Mode, NodeIx};
+use session_mover::driver::View;
+
+use super::{Disk, Event, Node, Out};
+use crate::beacon::{Activity, Datagram};
+use crate::evidence::Gone;
+use crate::safety::{In, Out as CoreOut, Release, Role};
+use crate::view::Cause;
+
+impl Node {
+    /// One input for one core. A register copy is on disk before anything that depends on it goes on.
+    pub(super) fn feed(&mut self, group: Group, input: In, disk: &mut dyn Disk) {
+        let g = group.index();
+        let before = self.cores[g].reg();
+        let mut outs = Vec::new();
+        self.cores[g].on(&self.core_cfgs[g], input, &mut outs);
+        for out in outs {
+            match out {
+                CoreOut::Persist(reg) => {
+                    disk.persist(group, reg);
+                    self.outs.push(Out::Event(Event::Register(group, reg)));
+                }
+                CoreOut::BeaconNow => self.beacon_due = true,
+                CoreOut::SyncReceived => disk.sync_received(),
+                CoreOut::Unprotected => self.outs.push(Out::Event(Event::Unprotected(group))),
+                // A witness comes with its own issue; the cores are configured for consent until then.
+                CoreOut::Cas(..) => {}
+            }
+        }
+        let after = self.cores[g].reg();
+        if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
+            self.causes[g] = match self.evidence.gone() {
+                Some(Gone::Silent) => Cause::PeerDown,
+                _ => Cause::PeerReboot,
+            };
+        }
+    }
+
+    /// The peer is gone: both cores hear it.
+    pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
+        self.outs.push(Out::Event(Event::PeerGone(gone)));
+        for g in NodeIx::BOTH {
+            self.feed(g, In::PeerGone, disk);
+        }
+    }
+
+    /// Brings the cores, the driver and the engine into agreement after any step.
+    pub(super) fn settle(&mut self, disk: &mut dyn Disk) {
+        for _ in 0..8 {
+            self.tell_cores(disk);
+            self.tell_driver(disk);
+            self.drain_driver(disk);
+            if !self.follow_roles(disk) {
+                break;
+            }
+        }
+        self.follow_peer();
+        if self.beacon_due && !self.cfg.single {
+            self.send_beacon(disk);
+        }
+    }
+
+    fn tell_cores(&mut self, disk: &mut dyn Disk) {
+        let me = self.me;
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            if self.driver.fetched() {
+                self.feed_once(group, In::Fetched, |c| c.has_fetched(), disk);
+            }
+            let near = self.driver.near() && self.driver.ships_to() == self.peer_boot;
+            self.feed_once(group, In::Near(near), |c| c.is_near() == near || c.role() != Role::Primary, disk);
+            let other = group.peer();
+            let took = self.cores[other.index()].reg().primary == me && other != me;
+            self.feed_once(group, In::TookOther(took), |c| c.has_taken_other() == took, disk);
+            let term = self.cores[g].reg().term;
+            if term.0 != 0 && self.driver.alone_term(group) == term {
+                self.feed_once(group, In::AckedAlone, |c| c.beacon().alone, disk);
+            }
+            self.check_holds(group, near, disk);
+        }
+    }
+
+    fn feed_once(
+        &mut self,
+        group: Group,
+        input: In,
+        known: impl Fn(&crate::safety::Core) -> bool,
+        disk: &mut dyn Disk,
+    ) {
+        if !known(&self.cores[group.index()]) {
+            self.feed(group, input, disk);
+        }
+    }
+
+    /// R1: the peer's present boot has everything up to where we stopped acknowledging alone.
+    fn check_holds(&mut self, group: Group, near: bool, disk: &mut dyn Disk) {
+        let g = group.index();
+        let core = &self.cores[g];
+        if !near || core.release() != Release::Both || core.asking() {
+            self.barrier[g] = None;
+            return;
+        }
+        let barrier = *self.barrier[g].get_or_insert(self.driver.own_end().seq);
+        if self.driver.acked() >= barrier && !core.beacon().holds {
+            self.feed(group, In::PeerHolds, disk);
+        }
+    }
+
+    fn tell_driver(&mut self, _disk: &mut dyn Disk) {
+        let reg = |g: usize| Some(self.cores[g].reg()).filter(|reg| reg.term.0 != 0);
+        let view = View {
+            regs: [reg(0), reg(1)],
+            release: NodeIx::BOTH.map(|g| self.release_of(g)),
+            accept: [0, 1].map(|g| self.cores[g].accepts_frames()),
+        };
+        self.driver.set_view(view);
+    }
+
+    /// Roles become engine inputs; `true` if something changed that needs another round.
+    fn follow_roles(&mut self, disk: &mut dyn Disk) -> bool {
+        let mut again = false;
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            let (role, reg) = (self.cores[g].role(), self.cores[g].reg());
+            let leads = role == Role::Primary;
+            if leads && self.written[g] != Some(reg) {
+                self.written[g] = Some(reg);
+                self.serving[g] = true;
+                let late = self.since_ack[g] > u64::from(self.cfg.lease);
+                self.turn_now(Input::Lead { group, reg, late }, disk);
+                again = true;
+            } else if leads != self.serving[g] {
+                self.serving[g] = leads;
+                self.turn_now(Input::Serving { group, on: leads }, disk);
+                again = true;
+            }
+            if role == Role::Backup && self.written[g].take().is_some() {
+                // Led until now: nothing that waits may leave any more (D8).
+                self.driver.lose_role(disk);
+                self.written = [None; 2];
+                self.serving = [false; 2];
+                again = true;
+            }
+        }
+        again
+    }
+
+    fn turn_now(&mut self, input: Input, disk: &mut dyn Disk) {
+        // What came before belongs to the time before.
+        let mut inputs = std::mem::take(&mut self.inbox);
+        inputs.push(input);
+        self.driver.turn(self.now_ms, inputs, disk);
+    }
+
+    /// What the engine must know of the peer, and the peer of our parked streams.
+    fn follow_peer(&mut self) {
+        let fresh = self.evidence.silent().is_some_and(|ticks| ticks < 12) && self.evidence.gone().is_none();
+        let up = fresh && self.link_up[0] && self.link_up[1];
+        if up != self.peer_up {
+            self.peer_up = up;
+            self.inbox.push(Input::PeerUp(up));
+        }
+        if !self.told_parked && self.driver.ships() {
+            self.told_parked = true;
+            let parked: Vec<_> = self.driver.engine().parked().map(|(_, session)| session).collect();
+            for session in parked {
+                self.driver.tell_parked(session, true);
+            }
+        }
+    }
+
+    fn send_beacon(&mut self, disk: &mut dyn Disk) {
+        self.beacon_due = false;
+        self.beacon_number += 1;
+        let number = self.beacon_number;
+        for g in NodeIx::BOTH {
+            let acks = self.cores[g.index()].beacon().ack.is_some();
+            if acks {
+                self.since_ack[g.index()] = 0;
+            }
+            self.feed(g, In::Sent(number), disk);
+        }
+        let datagram = Datagram {
+            node: self.me.index() as u8,
+            boot: self.cfg.driver.boot,
+            to_boot: self.peer_boot.unwrap_or(0),
+            number,
+            config: self.cfg.config_hash,
+            activity: self.activity(),
+            groups: [0, 1].map(|g| self.cores[g].beacon()),
+        };
+        self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        self.moving.as_ref().map_or(Activity::None, |m| m.activity())
+    }
+}

@@ -1,0 +1,525 @@
+//! One node, pure: two safety cores, the evidence, and the driver of the log. The daemon gives it sockets, disks and a
+//! clock; a simulation gives it the same in memory.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod cores;
+mod moves;
+mod status;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use presence_engine::engine::{Input, Output};
+use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
+use presence_engine::record::Verifiers;
+use session_mover::driver::commit::Release;
+use session_mover::driver::{self, Do, Driver, Link};
+use session_mover::log::{LogStore, Which};
+use session_mover::msg::Msg;
+use xmpp_core::dual::Dual;
+use xmpp_core::jid::BareJid;
+
+use crate::beacon::{Datagram, Secret};
+use crate::evidence::{self, Evidence, Gone, Probe};
+use crate::safety::{self, Core, RegisterKind};
+
+use moves::Moving;
+pub use moves::{Progress, Refused};
+pub use status::Snapshot;
+
+/// What a node is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Names of both nodes, in order; the second is empty in a group of one.
+    pub names: [String; 2],
+    /// The driver's part, with the engine's.
+    pub driver: driver::Config,
+    /// There is no peer.
+    pub single: bool,
+    /// Register and policy.
+    pub register: RegisterKind,
+    /// Lease in ticks.
+    pub lease: u16,
+    /// Ticks between beacons.
+    pub beacon_ticks: u32,
+    /// The evidence rule's times.
+    pub evidence: evidence::Config,
+    /// Cluster secret.
+    pub secret: Secret,
+    /// Hash of the clusterwide configuration.
+    pub config_hash: u64,
+    /// Random, for nonces that nobody can guess.
+    pub nonce_key: Secret,
+    /// How long a hand-over waits for a dual client's parked stream, in ticks.
+    pub park_wait: u32,
+}
+
+/// A disk with both logs and the cores' durable structs.
+pub trait Disk: LogStore {
+    /// Makes a register copy durable; on disk when it returns.
+    fn persist(&mut self, group: Group, reg: Reg);
+}
+
+/// Inputs.
+#[derive(Clone, Debug)]
+pub enum In {
+    /// So many ticks of 250 ms passed; more than two: this process was paused.
+    Ticks(u16),
+    /// For the engine.
+    Client(Input),
+    /// A datagram came to the beacon port.
+    Datagram(Bytes),
+    /// A connection of the link is up.
+    LinkUp(Link),
+    /// A message of the peer.
+    LinkMsg(Link, Msg),
+    /// A connection of the link is gone; `closed`: by FIN or RST, not by a time-out.
+    LinkDown(Link, bool),
+    /// A write or fdatasync is complete.
+    Stored(Which, Position, bool),
+    /// Both probes are back.
+    Probed([Probe; 2]),
+    /// The operator asks; answered by [`Out::Reply`] with the number.
+    Op(u64, Op),
+}
+
+/// What an operator may ask for.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Hand this node's users to the peer.
+    Failover,
+    /// Hand the peer's users back to it.
+    Fallback,
+    /// Add an account; without a home, the node with fewer users gets it.
+    UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
+    /// Hand everything over and leave (SIGTERM).
+    Leave,
+}
+
+/// Answers to [`Op`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// Begun; the snapshot tells how far it is.
+    Begun(Progress),
+    /// The other node must do it.
+    NotHere,
+    /// Not now.
+    Refused(Refused),
+}
+
+/// What the shell does, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Out {
+    /// A message for the peer.
+    Link(Link, Msg),
+    /// End a connection of the link.
+    CloseLink(Link, &'static str),
+    /// Bytes for a client.
+    Deliver(Conn, Bytes),
+    /// The client may send one more element.
+    Credit(Conn),
+    /// Last bytes, then the end of a client's stream.
+    Close(Conn, Bytes, bool),
+    /// An account's verifiers, for logins.
+    Account(BareJid, Verifiers),
+    /// A beacon for the peer.
+    Beacon(Bytes),
+    /// Probe the peer twice, 20 ms apart.
+    Probe,
+    /// The answer to an operator.
+    Reply(u64, Reply),
+    /// A message of the peer's daemon.
+    Control(Bytes),
+    /// Something an operator should know.
+    Event(Event),
+    /// Everything is handed over: end the process.
+    Leave,
+}
+
+/// Numbered news for operators.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The group is led alone, by this node's own copy of the register.
+    Unprotected(Group),
+    /// The register changed.
+    Register(Group, Reg),
+    /// The peer is held to be gone.
+    PeerGone(Gone),
+    /// The tail of a log was set aside: which, frames, and how many of them had been released alone.
+    SetAside(Which, u64, u64),
+    /// Clients prove that the peer lives although it is not heard here.
+    OnlyPathDown,
+}
+
+const GOODBYE: u8 = 0;
+const DAEMON: u8 = 1;
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    cfg: Config,
+    me: NodeIx,
+    core_cfgs: [safety::Config; 2],
+    cores: [Core; 2],
+    driver: Driver,
+    evidence: Evidence,
+    inbox: Vec<Input>,
+    outs: Vec<Out>,
+    now_ms: u64,
+    ticks: u64,
+    beacon_number: u32,
+    beacon_due: bool,
+    peer_boot: Option<u64>,
+    old_boots: Vec<u64>,
+    last_number: u32,
+    peer_activity: crate::beacon::Activity,
+    peer_config: Option<u64>,
+    link_up: [bool; 2],
+    told_parked: bool,
+    peer_up: bool,
+    peer_leaving: bool,
+    /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
+    /// when the peer began to be needed, and ticks since a beacon of its primary was acknowledged.
+    written: [Option<Reg>; 2],
+    serving: [bool; 2],
+    barrier: [Option<u64>; 2],
+    since_ack: [u64; 2],
+    causes: [crate::view::Cause; 2],
+    moving: Option<Moving>,
+    adding: BTreeMap<BareJid, u64>,
+    nonce: u64,
+    path_down_told: bool,
+}
+
+impl Node {
+    /// A process that starts over its disk. `durable`: the register copies found there. `inc`: random.
+    pub fn start(cfg: Config, durable: [Option<Reg>; 2], inc: u64, disk: &mut dyn Disk) -> Node {
+        let me = cfg.driver.engine.me;
+        let core_cfgs = NodeIx::BOTH.map(|home| safety::Config {
+            me,
+            home,
+            single: cfg.single,
+            register: cfg.register,
+            peer_disk: cfg.driver.ack_synced,
+            lease: cfg.lease,
+        });
+        let driver = Driver::start(cfg.driver.clone(), inc, disk);
+        let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g]));
+        let evidence = Evidence::new(cfg.evidence);
+        let mut node = Node {
+            me,
+            core_cfgs,
+            cores,
+            driver,
+            evidence,
+            inbox: Vec::new(),
+            outs: Vec::new(),
+            now_ms: 0,
+            ticks: 0,
+            beacon_number: 0,
+            beacon_due: true,
+            peer_boot: None,
+            old_boots: Vec::new(),
+            last_number: 0,
+            peer_activity: Default::default(),
+            peer_config: None,
+            link_up: [false; 2],
+            told_parked: false,
+            peer_up: false,
+            peer_leaving: false,
+            written: [None; 2],
+            serving: [false; 2],
+            barrier: [None; 2],
+            since_ack: [u64::MAX / 2; 2],
+            causes: [crate::view::Cause::PeerReboot; 2],
+            moving: None,
+            adding: BTreeMap::new(),
+            nonce: 0,
+            path_down_told: false,
+            cfg,
+        };
+        node.recall(disk);
+        node
+    }
+
+    /// What the log tells the cores after a start: the highest term, and what was acknowledged alone.
+    fn recall(&mut self, disk: &mut dyn Disk) {
+        let state = self.driver.engine().state();
+        let floor = NodeIx::BOTH.iter().filter_map(|g| state.lead(*g)).map(|reg| reg.term).max();
+        let floor = floor.max(self.cores.iter().map(|c| c.reg().term).max()).unwrap_or_default();
+        for g in NodeIx::BOTH {
+            self.feed(g, safety::In::Floor(floor), disk);
+            let term = self.cores[g.index()].reg().term;
+            if term.0 != 0 && self.driver.alone_term(g) == term {
+                self.feed(g, safety::In::AckedAlone, disk);
+            }
+        }
+        self.settle(disk);
+    }
+
+    /// The driver, to be looked at.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// A group's core, to be looked at.
+    pub fn core(&self, group: Group) -> &Core {
+        &self.cores[group.index()]
+    }
+
+    /// What the shell has to do.
+    pub fn take(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.outs)
+    }
+
+    /// Whether more client input is welcome (D9).
+    pub fn clients_may_send(&self) -> bool {
+        self.driver.clients_may_send()
+    }
+
+    /// One input. Client inputs wait for [`Node::step`], which makes one turn of all that came.
+    pub fn handle(&mut self, now_ms: u64, input: In, disk: &mut dyn Disk) {
+        self.now_ms = self.now_ms.max(now_ms);
+        match input {
+            In::Client(input) => return self.inbox.push(input),
+            In::Stored(which, at, synced) => {
+                self.driver.stored(which, at, synced);
+            }
+            In::Ticks(n) => self.tick(n, disk),
+            In::Datagram(bytes) => self.datagram(&bytes, disk),
+            In::LinkUp(link) => {
+                self.link_up[link as usize] = true;
+                if link == Link::Out {
+                    self.driver.connected();
+                }
+            }
+            In::LinkMsg(link, msg) => self.link_msg(link, msg, disk),
+            In::LinkDown(link, closed) => self.link_down(link, closed),
+            In::Probed(probes) => {
+                if let Some(gone) = self.evidence.probed(probes) {
+                    self.peer_gone(gone, disk);
+                }
+            }
+            In::Op(number, op) => self.op(number, op),
+        }
+        self.settle(disk);
+    }
+
+    /// One turn of everything that came since the last.
+    pub fn step(&mut self, now_ms: u64, disk: &mut dyn Disk) {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.pump_moves(disk);
+        loop {
+            let inputs = std::mem::take(&mut self.inbox);
+            if inputs.is_empty() && !self.driver.has_unprocessed() {
+                break;
+            }
+            self.driver.turn(self.now_ms, inputs, disk);
+            self.settle(disk);
+        }
+        self.settle(disk);
+    }
+
+    fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
+        self.ticks += u64::from(n);
+        for since in &mut self.since_ack {
+            *since = since.saturating_add(n.into());
+        }
+        let gone = self.evidence.ticks(n > 2);
+        for g in NodeIx::BOTH {
+            self.feed(g, safety::In::Ticks(n), disk);
+        }
+        if let Some(gone) = gone {
+            self.peer_gone(gone, disk);
+        }
+        if self.evidence.init_timeout() && !self.cfg.single {
+            for g in NodeIx::BOTH {
+                self.feed(g, safety::In::InitTimeout, disk);
+            }
+        }
+        if self.evidence.may_probe() && !self.cfg.single {
+            self.probe();
+        } else if self.evidence.wants_reports() {
+            self.ask_clients();
+        }
+        if self.evidence.only_path_down() != self.path_down_told {
+            self.path_down_told = !self.path_down_told;
+            if self.path_down_told {
+                self.outs.push(Out::Event(Event::OnlyPathDown));
+            }
+        }
+        if self.ticks.is_multiple_of(u64::from(self.cfg.beacon_ticks)) {
+            self.beacon_due = true;
+        }
+        self.inbox.push(Input::Tick);
+    }
+
+    fn probe(&mut self) {
+        self.ask_clients();
+        self.outs.push(Out::Probe);
+    }
+
+    /// Asks every parked client whether its main stream lives (R9).
+    fn ask_clients(&mut self) {
+        self.nonce += 1;
+        let nonce = self.cfg.nonce_key.vouch(&self.nonce.to_string());
+        let id = self.nonce.to_string();
+        let parked: Vec<Conn> = self.driver.engine().parked().map(|(conn, _)| conn).collect();
+        for conn in &parked {
+            let query = Dual::Query { id: id.as_str().into(), nonce: nonce.as_str().into() };
+            self.outs.push(Out::Deliver(*conn, query.to_bytes()));
+        }
+        self.evidence.begin(nonce, parked.len());
+    }
+
+    fn link_msg(&mut self, link: Link, msg: Msg, disk: &mut dyn Disk) {
+        if let Msg::Hello(hello) = &msg {
+            self.evidence.link_up();
+            self.meet_boot(hello.boot, disk);
+        }
+        match link {
+            Link::Out => self.driver.on_out(msg, disk),
+            Link::In => self.inbox.extend(self.driver.on_in(msg, disk)),
+        }
+    }
+
+    fn link_down(&mut self, link: Link, closed: bool) {
+        self.link_up[link as usize] = false;
+        match link {
+            Link::Out => self.driver.disconnected(),
+            Link::In => self.driver.peer_gone(),
+        }
+        self.told_parked = false;
+        if closed {
+            self.evidence.link_ended();
+            if self.evidence.may_probe() && !self.cfg.single {
+                self.probe();
+            }
+        }
+    }
+
+    fn datagram(&mut self, bytes: &[u8], disk: &mut dyn Disk) {
+        let Some(mut d) = Datagram::decode(&self.cfg.secret, bytes) else { return };
+        if usize::from(d.node) != self.me.peer().index() || self.old_boots.contains(&d.boot) {
+            return;
+        }
+        self.meet_boot(d.boot, disk);
+        if d.number <= self.last_number {
+            return;
+        }
+        self.last_number = d.number;
+        self.evidence.heard();
+        self.peer_activity = d.activity;
+        self.peer_config = Some(d.config);
+        for g in NodeIx::BOTH {
+            let body = &mut d.groups[g.index()];
+            if d.to_boot != self.cfg.driver.boot {
+                body.ack = None;
+                body.holds = false;
+            }
+            self.cores[g.index()].heard(d.number);
+            self.feed(g, safety::In::Beacon(*body), disk);
+        }
+    }
+
+    /// The peer's run, as a beacon or a greeting names it. Another than before: the old one is dead (R9).
+    fn meet_boot(&mut self, boot: u64, disk: &mut dyn Disk) {
+        if self.peer_boot == Some(boot) || self.old_boots.contains(&boot) {
+            return;
+        }
+        if let Some(old) = self.peer_boot.replace(boot) {
+            self.old_boots.push(old);
+            if self.old_boots.len() > 64 {
+                self.old_boots.remove(0);
+            }
+            if self.evidence.gone().is_none() {
+                let gone = self.evidence.dead();
+                self.peer_gone(gone, disk);
+            }
+        }
+        self.last_number = 0;
+        self.peer_leaving = false;
+        self.evidence.heard();
+        for g in NodeIx::BOTH {
+            self.feed(g, safety::In::PeerRestarted, disk);
+        }
+        self.barrier = [None; 2];
+    }
+
+    /// Something that the peer's daemon should get.
+    pub fn send_control(&mut self, bytes: &[u8]) -> bool {
+        let mut all = vec![DAEMON];
+        all.extend_from_slice(bytes);
+        let up = self.link_up[Link::Out as usize];
+        if up {
+            self.outs.push(Out::Link(Link::Out, Msg::Control(all.into())));
+        }
+        up
+    }
+
+    fn control(&mut self, bytes: &Bytes, disk: &mut dyn Disk) {
+        match bytes.first() {
+            Some(&GOODBYE) => {
+                self.peer_leaving = true;
+                let gone = self.evidence.dead();
+                self.peer_gone(gone, disk);
+            }
+            Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
+            _ => {}
+        }
+    }
+
+    /// What the driver wants done becomes what the shell does; what concerns the node stays here.
+    fn drain_driver(&mut self, disk: &mut dyn Disk) {
+        for item in self.driver.take() {
+            match item {
+                Do::Send(link, msg) => self.outs.push(Out::Link(link, msg)),
+                Do::Close(link, why) => self.outs.push(Out::CloseLink(link, why)),
+                Do::Release(output) => self.released(output),
+                Do::Control(bytes) => self.control(&bytes, disk),
+                Do::SetAside(which, frames, released) => {
+                    self.outs.push(Out::Event(Event::SetAside(which, frames, released)));
+                }
+            }
+        }
+    }
+
+    fn released(&mut self, output: Output) {
+        match output {
+            Output::Deliver(conn, bytes) => self.outs.push(Out::Deliver(conn, bytes)),
+            Output::Credit(conn) => self.outs.push(Out::Credit(conn)),
+            Output::Close(conn, last, end) => self.outs.push(Out::Close(conn, last, end)),
+            Output::Vouch(conn, nonce) => {
+                // It waited for the log like everything else: a node whose log stands still vouches for nobody.
+                let mac = self.cfg.secret.vouch(&nonce).into();
+                self.outs.push(Out::Deliver(conn, Dual::Vouched { nonce, mac }.to_bytes()));
+            }
+            Output::Report { conn, id, mac } => {
+                if id == self.nonce.to_string() {
+                    let question = self.evidence.question().unwrap_or_default();
+                    let proof = mac.is_some_and(|mac| self.cfg.secret.vouched(question, &mac));
+                    self.evidence.report(conn.number, proof);
+                }
+            }
+            Output::MainLost(_) => {}
+            Output::Parked(session, on) => self.driver.tell_parked(session, on),
+            Output::Account(user, verifiers) => {
+                if let Some(number) = self.adding.remove(&user) {
+                    self.outs.push(Out::Reply(number, Reply::Done));
+                }
+                self.outs.push(Out::Account(user, verifiers));
+            }
+            Output::Record { .. } => {}
+        }
+    }
+
+    fn release_of(&self, group: Group) -> Release {
+        match self.cores[group.index()].release() {
+            safety::Release::Alone => Release::Alone,
+            safety::Release::Both => Release::Both,
+            safety::Release::Nothing => Release::Nothing,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Failover and fallback at the operator's request, and leaving: paced hand-overs of one user after the other (D4).
+
+use presence_engine::engine::Input;
+use presence_engine::ids::{Group, Mode, NodeIx};
+use session_mover::driver::Link;
+use session_mover::msg::Msg;
+use xmpp_core::jid::BareJid;
+
+use super::{Disk, GOODBYE, Node, Op, Out, Reply};
+use crate::beacon::Activity;
+use crate::safety::{In, Role};
+use crate::view::State;
+
+/// Users that are handed over in one turn.
+const BATCH: usize = 32;
+/// How long leaving may take in all, in ticks (30 s).
+const LEAVE_TICKS: u64 = 120;
+/// How long leaving waits for parked streams, in ticks (2 s).
+const LEAVE_PARK_TICKS: u64 = 8;
+
+/// How far a move is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Users that have moved.
+    pub done: u64,
+    /// Users that will.
+    pub left: u64,
+}
+
+/// Why an action is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// What is wrong.
+    pub error: String,
+    /// What the operator may do instead.
+    pub hint: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    Failover,
+    Fallback,
+    Leave,
+}
+
+/// A move under way.
+#[derive(Debug)]
+pub(super) struct Moving {
+    what: What,
+    since: u64,
+    done: u64,
+    left: u64,
+    /// `Absorb` was written with the log's end at this sequence number.
+    absorbed: Option<u64>,
+    marked: bool,
+}
+
+impl Moving {
+    pub(super) fn activity(&self) -> Activity {
+        match self.what {
+            What::Failover => Activity::FailingOver,
+            What::Fallback => Activity::FallingBack,
+            What::Leave => Activity::Leaving,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress { done: self.done, left: self.left }
+    }
+}
+
+fn refused(error: impl Into<String>, hint: impl Into<String>) -> Reply {
+    Reply::Refused(Refused { error: error.into(), hint: hint.into() })
+}
+
+impl Node {
+    pub(super) fn op(&mut self, number: u64, op: Op) {
+        let reply = match op {
+            Op::UserAdd(user, home, verifiers) => match self.user_add(number, user, home, *verifiers) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Op::Failover => self.begin_failover(),
+            Op::Fallback => self.begin_fallback(),
+            Op::Leave => {
+                self.begin(What::Leave);
+                Reply::Done
+            }
+        };
+        self.outs.push(Out::Reply(number, reply));
+    }
+
+    fn user_add(
+        &mut self,
+        number: u64,
+        user: BareJid,
+        home: Option<NodeIx>,
+        verifiers: presence_engine::record::Verifiers,
+    ) -> Option<Reply> {
+        let ((state, _), _) = self.own_state();
+        if !matches!(state, State::Normal | State::Initializing) {
+            let error = format!("no accounts are added while this node is {}", state.name());
+            return Some(refused(error, "do a fallback first, then add the account"));
+        }
+        let state = self.driver.engine().state();
+        if state.user(&user).is_some() || self.adding.contains_key(&user) {
+            return Some(refused(format!("the account {user} exists"), "choose another name"));
+        }
+        let homed = |n: NodeIx| state.users().filter(|(_, u)| u.home == n).count();
+        let fewer =
+            || if self.cfg.single || homed(NodeIx::A) <= homed(NodeIx::B) { NodeIx::A } else { NodeIx::B };
+        let home = home.unwrap_or_else(fewer);
+        if self.cores[home.index()].role() != Role::Primary || !self.serving[home.index()] {
+            return Some(match self.peer_up {
+                true => Reply::NotHere,
+                false => refused("the account's home is not served now", "start the other node"),
+            });
+        }
+        self.adding.insert(user.clone(), number);
+        self.inbox.push(Input::UserAdd { user, home, verifiers });
+        None
+    }
+
+    fn begin(&mut self, what: What) {
+        let (since, done, left) = (self.ticks, 0, 0);
+        self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false });
+        self.beacon_due = true;
+    }
+
+    /// Both nodes lead their own groups in Pair and hear each other.
+    fn both_normal(&self) -> bool {
+        let pair = |g: NodeIx| {
+            let reg = self.cores[g.index()].reg();
+            reg.mode == Mode::Pair && reg.primary == g
+        };
+        pair(NodeIx::A) && pair(NodeIx::B) && self.peer_up && !self.peer_leaving
+    }
+
+    fn begin_failover(&mut self) -> Reply {
+        if self.moving.is_some() {
+            return refused("another move is under way", "wait until it is complete: see `tandem status`");
+        }
+        if self.cfg.single {
+            return refused("this group has one node", "add a second node first");
+        }
+        let ((state, reason), row) = self.own_state();
+        if !self.both_normal() || row.id != 1 {
+            let error =
+                format!("failover is offered while both nodes are Normal; this node is {}", state.name());
+            let hint = if row.action.is_empty() { "wait until both nodes are Normal" } else { row.action };
+            return refused(format!("{error} ({})", reason.name()), hint);
+        }
+        self.begin(What::Failover);
+        let users = self.driver.engine().state().users();
+        let left = users.filter(|(_, u)| u.register == self.me).count() as u64;
+        Reply::Begun(Progress { done: 0, left })
+    }
+
+    fn begin_fallback(&mut self) -> Reply {
+        if self.moving.is_some() {
+            return refused("another move is under way", "wait until it is complete: see `tandem status`");
+        }
+        let ((state, reason), row) = self.own_state();
+        if (state, self.peer_up) != (State::RunningInBackupMode, true) {
+            let error =
+                format!("fallback is offered from Running in Backup Mode; this node is {}", state.name());
+            let hint = if row.action.is_empty() { "nothing is to be moved back" } else { row.action };
+            return refused(format!("{error} ({})", reason.name()), hint);
+        }
+        let home = self.me.peer();
+        let reg = self.cores[home.index()].reg();
+        if reg.mode != Mode::Pair || self.cores[self.me.index()].reg().mode != Mode::Pair {
+            return refused(
+                "the node that users go back to has not caught up",
+                "wait until it has: see `tandem status`",
+            );
+        }
+        self.begin(What::Fallback);
+        let left = self.driver.engine().state().users().filter(|(_, u)| u.home == home).count() as u64;
+        Reply::Begun(Progress { done: 0, left })
+    }
+
+    /// Goes on with the move that is under way.
+    pub(super) fn pump_moves(&mut self, disk: &mut dyn Disk) {
+        let Some(moving) = &self.moving else { return };
+        let what = moving.what;
+        let age = self.ticks - moving.since;
+        if what == What::Leave && (age > LEAVE_TICKS || !self.can_give()) {
+            return self.finish_leave();
+        }
+        if what != What::Leave && !self.peer_up && age > 8 {
+            // The peer died or was lost meanwhile: what has moved has moved, what has not stays.
+            self.moving = None;
+            return;
+        }
+        if what != What::Failover && !self.give_register_back(disk) {
+            return;
+        }
+        self.mark(what);
+        self.hand_over_batch(what, age);
+    }
+
+    /// The other node can be given users: it leads its register, in Pair, and we hold ours in Pair.
+    fn can_give(&self) -> bool {
+        let pair = |g: Group| self.cores[g.index()].reg().mode == Mode::Pair;
+        self.peer_up && !self.peer_leaving && pair(NodeIx::A) && pair(NodeIx::B)
+    }
+
+    /// After a takeover: the peer's users into our register, then the register to its home node; `true` when the
+    /// peer leads it and its log has told us so.
+    fn give_register_back(&mut self, disk: &mut dyn Disk) -> bool {
+        let home = self.me.peer();
+        if self.cores[home.index()].reg().primary == self.me {
+            let end = self.driver.own_end().seq;
+            let Some(moving) = &mut self.moving else { return false };
+            match moving.absorbed {
+                None => {
+                    moving.absorbed = Some(end + 1);
+                    self.inbox.push(Input::Absorb { from: home });
+                }
+                Some(at) if self.driver.quiet() && self.driver.acked() >= at => {
+                    let left = self.driver.engine().state().users().any(|(_, u)| u.register == home);
+                    if !left {
+                        self.feed(home, In::GiveBack, disk);
+                    } else {
+                        // Somebody was added meanwhile.
+                        moving.absorbed = None;
+                    }
+                }
+                Some(_) => {}
+            }
+            return false;
+        }
+        self.driver.engine().state().lead(home).is_some_and(|reg| reg.primary == home)
+    }
+
+    /// The mark "failed over at the operator's request" is set first and taken away last.
+    fn mark(&mut self, what: What) {
+        let me = self.me;
+        if let Some(moving) = self.moving.as_mut().filter(|m| !m.marked) {
+            moving.marked = true;
+            if what == What::Failover {
+                self.inbox.push(Input::Idle { group: me, on: true });
+            }
+        }
+    }
+
+    fn hand_over_batch(&mut self, what: What, age: u64) {
+        if !self.driver.quiet() || !self.inbox.is_empty() && what == What::Fallback {
+            return;
+        }
+        let engine = self.driver.engine();
+        let (me, peer) = (self.me, self.me.peer());
+        let goes = |home: NodeIx| what != What::Fallback || home == peer;
+        let leaving: Vec<BareJid> = (engine.state().users())
+            .filter(|(_, u)| u.register == me && goes(u.home))
+            .map(|(user, _)| user.clone())
+            .collect();
+        let patience = if what == What::Leave { LEAVE_PARK_TICKS } else { u64::from(self.cfg.park_wait) };
+        let ready: Vec<BareJid> = (leaving.iter())
+            .filter(|user| age > patience || engine.ready_to_move(user))
+            .take(BATCH)
+            .cloned()
+            .collect();
+        let left = leaving.len() as u64;
+        if let Some(moving) = &mut self.moving {
+            moving.done += moving.left.saturating_sub(left);
+            moving.left = left;
+        }
+        if left == 0 {
+            return self.finish_move(what);
+        }
+        self.inbox.extend(ready.into_iter().map(|user| Input::HandOver { user }));
+    }
+
+    fn finish_move(&mut self, what: What) {
+        if what == What::Leave {
+            return self.finish_leave();
+        }
+        if what == What::Fallback {
+            self.inbox.push(Input::Idle { group: self.me.peer(), on: false });
+        }
+        self.moving = None;
+        self.beacon_due = true;
+    }
+
+    fn finish_leave(&mut self) {
+        self.moving = None;
+        self.outs.push(Out::Link(Link::Out, Msg::Control(vec![GOODBYE].into())));
+        self.outs.push(Out::Leave);
+    }
+}
