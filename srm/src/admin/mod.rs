@@ -88,7 +88,7 @@ pub struct NodeStatus {
 }
 
 /// Counters of a node, by the names that operators know.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
 pub struct CountersStatus {
     /// Client sessions that are active here.

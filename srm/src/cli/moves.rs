@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Client;
 use super::args::MoveArgs;
-use super::output::{Answer, Exit, Failure, Progress};
+use super::output::{Answer, Exit, Failure, Progress, users};
 use crate::admin::{Refusal, Status};
 
 /// How often the status is asked.
@@ -53,7 +53,7 @@ fn act(client: &Client, args: &MoveArgs, action: Action, progress: &mut Progress
         let text = format!("{} has begun; `tandem status` tells how far it is\n", action.of(node));
         return Ok(Answer::new(text, json!({ "node": node, "action": action.name(), "moving": begun })));
     }
-    progress.show(format!("{}: {} users to move", action.of(node), begun.left));
+    progress.show(format!("{}: {} to move", action.of(node), users(begun.left)));
     let ended = wait(client, node, action, progress);
     progress.end();
     let status = ended?;
@@ -76,12 +76,8 @@ fn wait(client: &Client, node: &str, action: Action, progress: &mut Progress) ->
                 Stand::Moving => {
                     moved = Instant::now();
                     if let Some(moving) = &status.moving {
-                        progress.show(format!(
-                            "{}: {} users left, {} moved",
-                            action.of(node),
-                            moving.left,
-                            moving.done
-                        ));
+                        let left = users(moving.left);
+                        progress.show(format!("{}: {left} left, {} moved", action.of(node), moving.done));
                     }
                 }
             },

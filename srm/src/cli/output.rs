@@ -122,6 +122,11 @@ fn line(ok: bool, object: Map<String, Value>) -> String {
     format!("{}\n", Value::Object(all))
 }
 
+/// So many users, in words.
+pub(super) fn users(number: u64) -> String {
+    if number == 1 { "1 user".to_owned() } else { format!("{number} users") }
+}
+
 /// Writes to standard output. Whoever closed it (`| head`) does not want the rest.
 pub(super) fn say(text: &str) {
     let mut out = io::stdout().lock();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Client;
-use super::output::{Answer, Failure, Paint, table};
+use super::output::{Answer, Failure, Paint, table, users};
 use crate::admin::{GroupStatus, NodeStatus, Status};
 
 /// Asks and shows it.
@@ -18,7 +18,7 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
     let nodes: Vec<Vec<String>> = status.nodes.iter().map(|node| node_line(node, paint)).collect();
     let mut lines = table(&nodes, &[]);
     if let Some(moving) = &status.moving {
-        let text = format!("{}: {} users left, {} moved", moving.what, moving.left, moving.done);
+        let text = format!("{}: {} left, {} moved", moving.what, users(moving.left), moving.done);
         lines.push(paint.yellow(&text));
     }
     lines.push(String::new());
@@ -45,8 +45,9 @@ fn node_line(node: &NodeStatus, paint: Paint) -> Vec<String> {
         }
         _ => paint.yellow(&node.state),
     };
-    // Normal / Normal says it twice.
-    let reason = if node.reason == node.state { String::new() } else { node.reason.clone() };
+    // Normal / Normal says it twice, and a node that is down says nothing.
+    let told = node.reason != node.state && !(node.state == "down" && node.reason == "Unknown");
+    let reason = if told { node.reason.clone() } else { String::new() };
     vec![paint.bold(&node.name), state, reason, paint.dim(&heard(node))]
 }
 
@@ -54,7 +55,7 @@ fn heard(node: &NodeStatus) -> String {
     match node.heard_ms {
         _ if node.local => "this node".to_owned(),
         None => "never heard".to_owned(),
-        Some(ms) if ms < 3_000 => "heard now".to_owned(),
+        Some(ms) if ms < 3_000 && node.state != "down" => "heard now".to_owned(),
         Some(ms) => format!("last heard {} ago", span(ms / 1_000)),
     }
 }
@@ -97,9 +98,9 @@ fn numbers(status: &Status, paint: Paint) -> Vec<String> {
         let server = |group: &GroupStatus| {
             if group.primary.is_empty() { "nobody".into() } else { group.primary.clone() }
         };
-        rows.push(cells("  served by", &|node| of_group(node, server)));
-        rows.push(cells("  mode", &|node| of_group(node, |group| group.mode.clone())));
-        rows.push(cells("  term", &|node| of_group(node, |group| group.term.to_string())));
+        rows.push(cells("  group led by", &|node| of_group(node, server)));
+        rows.push(cells("  group mode", &|node| of_group(node, |group| group.mode.clone())));
+        rows.push(cells("  group term", &|node| of_group(node, |group| group.term.to_string())));
     }
     let right: Vec<usize> = (1..=status.nodes.len()).collect();
     table(&rows, &right)

@@ -224,7 +224,7 @@ fn failed_over() -> Status {
         version: "0.1.0".into(),
         domain: "im.example".into(),
         nodes: vec![
-            node("a", "down", "", false, 754_000, 80),
+            node("a", "down", "Unknown", false, 754_000, 80),
             node("b", "Running in Backup Mode", "Peer Down", true, 0, 200),
         ],
         groups: vec![group("a", 7), group("b", 5)],
@@ -255,9 +255,9 @@ InactiveJsmSessions           ?     0
 log: frames written           ?  1200
 log: not yet at the peer      ?   200
 users at home here          100   100
-  served by                   b     b
-  mode                     Solo  Solo
-  term                        7     5
+  group led by                b     b
+  group mode               Solo  Solo
+  group term                  7     5
 ";
     let shown = status::render(&failed_over(), Paint::PLAIN);
     assert_eq!(shown, expected, "\n{shown}");
