@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod beacon;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;

@@ -80,7 +80,11 @@ fn faults_text(path: &std::path::Path, faults: &[Fault]) -> String {
         Some(line) => format!("{}:{line}: {fault}", path.display()),
         None => format!("{}: {fault}", path.display()),
     };
-    faults.iter().map(line).collect::<Vec<_>>().join("\n")
+    let lines: Vec<String> = faults.iter().map(line).collect();
+    match lines.len() {
+        1 => lines.concat(),
+        many => format!("{many} rules of the configuration are broken:\n  {}", lines.join("\n  ")),
+    }
 }
 
 /// The text of a file, for finding the line of a key.

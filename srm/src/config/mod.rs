@@ -245,7 +245,7 @@ impl Config {
 pub(crate) fn text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.subsec_nanos() {
-        0 if seconds < 600 => format!("{seconds}s"),
+        0 if seconds <= 600 => format!("{seconds}s"),
         _ => humantime_serde::re::humantime::format_duration(duration).to_string(),
     }
 }

@@ -101,7 +101,7 @@ pub enum SetupError {
     #[error("no free ports between {} and {}: stop what is running there (another demo?)", .0, .1)]
     NoPorts(u16, u16),
     /// What was planned breaks a rule of the configuration.
-    #[error("{0}")]
+    #[error("{}", planned(.0))]
     Config(#[from] ConfigError),
 }
 
@@ -257,6 +257,14 @@ impl Plan {
             file.section(section).put(name, value.clone());
         }
         file.text()
+    }
+}
+
+/// The rules without the file, which is not there any more.
+fn planned(error: &ConfigError) -> String {
+    match error.faults() {
+        [] => error.to_string(),
+        faults => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     }
 }
 
