@@ -29,7 +29,7 @@ const EPOCH_MS: u64 = 1_795_000_000_000;
 /// One tick of a node.
 pub const TICK_MS: u64 = 250;
 /// Trace lines that are kept.
-const TRACE: usize = 400;
+const TRACE: usize = 200_000;
 
 /// What happens at some time.
 #[derive(Clone, Debug)]

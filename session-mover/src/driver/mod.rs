@@ -100,6 +100,7 @@ pub struct Driver {
     fetched: bool,
     /// See [`Driver::alone_term`].
     alone: [Term; 2],
+    rebuilds: u64,
     dos: Vec<Do>,
 }
 
@@ -123,15 +124,23 @@ impl Driver {
             peer_applied: 0,
             fetched: false,
             alone: [Term(0); 2],
+            rebuilds: 0,
             dos: Vec::new(),
         };
         driver.rebuild(store);
+        // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
+        driver.commit.restart(driver.own.end().seq);
         driver
     }
 
     /// The engine, to be looked at.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// How often the state was built anew: each time nobody is served until the cores say so again.
+    pub fn rebuilds(&self) -> u64 {
+        self.rebuilds
     }
 
     /// What is to be done, in order.

@@ -76,11 +76,12 @@ impl Driver {
     fn rewind(&mut self, keep: u64, store: &mut dyn LogStore) {
         let leads =
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
-        if leads(self.cfg.engine.me.peer()) {
+        if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
         }
         self.cut(Which::Peer, keep, store);
         self.incoming.acked = self.peer.end();
+        self.incoming.flows = true;
     }
 
     fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
@@ -115,8 +116,10 @@ impl Driver {
             if frame.groups & (1 << g) == 0 {
                 continue;
             }
-            let current = self.view.regs[g].is_none_or(|reg| frame.terms[g] >= reg.term);
-            if !self.view.accept[g] || !current {
+            // What the peer wrote before we led the group ourselves is void; its older history is not.
+            let led = self.engine.state().lead(group).filter(|reg| reg.primary == self.cfg.engine.me);
+            let void = led.is_some_and(|reg| reg.term > frame.terms[g]);
+            if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
         }

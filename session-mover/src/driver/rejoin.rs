@@ -6,7 +6,7 @@ use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
 use presence_engine::state::{Place, State};
 
-use super::{Do, Driver};
+use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{LogStore, Which};
 use crate::runs::Runs;
@@ -70,21 +70,24 @@ impl Driver {
             apply(&mut state, me.peer(), &f);
         }
         self.applied = peer.end();
-        // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
-        self.commit.clear(own.end().seq);
         (self.own, self.peer) = (own, peer);
         self.unprocessed.clear();
+        self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {
             outputs.push(Output::Account(user.clone(), u.verifiers.clone()));
         }
-        self.engine.rebuilt(state, &mut outputs);
+        self.engine.rebuilt(state, self.commit.clear(), &mut outputs);
         self.dos.extend(outputs.into_iter().map(Do::Release));
     }
 
-    /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8).
+    /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8). Both ends of the
+    /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn LogStore) {
         self.rebuild(store);
+        if self.outgoing.is_up() {
+            self.close(Link::Out, "this node lost a role: compare the logs");
+        }
     }
 
     /// Sets the tail of a log aside and builds the state anew. A new incarnation begins with a cut of the own log.
@@ -99,6 +102,8 @@ impl Driver {
         let released = self.released_alone(which, keep, store);
         store.truncate(which, keep);
         if which == Which::Own {
+            // A cut leaves nothing that is not on disk.
+            self.commit.restart(keep);
             self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
         }
         self.dos.push(Do::SetAside(which, end - keep, released));

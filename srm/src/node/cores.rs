@@ -53,6 +53,7 @@ impl Node {
             self.tell_cores(disk);
             self.tell_driver(disk);
             self.drain_driver(disk);
+            self.follow_rebuilds();
             if !self.follow_roles(disk) {
                 break;
             }
@@ -119,6 +120,15 @@ impl Node {
         self.driver.set_view(view);
     }
 
+    /// A state that was built anew serves nobody until each group that is led here says so again.
+    fn follow_rebuilds(&mut self) {
+        if self.rebuilds != self.driver.rebuilds() {
+            self.rebuilds = self.driver.rebuilds();
+            self.serving = [false; 2];
+            self.written = self.written.map(|_| None);
+        }
+    }
+
     /// Roles become engine inputs; `true` if something changed that needs another round.
     fn follow_roles(&mut self, disk: &mut dyn Disk) -> bool {
         let mut again = false;
@@ -149,7 +159,10 @@ impl Node {
     }
 
     fn turn_now(&mut self, input: Input, disk: &mut dyn Disk) {
-        // What came before belongs to the time before.
+        // What came before belongs to the time before; all that was acknowledged to the peer is applied first (D3).
+        while self.driver.has_unprocessed() {
+            self.driver.turn(self.now_ms, Vec::new(), disk);
+        }
         let mut inputs = std::mem::take(&mut self.inbox);
         inputs.push(input);
         self.driver.turn(self.now_ms, inputs, disk);
