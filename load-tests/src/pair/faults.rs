@@ -80,6 +80,9 @@ impl World {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
+        if self.over {
+            return;
+        }
         self.trace(|| format!("FAULT {fault:?}"));
         match fault {
             Fault::Kill(node, outputs, back) => {
@@ -155,6 +158,13 @@ impl World {
                 });
                 !alone || known && self.hosts[other].process.is_some()
             })
+    }
+
+    /// Its death would belong to another profile by now.
+    pub(super) fn spare(&mut self, node: usize) {
+        if let Some(process) = &mut self.hosts[node].process {
+            process.doom = None;
+        }
     }
 
     fn lose_power(&mut self, node: usize, host: u64, server: u64) {

@@ -105,8 +105,8 @@ impl World {
     /// Faults end; everything comes back by itself.
     fn heal(&mut self) {
         self.profile.beacon_loss = 0;
+        self.over = true;
         let back = self.rng.chance(50);
-        let begun = self.now;
         self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());
         if self.failure.is_some() {
             return;
@@ -119,7 +119,6 @@ impl World {
             self.run_until(end);
             self.run_while(HEAL_MS, "the pair heals after a fallback", |w| w.what_is_open().is_some());
         }
-        let _ = begun;
     }
 
     fn run_while(&mut self, for_ms: u64, what: &str, busy: impl Fn(&World) -> bool) {

@@ -118,6 +118,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What they were promised.
     pub ledger: Ledger,
+    /// Nothing more goes wrong.
+    pub over: bool,
     /// Clients talk until then.
     pub talk_until: u64,
     /// What this run is like.
@@ -159,6 +161,7 @@ impl World {
             sockets: Vec::new(),
             clients: Vec::new(),
             ledger: Ledger::default(),
+            over: false,
             talk_until: 0,
             profile,
             coverage: Coverage::default(),
@@ -400,6 +403,9 @@ impl World {
                     return self.die(node, false);
                 }
                 *left -= 1;
+                if *left == 0 && !self.may_kill(node) {
+                    self.spare(node);
+                }
             }
             self.perform(node, out);
         }

@@ -100,6 +100,11 @@ pub struct Driver {
     fetched: bool,
     /// See [`Driver::alone_term`].
     alone: [Term; 2],
+    /// Frames of the peer up to here were applied before a frame of our own was written, and our copy has lost them with
+    /// the power: until they are here again nothing of the peer is applied.
+    lacks: Option<Position>,
+    /// The peer's log does not have them either.
+    void: Option<Position>,
     rebuilds: u64,
     dos: Vec<Do>,
 }
@@ -124,6 +129,8 @@ impl Driver {
             peer_applied: 0,
             fetched: false,
             alone: [Term(0); 2],
+            lacks: None,
+            void: None,
             rebuilds: 0,
             dos: Vec::new(),
         };
@@ -171,9 +178,9 @@ impl Driver {
         self.commit.peer_end()
     }
 
-    /// Whether the own log is complete (R6).
+    /// Whether the own log is complete, and the copy of the peer's as far as ours builds on it (R6).
     pub fn fetched(&self) -> bool {
-        self.fetched
+        self.fetched && self.lacks.is_none()
     }
 
     /// The last term under which our log got client records of a group while we led it alone (R0: "acknowledged

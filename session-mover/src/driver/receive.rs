@@ -68,6 +68,9 @@ impl Driver {
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
         self.incoming = Incoming { greeted: true, flows: complete, boot: hello.boot, acked: end };
+        if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
+            (self.lacks, self.void) = (None, Some(lacks));
+        }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
     }
@@ -126,7 +129,11 @@ impl Driver {
         self.incoming.flows = true;
         self.peer.push(frame.at);
         store.append(Which::Peer, frame.at, bytes);
-        self.unprocessed.push_back(frame);
+        match self.lacks {
+            None => self.unprocessed.push_back(frame),
+            Some(lacks) if frame.at.seq >= lacks.seq => self.rebuild(store),
+            Some(_) => {}
+        }
     }
 
     /// Our copy is stored up to `at`: tell the peer, unless we ask for promotion (R4).

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use presence_engine::engine::Output;
-use presence_engine::ids::NodeIx;
+use presence_engine::ids::{NodeIx, Position};
 use presence_engine::state::{Place, State};
 
 use super::{Do, Driver, Link};
@@ -54,12 +54,16 @@ impl Driver {
         let me = self.cfg.engine.me;
         let mut state = State::default();
         let (mut own, mut peer) = (Runs::default(), Runs::default());
+        let mut built_on = Position::default();
         let (mut mine, mut theirs) = (Reader::new(Which::Own), Reader::new(Which::Peer));
         while let Some(frame) = mine.pop(store) {
             while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
                 let f = theirs.pop(store).expect("just seen");
                 peer.push(f.at);
                 apply(&mut state, me.peer(), &f);
+            }
+            if frame.applied_peer.seq > built_on.seq {
+                built_on = frame.applied_peer;
             }
             own.push(frame.at);
             self.note_alone(&frame);
@@ -69,6 +73,8 @@ impl Driver {
             peer.push(f.at);
             apply(&mut state, me.peer(), &f);
         }
+        let known = built_on.seq == 0 || peer.at(built_on.seq).is_some() || self.void == Some(built_on);
+        self.lacks = (!known).then_some(built_on);
         self.applied = peer.end();
         (self.own, self.peer) = (own, peer);
         self.unprocessed.clear();

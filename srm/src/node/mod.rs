@@ -422,6 +422,11 @@ impl Node {
                 body.holds = false;
             }
             self.cores[g.index()].heard(d.number);
+            if self.cores[g.index()].beacon().ack.is_some() {
+                // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
+                // same acknowledgement once more, or is lost, gives it no longer one (D6).
+                self.since_ack[g.index()] = 0;
+            }
             self.feed(g, safety::In::Beacon(*body), disk);
         }
     }
