@@ -64,6 +64,8 @@ pub struct Process {
     pub boot: u64,
     /// Stopped by a signal or by its hypervisor.
     pub paused: bool,
+    /// Goes on, and has not read all of that yet.
+    pub draining: bool,
     /// What waits in sockets and channels meanwhile.
     pub mailbox: Vec<In>,
     /// When it was last given its ticks.

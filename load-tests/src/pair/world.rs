@@ -297,6 +297,7 @@ impl World {
             node: started,
             boot,
             paused: false,
+            draining: false,
             mailbox: Vec::new(),
             ticked: self.now,
             step_due: false,
@@ -334,20 +335,34 @@ impl World {
         process.paused = false;
         let ticks = (now - process.ticked) / TICK_MS;
         process.ticked = now;
-        let waiting = std::mem::take(&mut process.mailbox);
+        process.draining = true;
         self.trace(|| format!("{} goes on after {ticks} ticks", ["a", "b"][node]));
         // The shell looks at its clock before anything else (R5).
         if ticks > 0 {
-            self.feed(node, In::Ticks(ticks.min(60_000) as u16));
+            self.feed_now(node, In::Ticks(ticks.min(60_000) as u16));
         }
-        for input in waiting {
-            self.feed(node, input);
+        // What comes meanwhile comes behind.
+        loop {
+            let Some(process) = &mut self.hosts[node].process else { return };
+            if process.mailbox.is_empty() {
+                process.draining = false;
+                break;
+            }
+            let input = process.mailbox.remove(0);
+            self.feed_now(node, input);
         }
         self.plan_step(node);
     }
 
     /// An input for whatever runs on a machine now.
     pub(super) fn feed(&mut self, node: usize, input: In) {
+        match &mut self.hosts[node].process {
+            Some(process) if process.paused || process.draining => process.mailbox.push(input),
+            _ => self.feed_now(node, input),
+        }
+    }
+
+    fn feed_now(&mut self, node: usize, input: In) {
         let wall = EPOCH_MS + self.now;
         if self.tracing && !matches!(input, In::Ticks(1) | In::Datagram(_)) {
             let text = shorten(&input);
@@ -355,9 +370,6 @@ impl World {
         }
         let host = &mut self.hosts[node];
         let Some(process) = &mut host.process else { return };
-        if process.paused {
-            return process.mailbox.push(input);
-        }
         process.node.handle(wall, input, &mut host.disk);
         self.after(node);
     }
@@ -457,7 +469,7 @@ impl World {
         let copies = if self.rng.chance(3) { 2 } else { 1 };
         for _ in 0..copies {
             let lost = self.cut[to] > self.now || self.rng.chance(self.profile.beacon_loss);
-            let late = self.rng.chance(3);
+            let late = !self.over && self.rng.chance(3);
             let delay = if late { self.rng.range(10, 1_500) } else { self.rng.range(0, 3) };
             if !lost {
                 self.at(delay, Event::Datagram(to, bytes.clone()));
