@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use client_sim::dual::{DualClient, FlipCause, Input, Output, Timer};
 use client_sim::sm::{Outgoing, SmQueue};
+use presence_engine::ids::SmId;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 use xmpp_core::ns;
@@ -268,14 +269,22 @@ impl World {
     /// The session is gone: what is not acknowledged goes out again in a new one.
     fn begin_anew(&mut self, c: usize) {
         let told = self.clients[c].told_h.take();
-        self.clients[c].sm_id = None;
         self.coverage.refused += 1;
-        if !self.profile.may_refuse && !self.coverage.late {
+        if !self.profile.may_refuse && !self.is_uncertain(c) {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
+        self.clients[c].sm_id = None;
         let acknowledged = self.clients[c].sm.begin_anew(told);
         self.acknowledged(acknowledged);
         self.ledger.refused(c);
+    }
+
+    /// A takeover came so late that the session may have gone on elsewhere (D6).
+    fn is_uncertain(&self, c: usize) -> bool {
+        let id = self.clients[c].sm_id.as_deref().and_then(SmId::parse);
+        let nodes = self.hosts.iter().filter_map(|host| host.node());
+        let mut sessions = nodes.filter_map(|node| node.driver().engine().state().session(id?));
+        sessions.any(|s| s.uncertain.is_some())
     }
 
     /// A search ended well.

@@ -103,6 +103,7 @@ impl World {
             }
             Fault::Power(node, host, server) => self.lose_power(node, host, server),
             Fault::Pause(node, for_ms) => {
+                let for_ms = self.isolate(for_ms);
                 if let Some(process) = self.hosts[node].process.as_mut().filter(|p| !p.paused) {
                     process.paused = true;
                     let boot = process.boot;
@@ -110,7 +111,7 @@ impl World {
                 }
             }
             Fault::Cut(for_ms, one_way) => {
-                let until = self.now + for_ms;
+                let until = self.now + self.isolate(for_ms);
                 for to in 0..2 {
                     if one_way.is_none_or(|way| way == to) {
                         self.cut[to] = self.cut[to].max(until);
@@ -136,6 +137,19 @@ impl World {
                 }
             }
         }
+    }
+
+    /// How long of this the nodes may not hear each other, so that nobody is given up who lives.
+    fn isolate(&mut self, for_ms: u64) -> u64 {
+        if self.profile.weak {
+            return for_ms;
+        }
+        if self.now > self.isolated.1 + 4_000 {
+            self.isolated.0 = self.now;
+        }
+        let end = (self.now + for_ms).min(self.isolated.0 + self.profile.longest).max(self.now + 1);
+        self.isolated.1 = self.isolated.1.max(end);
+        end - self.now
     }
 
     /// The operator asks; whether something begins.
@@ -172,8 +186,6 @@ impl World {
             return;
         }
         self.coverage.powers += 1;
-        // What nobody could refuse for longer than a lease is uncertain to a late takeover.
-        self.coverage.late = true;
         self.die(node, true);
         self.hosts[node].disk.log.lose_power();
         self.at(host, Event::PowerBack(node));

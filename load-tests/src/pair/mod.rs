@@ -77,8 +77,6 @@ pub struct Coverage {
     pub leaves: u32,
     /// Sessions refused.
     pub refused: u32,
-    /// A takeover may have been too late to know everything.
-    pub late: bool,
     /// Messages.
     pub messages: u32,
 }

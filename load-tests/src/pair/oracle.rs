@@ -108,6 +108,10 @@ impl World {
         self.over = true;
         let back = self.rng.chance(50);
         self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());
+        // What was just over may have its last consequences.
+        let end = self.now + 5_000;
+        self.run_until(end);
+        self.run_while(HEAL_MS, "the pair stays healed", |w| w.what_is_open().is_some());
         if self.failure.is_some() {
             return;
         }

@@ -112,6 +112,8 @@ pub struct World {
     pub wires: [Wire; 2],
     /// The network towards each node is cut until then.
     pub cut: [u64; 2],
+    /// When the nodes began not to hear each other, and until when.
+    pub isolated: (u64, u64),
     /// All client connections that ever were.
     pub sockets: Vec<Socket>,
     /// All clients.
@@ -158,6 +160,7 @@ impl World {
             hosts: Default::default(),
             wires: Default::default(),
             cut: [0; 2],
+            isolated: (0, 0),
             sockets: Vec::new(),
             clients: Vec::new(),
             ledger: Ledger::default(),

@@ -270,7 +270,11 @@ impl Engine {
                 }
             }
             Input::HandOver { user } => self.hand_over(&user, out),
-            Input::Idle { group, on } => self.emit(Record::Idle { group, on }, out),
+            // Both nodes mark what they do in their own log; one that leads nothing writes nothing.
+            Input::Idle { group, on } if self.serving[self.cfg.me.index()] => {
+                self.emit(Record::Idle { group, on }, out);
+            }
+            Input::Idle { .. } => {}
             Input::Absorb { from } => self.absorb(from, out),
         }
     }
