@@ -131,7 +131,10 @@ impl World {
                 }
             }
             Fault::Leave(node, back) => {
-                if self.hosts[node].runs() {
+                // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
+                let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
+                if self.hosts[node].runs() && !apart {
+                    self.leaving_until = self.now + 33_000;
                     self.restart(node, back + 32_000);
                     self.asks(node, Op::Leave);
                 }
@@ -143,6 +146,9 @@ impl World {
     fn isolate(&mut self, for_ms: u64) -> u64 {
         if self.profile.weak {
             return for_ms;
+        }
+        if self.now < self.leaving_until {
+            return 1;
         }
         if self.now > self.isolated.1 + 4_000 {
             self.isolated.0 = self.now;
@@ -186,10 +192,10 @@ impl World {
             return;
         }
         self.coverage.powers += 1;
+        self.restart(node, host + server);
         self.die(node, true);
         self.hosts[node].disk.log.lose_power();
         self.at(host, Event::PowerBack(node));
-        self.restart(node, host + server);
     }
 
     fn restart(&mut self, node: usize, after: u64) {

@@ -49,7 +49,7 @@ impl Profile {
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
-        Profile { faults: 4, power: true, longest: 9_000, beacon_loss: 2, ..Profile::CALM };
+        Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
 }
 
 /// What happened in a run.

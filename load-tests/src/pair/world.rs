@@ -29,7 +29,7 @@ const EPOCH_MS: u64 = 1_795_000_000_000;
 /// One tick of a node.
 pub const TICK_MS: u64 = 250;
 /// Trace lines that are kept.
-const TRACE: usize = 200_000;
+const TRACE: usize = 2_000_000;
 
 /// What happens at some time.
 #[derive(Clone, Debug)]
@@ -114,6 +114,8 @@ pub struct World {
     pub cut: [u64; 2],
     /// When the nodes began not to hear each other, and until when.
     pub isolated: (u64, u64),
+    /// A node may be leaving until then.
+    pub leaving_until: u64,
     /// All client connections that ever were.
     pub sockets: Vec<Socket>,
     /// All clients.
@@ -161,6 +163,7 @@ impl World {
             wires: Default::default(),
             cut: [0; 2],
             isolated: (0, 0),
+            leaving_until: 0,
             sockets: Vec::new(),
             clients: Vec::new(),
             ledger: Ledger::default(),

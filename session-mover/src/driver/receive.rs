@@ -119,9 +119,10 @@ impl Driver {
             if frame.groups & (1 << g) == 0 {
                 continue;
             }
-            // What the peer wrote before we led the group ourselves is void; its older history is not.
+            // What the peer wrote before we led the group ourselves is void; its older history is not, and what we
+            // built on and lost with the power is older.
             let led = self.engine.state().lead(group).filter(|reg| reg.primary == self.cfg.engine.me);
-            let void = led.is_some_and(|reg| reg.term > frame.terms[g]);
+            let void = self.lacks.is_none() && led.is_some_and(|reg| reg.term > frame.terms[g]);
             if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
