@@ -100,8 +100,10 @@ impl Edge {
         self.parked.iter().map(|(session, conn)| (*conn, *session))
     }
 
-    pub(super) fn bound(&self) -> Vec<(Conn, SmId)> {
-        self.main.iter().map(|(session, conn)| (*conn, *session)).collect()
+    /// Connections that are not parked.
+    pub(super) fn unparked(&self) -> Vec<Conn> {
+        let parked = |c: &Connection| matches!(c.phase, Phase::Parked { .. });
+        self.conns.iter().filter(|(_, c)| !parked(c)).map(|(conn, _)| *conn).collect()
     }
 
     /// Gives a connection a use and takes it out of the one that it had. A new use ends the wait of `<lost/>`.

@@ -207,21 +207,24 @@ impl Engine {
         self.edge.parked()
     }
 
-    /// Replaces the state after this node lost a role (D8): streams of users that it no longer owns are closed.
-    pub fn rebuilt(&mut self, state: State, out: &mut Vec<Output>) {
+    /// Replaces the state after this node lost a role or a part of its log (D8). `void`: outputs that waited and may not
+    /// leave any more. Every stream but the parked ones is closed: its client may have been counted, or been given,
+    /// what is void now, and only a resume tells both sides where they are.
+    pub fn rebuilt(&mut self, state: State, void: Vec<Output>, out: &mut Vec<Output>) {
         self.state = state;
         self.serving = [false; 2];
-        let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions moved to the other node");
-        for (conn, session) in self.edge.bound() {
-            let owned = self
-                .state
-                .session(session)
-                .is_some_and(|s| self.state.owner_of(&s.user) == Some(self.cfg.me));
-            if !owned {
-                self.edge.remove(conn);
-                out.push(Output::Close(conn, lost.to_bytes(), true));
-            }
+        let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
+        for conn in self.edge.unparked() {
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, lost.to_bytes(), true));
         }
+        // Parked streams carry no state of a session; what they were to be told and their credit stay true.
+        let parked = |conn: &Conn| matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }));
+        out.extend(void.into_iter().filter(|output| match output {
+            Output::Deliver(conn, _) | Output::Credit(conn) => parked(conn),
+            Output::Close(..) => true,
+            _ => false,
+        }));
     }
 
     /// Starts a turn: everything until the next belongs to one frame.
@@ -267,7 +270,11 @@ impl Engine {
                 }
             }
             Input::HandOver { user } => self.hand_over(&user, out),
-            Input::Idle { group, on } => self.emit(Record::Idle { group, on }, out),
+            // Both nodes mark what they do in their own log; one that leads nothing writes nothing.
+            Input::Idle { group, on } if self.serving[self.cfg.me.index()] => {
+                self.emit(Record::Idle { group, on }, out);
+            }
+            Input::Idle { .. } => {}
             Input::Absorb { from } => self.absorb(from, out),
         }
     }

@@ -187,6 +187,8 @@ impl State {
             return;
         }
         if before.is_some_and(|b| b.primary != reg.primary) {
+            // Whoever takes over serves whatever is in that register, its own users that were away there too.
+            self.idle[reg.primary.index()] = false;
             let members: Vec<SmId> =
                 self.users.values().filter(|u| u.register == group).fold(Vec::new(), |mut all, u| {
                     all.extend(u.sessions.values());

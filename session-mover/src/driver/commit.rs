@@ -81,10 +81,14 @@ impl Commit {
         self.bytes
     }
 
-    /// Forgets everything: this node lost its role, or its log was cut.
-    pub fn clear(&mut self, synced: u64) {
-        self.queue.clear();
+    /// Nothing that waits may leave any more: this node lost its role, or its log was cut. What is on disk stays so.
+    pub fn clear(&mut self) -> Vec<Output> {
         self.bytes = 0;
+        self.queue.drain(..).flat_map(|held| held.outputs).collect()
+    }
+
+    /// The log ends here, and all of it is on disk.
+    pub fn restart(&mut self, synced: u64) {
         self.synced = synced;
     }
 

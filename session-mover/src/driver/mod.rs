@@ -100,6 +100,12 @@ pub struct Driver {
     fetched: bool,
     /// See [`Driver::alone_term`].
     alone: [Term; 2],
+    /// Frames of the peer up to here were applied before a frame of our own was written, and our copy has lost them with
+    /// the power: until they are here again nothing of the peer is applied.
+    lacks: Option<Position>,
+    /// The peer's log does not have them either.
+    void: Option<Position>,
+    rebuilds: u64,
     dos: Vec<Do>,
 }
 
@@ -123,15 +129,25 @@ impl Driver {
             peer_applied: 0,
             fetched: false,
             alone: [Term(0); 2],
+            lacks: None,
+            void: None,
+            rebuilds: 0,
             dos: Vec::new(),
         };
         driver.rebuild(store);
+        // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
+        driver.commit.restart(driver.own.end().seq);
         driver
     }
 
     /// The engine, to be looked at.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// How often the state was built anew: each time nobody is served until the cores say so again.
+    pub fn rebuilds(&self) -> u64 {
+        self.rebuilds
     }
 
     /// What is to be done, in order.
@@ -162,9 +178,9 @@ impl Driver {
         self.commit.peer_end()
     }
 
-    /// Whether the own log is complete (R6).
+    /// Whether the own log is complete, and the copy of the peer's as far as ours builds on it (R6).
     pub fn fetched(&self) -> bool {
-        self.fetched
+        self.fetched && self.lacks.is_none()
     }
 
     /// The last term under which our log got client records of a group while we led it alone (R0: "acknowledged

@@ -68,6 +68,9 @@ impl Driver {
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
         self.incoming = Incoming { greeted: true, flows: complete, boot: hello.boot, acked: end };
+        if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
+            (self.lacks, self.void) = (None, Some(lacks));
+        }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
     }
@@ -76,11 +79,12 @@ impl Driver {
     fn rewind(&mut self, keep: u64, store: &mut dyn LogStore) {
         let leads =
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
-        if leads(self.cfg.engine.me.peer()) {
+        if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
         }
         self.cut(Which::Peer, keep, store);
         self.incoming.acked = self.peer.end();
+        self.incoming.flows = true;
     }
 
     fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
@@ -112,16 +116,25 @@ impl Driver {
         }
         for group in NodeIx::BOTH {
             let g = group.index();
-            // A frame may be older than the register: the peer's log before it took over. What this node superseded
-            // was cut from it at the handshake.
-            if frame.groups & (1 << g) != 0 && !self.view.accept[g] {
+            if frame.groups & (1 << g) == 0 {
+                continue;
+            }
+            // What the peer wrote before we led the group ourselves is void; its older history is not, and what we
+            // built on and lost with the power is older.
+            let led = self.engine.state().lead(group).filter(|reg| reg.primary == self.cfg.engine.me);
+            let void = self.lacks.is_none() && led.is_some_and(|reg| reg.term > frame.terms[g]);
+            if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
         }
         self.incoming.flows = true;
         self.peer.push(frame.at);
         store.append(Which::Peer, frame.at, bytes);
-        self.unprocessed.push_back(frame);
+        match self.lacks {
+            None => self.unprocessed.push_back(frame),
+            Some(lacks) if frame.at.seq >= lacks.seq => self.rebuild(store),
+            Some(_) => {}
+        }
     }
 
     /// Our copy is stored up to `at`: tell the peer, unless we ask for promotion (R4).

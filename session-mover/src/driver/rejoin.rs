@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use presence_engine::engine::Output;
-use presence_engine::ids::NodeIx;
+use presence_engine::ids::{NodeIx, Position};
 use presence_engine::state::{Place, State};
 
-use super::{Do, Driver};
+use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{LogStore, Which};
 use crate::runs::Runs;
@@ -54,12 +54,16 @@ impl Driver {
         let me = self.cfg.engine.me;
         let mut state = State::default();
         let (mut own, mut peer) = (Runs::default(), Runs::default());
+        let mut built_on = Position::default();
         let (mut mine, mut theirs) = (Reader::new(Which::Own), Reader::new(Which::Peer));
         while let Some(frame) = mine.pop(store) {
             while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
                 let f = theirs.pop(store).expect("just seen");
                 peer.push(f.at);
                 apply(&mut state, me.peer(), &f);
+            }
+            if frame.applied_peer.seq > built_on.seq {
+                built_on = frame.applied_peer;
             }
             own.push(frame.at);
             self.note_alone(&frame);
@@ -69,22 +73,27 @@ impl Driver {
             peer.push(f.at);
             apply(&mut state, me.peer(), &f);
         }
+        let known = built_on.seq == 0 || peer.at(built_on.seq).is_some() || self.void == Some(built_on);
+        self.lacks = (!known).then_some(built_on);
         self.applied = peer.end();
-        // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
-        self.commit.clear(own.end().seq);
         (self.own, self.peer) = (own, peer);
         self.unprocessed.clear();
+        self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {
             outputs.push(Output::Account(user.clone(), u.verifiers.clone()));
         }
-        self.engine.rebuilt(state, &mut outputs);
+        self.engine.rebuilt(state, self.commit.clear(), &mut outputs);
         self.dos.extend(outputs.into_iter().map(Do::Release));
     }
 
-    /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8).
+    /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8). Both ends of the
+    /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn LogStore) {
         self.rebuild(store);
+        if self.outgoing.is_up() {
+            self.close(Link::Out, "this node lost a role: compare the logs");
+        }
     }
 
     /// Sets the tail of a log aside and builds the state anew. A new incarnation begins with a cut of the own log.
@@ -99,6 +108,8 @@ impl Driver {
         let released = self.released_alone(which, keep, store);
         store.truncate(which, keep);
         if which == Which::Own {
+            // A cut leaves nothing that is not on disk.
+            self.commit.restart(keep);
             self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
         }
         self.dos.push(Do::SetAside(which, end - keep, released));

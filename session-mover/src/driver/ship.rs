@@ -39,6 +39,11 @@ enum Phase {
 }
 
 impl Outgoing {
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        self.phase != Phase::Down
+    }
+
     /// Whether our log flows to the peer's present boot.
     pub(super) fn live(&self) -> bool {
         self.phase == Phase::Live
@@ -109,7 +114,8 @@ impl Driver {
         self.outgoing.peer_regs = hello.regs;
         self.outgoing.boot = hello.boot;
         let common = self.own.common(&copy);
-        if let Some(first_void) = self.first_void(common, store) {
+        let first_void = self.first_void(common, store);
+        if let Some(first_void) = first_void {
             self.cut(Which::Own, first_void - 1, store);
         }
         let (own, theirs) = (self.own.end().seq, copy.end().seq);
@@ -123,6 +129,10 @@ impl Driver {
             self.outgoing.phase = Phase::Fetching;
             self.dos.push(Do::Send(Link::Out, Msg::Fetch(own + 1)));
             return;
+        }
+        if first_void.is_some() {
+            // The peer saw a log in our greeting that is shorter now: tell it that its copy is right as it is.
+            self.dos.push(Do::Send(Link::Out, Msg::Rewind(theirs)));
         }
         self.go_live(theirs, store);
     }

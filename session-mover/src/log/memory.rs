@@ -14,6 +14,13 @@ struct One {
     synced: usize,
 }
 
+impl One {
+    /// Position of the frame with this number; none for 0.
+    fn at(&self, seq: usize) -> Option<Position> {
+        seq.checked_sub(1).and_then(|i| Frame::check(&self.frames[i]).ok())
+    }
+}
+
 /// Two logs in memory. The simulation says when writes and syncs complete.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLog {
@@ -28,16 +35,34 @@ impl MemoryLog {
 
     /// Completes the write(2) of everything appended; its end.
     pub fn complete_write(&mut self, which: Which) -> Option<Position> {
+        let all = self.appended(which);
+        self.complete_write_to(which, all)
+    }
+
+    /// Completes the write(2) of what was appended up to frame `seq`; its end.
+    pub fn complete_write_to(&mut self, which: Which, seq: u64) -> Option<Position> {
         let log = self.one(which);
-        log.written = log.frames.len();
-        log.frames.last().and_then(|f| Frame::check(f).ok())
+        log.written = log.written.max((seq as usize).min(log.frames.len()));
+        log.at(log.written)
     }
 
     /// Completes an fdatasync of everything written; its end.
     pub fn complete_sync(&mut self, which: Which) -> Option<Position> {
         let log = self.one(which);
         log.synced = log.written;
-        log.synced.checked_sub(1).and_then(|i| Frame::check(&log.frames[i]).ok())
+        log.at(log.synced)
+    }
+
+    /// Completes an fdatasync that began when frame `seq` was the last one written; its end.
+    pub fn complete_sync_to(&mut self, which: Which, seq: u64) -> Option<Position> {
+        let log = self.one(which);
+        log.synced = log.synced.max((seq as usize).min(log.written));
+        log.at(log.synced)
+    }
+
+    /// Frames that were appended, on disk or not.
+    pub fn appended(&self, which: Which) -> u64 {
+        self.logs[which as usize].frames.len() as u64
     }
 
     /// The process is killed: what was not written is gone.

@@ -53,6 +53,7 @@ impl Node {
             self.tell_cores(disk);
             self.tell_driver(disk);
             self.drain_driver(disk);
+            self.follow_rebuilds();
             if !self.follow_roles(disk) {
                 break;
             }
@@ -119,6 +120,15 @@ impl Node {
         self.driver.set_view(view);
     }
 
+    /// A state that was built anew serves nobody until each group that is led here says so again.
+    fn follow_rebuilds(&mut self) {
+        if self.rebuilds != self.driver.rebuilds() {
+            self.rebuilds = self.driver.rebuilds();
+            self.serving = [false; 2];
+            self.written = self.written.map(|_| None);
+        }
+    }
+
     /// Roles become engine inputs; `true` if something changed that needs another round.
     fn follow_roles(&mut self, disk: &mut dyn Disk) -> bool {
         let mut again = false;
@@ -129,7 +139,8 @@ impl Node {
             if leads && self.written[g] != Some(reg) {
                 self.written[g] = Some(reg);
                 self.serving[g] = true;
-                let late = self.since_ack[g] > u64::from(self.cfg.lease);
+                // Two ticks for what the two clocks and the way of the beacon may differ.
+                let late = self.since_ack[g] + 2 > u64::from(self.cfg.lease);
                 self.turn_now(Input::Lead { group, reg, late }, disk);
                 again = true;
             } else if leads != self.serving[g] {
@@ -149,7 +160,10 @@ impl Node {
     }
 
     fn turn_now(&mut self, input: Input, disk: &mut dyn Disk) {
-        // What came before belongs to the time before.
+        // What came before belongs to the time before; all that was acknowledged to the peer is applied first (D3).
+        while self.driver.has_unprocessed() {
+            self.driver.turn(self.now_ms, Vec::new(), disk);
+        }
         let mut inputs = std::mem::take(&mut self.inbox);
         inputs.push(input);
         self.driver.turn(self.now_ms, inputs, disk);
@@ -177,10 +191,6 @@ impl Node {
         self.beacon_number += 1;
         let number = self.beacon_number;
         for g in NodeIx::BOTH {
-            let acks = self.cores[g.index()].beacon().ack.is_some();
-            if acks {
-                self.since_ack[g.index()] = 0;
-            }
             self.feed(g, In::Sent(number), disk);
         }
         let datagram = Datagram {

@@ -184,6 +184,7 @@ pub struct Node {
     /// when the peer began to be needed, and ticks since a beacon of its primary was acknowledged.
     written: [Option<Reg>; 2],
     serving: [bool; 2],
+    rebuilds: u64,
     barrier: [Option<u64>; 2],
     since_ack: [u64; 2],
     causes: [crate::view::Cause; 2],
@@ -231,6 +232,7 @@ impl Node {
             peer_leaving: false,
             written: [None; 2],
             serving: [false; 2],
+            rebuilds: 0,
             barrier: [None; 2],
             since_ack: [u64::MAX / 2; 2],
             causes: [crate::view::Cause::PeerReboot; 2],
@@ -420,6 +422,11 @@ impl Node {
                 body.holds = false;
             }
             self.cores[g.index()].heard(d.number);
+            if self.cores[g.index()].beacon().ack.is_some() {
+                // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
+                // same acknowledgement once more, or is lost, gives it no longer one (D6).
+                self.since_ack[g.index()] = 0;
+            }
             self.feed(g, safety::In::Beacon(*body), disk);
         }
     }

@@ -1,0 +1,227 @@
+//! What goes wrong: machines, processes, the network, and operators.
+
+use srm::node::{Op, Reply};
+use srm::safety::Role;
+
+use presence_engine::ids::{Mode, NodeIx};
+
+use super::world::{Event, World};
+
+/// One fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9` of a node, at once or so many outputs later; back after so many milliseconds.
+    Kill(usize, u64, u64),
+    /// Both, the second after the first.
+    KillBoth(u64, u64, u64),
+    /// A node loses power; its host answers again after the first time, its server runs after the second.
+    Power(usize, u64, u64),
+    /// A process is stopped for so long.
+    Pause(usize, u64),
+    /// The path between the nodes is cut for so long; one direction only for beacons if named.
+    Cut(u64, Option<usize>),
+    /// The connection that a node dialled breaks.
+    Break(usize),
+    /// A client's connection breaks.
+    Client(usize),
+    /// The operator's failover of a node.
+    Failover(usize),
+    /// The operator's fallback at a node.
+    Fallback(usize),
+    /// SIGTERM, and a start after so long.
+    Leave(usize, u64),
+}
+
+impl World {
+    /// Draws the faults of a run.
+    pub(super) fn plan(&mut self, from: u64, until: u64) {
+        let count = self.rng.range(1, self.profile.faults);
+        for _ in 0..count {
+            let at = self.rng.range(from, until) - self.now;
+            let fault = self.draw();
+            self.at(at, Event::Fault(fault));
+            if matches!(fault, Fault::Failover(_) | Fault::Leave(..)) {
+                let later = at + self.rng.range(2_000, 15_000);
+                for node in 0..2 {
+                    self.at(later, Event::Fault(Fault::Fallback(node)));
+                }
+            }
+        }
+        for _ in 0..self.rng.range(0, 4) {
+            let at = self.rng.range(from, until) - self.now;
+            let client = self.rng.below(self.clients.len());
+            self.at(at, Event::Fault(Fault::Client(client)));
+        }
+    }
+
+    fn draw(&mut self) -> Fault {
+        let node = self.rng.below(2);
+        let back = if self.rng.chance(50) { self.rng.range(100, 2_000) } else { self.rng.range(2_000, 20_000) };
+        match self.rng.range(0, 99) {
+            0..=29 => {
+                let outputs = if self.rng.chance(50) { self.rng.range(1, 40) } else { 0 };
+                Fault::Kill(node, outputs, back)
+            }
+            30..=39 => Fault::KillBoth(self.rng.range(0, 400), back, self.rng.range(100, 15_000)),
+            40..=44 if self.profile.power => {
+                Fault::Power(node, self.rng.range(1_000, 8_000), self.rng.range(8_000, 20_000))
+            }
+            40..=52 => Fault::Pause(node, self.rng.range(200, 2_500)),
+            53..=58 => Fault::Pause(node, self.rng.range(3_000, self.profile.longest)),
+            59..=68 => {
+                let one_way = if self.rng.chance(40) { Some(node) } else { None };
+                Fault::Cut(self.rng.range(100, self.profile.longest), one_way)
+            }
+            69..=78 => Fault::Break(node),
+            79..=88 => Fault::Failover(node),
+            89..=93 => Fault::Fallback(node),
+            _ => Fault::Leave(node, back),
+        }
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        if self.over {
+            return;
+        }
+        self.trace(|| format!("FAULT {fault:?}"));
+        match fault {
+            Fault::Kill(node, outputs, back) => {
+                if !self.may_kill(node) {
+                    return;
+                }
+                self.coverage.kills += u32::from(self.now < self.talk_until && self.hosts[node].process.is_some());
+                self.restart(node, back);
+                match &mut self.hosts[node].process {
+                    Some(process) if outputs > 0 && !process.paused => process.doom = Some(outputs),
+                    _ => self.die(node, false),
+                }
+            }
+            Fault::KillBoth(apart, first, second) => {
+                let one = self.rng.below(2);
+                self.at(0, Event::Fault(Fault::Kill(one, 0, first + apart)));
+                self.at(apart, Event::Fault(Fault::Kill(1 - one, 0, second)));
+            }
+            Fault::Power(node, host, server) => self.lose_power(node, host, server),
+            Fault::Pause(node, for_ms) => {
+                let for_ms = self.isolate(for_ms);
+                if let Some(process) = self.hosts[node].process.as_mut().filter(|p| !p.paused) {
+                    process.paused = true;
+                    let boot = process.boot;
+                    self.at(for_ms, Event::Wake(node, boot));
+                }
+            }
+            Fault::Cut(for_ms, one_way) => {
+                let until = self.now + self.isolate(for_ms);
+                for to in 0..2 {
+                    if one_way.is_none_or(|way| way == to) {
+                        self.cut[to] = self.cut[to].max(until);
+                    }
+                }
+            }
+            Fault::Break(node) => self.break_wire(node),
+            Fault::Client(client) => {
+                if let Some(socket) = self.clients[client].main {
+                    self.break_socket(socket);
+                }
+            }
+            Fault::Failover(node) => _ = self.asks(node, Op::Failover),
+            Fault::Fallback(node) => {
+                if self.asks(node, Op::Fallback) {
+                    self.coverage.fallbacks += 1;
+                }
+            }
+            Fault::Leave(node, back) => {
+                // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
+                let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
+                if self.hosts[node].runs() && !apart {
+                    self.leaving_until = self.now + 33_000;
+                    self.restart(node, back + 32_000);
+                    self.asks(node, Op::Leave);
+                }
+            }
+        }
+    }
+
+    /// How long of this the nodes may not hear each other, so that nobody is given up who lives.
+    fn isolate(&mut self, for_ms: u64) -> u64 {
+        if self.profile.weak {
+            return for_ms;
+        }
+        if self.now < self.leaving_until {
+            return 1;
+        }
+        if self.now > self.isolated.1 + 4_000 {
+            self.isolated.0 = self.now;
+        }
+        let end = (self.now + for_ms).min(self.isolated.0 + self.profile.longest).max(self.now + 1);
+        self.isolated.1 = self.isolated.1.max(end);
+        end - self.now
+    }
+
+    /// The operator asks; whether something begins.
+    pub fn asks(&mut self, node: usize, op: Op) -> bool {
+        self.hosts[node].runs() && matches!(self.op(node, op), Some(Reply::Begun(_)))
+    }
+
+    /// Without a witness, what a node acknowledged alone before its peer heard that it is alone dies with it for as long
+    /// as it is down (D6): such a kill belongs to another profile.
+    pub(super) fn may_kill(&self, node: usize) -> bool {
+        let other = 1 - node;
+        let Some(mine) = self.hosts[node].node() else { return true };
+        self.profile.weak
+            || NodeIx::BOTH.iter().all(|g| {
+                let core = mine.core(*g);
+                let reg = core.reg();
+                let alone = core.role() == Role::Primary && reg.mode == Mode::Solo;
+                let known = self.hosts[other].disk.regs[g.index()].is_some_and(|r| {
+                    r.term >= reg.term || r.mode == Mode::Solo || r.primary.index() == other
+                });
+                !alone || known && self.hosts[other].process.is_some()
+            })
+    }
+
+    /// Its death would belong to another profile by now.
+    pub(super) fn spare(&mut self, node: usize) {
+        if let Some(process) = &mut self.hosts[node].process {
+            process.doom = None;
+        }
+    }
+
+    fn lose_power(&mut self, node: usize, host: u64, server: u64) {
+        if !self.may_kill(node) || self.hosts[1 - node].process.is_none() || self.hosts[node].process.is_none() {
+            return;
+        }
+        self.coverage.powers += 1;
+        self.restart(node, host + server);
+        self.die(node, true);
+        self.hosts[node].disk.log.lose_power();
+        self.at(host, Event::PowerBack(node));
+    }
+
+    fn restart(&mut self, node: usize, after: u64) {
+        if !std::mem::replace(&mut self.hosts[node].starting, true) {
+            self.at(after.max(1), Event::Boot(node));
+        }
+    }
+
+    /// A process ends without a word. `silent`: so does its host.
+    pub(super) fn die(&mut self, node: usize, silent: bool) {
+        let host = &mut self.hosts[node];
+        if host.process.take().is_none() {
+            return;
+        }
+        host.powered = !silent;
+        host.disk.log.crash();
+        for writer in &mut host.writers {
+            writer.generation += 1;
+            writer.busy = false;
+        }
+        self.trace(|| format!("{} dies", ["a", "b"][node]));
+        self.wires_of_dead(node, silent);
+        self.sockets_of_dead(node, silent);
+        // A start that was planned before a leave may come before the end; then another is.
+        if !self.hosts[node].starting {
+            self.restart(node, 1_000);
+        }
+    }
+}

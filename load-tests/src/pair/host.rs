@@ -1,0 +1,104 @@
+//! One machine: a disk that persists, and a process that may be killed, paused and started again.
+
+use bytes::Bytes;
+use presence_engine::ids::{Group, Position, Reg};
+use session_mover::log::{LogStore, MemoryLog, Which};
+use srm::node::{Disk, In, Node};
+
+/// Both logs and both register slots.
+#[derive(Debug, Default)]
+pub struct SimDisk {
+    /// The logs.
+    pub log: MemoryLog,
+    /// The registers' durable copies.
+    pub regs: [Option<Reg>; 2],
+    /// Logs that were cut since the world last looked.
+    pub cut: [bool; 2],
+}
+
+impl LogStore for SimDisk {
+    fn append(&mut self, which: Which, at: Position, frame: Bytes) {
+        self.log.append(which, at, frame);
+    }
+
+    fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
+        self.log.read(which, from, max_bytes)
+    }
+
+    fn truncate(&mut self, which: Which, keep: u64) {
+        // A cut waits for what was appended before it, and leaves nothing that is not on disk.
+        self.log.complete_write(which);
+        self.log.complete_sync(which);
+        self.log.truncate(which, keep);
+        self.cut[which as usize] = true;
+    }
+
+    fn sync_received(&mut self) {
+        self.log.sync_received();
+    }
+}
+
+impl Disk for SimDisk {
+    fn persist(&mut self, group: Group, reg: Reg) {
+        self.regs[group.index()] = Some(reg);
+    }
+}
+
+/// What writes one log: one batch at a time, in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writer {
+    /// A batch is on its way to the disk.
+    pub busy: bool,
+    /// Completions of an earlier generation are of no interest: the process died, or the log was cut.
+    pub generation: u64,
+    /// Frames whose completion was told.
+    pub told: u64,
+}
+
+/// A run of the server.
+#[derive(Debug)]
+pub struct Process {
+    /// The node.
+    pub node: Node,
+    /// Its boot id.
+    pub boot: u64,
+    /// Stopped by a signal or by its hypervisor.
+    pub paused: bool,
+    /// Goes on, and has not read all of that yet.
+    pub draining: bool,
+    /// What waits in sockets and channels meanwhile.
+    pub mailbox: Vec<In>,
+    /// When it was last given its ticks.
+    pub ticked: u64,
+    /// A step is scheduled.
+    pub step_due: bool,
+    /// Dies after so many more outputs.
+    pub doom: Option<u64>,
+}
+
+/// A machine.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Its disk.
+    pub disk: SimDisk,
+    /// The server, if it runs.
+    pub process: Option<Process>,
+    /// One for each log.
+    pub writers: [Writer; 2],
+    /// Its kernel answers, with a refusal where nobody listens.
+    pub powered: bool,
+    /// A start is planned.
+    pub starting: bool,
+}
+
+impl Host {
+    /// The server runs and is not paused.
+    pub fn runs(&self) -> bool {
+        self.process.as_ref().is_some_and(|p| !p.paused)
+    }
+
+    /// The node, alive or paused.
+    pub fn node(&self) -> Option<&Node> {
+        self.process.as_ref().map(|p| &p.node)
+    }
+}

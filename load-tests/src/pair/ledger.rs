@@ -1,0 +1,117 @@
+//! What every client was promised and what it was shown.
+
+use std::collections::BTreeMap;
+
+/// One message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry {
+    /// Counted in an `<a h/>` or `<resumed h/>`.
+    pub acknowledged: bool,
+    /// Times shown at the receiver.
+    pub shown: u32,
+    /// Sent or fetched again after a session was refused: the client may see it twice (D6).
+    pub excused: bool,
+}
+
+/// Messages from one client to another.
+#[derive(Clone, Debug, Default)]
+struct Flow {
+    entries: Vec<Entry>,
+    highest: u64,
+}
+
+/// All messages, by sender and receiver.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    flows: BTreeMap<(usize, usize), Flow>,
+}
+
+/// The text that a message carries as its id and its body.
+pub fn name(from: usize, to: usize, number: u64) -> String {
+    format!("m{from}.{to}.{number}")
+}
+
+/// The inverse of [`name`].
+pub fn parse(text: &str) -> Option<(usize, usize, u64)> {
+    let mut parts = text.strip_prefix('m')?.split('.');
+    let (from, to, number) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((from.parse().ok()?, to.parse().ok()?, number.parse().ok()?))
+}
+
+impl Ledger {
+    /// A new message; its number, from 1.
+    pub fn sent(&mut self, from: usize, to: usize) -> u64 {
+        let flow = self.flows.entry((from, to)).or_default();
+        flow.entries.push(Entry::default());
+        flow.entries.len() as u64
+    }
+
+    fn entry(&mut self, from: usize, to: usize, number: u64) -> Option<&mut Entry> {
+        self.flows.get_mut(&(from, to))?.entries.get_mut(number.checked_sub(1)? as usize)
+    }
+
+    /// The server took responsibility.
+    pub fn acknowledged(&mut self, id: &str) {
+        let Some((from, to, number)) = parse(id) else { return };
+        if let Some(entry) = self.entry(from, to, number) {
+            entry.acknowledged = true;
+        }
+    }
+
+    /// Shown at `at`. What is wrong with it, if anything.
+    pub fn shown(&mut self, at: usize, id: &str) -> Option<String> {
+        let Some((from, to, number)) = parse(id) else { return Some(format!("{id} was sent by nobody")) };
+        if to != at {
+            return Some(format!("{id} went astray to u{at}"));
+        }
+        let Some(entry) = self.entry(from, to, number) else {
+            return Some(format!("{id} was sent by nobody"));
+        };
+        entry.shown += 1;
+        let (again, excused) = (entry.shown > 1, entry.excused);
+        if again {
+            return (!excused).then(|| format!("{id} is shown twice"));
+        }
+        let flow = self.flows.entry((from, to)).or_default();
+        let highest = flow.highest;
+        flow.highest = highest.max(number);
+        (number < highest && !excused).then(|| format!("{id} is shown after {}", name(from, to, highest)))
+    }
+
+    /// A session of this client was refused: what is under way from or to it may come twice (D6).
+    pub fn refused(&mut self, client: usize) {
+        for ((from, to), flow) in &mut self.flows {
+            if *from == client {
+                flow.entries.iter_mut().filter(|e| !e.acknowledged).for_each(|e| e.excused = true);
+            }
+            if *to == client {
+                flow.entries.iter_mut().for_each(|e| e.excused = true);
+            }
+        }
+    }
+
+    /// Messages that were acknowledged and not shown.
+    pub fn lost(&self) -> Vec<String> {
+        self.list(|e| e.acknowledged && e.shown == 0)
+    }
+
+    /// Messages that are not both acknowledged and shown.
+    pub fn open(&self) -> Vec<String> {
+        self.list(|e| !e.acknowledged || e.shown == 0)
+    }
+
+    /// Messages in all.
+    pub fn total(&self) -> usize {
+        self.flows.values().map(|flow| flow.entries.len()).sum()
+    }
+
+    fn list(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<String> {
+        let mut found = Vec::new();
+        for ((from, to), flow) in &self.flows {
+            for (i, _) in flow.entries.iter().enumerate().filter(|(_, e)| wanted(e)) {
+                found.push(name(*from, *to, i as u64 + 1));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,82 @@
+//! Two whole nodes on a virtual clock, with disks, networks and clients that fail as a seed says.
+//!
+//! Everything derives from the seed: a failing one is printed and replays exactly (`PAIR_SEED=n`). First faults happen
+//! under load, then they end, and the pair must heal by itself: everything acknowledged was shown, nothing twice,
+//! nothing out of order, and both nodes hold the same.
+
+pub mod client;
+pub mod faults;
+pub mod host;
+pub mod ledger;
+pub mod link;
+mod oracle;
+pub mod rng;
+pub mod seek;
+pub mod socket;
+pub mod world;
+
+pub use oracle::{Verdict, replay, run};
+
+/// What a run is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// `commit = "peer-and-disk"`.
+    pub peer_and_disk: bool,
+    /// Faults at most; 0: none.
+    pub faults: u64,
+    /// Power is lost.
+    pub power: bool,
+    /// Longest pause and cut, in milliseconds.
+    pub longest: u64,
+    /// Beacons that are lost, in a hundred.
+    pub beacon_loss: u64,
+    /// Sessions may be refused after a takeover that could not know everything (D6).
+    pub may_refuse: bool,
+    /// What was acknowledged is only never destroyed: it may be late, doubled, or set aside.
+    pub weak: bool,
+}
+
+impl Profile {
+    /// Nothing goes wrong.
+    pub const CALM: Profile = Profile {
+        peer_and_disk: false,
+        faults: 0,
+        power: false,
+        longest: 0,
+        beacon_loss: 0,
+        may_refuse: false,
+        weak: false,
+    };
+    /// All faults under which the full promise holds.
+    pub const STRICT: Profile =
+        Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
+}
+
+/// What happened in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Coverage {
+    /// Nodes killed under load.
+    pub kills: u32,
+    /// Power lost under load.
+    pub powers: u32,
+    /// Groups taken over from their home.
+    pub takeovers: u32,
+    /// Fallbacks begun.
+    pub fallbacks: u32,
+    /// Hand-overs that crossed an element of the client.
+    pub crossings: u32,
+    /// Tails set aside.
+    pub asides: u32,
+    /// Resumes by a search.
+    pub resumes: u32,
+    /// Resumes of plain clients at the other node.
+    pub resumes_elsewhere: u32,
+    /// Flips by their cause: take, lost, moving, stalled.
+    pub flips: [u32; 4],
+    /// Planned exits.
+    pub leaves: u32,
+    /// Sessions refused.
+    pub refused: u32,
+    /// Messages.
+    pub messages: u32,
+}

@@ -1,0 +1,234 @@
+//! A run from beginning to end, and what must be true in it.
+
+use presence_engine::ids::{Mode, NodeIx};
+use presence_engine::record::Verifiers;
+use srm::node::{Op, Reply};
+use srm::safety::{Release, Role};
+use xmpp_core::jid::{BareJid, Jid};
+
+use super::client::Client;
+use super::world::{Event, World};
+use super::{Coverage, Profile};
+
+/// Time that the pair has to heal, in milliseconds.
+const HEAL_MS: u64 = 240_000;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What broke, if anything did.
+    pub failure: Option<String>,
+    /// What happened.
+    pub coverage: Coverage,
+    /// Virtual milliseconds.
+    pub virtual_ms: u64,
+    /// The last lines of the trace, if one was kept.
+    pub trace: String,
+}
+
+/// One run.
+pub fn run(seed: u64, profile: Profile) -> Verdict {
+    play(seed, profile, false)
+}
+
+/// The same run with its trace.
+pub fn replay(seed: u64, profile: Profile) -> Verdict {
+    play(seed, profile, true)
+}
+
+fn play(seed: u64, profile: Profile, tracing: bool) -> Verdict {
+    let mut world = World::new(seed, profile, tracing);
+    world.form();
+    world.enrol();
+    let load = world.rng.range(8_000, 25_000);
+    world.load(load);
+    world.heal();
+    world.judge();
+    world.coverage.messages = world.ledger.total() as u32;
+    Verdict {
+        failure: world.failure.take(),
+        coverage: world.coverage,
+        virtual_ms: world.now,
+        trace: world.last_lines(),
+    }
+}
+
+impl World {
+    /// Two fresh machines become a pair.
+    fn form(&mut self) {
+        for node in 0..2 {
+            let wait = self.rng.range(0, 2_000);
+            self.at(wait, Event::Boot(node));
+        }
+        let formed = |w: &World| NodeIx::BOTH.iter().all(|g| w.is_pair(*g));
+        self.run_while(60_000, "the pair forms", |w| !formed(w));
+    }
+
+    /// Accounts and their clients.
+    fn enrol(&mut self) {
+        let users = self.rng.range(4, 8) as usize;
+        for user in 0..users {
+            let jid: Option<BareJid> =
+                Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
+            let Some(jid) = jid else { return self.fail("no JID".into()) };
+            let home = NodeIx::BOTH[user % 2];
+            let op = Op::UserAdd(jid.clone(), Some(home), Box::new(Verifiers::default()));
+            if let Some(Reply::Refused(why)) = self.op(user % 2, op) {
+                self.fail(format!("user add: {why:?}"));
+            }
+            let (dual, silence) = (self.rng.chance(60), self.rng.range(6_000, 20_000));
+            let pace = self.rng.range(60, 500);
+            self.clients.push(Client::new(jid, dual, silence, pace));
+        }
+        let end = self.now + 1_000;
+        self.run_until(end);
+        for client in 0..users {
+            let node = self.rng.below(2);
+            self.seek(client, Some(node));
+            let (look, talk) = (self.rng.range(0, 1_000), self.rng.range(1_000, 3_000));
+            self.at(look, Event::Look(client));
+            self.at(talk, Event::Talk(client));
+        }
+    }
+
+    /// They talk while things go wrong.
+    fn load(&mut self, for_ms: u64) {
+        self.talk_until = self.now + 3_000 + for_ms;
+        if self.profile.faults > 0 {
+            let from = self.now + 2_000;
+            self.plan(from, self.talk_until);
+        }
+        let end = self.talk_until;
+        self.run_until(end);
+    }
+
+    /// Faults end; everything comes back by itself.
+    fn heal(&mut self) {
+        self.profile.beacon_loss = 0;
+        self.over = true;
+        (0..2).for_each(|node| self.spare(node));
+        let back = self.rng.chance(50);
+        self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());
+        // What was just over may have its last consequences.
+        let end = self.now + 5_000;
+        self.run_until(end);
+        self.run_while(HEAL_MS, "the pair stays healed", |w| w.what_is_open().is_some());
+        if self.failure.is_some() {
+            return;
+        }
+        if back {
+            for node in 0..2 {
+                self.coverage.fallbacks += u32::from(self.asks(node, Op::Fallback));
+            }
+            let end = self.now + 12_000;
+            self.run_until(end);
+            self.run_while(HEAL_MS, "the pair heals after a fallback", |w| w.what_is_open().is_some());
+        }
+    }
+
+    fn run_while(&mut self, for_ms: u64, what: &str, busy: impl Fn(&World) -> bool) {
+        let end = self.now + for_ms;
+        while busy(self) && self.failure.is_none() {
+            if self.now >= end {
+                let open = self.what_is_open().unwrap_or_default();
+                return self.fail(format!("not in time: {what}: {open}"));
+            }
+            let next = self.now + 250;
+            self.run_until(next);
+        }
+    }
+
+    /// The group is led in Pair and its backup may take over.
+    fn is_pair(&self, group: NodeIx) -> bool {
+        let (Some(a), Some(b)) = (self.hosts[0].node(), self.hosts[1].node()) else { return false };
+        let [a, b] = [a.core(group), b.core(group)];
+        let (first, second) = if a.role() == Role::Primary { (a, b) } else { (b, a) };
+        let roles = first.role() == Role::Primary && second.role() == Role::Backup;
+        roles && first.reg() == second.reg() && first.reg().mode == Mode::Pair && second.promotable()
+    }
+
+    /// What is not as it should be in the end; the first thing found.
+    fn what_is_open(&self) -> Option<String> {
+        for node in 0..2 {
+            if !self.hosts[node].runs() {
+                return Some(format!("node {node} does not run"));
+            }
+        }
+        for group in NodeIx::BOTH {
+            if !self.is_pair(group) {
+                let cores = [0, 1].map(|n| {
+                    self.hosts[n].node().map(|node| {
+                        let core = node.core(group);
+                        (core.role(), core.reg(), core.promotable(), core.has_fetched(), core.is_near())
+                    })
+                });
+                return Some(format!("group {group:?} is not in Pair: {cores:?}"));
+            }
+        }
+        for (c, client) in self.clients.iter().enumerate() {
+            if !client.is_settled() {
+                let (main, seeks) = (client.main.map(|s| s + 1), client.seek.on);
+                let backlog = client.sm.backlog();
+                let machine = client.machine.is_up();
+                return Some(format!(
+                    "u{c} (dual {}) is not settled: main {main:?}, seeks {seeks}, up {machine}, backlog {backlog}",
+                    client.dual
+                ));
+            }
+        }
+        let open = self.ledger.open();
+        (!open.is_empty()).then(|| format!("open: {open:?}"))
+    }
+
+    /// Quiet now: both hold the same, and nothing changes any more.
+    fn judge(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        let terms = |w: &World| [0, 1].map(|n| w.hosts[n].disk.regs.map(|r| r.map(|r| r.term)));
+        let before = terms(self);
+        let end = self.now + 6_000;
+        self.run_until(end);
+        if self.failure.is_some() {
+            return;
+        }
+        if terms(self) != before {
+            return self.fail("roles go on changing after everything healed".into());
+        }
+        if let Some(open) = self.what_is_open() {
+            return self.fail(format!("it does not stay healed: {open}"));
+        }
+        let lost = self.ledger.lost();
+        if !lost.is_empty() {
+            return self.fail(format!("acknowledged and not shown: {lost:?}"));
+        }
+        let digests = [0, 1].map(|n| self.hosts[n].node().map(|n| n.driver().engine().state().digest()));
+        if digests[0] != digests[1] {
+            let states = [0, 1].map(|n| self.hosts[n].node().map(|n| format!("{:?}", n.driver().engine().state())));
+            let at = states[0].iter().zip(&states[1]).next().map(|(a, b)| difference(a, b));
+            self.fail(format!("the nodes hold different states: {}", at.unwrap_or_default()));
+        }
+    }
+
+    /// Never two nodes that acknowledge for one group alone.
+    pub(super) fn check_roles(&mut self) {
+        let (Some(a), Some(b)) = (self.hosts[0].node(), self.hosts[1].node()) else { return };
+        for group in NodeIx::BOTH {
+            let both = [a, b].iter().all(|n| n.core(group).release() == Release::Alone);
+            if both && !self.profile.weak {
+                return self.fail(format!("both nodes lead group {group:?} alone"));
+            }
+        }
+    }
+}
+
+/// Where two texts part.
+fn difference(a: &str, b: &str) -> String {
+    let at = a.bytes().zip(b.bytes()).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
+    let cut = |s: &str| {
+        let bytes = s.as_bytes();
+        let (from, to) = (at.saturating_sub(300), (at + 300).min(bytes.len()));
+        String::from_utf8_lossy(&bytes[from..to]).into_owned()
+    };
+    format!("\n  a: {}\n  b: {}", cut(a), cut(b))
+}

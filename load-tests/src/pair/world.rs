@@ -1,0 +1,571 @@
+//! The world: a virtual clock, a queue of events, two machines, what is between them, and the clients.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use bytes::Bytes;
+use presence_engine::engine::{self, Input};
+use presence_engine::ids::{Conn, NodeIx};
+use session_mover::driver;
+use session_mover::log::Which;
+use srm::beacon::Secret;
+use srm::evidence::{self, Probe};
+use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
+use srm::safety::{Consent, RegisterKind};
+use xmpp_core::dual::Peer;
+use xmpp_core::stanza::Stanza;
+
+use super::client::Client;
+use super::faults::Fault;
+use super::host::{Host, Process};
+use super::ledger::Ledger;
+use super::link::Wire;
+use super::rng::Rng;
+use super::socket::{Item, Socket, Upward};
+use super::{Coverage, Profile};
+
+/// Wall time at the beginning, in milliseconds since 1970.
+const EPOCH_MS: u64 = 1_795_000_000_000;
+/// One tick of a node.
+pub const TICK_MS: u64 = 250;
+/// Trace lines that are kept.
+const TRACE: usize = 2_000_000;
+
+/// What happens at some time.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A node's clock; its boot.
+    Tick(usize, u64),
+    /// A node makes a turn of what came.
+    Step(usize, u64),
+    /// A batch is written: node, log, generation, last frame.
+    Written(usize, Which, u64, u64),
+    /// A batch is synced.
+    Synced(usize, Which, u64, u64),
+    /// A node dials its peer.
+    Dial(usize),
+    /// Something may have arrived at an end of a connection.
+    Drain(usize, usize, u64),
+    /// An input for a node's run.
+    Feed(usize, u64, Box<In>),
+    /// A datagram arrives.
+    Datagram(usize, Bytes),
+    /// The first and the second probe of a node's run.
+    Probe(usize, u64, Option<Probe>),
+    /// A client's connection attempt reaches a node.
+    Arrive(usize),
+    /// Something from a client reaches a node.
+    Up(usize, Upward),
+    /// Something from a node reaches a client.
+    Down(usize, Item),
+    /// A timer of a client's machine: client, which, number.
+    Timer(usize, client_sim::dual::Timer, u64),
+    /// A client looks around.
+    Look(usize),
+    /// A client says something.
+    Talk(usize),
+    /// A client tries the next node; number of the attempt.
+    Seek(usize, u64),
+    /// An attempt took too long.
+    SeekTimeout(usize, u64),
+    /// The plan's fault with this index.
+    Fault(Fault),
+    /// A machine starts its server.
+    Boot(usize),
+    /// A machine has power again; its server does not run yet.
+    PowerBack(usize),
+    /// A paused process goes on.
+    Wake(usize, u64),
+}
+
+/// An event in its place.
+struct Due(u64, u64, Event);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// Everything.
+pub struct World {
+    /// Chance.
+    pub rng: Rng,
+    /// Milliseconds since the beginning.
+    pub now: u64,
+    queue: BinaryHeap<Reverse<Due>>,
+    count: u64,
+    /// Both machines.
+    pub hosts: [Host; 2],
+    /// The connection that each node dials.
+    pub wires: [Wire; 2],
+    /// The network towards each node is cut until then.
+    pub cut: [u64; 2],
+    /// When the nodes began not to hear each other, and until when.
+    pub isolated: (u64, u64),
+    /// A node may be leaving until then.
+    pub leaving_until: u64,
+    /// All client connections that ever were.
+    pub sockets: Vec<Socket>,
+    /// All clients.
+    pub clients: Vec<Client>,
+    /// What they were promised.
+    pub ledger: Ledger,
+    /// Nothing more goes wrong.
+    pub over: bool,
+    /// Clients talk until then.
+    pub talk_until: u64,
+    /// What this run is like.
+    pub profile: Profile,
+    /// What happened in it.
+    pub coverage: Coverage,
+    /// The first thing that went wrong.
+    pub failure: Option<String>,
+    /// Replies to the operator, newest last.
+    pub replies: Vec<(u64, Reply)>,
+    /// Draw lines of the trace.
+    pub tracing: bool,
+    trace: VecDeque<String>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("now", &self.now).field("failure", &self.failure).finish()
+    }
+}
+
+/// Where the clients of a node connect.
+pub fn peer(node: usize) -> Peer {
+    let name = ["a", "b"][node];
+    Peer { node: name.into(), host: name.into(), port: 5223, direct_tls: true }
+}
+
+impl World {
+    /// Two machines without power, and no clients.
+    pub fn new(seed: u64, profile: Profile, tracing: bool) -> World {
+        World {
+            rng: Rng::new(seed),
+            now: 0,
+            queue: BinaryHeap::new(),
+            count: 0,
+            hosts: Default::default(),
+            wires: Default::default(),
+            cut: [0; 2],
+            isolated: (0, 0),
+            leaving_until: 0,
+            sockets: Vec::new(),
+            clients: Vec::new(),
+            ledger: Ledger::default(),
+            over: false,
+            talk_until: 0,
+            profile,
+            coverage: Coverage::default(),
+            failure: None,
+            replies: Vec::new(),
+            tracing,
+            trace: VecDeque::new(),
+        }
+    }
+
+    /// A line of the trace; made only if somebody reads it.
+    pub fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.tracing {
+            if self.trace.len() == TRACE {
+                self.trace.pop_front();
+            }
+            self.trace.push_back(format!("{:>8} {}", self.now, line()));
+        }
+    }
+
+    /// The last lines.
+    pub fn last_lines(&self) -> String {
+        self.trace.iter().fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    /// The promise is broken.
+    pub fn fail(&mut self, what: String) {
+        self.trace(|| format!("FAILED {what}"));
+        self.failure.get_or_insert(what);
+    }
+
+    /// Whether the nodes cannot hear each other.
+    pub fn is_cut(&self) -> bool {
+        self.cut.iter().any(|until| *until > self.now)
+    }
+
+    /// Plans an event.
+    pub fn at(&mut self, wait_ms: u64, event: Event) {
+        self.count += 1;
+        self.queue.push(Reverse(Due(self.now + wait_ms, self.count, event)));
+    }
+
+    /// Lets the world go on until some time, or until something fails.
+    pub fn run_until(&mut self, end: u64) {
+        while self.failure.is_none() && self.queue.peek().is_some_and(|due| due.0.0 <= end) {
+            let Reverse(Due(at, _, event)) = self.queue.pop().expect("just seen");
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick(node, boot) => self.tick(node, boot),
+            Event::Step(node, boot) => self.step(node, boot),
+            Event::Written(node, which, generation, seq) => self.written(node, which, generation, seq),
+            Event::Synced(node, which, generation, seq) => self.synced(node, which, generation, seq),
+            Event::Dial(node) => self.dial(node),
+            Event::Drain(dialler, end, generation) => self.drain(dialler, end, generation),
+            Event::Feed(node, boot, input) => {
+                if self.is_boot(node, boot) {
+                    self.feed(node, *input);
+                }
+            }
+            Event::Datagram(node, bytes) => self.feed(node, In::Datagram(bytes)),
+            Event::Probe(node, boot, first) => self.probe(node, boot, first),
+            Event::Arrive(socket) => self.socket_arrives(socket),
+            Event::Up(socket, what) => self.socket_up(socket, what),
+            Event::Down(socket, item) => self.socket_down(socket, item),
+            Event::Timer(client, timer, number) => self.client_timer(client, timer, number),
+            Event::Look(client) => self.client_looks(client),
+            Event::Talk(client) => self.client_talks(client),
+            Event::Seek(client, number) => self.client_seeks(client, number),
+            Event::SeekTimeout(client, number) => self.seek_timeout(client, number),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Boot(node) => self.boot(node),
+            Event::PowerBack(node) => {
+                self.hosts[node].powered = true;
+                self.stale_wires(node, true);
+            }
+            Event::Wake(node, boot) => self.wake(node, boot),
+        }
+    }
+
+    fn is_boot(&self, node: usize, boot: u64) -> bool {
+        self.hosts[node].process.as_ref().is_some_and(|p| p.boot == boot)
+    }
+
+    fn config(&mut self, node: usize, boot: u64) -> Config {
+        let engine = engine::Config {
+            me: NodeIx::BOTH[node],
+            peer: Some(peer(1 - node)),
+            domain: "d".into(),
+            resume_ms: 300_000,
+            relogin_s: (0, 1),
+        };
+        Config {
+            names: ["a".into(), "b".into()],
+            driver: driver::Config { engine, cluster: 1, boot, ack_synced: self.profile.peer_and_disk },
+            single: false,
+            register: RegisterKind::Consent(Consent { available: true }),
+            lease: 12,
+            beacon_ticks: 4,
+            evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
+            secret: Secret::new(b"of the cluster"),
+            config_hash: 1,
+            nonce_key: Secret::new(&self.rng.bits().to_le_bytes()),
+            park_wait: 40,
+        }
+    }
+
+    /// Starts the server of a machine.
+    pub(super) fn boot(&mut self, node: usize) {
+        self.hosts[node].starting = false;
+        if self.hosts[node].process.is_some() {
+            return;
+        }
+        let (boot, inc) = (self.rng.bits(), self.rng.bits());
+        let cfg = self.config(node, boot);
+        let host = &mut self.hosts[node];
+        host.powered = true;
+        host.disk.cut = [false; 2];
+        for which in [Which::Own, Which::Peer] {
+            let writer = &mut host.writers[which as usize];
+            writer.generation += 1;
+            writer.busy = false;
+            writer.told = host.disk.log.appended(which);
+        }
+        let regs = host.disk.regs;
+        let started = Node::start(cfg, regs, inc, &mut host.disk);
+        host.process = Some(Process {
+            node: started,
+            boot,
+            paused: false,
+            draining: false,
+            mailbox: Vec::new(),
+            ticked: self.now,
+            step_due: false,
+            doom: None,
+        });
+        self.trace(|| format!("{} boots", ["a", "b"][node]));
+        let first = self.rng.range(0, TICK_MS);
+        self.at(first, Event::Tick(node, boot));
+        self.redial(node, 10, 300);
+        self.stale_wires(node, true);
+        self.after(node);
+    }
+
+    fn tick(&mut self, node: usize, boot: u64) {
+        if !self.is_boot(node, boot) {
+            return;
+        }
+        self.at(TICK_MS, Event::Tick(node, boot));
+        if !self.hosts[node].runs() {
+            return;
+        }
+        let now = self.now;
+        let process = self.hosts[node].process.as_mut().expect("just seen");
+        let ticks = ((now - process.ticked) / TICK_MS).clamp(1, 60_000);
+        process.ticked = now;
+        self.feed(node, In::Ticks(ticks as u16));
+    }
+
+    fn wake(&mut self, node: usize, boot: u64) {
+        if !self.is_boot(node, boot) {
+            return;
+        }
+        let now = self.now;
+        let process = self.hosts[node].process.as_mut().expect("just seen");
+        process.paused = false;
+        let ticks = (now - process.ticked) / TICK_MS;
+        process.ticked = now;
+        process.draining = true;
+        self.trace(|| format!("{} goes on after {ticks} ticks", ["a", "b"][node]));
+        // The shell looks at its clock before anything else (R5).
+        if ticks > 0 {
+            self.feed_now(node, In::Ticks(ticks.min(60_000) as u16));
+        }
+        // What comes meanwhile comes behind.
+        loop {
+            let Some(process) = &mut self.hosts[node].process else { return };
+            if process.mailbox.is_empty() {
+                process.draining = false;
+                break;
+            }
+            let input = process.mailbox.remove(0);
+            self.feed_now(node, input);
+        }
+        self.plan_step(node);
+    }
+
+    /// An input for whatever runs on a machine now.
+    pub(super) fn feed(&mut self, node: usize, input: In) {
+        match &mut self.hosts[node].process {
+            Some(process) if process.paused || process.draining => process.mailbox.push(input),
+            _ => self.feed_now(node, input),
+        }
+    }
+
+    fn feed_now(&mut self, node: usize, input: In) {
+        let wall = EPOCH_MS + self.now;
+        if self.tracing && !matches!(input, In::Ticks(1) | In::Datagram(_)) {
+            let text = shorten(&input);
+            self.trace(|| format!("{} <- {text}", ["a", "b"][node]));
+        }
+        let host = &mut self.hosts[node];
+        let Some(process) = &mut host.process else { return };
+        process.node.handle(wall, input, &mut host.disk);
+        self.after(node);
+    }
+
+    /// The same, when the present step is done.
+    pub(super) fn feed_later(&mut self, node: usize, input: In) {
+        if let Some(process) = &self.hosts[node].process {
+            let boot = process.boot;
+            self.at(0, Event::Feed(node, boot, Box::new(input)));
+        }
+    }
+
+    fn step(&mut self, node: usize, boot: u64) {
+        if !self.is_boot(node, boot) {
+            return;
+        }
+        let wall = EPOCH_MS + self.now;
+        let host = &mut self.hosts[node];
+        let process = host.process.as_mut().expect("just seen");
+        process.step_due = false;
+        if !process.paused {
+            process.node.step(wall, &mut host.disk);
+            self.after(node);
+        }
+    }
+
+    fn plan_step(&mut self, node: usize) {
+        let wait = if self.rng.chance(90) { self.rng.range(0, 2) } else { self.rng.range(3, 30) };
+        let Some(process) = &mut self.hosts[node].process else { return };
+        if !std::mem::replace(&mut process.step_due, true) {
+            let boot = process.boot;
+            self.at(wait, Event::Step(node, boot));
+        }
+    }
+
+    /// Does what a node said after a step, and plans what follows.
+    fn after(&mut self, node: usize) {
+        let Some(process) = &mut self.hosts[node].process else { return };
+        for out in process.node.take() {
+            let Some(process) = &mut self.hosts[node].process else { return };
+            if let Some(left) = &mut process.doom {
+                if *left == 0 {
+                    return self.die(node, false);
+                }
+                *left -= 1;
+                if *left == 0 && !self.may_kill(node) {
+                    self.spare(node);
+                }
+            }
+            self.perform(node, out);
+        }
+        self.check_roles();
+        self.write_on(node);
+        if self.hosts[node].process.as_ref().is_some_and(|p| !p.step_due) {
+            self.plan_step(node);
+        }
+    }
+
+    fn perform(&mut self, node: usize, out: Out) {
+        if self.tracing && !matches!(out, Out::Beacon(_) | Out::Credit(_)) {
+            let text = shorten(&out);
+            self.trace(|| format!("{} -> {text}", ["a", "b"][node]));
+        }
+        match out {
+            Out::Link(link, msg) => self.wire_send(node, link, msg),
+            Out::CloseLink(link, _) => self.wire_close(node, link),
+            Out::Deliver(conn, bytes) => self.deliver(conn, bytes),
+            Out::Credit(conn) => self.credit(conn),
+            Out::Close(conn, last, _) => self.close_by_server(conn, last),
+            Out::Account(..) | Out::Control(_) => {}
+            Out::Beacon(bytes) => self.beacon(node, bytes),
+            Out::Probe => {
+                let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);
+                self.at(1, Event::Probe(node, boot, None));
+            }
+            Out::Reply(number, reply) => self.replies.push((number, reply)),
+            Out::Event(news) => self.news(node, news),
+            Out::Leave => {
+                self.coverage.leaves += 1;
+                self.die(node, false);
+            }
+        }
+    }
+
+    fn news(&mut self, node: usize, news: News) {
+        match news {
+            News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
+                self.coverage.takeovers += u32::from(reg.mode == presence_engine::ids::Mode::Solo);
+            }
+            News::SetAside(_, frames, _) if frames > 0 => self.coverage.asides += 1,
+            _ => {}
+        }
+    }
+
+    fn beacon(&mut self, node: usize, bytes: Bytes) {
+        let to = 1 - node;
+        let copies = if self.rng.chance(3) { 2 } else { 1 };
+        for _ in 0..copies {
+            let lost = self.cut[to] > self.now || self.rng.chance(self.profile.beacon_loss);
+            let late = !self.over && self.rng.chance(3);
+            let delay = if late { self.rng.range(10, 1_500) } else { self.rng.range(0, 3) };
+            if !lost {
+                self.at(delay, Event::Datagram(to, bytes.clone()));
+            }
+        }
+    }
+
+    /// What the two ports of the peer say: the truth, unless the path is cut.
+    fn probe(&mut self, node: usize, boot: u64, first: Option<Probe>) {
+        if !self.is_boot(node, boot) {
+            return;
+        }
+        let host = &self.hosts[1 - node];
+        let refused = host.powered && host.process.is_none() && !self.is_cut();
+        let probe = Probe { life_refused: refused, beacon_refused: refused };
+        match first {
+            None => self.at(20, Event::Probe(node, boot, Some(probe))),
+            Some(first) => self.feed(node, In::Probed([first, probe])),
+        }
+    }
+
+    /// Begins to write what was appended.
+    fn write_on(&mut self, node: usize) {
+        for which in [Which::Own, Which::Peer] {
+            let host = &mut self.hosts[node];
+            let writer = &mut host.writers[which as usize];
+            if std::mem::take(&mut host.disk.cut[which as usize]) {
+                writer.generation += 1;
+                writer.busy = false;
+                writer.told = writer.told.min(host.disk.log.appended(which));
+            }
+            let (end, generation) = (host.disk.log.appended(which), writer.generation);
+            if !writer.busy && end > writer.told {
+                writer.busy = true;
+                let wait = if self.rng.chance(95) { self.rng.range(0, 3) } else { self.rng.range(5, 60) };
+                self.at(wait, Event::Written(node, which, generation, end));
+            }
+        }
+    }
+
+    fn written(&mut self, node: usize, which: Which, generation: u64, seq: u64) {
+        let host = &mut self.hosts[node];
+        if host.writers[which as usize].generation != generation {
+            return;
+        }
+        let at = host.disk.log.complete_write_to(which, seq);
+        let wait = if self.rng.chance(90) { self.rng.range(0, 8) } else { self.rng.range(10, 150) };
+        if which == Which::Own || self.profile.peer_and_disk {
+            self.at(wait, Event::Synced(node, which, generation, seq));
+        } else {
+            let writer = &mut self.hosts[node].writers[which as usize];
+            (writer.busy, writer.told) = (false, seq);
+        }
+        if let Some(at) = at {
+            self.feed(node, In::Stored(which, at, false));
+        }
+        self.write_on(node);
+    }
+
+    fn synced(&mut self, node: usize, which: Which, generation: u64, seq: u64) {
+        let host = &mut self.hosts[node];
+        let writer = &mut host.writers[which as usize];
+        if writer.generation != generation {
+            return;
+        }
+        (writer.busy, writer.told) = (false, seq);
+        if let Some(at) = host.disk.log.complete_sync_to(which, seq) {
+            self.feed(node, In::Stored(which, at, true));
+        }
+        self.write_on(node);
+    }
+
+    /// Something for the operator's ear.
+    pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
+        let number = self.count;
+        self.feed(node, In::Op(number, op));
+        self.replies.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply.clone())
+    }
+
+    /// An element of a client for the engine.
+    pub(super) fn element(&mut self, node: usize, conn: Conn, stanza: Stanza) {
+        self.feed(node, In::Client(Input::Element { conn, stanza }));
+    }
+}
+
+fn shorten(what: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{what:?}");
+    if text.len() > 420 {
+        let end = (0..=420).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
