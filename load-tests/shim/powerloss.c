@@ -7,9 +7,10 @@
  * order in the journal is the order on the file.
  *
  * The folder TANDEM_POWERLOSS_JOURNAL (same file system, not below the first) has three kinds of entries:
- *   journal   the records, see journal_write() and ../src/powerloss.rs, which reads them
- *   saved-N   a second name of a file that was unlinked or replaced, so that it can come back
- *   faults    written by the test at any time, read here at each call: words of the list in read_faults()
+ *   journal-TIME  the records of one process, see journal_write() and ../src/powerloss.rs, which reads them; several
+ *                 processes, one after the other, may live and be killed before the power fails
+ *   saved-N       a second name of a file that was unlinked or replaced, so that it can come back
+ *   faults        written by the test at any time, read here at each call: words of the list in read_faults()
  *
  * Strict: a sync of a file says nothing about its name, only a sync of the directory does; sync(2), syncfs(2) and
  * sync_file_range(2) cover nothing. Not seen: mmap, fallocate, O_SYNC, io_uring, calls that libc makes inside itself,
@@ -53,8 +54,10 @@ static void start(void) {
     const char *dir = getenv("TANDEM_POWERLOSS_DIR"), *journal = getenv("TANDEM_POWERLOSS_JOURNAL");
     if (!dir || !journal)
         return;
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof path, "%s/journal", journal);
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/journal-%010ld-%09ld", journal, (long)now.tv_sec, now.tv_nsec);
     journal_fd = syscall(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     if (journal_fd < 0)
         fatal("cannot open the journal");

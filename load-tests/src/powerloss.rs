@@ -101,7 +101,7 @@ pub struct Undone {
 
 /// Undoes what no sync covered, after all processes with this journal are dead, and empties the journal.
 pub fn undo_unsynced(data: &Path, journal: &Path, loss: Loss, rng: &mut impl Rng) -> io::Result<Undone> {
-    let mut entries = parse(&fs::read(journal.join("journal")).unwrap_or_default());
+    let mut entries = read_journal(journal)?;
     drop_covered(&mut entries);
     let mut files = HashMap::new();
     open_all(data, &mut files)?;
@@ -148,7 +148,21 @@ impl Entry {
     }
 }
 
-/// Reads the journal. A record that is cut belongs to a call that was never made.
+/// The journals of all processes since the last power failure, in order.
+fn read_journal(journal: &Path) -> io::Result<Vec<Entry>> {
+    let paths = fs::read_dir(journal)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut paths: Vec<_> =
+        paths.into_iter().filter(|path| name(path).is_some_and(|n| n.starts_with("journal-"))).collect();
+    paths.sort();
+    let mut entries = Vec::new();
+    for path in paths {
+        entries.extend(parse(&fs::read(path)?));
+    }
+    Ok(entries)
+}
+
+/// Reads one journal. A record that is cut belongs to a call that was never made.
 fn parse(mut rest: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     while let Some(end) = rest.iter().position(|b| *b == b'\n') {
