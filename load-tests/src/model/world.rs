@@ -438,9 +438,7 @@ impl World {
             d.body.ack = None;
             d.body.holds = false;
         }
-        if let Some(core) = &mut self.n(i).core {
-            core.heard(d.number);
-        }
+        self.feed(b, i, In::Heard(d.number));
         self.feed(b, i, In::Beacon(d.body));
         if self.core(i).is_some_and(|c| c.role() == Role::Backup) {
             self.n(i).due = true;
