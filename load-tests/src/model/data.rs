@@ -69,7 +69,9 @@ impl World {
         offer(me.session && me.acked < me.log.len(), Action::Ship(i));
         offer(self.can_promise(i).is_some(), Action::Promise(i));
         offer(self.can_hold(i), Action::Holds(i));
-        offer(core.wants_fetch() && peer.core.is_some(), Action::Fetch(i));
+        // The hello of the link tells the peer's boot and its value of the register.
+        let agrees = peer.core.as_ref().is_some_and(|p| p.reg().term <= core.reg().term);
+        offer(core.wants_fetch() && agrees, Action::Fetch(i));
     }
 
     /// Everything promised is safe without this node's disk.
@@ -137,16 +139,16 @@ impl World {
 
     /// The link handshake: the backup keeps the common prefix and sets the rest aside.
     fn connect(&mut self, b: &Bounds, i: NodeIx) {
-        if self.n(i).heard_age != Some(0) {
-            self.hear_boot(b, i, 0);
-        }
+        self.hello(b);
         let lead = self.nodes[i.index()].log;
         let peer = self.n(i.peer());
         let common = peer.log.common(&lead);
+        let nothing_own = lead.len() == common;
         let tail = peer.log.cut(common);
         peer.synced = peer.synced.min(common);
         peer.aside |= tail;
-        if tail & self.promised != 0 && lead.len() == common {
+        let alone = self.core(i).is_some_and(|c| c.beacon().alone);
+        if tail & self.promised != 0 && nothing_own && !alone {
             self.broken.get_or_insert("set aside although only one node had acknowledged alone (R0)");
         }
         let me = self.n(i);
@@ -173,6 +175,7 @@ impl World {
 
     /// R6: the restarted owner takes the end of its own log from the peer, if the peer has more of the same log.
     fn fetch(&mut self, b: &Bounds, i: NodeIx) {
+        self.hello(b);
         let theirs = self.nodes[i.peer().index()].log;
         let me = self.n(i);
         if me.log.common(&theirs) == me.log.len() {

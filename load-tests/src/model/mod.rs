@@ -100,8 +100,16 @@ pub fn search(bounds: Bounds, threads: usize, limit: Duration) -> Found {
     for (name, path) in checker.discoveries() {
         match checker.discovery_classification(name) {
             stateright::DiscoveryClassification::Counterexample => {
-                let last = path.last_state().clone();
-                let why = last.broken.or(last.dual).unwrap_or("does not heal");
+                let mut last = path.last_state().clone();
+                let mut why = last.broken.or(last.dual);
+                if why.is_none() {
+                    last.heal(&bounds);
+                    why = last
+                        .broken
+                        .or(last.dual)
+                        .or(Some("does not heal: below, the last state after healing"));
+                }
+                let why = why.unwrap_or_default();
                 let steps = path.into_actions();
                 failures.push(format!("{name} ({why}): {} steps {steps:?}\n{last:#?}", steps.len()));
             }

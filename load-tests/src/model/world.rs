@@ -2,8 +2,8 @@
 //! replies may be late, crashes, pauses, and evidence that may be false. The log and its disks are in `data`.
 //!
 //! What cannot matter is not kept, so that states that differ only there are one state: boots are counted from the
-//! present one, a beacon says only what its receiver can use, dead flags are cleared (`tidy`). A beacon is never
-//! consumed: hearing it again stands for the next one with the same words.
+//! present one, a beacon says only what its receiver can use, dead flags are cleared (`tidy`). The beacon of a
+//! live boot is not consumed: hearing it again stands for the next one with the same words.
 
 use presence_engine::ids::{Mode, NodeIx, Reg, Term};
 use srm::safety::{Beacon, CasResult, Config, Consent, Core, In, Out, RegisterKind, Release, Role, Witness};
@@ -44,7 +44,7 @@ pub struct Node {
     pub synced: u8,
     /// Entries set aside when a divergent tail was cut (R0, D7), as bits.
     pub aside: u8,
-    /// Length of the log when the group last went Solo under this node: what follows was written alone.
+    /// Entries released when the group last went Solo under this node: what follows may be acknowledged alone.
     pub base: u8,
     /// How many entries the peer's present boot acknowledged in this session.
     pub acked: u8,
@@ -193,7 +193,9 @@ impl World {
                 }
                 let led = old.is_some_and(|r| r.primary == i && r.mode == Mode::Solo);
                 if !led {
-                    self.n(i).base = self.n(i).log.len();
+                    let promised = self.promised;
+                    let released = |e: &&u8| promised & 1 << **e != 0;
+                    self.n(i).base = self.n(i).log.entries().iter().take_while(released).count() as u8;
                 }
                 self.n(i).disk = Some(reg);
             }
@@ -227,7 +229,7 @@ impl World {
                     self.broken.get_or_insert("a lease outlives the beacon that it rests on (R3)");
                 }
             }
-            In::Ticks(n) if leads && after.lease_left() + n > before.lease_left() => {
+            In::Ticks(n) if leads && after.lease_left() > before.lease_left().saturating_sub(*n) => {
                 self.broken.get_or_insert("a pause does not age the lease (R5)");
             }
             In::Ticks(_) if before.role() == Role::Backup && !before.asking() => {
@@ -270,7 +272,7 @@ impl World {
         offer(left.crashes > 0, Action::Crash(i));
         offer(left.power > 0, Action::PowerLoss(i));
         offer(left.disks > 0 && self.kept_without(i), Action::LoseDisk(i));
-        offer(left.disks > 0, Action::LoseRegister(i));
+        offer(left.disks > 0 && self.kept_without(i), Action::LoseRegister(i));
         // A backup's tick does nothing but send a beacon.
         offer(me.ticks < b.ticks && (core.role() != Role::Backup || core.asking()), Action::Tick(i));
         offer(left.pauses > 0, Action::Pause(i));
@@ -375,6 +377,10 @@ impl World {
 
     fn hear_beacon(&mut self, b: &Bounds, i: NodeIx) {
         let d = self.beacons[i.peer().index()].clone().expect("offered only then");
+        if d.age > 0 || self.core(i.peer()).is_none() {
+            // No other beacon with these words will be sent.
+            self.beacons[i.peer().index()] = None;
+        }
         let known = self.n(i).heard_age;
         if known.is_some_and(|known| d.age > known) {
             return;
@@ -386,8 +392,17 @@ impl World {
         self.feed(b, i, In::Beacon(d.body));
     }
 
-    /// Another boot of the peer than the last is heard of, by beacon or by the link's hello.
-    pub(super) fn hear_boot(&mut self, b: &Bounds, i: NodeIx, age: u8) {
+    /// The hello of the link tells both nodes of each other's present boot.
+    pub(super) fn hello(&mut self, b: &Bounds) {
+        for i in NodeIx::BOTH {
+            if self.n(i).heard_age != Some(0) {
+                self.hear_boot(b, i, 0);
+            }
+        }
+    }
+
+    /// Another boot of the peer than the last is heard of.
+    fn hear_boot(&mut self, b: &Bounds, i: NodeIx, age: u8) {
         self.n(i).heard_age = Some(age);
         self.n(i).session = false;
         self.feed(b, i, In::PeerRestarted);

@@ -23,10 +23,13 @@ struct Pending {
     to: Reg,
 }
 
-/// The state of one home group on one node. `reg` alone is durable.
+/// The state of one home group on one node. `disk` alone is durable.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Core {
     reg: Reg,
+    /// The copy on disk. A value that names this node, or the first on a fresh disk, is put there only when this node
+    /// holds everything: so a copy that names this node proves that its disk has all that was released under it.
+    disk: Option<Reg>,
     role: Role,
     /// Ticks of right to lead in Pair that are left.
     lease_left: u16,
@@ -43,13 +46,12 @@ pub struct Core {
     took_other: bool,
     /// Met another Solo copy; stopped until it is settled who leads.
     conflict: bool,
-    /// The restarted owner has the end of its log.
+    /// Led in this boot since it was backup last, or fetched the end of its log: it may lead without fetching.
     fetched: bool,
     /// Waits for `fetched` to lead.
     wants_lead: bool,
     /// Before the first word from the peer.
     starting: bool,
-    /// A Pair primary without a lease: its right to go Solo alone was refused, it waits.
     pending: Option<Pending>,
     next_req: u32,
     floor: Term,
@@ -63,6 +65,7 @@ impl Core {
             durable.unwrap_or(Reg { term: Term(0), primary: cfg.home, mode: Mode::Solo, settled: Term(0) });
         Core {
             reg,
+            disk: durable,
             role: Role::Fenced,
             lease_left: 0,
             sent: Vec::new(),
@@ -82,7 +85,7 @@ impl Core {
         }
     }
 
-    /// The durable copy of the register.
+    /// The highest value of the register that this node knows.
     pub fn reg(&self) -> Reg {
         self.reg
     }
@@ -160,7 +163,7 @@ impl Core {
             In::PeerGone => self.peer_gone(cfg, out),
             In::InitTimeout => self.init_timeout(cfg, out),
             In::Fetched => {
-                self.fetched = true;
+                self.fetched |= self.wants_lead;
                 self.lead_if_fetched(cfg, out);
             }
             In::Near(near) => self.near(near),
@@ -187,9 +190,11 @@ impl Core {
         }
         let leads_pair = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
         let had = matches!(self.role, Role::Primary) && leads_pair;
-        if had && self.lease_left == 0 && self.pending.is_none() {
+        if had && self.lease_left == 0 {
             self.role = Role::Fenced;
-            self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+            if self.pending.is_none() {
+                self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+            }
         }
         if let Some(p) = self.pending {
             out.push(Out::Cas(p.req, p.from, p.to));
@@ -209,14 +214,14 @@ impl Core {
         }
         self.starting = false;
         self.age_of_ack(cfg, &b);
-        if settle::conflicting(cfg, self.reg, b.reg) {
+        if self.saved() && settle::conflicting(cfg, self.reg, b.reg) {
             return self.on_conflict(cfg, &b, out);
         }
         if b.reg.term > self.reg.term {
             self.adopt(cfg, b.reg, out);
         } else if self.reg.term == Term(0) && b.reg.term == Term(0) {
             // Two fresh disks: the home node opens the group.
-            if cfg.home == cfg.me {
+            if cfg.home == cfg.me && self.pending.is_none() {
                 self.change(cfg, self.solo(cfg), Why::Settled, out);
             }
             return;
@@ -228,6 +233,7 @@ impl Core {
         }
         if self.role == Role::Backup && b.reg == self.reg && b.role == Role::Primary && b.holds {
             self.holds = true;
+            self.save(out);
         }
         self.join_if_near(cfg, &b);
     }
@@ -247,38 +253,63 @@ impl Core {
 
     /// Takes over a newer register value as it is; the role follows from it.
     fn adopt(&mut self, cfg: &Config, reg: Reg, out: &mut Vec<Out>) {
-        let was = self.role;
-        let same_primary = self.reg.primary == reg.primary;
-        self.set_reg(reg, out);
+        if self.pending.is_some_and(|p| p.to == reg) {
+            return self.take(cfg, reg, out);
+        }
+        if self.saved() && settle::outdone(cfg, self.reg, reg) {
+            return self.reclaim(cfg, reg, out);
+        }
+        let whole = self.role == Role::Primary || self.role == Role::Backup && self.holds;
+        self.set_reg(reg);
         self.pending = None;
         self.joining = false;
-        if reg.primary == cfg.me {
-            // Given to us (fallback), or our own change came back to us. A live backup has the log's end already.
-            if was == Role::Backup && self.holds {
-                self.lead(cfg);
-            } else if was != Role::Primary {
-                self.role = Role::Fenced;
-                self.wants_lead = true;
-                self.lead_if_fetched(cfg, out);
+        if reg.primary != cfg.me {
+            if self.disk.is_some() {
+                self.save(out);
             }
+            // The primary tells anew what this boot holds: it may have acknowledged alone since.
+            self.follow(false);
+        } else if whole {
+            // Given to us by fallback. A backup has the end of the log already, but not on its disk (R8).
+            out.push(Out::SyncReceived);
+            self.save(out);
+            self.lead(cfg);
         } else {
-            self.role = Role::Backup;
-            self.near = false;
-            self.wants_lead = false;
-            // What we hold counts for the same primary only; a new one tells anew. Solo in between does no harm:
-            // promotion needs Pair, which is proposed only when this boot holds everything (R1).
-            self.holds = self.holds && same_primary && was == Role::Backup;
-            self.lease_left = 0;
+            self.role = Role::Fenced;
+            self.fetched = false;
+            self.wants_lead = true;
         }
+    }
+
+    /// A Pair that names another state than the Solo that we lead: what we acknowledged alone is not in it (R1). Stay
+    /// Solo, above it.
+    fn reclaim(&mut self, cfg: &Config, pair: Reg, out: &mut Vec<Out>) {
+        if self.pending.is_some_and(|p| p.from == pair) {
+            return;
+        }
+        self.pending = None;
+        self.joining = false;
+        self.floor = self.floor.max(pair.term);
+        self.change_from(cfg, pair, self.solo(cfg), Why::Settled, out);
+    }
+
+    fn follow(&mut self, holds: bool) {
+        self.role = Role::Backup;
+        self.holds = holds;
+        self.near = false;
+        self.fetched = false;
+        self.wants_lead = false;
+        self.lease_left = 0;
     }
 
     fn find_role(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.reg.primary != cfg.me {
-            self.role = Role::Backup;
-            self.holds = false;
-        } else if self.reg.mode == Mode::Pair && self.lease_left > 0 && self.fetched {
-            // The lease came back before anybody took the group away.
-            self.role = Role::Primary;
+            self.follow(false);
+        } else if self.reg.mode == Mode::Pair && self.fetched {
+            // It led and lost its lease: only an acknowledged beacon brings it back (R3).
+            if self.lease_left > 0 {
+                self.role = Role::Primary;
+            }
         } else {
             self.wants_lead = true;
             self.lead_if_fetched(cfg, out);
@@ -287,6 +318,7 @@ impl Core {
 
     fn lead_if_fetched(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.wants_lead && self.fetched && self.role == Role::Fenced && self.pending.is_none() {
+            self.save(out);
             self.lead(cfg);
             out.push(Out::BeaconNow);
         }
@@ -298,6 +330,7 @@ impl Core {
         self.lease_left = if self.reg.mode == Mode::Pair { cfg.lease } else { 0 };
         self.wants_lead = false;
         self.fetched = true;
+        self.heard = None;
         self.holds = false;
         self.joining = false;
     }
@@ -337,7 +370,7 @@ impl Core {
     }
 
     fn peer_restarted(&mut self) {
-        if self.role == Role::Primary {
+        if self.role != Role::Backup {
             self.holds = false;
         }
         self.near = false;
@@ -369,18 +402,17 @@ impl Core {
     }
 
     fn held_solo(&self, cfg: &Config) -> bool {
-        self.reg.term != Term(0) && self.reg.primary == cfg.me && self.reg.mode == Mode::Solo
+        self.saved() && self.reg.primary == cfg.me && self.reg.mode == Mode::Solo
     }
 
-    /// First node up alone: what it led alone it leads again; its own users, if the last mode that it knows is Pair;
-    /// the other's only if power loss cannot have taken what it acknowledged (R6).
+    /// First node up alone: what it led it leads again, for its disk has all that was released. What the other led only
+    /// if that was Pair and power loss cannot have taken what this node acknowledged (R6), home or not.
     fn init_timeout(&mut self, cfg: &Config, out: &mut Vec<Out>) {
-        if self.role == Role::Primary || self.pending.is_some() || self.reg.term == Term(0) {
+        if self.role == Role::Primary || self.pending.is_some() || !self.saved() {
             return;
         }
-        let pair = self.reg.mode == Mode::Pair;
-        let own = cfg.home == cfg.me;
-        if self.held_solo(cfg) || pair && (own || cfg.peer_disk) {
+        let pair = self.reg.mode == Mode::Pair && cfg.peer_disk;
+        if self.reg.primary == cfg.me || pair {
             self.change(cfg, self.solo(cfg), Why::InitTimeout, out);
         }
     }
@@ -388,6 +420,7 @@ impl Core {
     fn force_active(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.role != Role::Primary && self.pending.is_none() {
             self.conflict = false;
+            out.push(Out::SyncReceived);
             self.change(cfg, self.solo(cfg), Why::Operator, out);
         }
     }
@@ -413,12 +446,16 @@ impl Core {
             self.role = Role::Fenced;
             self.joining = false;
             self.near = false;
+            self.wants_lead = false;
             out.push(Out::BeaconNow);
         }
         self.floor = self.floor.max(b.reg.term);
-        if b.stopped && settle::leads(cfg, self.alone, self.took_other, b) {
-            let settled = self.reg.term.max(b.reg.term);
-            self.change(cfg, Reg { settled, ..self.solo(cfg) }, Why::Settled, out);
+        if b.stopped && self.pending.is_none() && settle::leads(cfg, self.alone, self.took_other, b) {
+            // Exactly what was compared: a peer that went on from there, not knowing, is met anew.
+            let settled = b.reg.term;
+            // A witness, where the operator overruled it, holds the higher of the two.
+            let from = if b.reg.term > self.reg.term { b.reg } else { self.reg };
+            self.change_from(cfg, from, Reg { settled, ..self.solo(cfg) }, Why::Settled, out);
         }
     }
 
@@ -428,6 +465,10 @@ impl Core {
 
     /// Every change of "who may acknowledge" passes here: one compare-and-set of the register (R0).
     fn change(&mut self, cfg: &Config, to: Reg, why: Why, out: &mut Vec<Out>) {
+        self.change_from(cfg, self.reg, to, why, out);
+    }
+
+    fn change_from(&mut self, cfg: &Config, from: Reg, to: Reg, why: Why, out: &mut Vec<Out>) {
         match cfg.register.decide(why) {
             Decision::Granted => {
                 if matches!(why, Why::PeerGone | Why::LeaseLost | Why::InitTimeout) {
@@ -438,8 +479,8 @@ impl Core {
             Decision::Ask => {
                 let req = self.next_req;
                 self.next_req += 1;
-                self.pending = Some(Pending { req, from: self.reg, to });
-                out.push(Out::Cas(req, self.reg, to));
+                self.pending = Some(Pending { req, from, to });
+                out.push(Out::Cas(req, from, to));
             }
             Decision::Refused => {}
         }
@@ -452,7 +493,9 @@ impl Core {
         let holds = self.holds;
         self.pending = None;
         self.conflict = false;
-        self.set_reg(to, out);
+        self.joining = false;
+        self.set_reg(to);
+        self.save(out);
         self.starting = false;
         if to.primary == cfg.me {
             self.lead(cfg);
@@ -460,20 +503,26 @@ impl Core {
             self.holds = keeps && holds;
         } else {
             // Given away in Pair: this node led, so it holds everything.
-            self.role = Role::Backup;
-            self.near = false;
-            self.holds = led;
-            self.lease_left = 0;
+            self.follow(true);
         }
         out.push(Out::BeaconNow);
     }
 
-    fn set_reg(&mut self, reg: Reg, out: &mut Vec<Out>) {
-        if reg.term > self.reg.term {
-            self.alone = false;
-            self.sent.clear();
-            self.reg = reg;
-            out.push(Out::Persist(reg));
+    fn set_reg(&mut self, reg: Reg) {
+        // What was acknowledged alone stays so while the same node leads alone, under whatever term.
+        self.alone &= self.reg.mode == reg.mode && self.reg.primary == reg.primary;
+        self.sent.clear();
+        self.reg = reg;
+    }
+
+    fn saved(&self) -> bool {
+        self.disk == Some(self.reg)
+    }
+
+    fn save(&mut self, out: &mut Vec<Out>) {
+        if !self.saved() {
+            self.disk = Some(self.reg);
+            out.push(Out::Persist(self.reg));
         }
     }
 
@@ -486,6 +535,7 @@ impl Core {
             CasResult::Lost(current) => {
                 self.pending = None;
                 self.joining = false;
+                self.holds &= self.role == Role::Backup;
                 if current.term > self.reg.term {
                     self.adopt(cfg, current, out);
                 }

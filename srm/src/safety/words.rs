@@ -74,11 +74,13 @@ pub enum In {
     /// The group's part of a beacon came from the peer. The shell has dropped what is older than a beacon it already
     /// took, and cleared `ack` and `holds` where they were written to an earlier boot of this node.
     Beacon(Beacon),
-    /// The evidence rule (R9) says that the peer is dead or silent. It may be wrong.
+    /// The evidence rule (R9) says that the peer is dead or silent. It may be wrong. Told again while the evidence
+    /// stands: a stale beacon may have undone what it did.
     PeerGone,
-    /// While starting: the peer was not heard for the initialization timeout.
+    /// This process has not found who leads since it started, and the peer was silent for the initialization timeout.
     InitTimeout,
-    /// The restarted owner has the end of its own log, from its disk and from the peer's copy (R6).
+    /// The restarted owner has the end of its own log on its disk, the peer's copy compared over the link, whose hello
+    /// told both nodes each other's boot and register (R6). Asked for by [`super::Core::wants_fetch`].
     Fetched,
     /// The peer's present boot is connected, is backup, and lags so little that joining is worth while.
     Near(bool),
