@@ -89,10 +89,11 @@ impl World {
         !self.nodes[i.index()].session && leads && follows
     }
 
+    /// The shell saw everything acknowledged up to its barrier. Whether that is enough is for the core to say (R1).
     pub(super) fn can_hold(&self, i: NodeIx) -> bool {
         let me = &self.nodes[i.index()];
-        let stopped = self.core(i).is_some_and(|c| c.release() == Release::Both);
-        me.session && stopped && me.acked >= me.barrier
+        let may = self.core(i).is_some_and(|c| c.release() != Release::Nothing);
+        me.session && may && me.acked >= me.barrier
     }
 
     /// The first entry that is not promised yet, if the rules allow that it is (R8).

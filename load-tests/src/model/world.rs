@@ -492,12 +492,14 @@ impl World {
             self.dual.get_or_insert("both acknowledge alone");
         }
         for i in NodeIx::BOTH {
-            let Some(core) = self.core(i).filter(|c| c.role() == Role::Primary) else { continue };
-            // A Pair primary whose peer was promoted since releases nothing, and learns it from the peer.
+            let may_lead = |c: &&Core| c.role() == Role::Primary || c.promotable();
+            let Some(core) = self.core(i).filter(may_lead) else { continue };
+            // A Pair primary whose peer was promoted since releases nothing, and learns it from the peer; a backup
+            // whose primary went on since is refused by the witness.
             let stale = self.nodes[i.peer().index()].disk.is_some_and(|r| r.term > core.reg().term);
             let lacks = promised & !self.nodes[i.index()].log.bits() != 0;
             if lacks && (alone[i.index()] || !stale) {
-                self.dual.get_or_insert("the primary lacks what was acknowledged");
+                self.dual.get_or_insert("who leads or may be promoted lacks what was acknowledged");
                 return;
             }
         }
