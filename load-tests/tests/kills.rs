@@ -64,7 +64,8 @@ async fn every_kill_point_once() {
             while !rig.pair.ended(0) {
                 assert!(std::time::Instant::now() < deadline, "{step} was never reached\n{}", rig.logs());
                 // Points on the way of a primary's own work are reached once the users are back.
-                if !went_back && rig.pair.status(1).is_some_and(|s| s.row == Some(103) && s.alarms.is_empty()) {
+                if !went_back && rig.pair.status(1).is_some_and(|s| s.row == Some(103) && s.alarms.is_empty())
+                {
                     went_back = rig.pair.action(1, 0, "fallback").is_ok();
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

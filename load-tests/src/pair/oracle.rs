@@ -68,8 +68,7 @@ impl World {
     fn enrol(&mut self) {
         let users = self.rng.range(4, 8) as usize;
         for user in 0..users {
-            let jid: Option<BareJid> =
-                Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
+            let jid: Option<BareJid> = Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
             let Some(jid) = jid else { return self.fail("no JID".into()) };
             let home = NodeIx::BOTH[user % 2];
             let op = Op::UserAdd(jid.clone(), Some(home), Box::new(Verifiers::default()));
@@ -159,7 +158,7 @@ impl World {
                 let cores = [0, 1].map(|n| {
                     self.hosts[n].node().map(|node| {
                         let core = node.core(group);
-                        (core.role(), core.reg(), core.promotable(), core.has_fetched(), core.is_near())
+                        (core.role(), core.reg(), core.promotable(), core.wants_fetch(), core.is_near())
                     })
                 });
                 return Some(format!("group {group:?} is not in Pair: {cores:?}"));
@@ -204,7 +203,8 @@ impl World {
         }
         let digests = [0, 1].map(|n| self.hosts[n].node().map(|n| n.driver().engine().state().digest()));
         if digests[0] != digests[1] {
-            let states = [0, 1].map(|n| self.hosts[n].node().map(|n| format!("{:?}", n.driver().engine().state())));
+            let states =
+                [0, 1].map(|n| self.hosts[n].node().map(|n| format!("{:?}", n.driver().engine().state())));
             let at = states[0].iter().zip(&states[1]).next().map(|(a, b)| difference(a, b));
             self.fail(format!("the nodes hold different states: {}", at.unwrap_or_default()));
         }

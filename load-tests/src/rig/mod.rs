@@ -56,7 +56,12 @@ pub fn seed() -> u64 {
 
 impl Rig {
     /// Makes, starts and loads `nodes` nodes. `env`: environment of each node's first start.
-    pub async fn start(nodes: usize, load: Load, settings: &[(&str, &str)], env: &[(usize, &str, String)]) -> Rig {
+    pub async fn start(
+        nodes: usize,
+        load: Load,
+        settings: &[(&str, &str)],
+        env: &[(usize, &str, String)],
+    ) -> Rig {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("tandem-test-").tempdir().expect("a temporary folder");
         let plan = if nodes == 2 {
@@ -82,13 +87,18 @@ impl Rig {
             pair.wait_status(0, Duration::from_secs(20), "serving", |s| s.row == Some(1)).expect("serving");
         }
         pair.add_users(&homes).expect("accounts");
-        let mut options = FleetOptions::new(DOMAIN, PASSWORD, pair.places(), homes, pair.dialer().expect("a CA"));
+        let mut options =
+            FleetOptions::new(DOMAIN, PASSWORD, pair.places(), homes, pair.dialer().expect("a CA"));
         options.plain = load.plain;
         options.interval = load.interval;
         options.seed = load.seed;
         options.subscribe = false;
         let fleet = Fleet::start(options).await;
-        assert!(fleet.all_logged_in(Duration::from_secs(30)).await, "logins: {:?}", fleet.report().error_list);
+        assert!(
+            fleet.all_logged_in(Duration::from_secs(30)).await,
+            "logins: {:?}",
+            fleet.report().error_list
+        );
         if nodes == 2 {
             assert!(fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", fleet.snapshot());
         }
@@ -144,7 +154,9 @@ impl Rig {
     pub async fn fallback(&self, node: usize) {
         assert!(self.fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", self.fleet.snapshot());
         self.pair.action(1 - node, node, "fallback").unwrap_or_else(|e| panic!("{e}\n{}", self.logs()));
-        self.until(1 - node, Duration::from_secs(30), "fallback complete", |s| s.moving.is_none() && protected(s));
+        self.until(1 - node, Duration::from_secs(30), "fallback complete", |s| {
+            s.moving.is_none() && protected(s)
+        });
         self.until(node, Duration::from_secs(10), "fallback complete", protected);
         self.clients_go_on(Duration::from_secs(20)).await;
     }
@@ -154,7 +166,12 @@ impl Rig {
         let goal = self.fleet.snapshot().messages.acknowledged + more;
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.fleet.snapshot().messages.acknowledged < goal {
-            assert!(Instant::now() < deadline, "traffic stands still: {:?}\n{}", self.fleet.snapshot(), self.logs());
+            assert!(
+                Instant::now() < deadline,
+                "traffic stands still: {:?}\n{}",
+                self.fleet.snapshot(),
+                self.logs()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

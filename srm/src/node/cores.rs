@@ -69,7 +69,7 @@ impl Node {
         for group in NodeIx::BOTH {
             let g = group.index();
             if self.driver.fetched() {
-                self.feed_once(group, In::Fetched, |c| c.has_fetched(), disk);
+                self.feed_once(group, In::Fetched, |c| !c.wants_fetch(), disk);
             }
             let near = self.driver.near() && self.driver.ships_to() == self.peer_boot;
             self.feed_once(group, In::Near(near), |c| c.is_near() == near || c.role() != Role::Primary, disk);

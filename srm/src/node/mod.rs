@@ -62,6 +62,7 @@ pub trait Disk: LogStore {
 
 /// Inputs.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "client input is the common case and is moved once")]
 pub enum In {
     /// So many ticks of 250 ms passed; more than two: this process was paused.
     Ticks(u16),
@@ -335,10 +336,17 @@ impl Node {
         }
         if let Some(gone) = gone {
             self.peer_gone(gone, disk);
+        } else if self.evidence.gone().is_some() {
+            // The evidence stands: a beacon from before the death may have undone what it did.
+            for g in NodeIx::BOTH {
+                self.feed(g, safety::In::PeerGone, disk);
+            }
         }
         if self.evidence.init_timeout() && !self.cfg.single {
             for g in NodeIx::BOTH {
-                self.feed(g, safety::In::InitTimeout, disk);
+                if self.cores[g.index()].role() == safety::Role::Fenced {
+                    self.feed(g, safety::In::InitTimeout, disk);
+                }
             }
         }
         if self.evidence.may_probe() && !self.cfg.single {
@@ -421,7 +429,7 @@ impl Node {
                 body.ack = None;
                 body.holds = false;
             }
-            self.cores[g.index()].heard(d.number);
+            self.feed(g, safety::In::Heard(d.number), disk);
             if self.cores[g.index()].beacon().ack.is_some() {
                 // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
                 // same acknowledgement once more, or is lost, gives it no longer one (D6).

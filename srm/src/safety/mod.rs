@@ -120,11 +120,6 @@ impl Core {
         self.role == Role::Backup && self.pending.is_none()
     }
 
-    /// Whether the end of the own log is known (R6).
-    pub fn has_fetched(&self) -> bool {
-        self.fetched
-    }
-
     /// Whether the peer was last said to be near enough to join.
     pub fn is_near(&self) -> bool {
         self.near
