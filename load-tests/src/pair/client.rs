@@ -51,6 +51,8 @@ pub struct Client {
     inputs: VecDeque<Input>,
     pub(super) heard: u64,
     pub(super) asked: bool,
+    /// Since when the main stream is not read.
+    unread_since: u64,
     /// Silence after which the main stream is dead.
     silence: u64,
     /// Time between what it says.
@@ -81,6 +83,7 @@ impl Client {
             inputs: VecDeque::new(),
             heard: 0,
             asked: false,
+            unread_since: 0,
             silence,
             pace,
         }
@@ -189,7 +192,11 @@ impl World {
         let now = self.now;
         let client = &mut self.clients[c];
         if read && !client.read {
-            (client.heard, client.asked) = (now, false);
+            // What was not read cannot have been heard; but a stream that was dead before is no younger for it.
+            client.heard += now - client.unread_since;
+            client.asked = false;
+        } else if !read && client.read {
+            client.unread_since = now;
         }
         (client.read, client.write) = (read, write);
         while self.clients[c].read && self.clients[c].main.is_some() {

@@ -148,6 +148,9 @@ impl World {
 
     /// What is not as it should be in the end; the first thing found.
     fn what_is_open(&self) -> Option<String> {
+        if self.now < self.leaving_until {
+            return Some("a node may be leaving".into());
+        }
         for node in 0..2 {
             if !self.hosts[node].runs() {
                 return Some(format!("node {node} does not run"));

@@ -417,11 +417,11 @@ impl World {
         for out in process.node.take() {
             let Some(process) = &mut self.hosts[node].process else { return };
             if let Some(left) = &mut process.doom {
+                *left = left.saturating_sub(1);
                 if *left == 0 {
-                    return self.die(node, false);
-                }
-                *left -= 1;
-                if *left == 0 && !self.may_kill(node) {
+                    if self.may_kill(node) {
+                        return self.die(node, false);
+                    }
                     self.spare(node);
                 }
             }

@@ -80,7 +80,9 @@ impl Engine {
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
             let s = self.state.session(*id);
-            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.is_none_or(|e| told == Some(e)))
+            // D6: whoever was last told an epoch that we hold, or one before it, was promised nothing that we lack.
+            let known = |e: Epoch| told.is_some_and(|told| told <= e);
+            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.is_none_or(known))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
         let s = self.state.session(id).expect("found above");

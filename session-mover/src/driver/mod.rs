@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod commit;
+mod leads;
 mod receive;
 mod rejoin;
 mod ship;
@@ -19,6 +20,7 @@ use crate::msg::Msg;
 use crate::runs::Runs;
 
 use commit::{Commit, Release};
+use leads::Leads;
 use receive::Incoming;
 use ship::Outgoing;
 
@@ -103,6 +105,9 @@ pub struct Driver {
     /// Frames of the peer up to here were applied before a frame of our own was written, and our copy has lost them with
     /// the power: until they are here again nothing of the peer is applied.
     lacks: Option<Position>,
+    /// Of the own log, and of the copy of the peer's.
+    own_leads: Leads,
+    peer_leads: Leads,
     /// The peer's log does not have them either.
     void: Option<Position>,
     rebuilds: u64,
@@ -130,6 +135,8 @@ impl Driver {
             fetched: false,
             alone: [Term(0); 2],
             lacks: None,
+            own_leads: Leads::default(),
+            peer_leads: Leads::default(),
             void: None,
             rebuilds: 0,
             dos: Vec::new(),
@@ -291,6 +298,7 @@ impl Driver {
             records,
         };
         self.note_alone(&frame);
+        self.own_leads.note(self.cfg.engine.me, &frame);
         let bytes = frame.encode();
         self.own.push(at);
         self.commit.hold(at.seq, groups, bytes.len(), outputs);

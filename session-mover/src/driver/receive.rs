@@ -119,16 +119,16 @@ impl Driver {
             if frame.groups & (1 << g) == 0 {
                 continue;
             }
-            // What the peer wrote before we led the group ourselves is void; its older history is not, and what we
-            // built on and lost with the power is older.
-            let led = self.engine.state().lead(group).filter(|reg| reg.primary == self.cfg.engine.me);
-            let void = self.lacks.is_none() && led.is_some_and(|reg| reg.term > frame.terms[g]);
+            // What the peer wrote, and we did not have, when we began to lead the group ourselves is void.
+            let void =
+                self.own_leads.had_after(group, frame.terms[g]).is_some_and(|had| frame.at.seq > had);
             if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
         }
         self.incoming.flows = true;
         self.peer.push(frame.at);
+        self.peer_leads.note(self.cfg.engine.me.peer(), &frame);
         store.append(Which::Peer, frame.at, bytes);
         match self.lacks {
             None => self.unprocessed.push_back(frame),

@@ -6,6 +6,7 @@ use presence_engine::engine::Output;
 use presence_engine::ids::{NodeIx, Position};
 use presence_engine::state::{Place, State};
 
+use super::leads::Leads;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{LogStore, Which};
@@ -55,11 +56,13 @@ impl Driver {
         let mut state = State::default();
         let (mut own, mut peer) = (Runs::default(), Runs::default());
         let mut built_on = Position::default();
+        let (mut own_leads, mut peer_leads) = (Leads::default(), Leads::default());
         let (mut mine, mut theirs) = (Reader::new(Which::Own), Reader::new(Which::Peer));
         while let Some(frame) = mine.pop(store) {
             while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
                 let f = theirs.pop(store).expect("just seen");
                 peer.push(f.at);
+                peer_leads.note(me.peer(), &f);
                 apply(&mut state, me.peer(), &f);
             }
             if frame.applied_peer.seq > built_on.seq {
@@ -67,16 +70,19 @@ impl Driver {
             }
             own.push(frame.at);
             self.note_alone(&frame);
+            own_leads.note(me, &frame);
             apply(&mut state, me, &frame);
         }
         while let Some(f) = theirs.pop(store) {
             peer.push(f.at);
+            peer_leads.note(me.peer(), &f);
             apply(&mut state, me.peer(), &f);
         }
         let known = built_on.seq == 0 || peer.at(built_on.seq).is_some() || self.void == Some(built_on);
         self.lacks = (!known).then_some(built_on);
         self.applied = peer.end();
         (self.own, self.peer) = (own, peer);
+        (self.own_leads, self.peer_leads) = (own_leads, peer_leads);
         self.unprocessed.clear();
         self.rebuilds += 1;
         let mut outputs = Vec::new();

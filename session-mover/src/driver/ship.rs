@@ -1,7 +1,7 @@
 //! Our log on its way to the peer: handshake, catch-up from disk, then frame by frame as they are written.
 
 use bytes::Bytes;
-use presence_engine::ids::{Position, Reg};
+use presence_engine::ids::{NodeIx, Position, Reg};
 
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
@@ -137,8 +137,9 @@ impl Driver {
         self.go_live(theirs, store);
     }
 
-    /// The first frame of our tail with a record of a group that the peer took over since: it was never released in
-    /// Pair, and the peer's log goes on from before it.
+    /// The first frame of our tail with a record of a group that the peer took over since, and that it did not have then:
+    /// it was never released in Pair, and the peer's log goes on from before it. (What it had when it came to lead, and
+    /// lost with its power later, is no part of that.)
     fn first_void(&mut self, common: u64, store: &mut dyn LogStore) -> Option<u64> {
         let mut from = common + 1;
         loop {
@@ -150,7 +151,12 @@ impl Driver {
                 let frame = Frame::decode(bytes).ok()?;
                 let superseded = |g: usize| {
                     let taken = self.outgoing.peer_regs[g].filter(|reg| reg.primary != self.cfg.engine.me);
-                    frame.groups & (1 << g) != 0 && taken.is_some_and(|reg| reg.term > frame.terms[g])
+                    let void = || {
+                        let had = self.peer_leads.had_after(NodeIx::BOTH[g], frame.terms[g]);
+                        had.is_none_or(|had| frame.at.seq > had)
+                    };
+                    let later = taken.is_some_and(|reg| reg.term > frame.terms[g]);
+                    frame.groups & (1 << g) != 0 && later && void()
                 };
                 if superseded(0) || superseded(1) {
                     return Some(frame.at.seq);

@@ -185,7 +185,8 @@ impl Node {
         let Some(moving) = &self.moving else { return };
         let what = moving.what;
         let age = self.ticks - moving.since;
-        if what == What::Leave && (age > LEAVE_TICKS || !self.can_give()) {
+        let leads = self.cores[self.me.index()].role() == Role::Primary;
+        if what == What::Leave && (age > LEAVE_TICKS || !leads || !self.can_give()) {
             return self.finish_leave();
         }
         if what != What::Leave && !self.peer_up && age > 8 {
