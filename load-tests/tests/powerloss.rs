@@ -108,7 +108,7 @@ impl Disk<'_> {
         let mut writer = self.start(faults);
         let (mut lines, most) = (0, rng.random_range(0..60));
         // Large frames: a segment has some 64 of them.
-        let frames = if self.size == Size::Large { rng.random_range(1..100) } else { u64::MAX };
+        let frames = if self.size == Size::Large { rng.random_range(1..60) } else { u64::MAX };
         while lines < most && writer.written() < frames && writer.listen() {
             lines += 1;
         }
@@ -225,9 +225,34 @@ fn what_is_synced_survives_the_loss_of_random_pieces() {
 fn what_is_synced_survives_at_the_edges_of_segments() {
     let shim = Shim::compile().unwrap();
     for loss in [Loss::All, Loss::Pieces] {
-        let (_, promised, result) = rounds(&shim, loss, Size::Large, 8, None);
+        let (_, promised, result) = rounds(&shim, loss, Size::Large, 6, None);
         result.unwrap();
         assert!(promised > 100, "each log fills a segment: {promised}");
+    }
+}
+
+/// Only the process dies first, and the power fails when its successor has just said that all it found is safe.
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_before_it_counts() {
+    let shim = Shim::compile().unwrap();
+    let mut rng = StdRng::seed_from_u64(seed());
+    for round in 0..6 {
+        let mut disk = Disk::new(&shim, Size::Usual);
+        let mut first = disk.start(&[Fault::SlowSync(30)]);
+        for _ in 0..rng.random_range(4..12) {
+            assert!(first.listen());
+        }
+        first.child.kill().unwrap();
+        first.listen_to_the_end();
+        disk.check(&first).unwrap();
+        let mut second = disk.start(&[Fault::SlowSync(30)]);
+        while second.promised[1] == 0 {
+            assert!(second.listen());
+        }
+        second.child.kill().unwrap();
+        second.listen_to_the_end();
+        disk.lose_power(Loss::All, &mut rng);
+        disk.check(&second).unwrap_or_else(|error| panic!("seed {}, round {round}: {error}", seed()));
     }
 }
 
