@@ -22,13 +22,21 @@ async fn thirty_kills_at_seeded_moments() {
     for round in 0..30 {
         let node = rng.random_range(0..2);
         tokio::time::sleep(Duration::from_millis(rng.random_range(0..300))).await;
+        let since = std::time::Instant::now();
         rig.kill(node);
         rig.clients_go_on(LIMIT).await;
         rig.traffic(20).await;
+        let gone_on = since.elapsed();
         rig.pair.start(node).unwrap();
         rig.until_paired(LIMIT);
+        let paired = since.elapsed();
         assert!(rig.fleet.all_parked(LIMIT).await, "round {round}: {:?}", rig.fleet.snapshot());
+        let parked = since.elapsed();
         rig.fallback(node).await;
+        println!(
+            "round {round}: on {gone_on:.1?} paired {paired:.1?} parked {parked:.1?} back {:.1?}",
+            since.elapsed()
+        );
     }
     let report = rig.settle().await;
     let flips = &report.counters.flips;

@@ -122,7 +122,7 @@ impl Rig {
     /// Waits until every client that was hit by a fault goes on.
     pub async fn clients_go_on(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        while self.fleet.report().fault_pending > 0 || !self.everybody_in() {
+        while self.fleet.fault_pending() > 0 || !self.everybody_in() {
             assert!(Instant::now() < deadline, "clients hang: {:?}\n{}", self.fleet.snapshot(), self.logs());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -116,10 +116,13 @@ impl Worker {
                 last_tick += ticks * TICK_MS;
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
             }
-            while let Some(input) = edges.deferred.pop_front_if(|_| self.node.clients_may_send()) {
-                self.handle(input);
-            }
             self.node.step(now_ms(), &mut self.disk);
+            while !edges.deferred.is_empty() && self.node.clients_may_send() {
+                for input in edges.deferred.drain(..edges.deferred.len().min(BATCH)).collect::<Vec<_>>() {
+                    self.client(input, &mut edges);
+                }
+                self.node.step(now_ms(), &mut self.disk);
+            }
             self.dispatch(&mut edges);
         }
     }

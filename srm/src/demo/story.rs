@@ -177,7 +177,7 @@ async fn fault(stage: &mut Stage<'_>, fleet: &Fleet) -> anyhow::Result<()> {
         .until(1, Duration::from_secs(100), "node b serves all", |s| s.row == Some(17) || s.row == Some(16))
         .await?;
     let deadline = Instant::now() + Duration::from_secs(20);
-    while fleet.report().fault_pending > 0 && Instant::now() < deadline {
+    while fleet.fault_pending() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let report = fleet.report();

@@ -51,6 +51,7 @@ impl Node {
     pub(super) fn settle(&mut self, disk: &mut dyn Disk) {
         for _ in 0..8 {
             self.tell_cores(disk);
+            self.announce_solo(disk);
             self.tell_driver(disk);
             self.drain_driver(disk);
             self.follow_rebuilds();
@@ -110,6 +111,25 @@ impl Node {
         }
     }
 
+    /// Going Solo raises the epoch: dual clients hear it before what waited for the peer is let go (D6), and what is
+    /// let go so was acknowledged alone.
+    fn announce_solo(&mut self, disk: &mut dyn Disk) {
+        for group in NodeIx::BOTH {
+            let core = &self.cores[group.index()];
+            let (reg, alone) = (core.reg(), core.release() == Release::Alone);
+            if !alone || self.announced[group.index()] == Some(reg) {
+                continue;
+            }
+            self.announced[group.index()] = Some(reg);
+            for (conn, bytes) in self.driver.engine().announcement(group, reg) {
+                self.outs.push(Out::Deliver(conn, bytes));
+            }
+            if !self.driver.quiet() {
+                self.feed(group, In::AckedAlone, disk);
+            }
+        }
+    }
+
     fn tell_driver(&mut self, _disk: &mut dyn Disk) {
         let reg = |g: usize| Some(self.cores[g].reg()).filter(|reg| reg.term.0 != 0);
         let view = View {
@@ -148,7 +168,10 @@ impl Node {
                 self.turn_now(Input::Serving { group, on: leads }, disk);
                 again = true;
             }
-            if role == Role::Backup && self.written[g].take().is_some() {
+            if role == Role::Backup
+                && self.written[g].take().is_some()
+                && self.driver.engine().has_members(group)
+            {
                 // Led until now: nothing that waits may leave any more (D8).
                 self.driver.lose_role(disk);
                 self.written = [None; 2];
@@ -196,7 +219,7 @@ impl Node {
         let datagram = Datagram {
             node: self.me.index() as u8,
             boot: self.cfg.driver.boot,
-            to_boot: self.peer_boot.unwrap_or(0),
+            to_boot: self.stranger.take().or(self.peer_boot).unwrap_or(0),
             number,
             config: self.cfg.config_hash,
             activity: self.activity(),
