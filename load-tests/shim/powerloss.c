@@ -7,9 +7,10 @@
  * order in the journal is the order on the file.
  *
  * The folder TANDEM_POWERLOSS_JOURNAL (same file system, not below the first) has three kinds of entries:
- *   journal   the records, see journal_write() and ../src/powerloss.rs, which reads them
- *   saved-N   a second name of a file that was unlinked or replaced, so that it can come back
- *   faults    written by the test at any time, read here at each call: words of the list in read_faults()
+ *   journal-TIME-PID  the records of one process, see journal_write() and ../src/powerloss.rs, which reads them; many
+ *                 processes may live and be killed before the power fails, but only one at a time may use a file
+ *   saved-N       a second name of a file that was unlinked or replaced, so that it can come back
+ *   faults        written by the test at any time, read here at each call: words of the list in read_faults()
  *
  * Strict: a sync of a file says nothing about its name, only a sync of the directory does; sync(2), syncfs(2) and
  * sync_file_range(2) cover nothing. Not seen: mmap, fallocate, O_SYNC, io_uring, calls that libc makes inside itself,
@@ -49,12 +50,18 @@ static void fatal(const char *what) {
     abort();
 }
 
+static long now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
 static void start(void) {
     const char *dir = getenv("TANDEM_POWERLOSS_DIR"), *journal = getenv("TANDEM_POWERLOSS_JOURNAL");
     if (!dir || !journal)
         return;
-    char path[PATH_MAX + 16];
-    snprintf(path, sizeof path, "%s/journal", journal);
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/journal-%ld-%d", journal, now_ns(), (int)getpid());
     journal_fd = syscall(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
     if (journal_fd < 0)
         fatal("cannot open the journal");
@@ -125,7 +132,7 @@ static void write_fully(const char *bytes, size_t length) {
 }
 
 /*
- * One record: "KIND INODE A B C N\n" and N bytes. The inode is that of the file, or of the directory that has the name.
+ * One record: "TIME KIND INODE A B C N\n" and N bytes. The inode is that of the file, or of the directory that has the name.
  *   W inode offset size length   `length` bytes will be written at `offset` of a file that has `size` bytes; then the
  *                                bytes that are there now
  *   T inode offset size 0        a file of `size` bytes will end at `offset`; then the bytes that are cut
@@ -138,7 +145,7 @@ static void write_fully(const char *bytes, size_t length) {
  */
 static void journal_write(char kind, ino_t inode, long a, long b, long c, const char *bytes, size_t length) {
     char head[160];
-    int size = snprintf(head, sizeof head, "%c %lu %ld %ld %ld %zu\n", kind, (unsigned long)inode, a, b, c, length);
+    int size = snprintf(head, sizeof head, "%ld %c %lu %ld %ld %ld %zu\n", now_ns(), kind, (unsigned long)inode, a, b, c, length);
     write_fully(head, size);
     write_fully(bytes, length);
 }
@@ -407,19 +414,28 @@ int unlink(const char *path) {
     return unlinkat(AT_FDCWD, path, 0);
 }
 
-int renameat(int olddir, const char *old, int newdir, const char *new) {
+int renameat2(int olddir, const char *old, int newdir, const char *new, unsigned flags) {
     char from[PATH_MAX], both[2 * PATH_MAX], to[PATH_MAX];
     if (!absolute(olddir, old, from) || !absolute(newdir, new, to) || !is_watched(from) || !is_watched(to))
-        return syscall(SYS_renameat2, olddir, old, newdir, new, 0);
+        return syscall(SYS_renameat2, olddir, old, newdir, new, flags);
+    if (flags & RENAME_EXCHANGE) {
+        errno = ENOSYS;
+        fatal("two names are exchanged, which is not undone here");
+    }
     pthread_mutex_lock(&lock);
-    long saved = save(to);
+    long saved = flags & RENAME_NOREPLACE ? 0 : save(to);
     size_t length = strlen(from);
     memcpy(both, from, length + 1);
     memcpy(both + length + 1, to, strlen(to));
-    journal_write('R', parent_of(to), saved, 0, 0, both, length + 1 + strlen(to));
-    int result = syscall(SYS_renameat2, olddir, old, newdir, new, 0);
+    if (saved || syscall(SYS_faccessat, AT_FDCWD, to, F_OK) != 0)
+        journal_write('R', parent_of(to), saved, 0, 0, both, length + 1 + strlen(to));
+    int result = syscall(SYS_renameat2, olddir, old, newdir, new, flags);
     pthread_mutex_unlock(&lock);
     return result;
+}
+
+int renameat(int olddir, const char *old, int newdir, const char *new) {
+    return renameat2(olddir, old, newdir, new, 0);
 }
 
 int rename(const char *old, const char *new) {

@@ -1,7 +1,7 @@
 //! A power failure, simulated: a process writes below a folder with `shim/powerloss.c` preloaded, is killed, and every
 //! write that no fsync covered is undone. What is left is what a disk may hold when the lights come back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -101,7 +101,7 @@ pub struct Undone {
 
 /// Undoes what no sync covered, after all processes with this journal are dead, and empties the journal.
 pub fn undo_unsynced(data: &Path, journal: &Path, loss: Loss, rng: &mut impl Rng) -> io::Result<Undone> {
-    let mut entries = parse(&fs::read(journal.join("journal")).unwrap_or_default());
+    let mut entries = read_journal(journal)?;
     drop_covered(&mut entries);
     let mut files = HashMap::new();
     open_all(data, &mut files)?;
@@ -122,6 +122,9 @@ pub fn undo_unsynced(data: &Path, journal: &Path, loss: Loss, rng: &mut impl Rng
             };
         }
     }
+    if loss == Loss::Pieces {
+        undone.writes += undo_sizes(&entries, &files, rng)?;
+    }
     fs::remove_dir_all(journal)?;
     fs::create_dir(journal)?;
     Ok(undone)
@@ -130,6 +133,7 @@ pub fn undo_unsynced(data: &Path, journal: &Path, loss: Loss, rng: &mut impl Rng
 /// One record of the journal; the comment at `journal_write` in the shim says what the numbers are.
 #[derive(Debug)]
 struct Entry {
+    time: u64,
     kind: u8,
     inode: u64,
     a: u64,
@@ -148,17 +152,37 @@ impl Entry {
     }
 }
 
-/// Reads the journal. A record that is cut belongs to a call that was never made.
+/// The records of all processes since the last power failure, in order.
+fn read_journal(journal: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for file in fs::read_dir(journal)? {
+        let file = file?;
+        if file.file_name().as_bytes().starts_with(b"journal-") {
+            entries.extend(parse(&fs::read(file.path())?));
+        }
+    }
+    entries.sort_by_key(|entry| entry.time);
+    Ok(entries)
+}
+
+/// Reads one journal. A record that is cut belongs to a call that was never made.
 fn parse(mut rest: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     while let Some(end) = rest.iter().position(|b| *b == b'\n') {
         let head = std::str::from_utf8(&rest[..end]).expect("a head is text");
-        let (kind, numbers) = head.split_at(1);
-        let numbers: Vec<u64> =
-            numbers.split_whitespace().map(|n| n.parse().expect("a number in a head")).collect();
-        let [inode, a, b, c, length] = numbers[..] else { panic!("five numbers in a head: {head}") };
-        let Some(bytes) = rest[end + 1..].get(..length as usize) else { break };
-        entries.push(Entry { kind: kind.as_bytes()[0], inode, a, b, c, bytes: bytes.to_vec() });
+        let words: Vec<&str> = head.split(' ').collect();
+        let [time, kind, inode, a, b, c, length] = words[..] else { panic!("seven words in a head: {head}") };
+        let number = |word: &str| word.parse::<u64>().expect("a number in a head");
+        let Some(bytes) = rest[end + 1..].get(..number(length) as usize) else { break };
+        entries.push(Entry {
+            time: number(time),
+            kind: kind.as_bytes()[0],
+            inode: number(inode),
+            a: number(a),
+            b: number(b),
+            c: number(c),
+            bytes: bytes.to_vec(),
+        });
         rest = &rest[end + 1 + bytes.len()..];
     }
     entries
@@ -244,8 +268,7 @@ fn undo_whole(entry: &Entry, file: &mut File) -> io::Result<usize> {
     Ok(1)
 }
 
-/// As if some pages had not reached the disk: they hold what they held before, or zeros; and perhaps the size did not
-/// either.
+/// As if some pages had not reached the disk: they hold what they held before, or zeros.
 fn undo_pieces(entry: &Entry, file: &mut File, rng: &mut impl Rng) -> io::Result<usize> {
     if entry.kind == b'T' {
         return if rng.random() { undo_whole(entry, file) } else { Ok(0) };
@@ -264,10 +287,98 @@ fn undo_pieces(entry: &Entry, file: &mut File, rng: &mut impl Rng) -> io::Result
         }
         at = next;
     }
-    // The size grew with this write: it may have stayed, or be anything between.
-    if end > entry.b && rng.random_ratio(1, 4) {
-        file.set_len(rng.random_range(entry.b.max(entry.a)..=end))?;
-        undone += 1;
+    Ok(undone)
+}
+
+/// The size of a file that grew may have reached the disk late: every second one ends somewhere in what was added.
+fn undo_sizes(entries: &[Entry], files: &HashMap<u64, File>, rng: &mut impl Rng) -> io::Result<usize> {
+    let mut undone = 0;
+    let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| !entry.is_name()) {
+        // The size before the first of them is durable.
+        before.entry(entry.inode).or_insert(entry.b);
+    }
+    for (inode, before) in before {
+        let Some(file) = files.get(&inode) else { continue };
+        let now = file.metadata()?.len();
+        if now > before && rng.random() {
+            file.set_len(rng.random_range(before..now))?;
+            undone += 1;
+        }
     }
     Ok(undone)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// Runs a shell script in an empty folder and fails the power; the names and contents that are left.
+    fn after(shim: &Shim, script: &str, loss: Loss, faults: &[Fault]) -> Vec<(String, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, journal) = (folder.path().join("data"), folder.path().join("journal"));
+        fs::create_dir(&data).unwrap();
+        fs::create_dir(&journal).unwrap();
+        set_faults(&journal, faults).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(&data);
+        shim.preload(&mut command, &data, &journal).unwrap();
+        assert!(command.status().unwrap().success(), "{script}");
+        undo_unsynced(&data, &journal, loss, &mut StdRng::seed_from_u64(1)).unwrap();
+        assert_eq!(fs::read_dir(&journal).unwrap().count(), 0);
+        let mut left: Vec<_> = fs::read_dir(&data)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let content = fs::read_to_string(entry.path()).unwrap_or_else(|_| "a folder".into());
+                (entry.file_name().into_string().unwrap(), content)
+            })
+            .collect();
+        left.sort();
+        left
+    }
+
+    const BEFORE: &str =
+        "printf old1 >kept; printf old2 >replaced; printf old3 >removed; sync kept replaced removed .; ";
+    const CHANGES: &str = "printf newer >>kept; printf cut >removed; printf x >fresh; mkdir folder; \
+        printf y >folder/inside; mv fresh replaced; rm removed; mv kept moved; ";
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, content)| (name.to_string(), content.to_string())).collect()
+    }
+
+    #[test]
+    fn names_and_contents_come_back() {
+        let shim = Shim::compile().unwrap();
+        let old = pairs(&[("kept", "old1"), ("removed", "old3"), ("replaced", "old2")]);
+        let script = format!("{BEFORE}{CHANGES}");
+        assert_eq!(after(&shim, &script, Loss::All, &[]), old);
+        // Names whose folder was synced stay; contents have a sync of their own.
+        let script = format!("{BEFORE}{CHANGES} sync .");
+        let names = pairs(&[("folder", "a folder"), ("moved", "old1"), ("replaced", "")]);
+        assert_eq!(after(&shim, &script, Loss::All, &[]), names);
+    }
+
+    #[test]
+    fn what_is_synced_stays() {
+        let shim = Shim::compile().unwrap();
+        let script = format!("{BEFORE}{CHANGES} sync moved replaced .");
+        let new = pairs(&[("folder", "a folder"), ("moved", "old1newer"), ("replaced", "x")]);
+        for loss in [Loss::All, Loss::Pieces] {
+            assert_eq!(after(&shim, &script, loss, &[]), new);
+        }
+        assert_eq!(after(&shim, &script, Loss::All, &[Fault::SyncIsNoop]), pairs(&[]));
+    }
+
+    #[test]
+    fn pieces_are_lost_one_by_one() {
+        let shim = Shim::compile().unwrap();
+        let script = "printf %1000000s >big; sync .";
+        let left = after(&shim, script, Loss::Pieces, &[]);
+        let (spaces, zeros) = left[0].1.bytes().partition::<Vec<_>, _>(|b| *b == b' ');
+        assert!(zeros.iter().all(|b| *b == 0) && !spaces.is_empty() && !zeros.is_empty());
+    }
 }
