@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use tempfile::TempDir;
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
+/// Time that a process has to end.
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn seed() -> u64 {
     std::env::var("TANDEM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
@@ -72,8 +75,18 @@ impl Writer {
         self.opened.map_or(0, |opened| self.promised[0].saturating_sub(opened[0]))
     }
 
+    /// A process that does not end is killed after a while, which its status tells.
     fn listen_to_the_end(&mut self) -> (ExitStatus, String) {
+        let (ended, wait) = channel::<()>();
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let watch = thread::spawn(move || {
+            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        });
         while self.listen() {}
+        drop(ended);
+        watch.join().unwrap();
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap(), errors)

@@ -1,7 +1,6 @@
 //! A run from beginning to end, and what must be true in it.
 
 use presence_engine::ids::{Mode, NodeIx};
-use presence_engine::record::Verifiers;
 use srm::node::{Op, Reply};
 use srm::safety::{Release, Role};
 use xmpp_core::jid::{BareJid, Jid};
@@ -71,7 +70,7 @@ impl World {
             let jid: Option<BareJid> = Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
             let Some(jid) = jid else { return self.fail("no JID".into()) };
             let home = NodeIx::BOTH[user % 2];
-            let op = Op::UserAdd(jid.clone(), Some(home), Box::new(Verifiers::default()));
+            let op = Op::UserAdd(jid.clone(), Some(home), Box::default());
             if let Some(Reply::Refused(why)) = self.op(user % 2, op) {
                 self.fail(format!("user add: {why:?}"));
             }

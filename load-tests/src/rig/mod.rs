@@ -1,16 +1,16 @@
 //! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
 use srm::admin::Status;
 use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
 use srm::setup::Plan;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Tests with processes take turns: they measure, and there are two cores.
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// The tandem binary of this build, beside the test's own.
 pub fn tandem() -> PathBuf {
@@ -62,7 +62,7 @@ impl Rig {
         settings: &[(&str, &str)],
         env: &[(usize, &str, String)],
     ) -> Rig {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock().await;
         let dir = tempfile::Builder::new().prefix("tandem-test-").tempdir().expect("a temporary folder");
         let plan = if nodes == 2 {
             Plan::local_pair(DOMAIN, dir.path())

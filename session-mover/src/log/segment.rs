@@ -126,7 +126,8 @@ impl Segments {
             let mut out = File::create(&target)?;
             out.write_all(&tail)?;
             out.sync_all()?;
-            sync_dir(aside)
+            sync_dir(aside)?;
+            aside.parent().map_or(Ok(()), sync_dir)
         };
         saved().map_err(|e| LogError::at(&target, e))?;
         crate::kill_point!("log.truncate.after_aside");
