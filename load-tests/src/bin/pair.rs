@@ -1,4 +1,5 @@
-//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|weak]`; one seed prints its trace.
+//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|disk|partition]`; one seed
+//! prints its trace.
 
 use std::time::Instant;
 
@@ -9,6 +10,8 @@ fn main() {
     let number = |i: usize, default: u64| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let profile = match args.get(2).map(String::as_str) {
         Some("calm") => Profile::CALM,
+        Some("disk") => Profile::DISK,
+        Some("partition") => Profile::PARTITION,
         _ => Profile::STRICT,
     };
     let (first, count) = (number(0, 0), number(1, 100));
@@ -18,15 +21,21 @@ fn main() {
         println!("{}\n{:?}\n{:?}", verdict.trace, verdict.coverage, verdict.failure);
         return;
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut seeds) = (0, [0u32; 15]);
     for seed in first..first + count {
         let verdict = run(seed, profile);
+        for (n, (_, figure)) in verdict.coverage.figures().into_iter().enumerate() {
+            seeds[n] += u32::from(figure > 0);
+        }
         if let Some(failure) = verdict.failure {
-            let end = (0..=300.min(failure.len())).rev().find(|i| failure.is_char_boundary(*i)).unwrap_or(0);
-            println!("seed {seed}: {}", &failure[..end]);
-            failed.push(seed);
+            let text: String = failure.chars().take(300).collect();
+            println!("seed {seed}: {text}");
+            failed += 1;
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{} of {count} failed; {:.1} seeds/s", failed.len(), count as f64 / seconds);
+    println!("{failed} of {count} failed; {:.1} seeds/s", count as f64 / seconds);
+    for ((name, _), seeds) in load_tests::pair::Coverage::default().figures().iter().zip(seeds) {
+        println!("{seeds:>6} seeds with {name}");
+    }
 }

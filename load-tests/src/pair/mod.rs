@@ -15,7 +15,8 @@ pub mod seek;
 pub mod socket;
 pub mod world;
 
-pub use oracle::{Verdict, replay, run};
+pub use faults::Fault;
+pub use oracle::{Verdict, replay, run, scenario};
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
@@ -50,10 +51,15 @@ impl Profile {
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
         Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
+    /// The same with `commit = "peer-and-disk"`.
+    pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
+    /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
+    pub const PARTITION: Profile =
+        Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
 }
 
 /// What happened in a run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     /// Nodes killed under load.
     pub kills: u32,
@@ -79,4 +85,29 @@ pub struct Coverage {
     pub refused: u32,
     /// Messages.
     pub messages: u32,
+    /// Messages that were set aside instead of shown (only where the profile is weak).
+    pub set_aside: u32,
+}
+
+impl Coverage {
+    /// Names and numbers, for a table.
+    pub fn figures(&self) -> [(&'static str, u32); 15] {
+        [
+            ("kills under load", self.kills),
+            ("power losses", self.powers),
+            ("takeovers", self.takeovers),
+            ("fallbacks", self.fallbacks),
+            ("hand-overs that cross a message", self.crossings),
+            ("tails set aside", self.asides),
+            ("resumes", self.resumes),
+            ("plain resumes at the other node", self.resumes_elsewhere),
+            ("flips: take", self.flips[0]),
+            ("flips: lost", self.flips[1]),
+            ("flips: moving", self.flips[2]),
+            ("planned exits", self.leaves),
+            ("sessions refused", self.refused),
+            ("messages", self.messages),
+            ("messages set aside", self.set_aside),
+        ]
+    }
 }

@@ -7,6 +7,7 @@ use xmpp_core::jid::{BareJid, Jid};
 
 use super::client::Client;
 use super::world::{Event, World};
+use super::faults::Fault;
 use super::{Coverage, Profile};
 
 /// Time that the pair has to heal, in milliseconds.
@@ -27,23 +28,33 @@ pub struct Verdict {
 
 /// One run.
 pub fn run(seed: u64, profile: Profile) -> Verdict {
-    play(seed, profile, false)
+    play(seed, profile, &[], false)
 }
 
 /// The same run with its trace.
 pub fn replay(seed: u64, profile: Profile) -> Verdict {
-    play(seed, profile, true)
+    play(seed, profile, &[], true)
 }
 
-fn play(seed: u64, profile: Profile, tracing: bool) -> Verdict {
+/// A run with these faults, each at its time after the clients began to talk.
+pub fn scenario(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Verdict {
+    play(seed, Profile { faults: 0, ..profile }, plan, tracing)
+}
+
+fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Verdict {
     let mut world = World::new(seed, profile, tracing);
     world.form();
     world.enrol();
-    let load = world.rng.range(8_000, 25_000);
+    for (at, fault) in plan {
+        world.at(3_000 + at, Event::Fault(*fault));
+    }
+    let last = plan.iter().map(|(at, _)| at + 5_000).max().unwrap_or(0);
+    let load = world.rng.range(8_000, 25_000).max(last);
     world.load(load);
     world.heal();
     world.judge();
     world.coverage.messages = world.ledger.total() as u32;
+    world.coverage.set_aside = world.ledger.lost().len() as u32;
     Verdict {
         failure: world.failure.take(),
         coverage: world.coverage,
@@ -177,7 +188,7 @@ impl World {
                 ));
             }
         }
-        let open = self.ledger.open();
+        let open = if self.profile.weak { self.destroyed() } else { self.ledger.open() };
         (!open.is_empty()).then(|| format!("open: {open:?}"))
     }
 
@@ -199,7 +210,7 @@ impl World {
         if let Some(open) = self.what_is_open() {
             return self.fail(format!("it does not stay healed: {open}"));
         }
-        let lost = self.ledger.lost();
+        let lost = if self.profile.weak { self.destroyed() } else { self.ledger.lost() };
         if !lost.is_empty() {
             return self.fail(format!("acknowledged and not shown: {lost:?}"));
         }
@@ -210,6 +221,17 @@ impl World {
             let at = states[0].iter().zip(&states[1]).next().map(|(a, b)| difference(a, b));
             self.fail(format!("the nodes hold different states: {}", at.unwrap_or_default()));
         }
+    }
+
+    /// Acknowledged, never shown, and not set aside either.
+    fn destroyed(&self) -> Vec<String> {
+        let lost = self.ledger.lost();
+        if lost.is_empty() {
+            return lost;
+        }
+        let aside = self.hosts.iter().flat_map(|host| host.disk.log.aside());
+        let texts: Vec<String> = aside.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+        lost.into_iter().filter(|id| !texts.iter().any(|t| t.contains(&format!(">{id}<")))).collect()
     }
 
     /// Never two nodes that acknowledge for one group alone.

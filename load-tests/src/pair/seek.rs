@@ -163,5 +163,8 @@ impl World {
             return self.go(c);
         }
         seek.refused = true;
+        if text.contains("handled-count-too-high") {
+            self.session_refused(c, None);
+        }
     }
 }

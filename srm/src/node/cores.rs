@@ -7,7 +7,7 @@ use session_mover::driver::View;
 use super::{Disk, Event, Node, Out};
 use crate::beacon::{Activity, Datagram};
 use crate::evidence::Gone;
-use crate::safety::{In, Out as CoreOut, Release, Role};
+use crate::safety::{Beacon, In, Out as CoreOut, Release, Role};
 use crate::view::Cause;
 
 impl Node {
@@ -42,6 +42,11 @@ impl Node {
     /// The peer is gone: both cores hear it.
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
         self.outs.push(Out::Event(Event::PeerGone(gone)));
+        // What it said last may say that it leads alone (R2).
+        while self.driver.has_unprocessed() {
+            self.driver.turn(self.now_ms, Vec::new(), disk);
+        }
+        self.learn_leads(disk);
         for g in NodeIx::BOTH {
             self.feed(g, In::PeerGone, disk);
         }
@@ -65,8 +70,26 @@ impl Node {
         }
     }
 
+    /// The peer's log tells its registers as its beacons do, and may be heard where those are lost: whoever read there
+    /// that the peer leads alone may not take its place any more (R2).
+    fn learn_leads(&mut self, disk: &mut dyn Disk) {
+        for group in NodeIx::BOTH {
+            let core = &self.cores[group.index()];
+            let known = core.reg().term;
+            let lead = self.driver.engine().state().lead(group);
+            let news = lead.filter(|reg| reg.primary != self.me && reg.term > known && !core.starting());
+            if let Some(reg) = news {
+                let (role, ack) = (Role::Primary, None);
+                let (holds, alone, took_other, stopped) = (false, false, false, false);
+                let said = Beacon { reg, role, ack, holds, alone, took_other, stopped };
+                self.feed(group, In::Beacon(said), disk);
+            }
+        }
+    }
+
     fn tell_cores(&mut self, disk: &mut dyn Disk) {
         let me = self.me;
+        self.learn_leads(disk);
         for group in NodeIx::BOTH {
             let g = group.index();
             if self.driver.fetched() {
