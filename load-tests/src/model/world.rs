@@ -304,6 +304,10 @@ impl World {
             }
             Action::SendBeacon(i) => {
                 self.beacons[i.index()] = self.datagram(i);
+                let acks = self.beacons[i.index()].as_ref().is_some_and(|d| d.body.ack.is_some());
+                if acks && self.core(i).is_some_and(Core::asking) {
+                    self.broken.get_or_insert("acknowledges a beacon while it asks for promotion (R4)");
+                }
                 let number = self.n(i).clock;
                 self.feed(b, i, In::Sent(number));
             }
@@ -343,7 +347,14 @@ impl World {
             Action::WitnessActs(i, late) => self.witness(i, late),
             Action::HearWitness(i, late) => {
                 let asked = self.cas[i.index()][late].take().expect("offered only then");
+                let waited = self.core(i).is_some_and(Core::asking) && late == 0;
                 self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
+                let made = asked.result == Some(CasResult::Lost(asked.to)) && asked.to.primary == i;
+                if waited && made && self.core(i).is_some_and(|c| c.role() != Role::Primary) {
+                    self.broken.get_or_insert(
+                        "a change that was made is taken for refused: its reply was lost (R4)",
+                    );
+                }
             }
             Action::GiveBack(i) => {
                 self.left.give_back -= 1;
@@ -483,6 +494,11 @@ impl World {
         let promised = self.promised;
         if promised & !self.nodes.iter().fold(0, |bits, n| bits | n.log.bits() | n.aside) != 0 {
             self.broken.get_or_insert("an acknowledged entry was destroyed");
+        }
+        let unleased =
+            |c: &Core| c.role() == Role::Primary && c.reg().mode == Mode::Pair && c.lease_left() == 0;
+        if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(unleased)) {
+            self.broken.get_or_insert("leads in Pair without a lease (R3)");
         }
         if !b.strong {
             return;
