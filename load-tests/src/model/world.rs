@@ -221,6 +221,7 @@ impl World {
     fn check_step(&mut self, cfg: &Config, i: NodeIx, input: &In, before: &Core, after: &Core) {
         let same = before.reg() == after.reg() && after.reg().mode == Mode::Pair;
         let leads = after.role() == Role::Primary && same;
+        let follows = |c: &Core| c.role() == Role::Backup && !c.asking();
         match input {
             In::Beacon(b) if leads => {
                 let age = b.ack.map_or(u32::MAX, |n| self.nodes[i.index()].clock - n);
@@ -232,10 +233,8 @@ impl World {
             In::Ticks(n) if leads && after.lease_left() > before.lease_left().saturating_sub(*n) => {
                 self.broken.get_or_insert("a pause does not age the lease (R5)");
             }
-            In::Ticks(_) if before.role() == Role::Backup && !before.asking() => {
-                if after.role() != Role::Backup || after.asking() {
-                    self.broken.get_or_insert("a pause is taken for silence of the peer (R5)");
-                }
+            In::Ticks(_) if follows(before) && !follows(after) => {
+                self.broken.get_or_insert("a pause is taken for silence of the peer (R5)");
             }
             _ => {}
         }
@@ -323,25 +322,8 @@ impl World {
                 self.left.init -= 1;
                 self.feed(b, i, In::InitTimeout);
             }
-            Action::Crash(i) => {
-                self.left.crashes -= 1;
-                self.kill(b, i);
-            }
-            Action::PowerLoss(i) => {
-                self.left.power -= 1;
-                self.kill(b, i);
-                let synced = self.n(i).synced;
-                self.n(i).log.cut(synced);
-            }
-            Action::LoseDisk(i) | Action::LoseRegister(i) => {
-                self.left.disks -= 1;
-                self.kill(b, i);
-                self.n(i).disk = None;
-                if action == Action::LoseDisk(i) {
-                    self.n(i).log = Log::default();
-                    self.n(i).aside = 0;
-                    self.n(i).synced = 0;
-                }
+            Action::Crash(_) | Action::PowerLoss(_) | Action::LoseDisk(_) | Action::LoseRegister(_) => {
+                self.act_death(b, action);
             }
             Action::Restart(i) => self.restart(b, i),
             Action::WitnessActs(i, late) => self.witness(i, late),
@@ -368,6 +350,32 @@ impl World {
         }
         self.tidy();
         self.check(b);
+    }
+
+    fn act_death(&mut self, b: &Bounds, action: Action) {
+        match action {
+            Action::Crash(i) => {
+                self.left.crashes -= 1;
+                self.kill(b, i);
+            }
+            Action::PowerLoss(i) => {
+                self.left.power -= 1;
+                self.kill(b, i);
+                let synced = self.n(i).synced;
+                self.n(i).log.cut(synced);
+            }
+            Action::LoseDisk(i) | Action::LoseRegister(i) => {
+                self.left.disks -= 1;
+                self.kill(b, i);
+                self.n(i).disk = None;
+                if action == Action::LoseDisk(i) {
+                    self.n(i).log = Log::default();
+                    self.n(i).aside = 0;
+                    self.n(i).synced = 0;
+                }
+            }
+            _ => unreachable!("no death"),
+        }
     }
 
     /// What the node would say now, without what its receiver could not use.
