@@ -221,6 +221,7 @@ impl World {
     fn check_step(&mut self, cfg: &Config, i: NodeIx, input: &In, before: &Core, after: &Core) {
         let same = before.reg() == after.reg() && after.reg().mode == Mode::Pair;
         let leads = after.role() == Role::Primary && same;
+        let follows = |c: &Core| c.role() == Role::Backup && !c.asking();
         match input {
             In::Beacon(b) if leads => {
                 let age = b.ack.map_or(u32::MAX, |n| self.nodes[i.index()].clock - n);
@@ -232,10 +233,8 @@ impl World {
             In::Ticks(n) if leads && after.lease_left() > before.lease_left().saturating_sub(*n) => {
                 self.broken.get_or_insert("a pause does not age the lease (R5)");
             }
-            In::Ticks(_) if before.role() == Role::Backup && !before.asking() => {
-                if after.role() != Role::Backup || after.asking() {
-                    self.broken.get_or_insert("a pause is taken for silence of the peer (R5)");
-                }
+            In::Ticks(_) if follows(before) && !follows(after) => {
+                self.broken.get_or_insert("a pause is taken for silence of the peer (R5)");
             }
             _ => {}
         }
@@ -304,6 +303,10 @@ impl World {
             }
             Action::SendBeacon(i) => {
                 self.beacons[i.index()] = self.datagram(i);
+                let acks = self.beacons[i.index()].as_ref().is_some_and(|d| d.body.ack.is_some());
+                if acks && self.core(i).is_some_and(Core::asking) {
+                    self.broken.get_or_insert("acknowledges a beacon while it asks for promotion (R4)");
+                }
                 let number = self.n(i).clock;
                 self.feed(b, i, In::Sent(number));
             }
@@ -319,6 +322,38 @@ impl World {
                 self.left.init -= 1;
                 self.feed(b, i, In::InitTimeout);
             }
+            Action::Crash(_) | Action::PowerLoss(_) | Action::LoseDisk(_) | Action::LoseRegister(_) => {
+                self.act_death(b, action);
+            }
+            Action::Restart(i) => self.restart(b, i),
+            Action::WitnessActs(i, late) => self.witness(i, late),
+            Action::HearWitness(i, late) => {
+                let asked = self.cas[i.index()][late].take().expect("offered only then");
+                let waited = self.core(i).is_some_and(Core::asking) && late == 0;
+                self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
+                let made = asked.result == Some(CasResult::Lost(asked.to)) && asked.to.primary == i;
+                if waited && made && self.core(i).is_some_and(|c| c.role() != Role::Primary) {
+                    self.broken.get_or_insert(
+                        "a change that was made is taken for refused: its reply was lost (R4)",
+                    );
+                }
+            }
+            Action::GiveBack(i) => {
+                self.left.give_back -= 1;
+                self.feed(b, i, In::GiveBack);
+            }
+            Action::Force(i) => {
+                self.left.force -= 1;
+                self.feed(b, i, In::ForceActive);
+            }
+            _ => self.act_data(b, action),
+        }
+        self.tidy();
+        self.check(b);
+    }
+
+    fn act_death(&mut self, b: &Bounds, action: Action) {
+        match action {
             Action::Crash(i) => {
                 self.left.crashes -= 1;
                 self.kill(b, i);
@@ -339,24 +374,8 @@ impl World {
                     self.n(i).synced = 0;
                 }
             }
-            Action::Restart(i) => self.restart(b, i),
-            Action::WitnessActs(i, late) => self.witness(i, late),
-            Action::HearWitness(i, late) => {
-                let asked = self.cas[i.index()][late].take().expect("offered only then");
-                self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
-            }
-            Action::GiveBack(i) => {
-                self.left.give_back -= 1;
-                self.feed(b, i, In::GiveBack);
-            }
-            Action::Force(i) => {
-                self.left.force -= 1;
-                self.feed(b, i, In::ForceActive);
-            }
-            _ => self.act_data(b, action),
+            _ => unreachable!("no death"),
         }
-        self.tidy();
-        self.check(b);
     }
 
     /// What the node would say now, without what its receiver could not use.
@@ -483,6 +502,11 @@ impl World {
         let promised = self.promised;
         if promised & !self.nodes.iter().fold(0, |bits, n| bits | n.log.bits() | n.aside) != 0 {
             self.broken.get_or_insert("an acknowledged entry was destroyed");
+        }
+        let unleased =
+            |c: &Core| c.role() == Role::Primary && c.reg().mode == Mode::Pair && c.lease_left() == 0;
+        if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(unleased)) {
+            self.broken.get_or_insert("leads in Pair without a lease (R3)");
         }
         if !b.strong {
             return;

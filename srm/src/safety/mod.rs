@@ -1,4 +1,4 @@
-//! The safety core of one home group: who may acknowledge, alone or together (rules R0 to R9 of `docs/rules.md`).
+//! The safety core of one home group: who may acknowledge, alone or together (rules R0 to R9 of `docs/rules-safety.md`).
 //!
 //! Pure and small. It is driven by ticks (250 ms), beacons, evidence and the replies of its register; it never reads a
 //! clock. [`Core::on`] changes the durable register copy only through `Out::Persist`, which the shell must have on
