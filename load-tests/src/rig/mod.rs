@@ -119,6 +119,18 @@ impl Rig {
         self.pair.wait(node, Duration::from_secs(10)).expect("a killed process ends");
     }
 
+    /// A fault that is about to hit a node by other means than a signal: the clients' clocks start.
+    pub fn mark_fault(&self, node: usize) {
+        self.fleet.fault_at(&self.pair.made.nodes[node].name, Instant::now());
+    }
+
+    /// Waits for the clients where another node serves them; a single node's clients wait for its return.
+    pub async fn clients_go_on_without(&self, limit: Duration) {
+        if self.pair.made.nodes.len() > 1 {
+            self.clients_go_on(limit).await;
+        }
+    }
+
     /// Waits until every client that was hit by a fault goes on.
     pub async fn clients_go_on(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
