@@ -229,7 +229,7 @@ impl World {
             let line = String::from_utf8_lossy(&bytes).into_owned();
             self.trace(|| format!("  u{c} -> {node}#{} {line}", socket + 1));
         }
-        self.to_server(socket, Upward::Bytes(bytes));
+        self.send_up(socket, Upward::Bytes(bytes));
     }
 
     fn flip(&mut self, c: usize, cause: FlipCause, keep_old: bool) {

@@ -56,7 +56,8 @@ impl World {
 
     fn draw(&mut self) -> Fault {
         let node = self.rng.below(2);
-        let back = if self.rng.chance(50) { self.rng.range(100, 2_000) } else { self.rng.range(2_000, 20_000) };
+        let back =
+            if self.rng.chance(50) { self.rng.range(100, 2_000) } else { self.rng.range(2_000, 20_000) };
         match self.rng.range(0, 99) {
             0..=29 => {
                 let outputs = if self.rng.chance(50) { self.rng.range(1, 40) } else { 0 };
@@ -89,7 +90,8 @@ impl World {
                 if !self.may_kill(node) {
                     return;
                 }
-                self.coverage.kills += u32::from(self.now < self.talk_until && self.hosts[node].process.is_some());
+                self.coverage.kills +=
+                    u32::from(self.now < self.talk_until && self.hosts[node].process.is_some());
                 self.restart(node, back);
                 match &mut self.hosts[node].process {
                     Some(process) if outputs > 0 && !process.paused => process.doom = Some(outputs),
@@ -188,7 +190,10 @@ impl World {
     }
 
     fn lose_power(&mut self, node: usize, host: u64, server: u64) {
-        if !self.may_kill(node) || self.hosts[1 - node].process.is_none() || self.hosts[node].process.is_none() {
+        if !self.may_kill(node)
+            || self.hosts[1 - node].process.is_none()
+            || self.hosts[node].process.is_none()
+        {
             return;
         }
         self.coverage.powers += 1;

@@ -1,14 +1,13 @@
 //! A run from beginning to end, and what must be true in it.
 
 use presence_engine::ids::{Mode, NodeIx};
-use presence_engine::record::Verifiers;
 use srm::node::{Op, Reply};
 use srm::safety::{Release, Role};
 use xmpp_core::jid::{BareJid, Jid};
 
 use super::client::Client;
-use super::world::{Event, World};
 use super::faults::Fault;
+use super::world::{Event, World};
 use super::{Coverage, Profile};
 
 /// Time that the pair has to heal, in milliseconds.
@@ -79,11 +78,10 @@ impl World {
     fn enrol(&mut self) {
         let users = self.rng.range(4, 8) as usize;
         for user in 0..users {
-            let jid: Option<BareJid> =
-                Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
+            let jid: Option<BareJid> = Jid::parse(&format!("u{user}@d")).ok().map(|jid| jid.to_bare());
             let Some(jid) = jid else { return self.fail("no JID".into()) };
             let home = NodeIx::BOTH[user % 2];
-            let op = Op::UserAdd(jid.clone(), Some(home), Box::new(Verifiers::default()));
+            let op = Op::UserAdd(jid.clone(), Some(home), Box::default());
             if let Some(Reply::Refused(why)) = self.op(user % 2, op) {
                 self.fail(format!("user add: {why:?}"));
             }
@@ -218,7 +216,8 @@ impl World {
         }
         let digests = [0, 1].map(|n| self.hosts[n].node().map(|n| n.driver().engine().state().digest()));
         if digests[0] != digests[1] {
-            let states = [0, 1].map(|n| self.hosts[n].node().map(|n| format!("{:?}", n.driver().engine().state())));
+            let states =
+                [0, 1].map(|n| self.hosts[n].node().map(|n| format!("{:?}", n.driver().engine().state())));
             let at = states[0].iter().zip(&states[1]).next().map(|(a, b)| difference(a, b));
             self.fail(format!("the nodes hold different states: {}", at.unwrap_or_default()));
         }

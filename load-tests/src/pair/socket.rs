@@ -103,13 +103,13 @@ impl World {
                 let user = self.clients[client].user.clone();
                 let conn = conn_of(node, socket);
                 self.feed(node, In::Client(Input::Opened { conn, user, entropy }));
-                self.to_client(socket, Item::Open);
+                self.send_down(socket, Item::Open);
             }
         }
     }
 
     /// Bytes of a client go on their way.
-    pub(super) fn to_server(&mut self, socket: usize, what: Upward) {
+    pub(super) fn send_up(&mut self, socket: usize, what: Upward) {
         let delay = if self.rng.chance(95) { self.rng.range(0, 6) } else { self.rng.range(10, 80) };
         let s = &mut self.sockets[socket];
         s.last[0] = s.last[0].max(self.now + delay);
@@ -120,7 +120,7 @@ impl World {
         self.at(wait, Event::Up(socket, what));
     }
 
-    fn to_client(&mut self, socket: usize, item: Item) {
+    fn send_down(&mut self, socket: usize, item: Item) {
         let delay = if self.rng.chance(95) { self.rng.range(0, 6) } else { self.rng.range(10, 80) };
         let s = &mut self.sockets[socket];
         s.last[1] = s.last[1].max(self.now + delay);
@@ -179,7 +179,7 @@ impl World {
     pub(super) fn deliver(&mut self, conn: Conn, bytes: Bytes) {
         let socket = conn.number as usize - 1;
         if self.sockets[socket].server_open {
-            self.to_client(socket, Item::Bytes(bytes));
+            self.send_down(socket, Item::Bytes(bytes));
         }
     }
 
@@ -193,15 +193,15 @@ impl World {
         }
         self.sockets[socket].server_open = false;
         if !last.is_empty() {
-            self.to_client(socket, Item::Bytes(last));
+            self.send_down(socket, Item::Bytes(last));
         }
-        self.to_client(socket, Item::End);
+        self.send_down(socket, Item::End);
     }
 
     /// The client closes its end; what it sent before still arrives.
     pub(super) fn close_by_client(&mut self, socket: usize) {
         if std::mem::take(&mut self.sockets[socket].client_open) {
-            self.to_server(socket, Upward::End);
+            self.send_up(socket, Upward::End);
         }
     }
 

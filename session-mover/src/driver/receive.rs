@@ -120,8 +120,7 @@ impl Driver {
                 continue;
             }
             // What the peer wrote, and we did not have, when we began to lead the group ourselves is void.
-            let void =
-                self.own_leads.had_after(group, frame.terms[g]).is_some_and(|had| frame.at.seq > had);
+            let void = self.own_leads.had_after(group, frame.terms[g]).is_some_and(|had| frame.at.seq > had);
             if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
