@@ -1,4 +1,7 @@
 //! Does the whole hold? The model of the safety core, the seeded pair on a virtual clock, real processes with ledgers.
 
 pub mod model;
+pub mod numbered;
 pub mod pair;
+pub mod powerloss;
+pub mod rig;

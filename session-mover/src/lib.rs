@@ -4,6 +4,7 @@
 pub mod driver;
 pub mod frame;
 pub mod kill;
+pub mod link;
 pub mod log;
 pub mod msg;
 pub mod runs;

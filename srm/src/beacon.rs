@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use bytes::Bytes;
+use presence_engine::ids::NodeIx;
 use presence_engine::record::Cursor;
 use ring::hmac;
 
@@ -55,15 +56,16 @@ impl Secret {
         Secret(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// Proof that a node which knows the secret was asked this nonce (R9).
-    pub fn vouch(&self, nonce: &str) -> String {
-        let tag = hmac::sign(&self.0, format!("vouch:{nonce}").as_bytes());
+    /// Proof that this node, which knows the secret, was asked this nonce (R9). It names the node: the asker's own
+    /// proof, got through another session of a client, is none for its peer.
+    pub fn vouch(&self, node: NodeIx, nonce: &str) -> String {
+        let tag = hmac::sign(&self.0, format!("vouch:{}:{nonce}", node.index()).as_bytes());
         tag.as_ref().iter().take(MAC_BYTES).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Whether `mac` is the proof for this nonce; constant time.
-    pub fn vouched(&self, nonce: &str, mac: &str) -> bool {
-        let right = self.vouch(nonce);
+    pub fn vouched(&self, node: NodeIx, nonce: &str, mac: &str) -> bool {
+        let right = self.vouch(node, nonce);
         right.len() == mac.len() && right.bytes().zip(mac.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
     }
 
@@ -140,7 +142,7 @@ impl Datagram {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+    use presence_engine::ids::{Mode, Reg, Term};
 
     use super::*;
 
@@ -177,7 +179,8 @@ mod tests {
     #[test]
     fn a_proof_of_life_fits_its_nonce_only() {
         let secret = Secret::new(b"secret");
-        let mac = secret.vouch("n1");
-        assert!(secret.vouched("n1", &mac) && !secret.vouched("n2", &mac) && !secret.vouched("n1", ""));
+        let mac = secret.vouch(NodeIx::A, "n1");
+        assert!(secret.vouched(NodeIx::A, "n1", &mac) && !secret.vouched(NodeIx::A, "n2", &mac));
+        assert!(!secret.vouched(NodeIx::B, "n1", &mac) && !secret.vouched(NodeIx::A, "n1", ""));
     }
 }

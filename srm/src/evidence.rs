@@ -3,14 +3,7 @@
 
 use std::collections::BTreeSet;
 
-/// Two probes of the peer's life socket and beacon port, 20 ms apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Probe {
-    /// The life socket refused the connection.
-    pub life_refused: bool,
-    /// The beacon port refused a datagram.
-    pub beacon_refused: bool,
-}
+pub use crate::sockets::Probe;
 
 /// Why the peer is held to be gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

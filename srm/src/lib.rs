@@ -1,7 +1,14 @@
 //! Which node serves, and is it well? The Server Recovery Manager and the daemon that it composes.
 
+pub mod admin;
 pub mod beacon;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod demo;
 pub mod evidence;
 pub mod node;
 pub mod safety;
+pub mod setup;
+pub mod sockets;
 pub mod view;

@@ -1,2 +1,5 @@
 //! The `tandem` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    srm::cli::main()
+}

@@ -189,6 +189,11 @@ impl Fleet {
         self.shared.fault_at(node, at);
     }
 
+    /// Clients hit by a fault that have no session yet.
+    pub fn fault_pending(&self) -> usize {
+        self.shared.fault_pending()
+    }
+
     /// The live picture, renewed ten times a second.
     pub fn live(&self) -> channel::Receiver<Snapshot> {
         self.live.clone()

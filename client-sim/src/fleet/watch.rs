@@ -282,7 +282,15 @@ impl Shared {
         now
     }
 
+    /// Clients hit by a fault that have no session yet.
+    pub(super) fn fault_pending(&self) -> usize {
+        self.users.iter().filter(|user| lock(user).fault.is_some()).count()
+    }
+
     pub(super) fn report(&self) -> FleetReport {
+        // A user's lock is taken before that of the times, never the other way round.
+        let fault_pending = self.fault_pending();
+        let counters = self.snapshot();
         let times = lock(&self.times);
         FleetReport {
             ledger: self.ledger.report(),
@@ -291,8 +299,8 @@ impl Shared {
             plain_resume_ms: summary(&times.plain),
             unparked_resume_ms: summary(&times.unparked),
             fault_unresumed: self.counters.fault_unresumed.load(Ordering::Relaxed),
-            fault_pending: self.users.iter().filter(|user| lock(user).fault.is_some()).count(),
-            counters: self.snapshot(),
+            fault_pending,
+            counters,
             error_list: lock(&self.errors).clone(),
         }
     }

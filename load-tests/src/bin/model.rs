@@ -1,36 +1,23 @@
-//! Searches the safety core with bounds from the command line: `KIND WRITES CRASHES POWER TICKS PAUSES LIES INIT GIVE
-//! MINUTES`. Exit 0: the whole space was searched and every property holds; 1: broken; 3: the time ran out before.
+//! Searches the safety core with bounds from the command line:
+//! `model KIND START [key=number ...]`, KIND `available|strict|witness`, START `home|taken|solo`; keys: writes ticks
+//! lease crashes power disks lies init pauses give cuts force disk (peer-and-disk) took (1 A, 2 B, 3 both) strong heals
+//! threads minutes. Exit 0: the whole space was searched and every property holds; 1: broken; 2: usage; 3: the time
+//! ran out before.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use load_tests::model::{Bounds, Group, Kind, search};
+use load_tests::model::{Bounds, Kind, Start, search};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let number = |i: usize, default: u8| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
-    let kind = match args.first().map(String::as_str) {
-        Some("available") => Kind::Available,
-        Some("strict") => Kind::Strict,
-        _ => Kind::Witness,
+    let Some((bounds, threads, minutes)) = parse(&args) else {
+        eprintln!("usage: model available|strict|witness home|taken|solo [key=number ...]");
+        return ExitCode::from(2);
     };
-    let bounds = Bounds {
-        kind,
-        writes: number(1, 2),
-        crashes: number(2, 1),
-        power: number(3, 0),
-        ticks: number(4, 3),
-        pauses: number(5, 0),
-        lies: number(6, 1),
-        init: number(7, 0),
-        lease: 2,
-        give_back: number(8, 0),
-    };
-    let minutes = u64::from(number(9, 30));
-    println!("{bounds:?}, at most {minutes} min");
-    let group = Group { bounds, strong: kind != Kind::Available, heals: kind != Kind::Strict };
-    let found = search(group, 2, Duration::from_secs(60 * minutes));
-    println!("{} states; reached: {:?}", found.states, found.reached);
+    println!("{bounds:?}, {threads} threads, at most {minutes} min");
+    let found = search(bounds, threads, Duration::from_secs(60 * minutes));
+    println!("{} states in {:.1?}; reached: {:?}", found.states, found.took, found.reached);
     for failure in &found.failures {
         println!("BROKEN {failure}");
     }
@@ -43,4 +30,47 @@ fn main() -> ExitCode {
     }
     println!("complete: every property holds within these bounds");
     ExitCode::SUCCESS
+}
+
+fn parse(args: &[String]) -> Option<(Bounds, usize, u64)> {
+    let kind = match args.first()?.as_str() {
+        "available" => Kind::Available,
+        "strict" => Kind::Strict,
+        "witness" => Kind::Witness,
+        _ => return None,
+    };
+    let start = match args.get(1)?.as_str() {
+        "home" => Start::Home,
+        "taken" => Start::TakenOver,
+        "solo" => Start::Solo,
+        _ => return None,
+    };
+    let mut b = Bounds::new(kind, start);
+    let (mut threads, mut minutes) = (1, 30);
+    for arg in &args[2..] {
+        let (key, value) = arg.split_once('=')?;
+        let n: u8 = value.parse().ok()?;
+        match key {
+            "writes" if n <= 4 => b.writes = n,
+            "ticks" => b.ticks = n,
+            "lease" => b.lease = n.into(),
+            "crashes" => b.left.crashes = n,
+            "power" => b.left.power = n,
+            "disks" => b.left.disks = n,
+            "lies" => b.left.lies = n,
+            "init" => b.left.init = n,
+            "pauses" => b.left.pauses = n,
+            "give" => b.left.give_back = n,
+            "cuts" => b.left.cuts = n,
+            "force" => b.left.force = n,
+            "disk" => b.peer_disk = n > 0,
+            "took" => b.took_other = [n & 1 > 0, n & 2 > 0],
+            "strong" => b.strong = n > 0,
+            "heals" => b.heals = n > 0,
+            "threads" => threads = n.into(),
+            "minutes" => minutes = n.into(),
+            _ => return None,
+        }
+    }
+    Some((b, threads, minutes))
 }

@@ -1,63 +1,70 @@
 //! The safety core under `stateright`: the code of production, all interleavings within stated bounds.
 
+mod bounds;
+mod data;
+mod heal;
 mod world;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use presence_engine::ids::NodeIx;
 use stateright::{Checker, Model, Property};
 
-pub use world::{Action, Bounds, Kind, World};
+pub use bounds::{Bounds, Kind, Left, Start};
+pub use world::{Action, World};
+
+/// Reached: B leads a Pair.
+pub const TAKEN_OVER: &str = "a takeover is followed by Pair";
+/// Reached: A leads a Pair by a value of the register that B issued.
+pub const GIVEN_BACK: &str = "a give-back is followed by Pair";
+/// Reached: two Solo copies met, and the group is Pair again.
+pub const SETTLED: &str = "a conflict is settled and followed by Pair";
 
 /// The model of one home group.
-pub struct Group {
-    /// What may happen.
-    pub bounds: Bounds,
-    /// Whether exactly one owner and no missing entry is expected at every moment (not so for `available` under false
-    /// evidence, where what both released is merged).
-    pub strong: bool,
-    /// Whether every state must heal by itself to Pair once faults end (not so for `strict` alone).
-    pub heals: bool,
-}
+pub struct Group(pub Bounds);
 
 impl Model for Group {
     type State = World;
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::start(&self.bounds)]
+        vec![World::start(&self.0)]
     }
 
     fn actions(&self, state: &World, actions: &mut Vec<Action>) {
-        state.actions(&self.bounds, actions);
+        state.actions(&self.0, actions);
     }
 
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut next = last.clone();
-        next.act(&self.bounds, action);
+        next.act(&self.0, action);
         (next != *last).then_some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("nothing acknowledged is destroyed, no term goes back", |_, s: &World| {
-                s.broken.is_none()
-            }),
-            Property::always("one owner, which holds everything acknowledged", |m: &Group, s: &World| {
-                !m.strong || !s.strong
+            Property::always(
+                "nothing acknowledged is destroyed, no rule of a step is broken",
+                |_, s: &World| s.broken.is_none(),
+            ),
+            Property::always("one owner, which holds everything acknowledged", |_, s: &World| {
+                s.dual.is_none()
             }),
             Property::always("heals to Pair when the faults end", |m: &Group, s: &World| {
-                if !m.heals {
+                if !m.0.heals {
                     return true;
                 }
                 let mut healed = s.clone();
-                healed.heal(&m.bounds);
-                healed.is_pair() && healed.broken.is_none()
+                healed.heal(&m.0);
+                healed.pair_under().is_some() && healed.broken.is_none() && healed.dual.is_none()
             }),
-            Property::sometimes("a takeover is followed by Pair again", |_, s: &World| {
-                s.is_pair()
-                    && s.core(presence_engine::ids::NodeIx::B)
-                        .is_some_and(|c| c.reg().primary == presence_engine::ids::NodeIx::B)
+            Property::sometimes(TAKEN_OVER, |_, s: &World| {
+                s.pair_under().is_some_and(|r| r.primary == NodeIx::B)
             }),
+            Property::sometimes(GIVEN_BACK, |_, s: &World| {
+                s.pair_under().is_some_and(|r| r.primary == NodeIx::A && r.term.0 % 2 == 1)
+            }),
+            Property::sometimes(SETTLED, |_, s: &World| s.pair_under().is_some_and(|r| r.settled.0 > 0)),
         ]
     }
 }
@@ -67,37 +74,48 @@ impl Model for Group {
 pub struct Found {
     /// Distinct states visited.
     pub states: usize,
+    /// How long it took.
+    pub took: Duration,
     /// Whether the whole space within the bounds was searched.
     pub complete: bool,
     /// Broken properties, with the steps that lead there.
     pub failures: Vec<String>,
     /// Examples of `sometimes` properties that were reached.
-    pub reached: Vec<String>,
+    pub reached: Vec<&'static str>,
 }
 
 /// Searches breadth first on `threads` threads; stops at `limit`, and then says so in `complete`.
-pub fn search(group: Group, threads: usize, limit: Duration) -> Found {
-    let started = std::time::Instant::now();
-    let checker = group
+pub fn search(bounds: Bounds, threads: usize, limit: Duration) -> Found {
+    let started = Instant::now();
+    let checker = Group(bounds)
         .checker()
         .threads(threads)
         .finish_when(stateright::HasDiscoveries::AnyFailures)
         .timeout(limit)
         .spawn_bfs()
         .join();
-    let timed_out = started.elapsed() >= limit;
+    let took = started.elapsed();
     let mut failures = Vec::new();
     let mut reached = Vec::new();
     for (name, path) in checker.discoveries() {
-        let steps = path.clone().into_actions();
         match checker.discovery_classification(name) {
             stateright::DiscoveryClassification::Counterexample => {
-                let last = path.last_state().clone();
-                failures.push(format!("{name}: {} steps {steps:?}\n{last:#?}", steps.len()));
+                let mut last = path.last_state().clone();
+                let mut why = last.broken.or(last.dual);
+                if why.is_none() {
+                    last.heal(&bounds);
+                    why = last
+                        .broken
+                        .or(last.dual)
+                        .or(Some("does not heal: below, the last state after healing"));
+                }
+                let why = why.unwrap_or_default();
+                let steps = path.into_actions();
+                failures.push(format!("{name} ({why}): {} steps {steps:?}\n{last:#?}", steps.len()));
             }
-            stateright::DiscoveryClassification::Example => reached.push(name.to_owned()),
+            stateright::DiscoveryClassification::Example => reached.push(name),
         }
     }
-    let complete = failures.is_empty() && !timed_out && checker.is_done();
-    Found { states: checker.unique_state_count(), complete, failures, reached }
+    let complete = failures.is_empty() && took < limit && checker.is_done();
+    Found { states: checker.unique_state_count(), took, complete, failures, reached }
 }

@@ -1,50 +1,21 @@
-//! The world around two safety cores of one home group: beacons that may be lost or late, a log with its copy, disks
-//! that forget what was not synced, a witness, crashes, pauses, and evidence that may be false.
+//! The world around two safety cores of one home group: beacons that may be lost, late or doubled, a witness whose
+//! replies may be late, crashes, pauses, and evidence that may be false. The log and its disks are in `data`.
+//!
+//! What cannot matter is not kept, so that states that differ only there are one state: boots are counted from the
+//! present one, a beacon says only what its receiver can use, dead flags are cleared (`tidy`). The beacon of a
+//! live boot is not consumed: hearing it again stands for the next one with the same words.
 
 use presence_engine::ids::{Mode, NodeIx, Reg, Term};
 use srm::safety::{Beacon, CasResult, Config, Consent, Core, In, Out, RegisterKind, Release, Role, Witness};
 
-/// Which register and policy is modelled.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
-    /// Consent, policy `available`.
-    Available,
-    /// Consent, policy `strict`.
-    Strict,
-    /// A witness.
-    Witness,
-}
+use super::bounds::{Bounds, Kind, Left};
+use super::data::Log;
 
-/// How much may happen in one run of the model.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Register and policy.
-    pub kind: Kind,
-    /// Entries that clients write.
-    pub writes: u8,
-    /// `kill -9`, page cache kept.
-    pub crashes: u8,
-    /// Power losses: what was not synced is gone.
-    pub power: u8,
-    /// Ticks of each node.
-    pub ticks: u8,
-    /// Pauses of a node for longer than its lease.
-    pub pauses: u8,
-    /// Pieces of evidence that say "gone" of a node that lives.
-    pub lies: u8,
-    /// Initialization time-outs.
-    pub init: u8,
-    /// Lease in ticks.
-    pub lease: u16,
-    /// Whether beacons may be lost for longer than a lease (then ticks age the lease).
-    pub give_back: u8,
-}
-
-/// A beacon on its way, with the boots that it was written for.
+/// A beacon on its way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Datagram {
-    boot: u8,
-    to_boot: u8,
+    /// How many boots of the sender ago it was sent.
+    pub age: u8,
     number: u32,
     body: Beacon,
 }
@@ -52,7 +23,8 @@ pub struct Datagram {
 /// A request to the witness, or its reply, on its way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Asked {
-    boot: u8,
+    /// Of an earlier boot: its reply reaches nobody.
+    pub old: bool,
     req: u32,
     from: Reg,
     to: Reg,
@@ -66,26 +38,26 @@ pub struct Node {
     pub core: Option<Core>,
     /// The register copy on disk.
     pub disk: Option<Reg>,
-    /// Entries of the group's log that this node has, in order.
-    pub log: Vec<u8>,
-    /// How many of them survive a power loss.
+    /// The group's log as this node has it.
+    pub log: Log,
+    /// How many of its entries survive a power loss.
     pub synced: u8,
-    /// Entries set aside when a divergent tail was cut (R0, D7).
-    pub aside: Vec<u8>,
+    /// Entries set aside when a divergent tail was cut (R0, D7), as bits.
+    pub aside: u8,
+    /// Entries released when the group last went Solo under this node: what follows may be acknowledged alone.
+    pub base: u8,
     /// How many entries the peer's present boot acknowledged in this session.
     pub acked: u8,
     /// Log end when this node last stopped acknowledging alone, or the session began.
-    barrier: u8,
-    /// The link session: our log is being shipped to the peer's present boot.
+    pub barrier: u8,
+    /// Our log is being shipped to the peer's present boot.
     pub session: bool,
-    boot: u8,
-    /// The peer's boot as last heard.
-    peer_boot: u8,
-    /// Number of the next beacon. Beacons of one tick share it, which is all that a lease counted in ticks can tell.
-    number: u32,
-    due: bool,
-    ticks: u8,
-    fetched: bool,
+    /// How many boots ago the peer's boot is that this boot heard last.
+    pub heard_age: Option<u8>,
+    /// Ticks since the beginning, those of pauses included; also the number of the next beacon.
+    pub clock: u32,
+    /// Ticks used of the bound.
+    pub ticks: u8,
 }
 
 /// Everything.
@@ -93,19 +65,22 @@ pub struct Node {
 pub struct World {
     /// The two nodes.
     pub nodes: [Node; 2],
-    beacons: [Option<Datagram>; 2],
-    acks: [Option<(u8, u8)>; 2],
-    cas: [Option<Asked>; 2],
+    /// The last beacon that each node sent.
+    pub beacons: [Option<Datagram>; 2],
+    /// Requests of each node: the present one and a late one.
+    pub cas: [[Option<Asked>; 2]; 2],
     /// The witness's register.
     pub register: Option<Reg>,
-    /// Entries acknowledged to their clients.
-    pub promised: Vec<u8>,
-    next_entry: u8,
-    left: [u8; 6],
-    /// The first property that was broken on the way here.
+    /// Entries acknowledged to their clients, as bits.
+    pub promised: u8,
+    /// The next entry that a client writes.
+    pub next_entry: u8,
+    /// What may still happen.
+    pub left: Left,
+    /// The first promise that was broken on the way here, under every policy.
     pub broken: Option<&'static str>,
-    /// A node acknowledged although the other did so alone, or promised entries were missing where it serves.
-    pub strong: bool,
+    /// The first promise of one owner at every moment that was broken.
+    pub dual: Option<&'static str>,
 }
 
 /// What may happen next.
@@ -121,7 +96,6 @@ pub enum Action {
     Connect(NodeIx),
     Disconnect(NodeIx),
     Ship(NodeIx),
-    HearAck(NodeIx),
     Promise(NodeIx),
     Holds(NodeIx),
     Fetch(NodeIx),
@@ -129,70 +103,57 @@ pub enum Action {
     InitTimeout(NodeIx),
     Crash(NodeIx),
     PowerLoss(NodeIx),
+    LoseDisk(NodeIx),
+    LoseRegister(NodeIx),
     Restart(NodeIx),
-    WitnessActs(NodeIx),
-    HearWitness(NodeIx),
+    WitnessActs(NodeIx, usize),
+    HearWitness(NodeIx, usize),
     GiveBack(NodeIx),
+    Force(NodeIx),
 }
 
-const CRASH: usize = 0;
-const POWER: usize = 1;
-const LIES: usize = 2;
-const INIT: usize = 3;
-const PAUSE: usize = 4;
-const GIVE: usize = 5;
-
-fn config(bounds: &Bounds, me: NodeIx) -> Config {
+/// The settings of one node's core within these bounds.
+pub fn config(bounds: &Bounds, me: NodeIx) -> Config {
     let register = match bounds.kind {
         Kind::Available => RegisterKind::Consent(Consent { available: true }),
         Kind::Strict => RegisterKind::Consent(Consent { available: false }),
         Kind::Witness => RegisterKind::Witness(Witness),
     };
-    Config { me, home: NodeIx::A, single: false, register, peer_disk: false, lease: bounds.lease }
+    Config { me, home: NodeIx::A, single: false, register, peer_disk: bounds.peer_disk, lease: bounds.lease }
 }
 
 impl World {
-    /// Two fresh disks, brought to Pair by the rules themselves; then the counters start.
-    pub fn start(bounds: &Bounds) -> World {
+    /// Two fresh disks and two dead processes.
+    pub fn fresh(bounds: &Bounds) -> World {
         let node = || Node {
             core: None,
             disk: None,
-            log: Vec::new(),
+            log: Log::default(),
             synced: 0,
-            aside: Vec::new(),
+            aside: 0,
+            base: 0,
             acked: 0,
             barrier: 0,
             session: false,
-            boot: 0,
-            peer_boot: 0,
-            number: 0,
-            due: false,
+            heard_age: None,
+            clock: 1,
             ticks: 0,
-            fetched: false,
         };
         let genesis = Reg { term: Term(0), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
-        let mut world = World {
+        World {
             nodes: [node(), node()],
             beacons: [None, None],
-            acks: [None, None],
-            cas: [None, None],
+            cas: [[None, None], [None, None]],
             register: (bounds.kind == Kind::Witness).then_some(genesis),
-            promised: Vec::new(),
+            promised: 0,
             next_entry: 0,
-            left: [bounds.crashes, bounds.power, bounds.lies, bounds.init, bounds.pauses, bounds.give_back],
+            left: bounds.left,
             broken: None,
-            strong: false,
-        };
-        world.heal(bounds);
-        for node in &mut world.nodes {
-            node.ticks = 0;
-            node.due = false;
+            dual: None,
         }
-        world.beacons = [None, None];
-        world
     }
 
-    fn n(&mut self, i: NodeIx) -> &mut Node {
+    pub(super) fn n(&mut self, i: NodeIx) -> &mut Node {
         &mut self.nodes[i.index()]
     }
 
@@ -201,35 +162,17 @@ impl World {
         self.nodes[i.index()].core.as_ref()
     }
 
-    fn feed(&mut self, bounds: &Bounds, i: NodeIx, input: In) {
+    pub(super) fn feed(&mut self, bounds: &Bounds, i: NodeIx, input: In) {
         let cfg = config(bounds, i);
         let Some(mut core) = self.n(i).core.take() else { return };
-        let before = core.release();
+        let before = core.clone();
         let mut outs = Vec::new();
-        core.on(&cfg, input, &mut outs);
+        core.on(&cfg, input.clone(), &mut outs);
         for out in outs {
-            match out {
-                Out::Persist(reg) => {
-                    if self.n(i).disk.is_some_and(|old| old.term >= reg.term) {
-                        self.broken.get_or_insert("a term goes back");
-                    }
-                    self.n(i).disk = Some(reg);
-                }
-                Out::BeaconNow => self.n(i).due = true,
-                Out::Cas(req, from, to) => {
-                    let boot = self.n(i).boot;
-                    let slot = &mut self.cas[i.index()];
-                    if slot.as_ref().is_none_or(|a| a.req != req || a.boot != boot || a.result.is_none()) {
-                        *slot = Some(Asked { boot, req, from, to, result: None });
-                    }
-                }
-                Out::SyncReceived => self.n(i).synced = self.n(i).log.len() as u8,
-                Out::Unprotected => {}
-            }
+            self.obey(i, out);
         }
-        if core.release() != Release::Alone && before == Release::Alone {
-            let end = self.n(i).log.len() as u8;
-            self.n(i).barrier = end;
+        if core.release() != Release::Alone && before.release() == Release::Alone {
+            self.n(i).barrier = self.n(i).log.len();
         }
         if core.role() != Role::Primary {
             self.n(i).session = false;
@@ -237,105 +180,112 @@ impl World {
         if !core.accepts_frames() {
             self.n(i.peer()).session = false;
         }
+        self.check_step(&cfg, i, &input, &before, &core);
         self.n(i).core = Some(core);
+    }
+
+    fn obey(&mut self, i: NodeIx, out: Out) {
+        match out {
+            Out::Persist(reg) => {
+                let old = self.n(i).disk;
+                if old.is_some_and(|old| old.term >= reg.term) {
+                    self.broken.get_or_insert("a term goes back");
+                }
+                let led = old.is_some_and(|r| r.primary == i && r.mode == Mode::Solo);
+                if !led {
+                    let promised = self.promised;
+                    let released = |e: &&u8| promised & 1 << **e != 0;
+                    self.n(i).base = self.n(i).log.entries().iter().take_while(released).count() as u8;
+                }
+                self.n(i).disk = Some(reg);
+            }
+            Out::Cas(req, from, to) => {
+                let slots = &mut self.cas[i.index()];
+                match &mut slots[0] {
+                    // Asked again after a tick: the reply, if there was one, is lost.
+                    Some(a) if !a.old && a.req == req => a.result = None,
+                    _ => {
+                        if let Some(late) = slots[0].take() {
+                            slots[1] = Some(late);
+                        }
+                        slots[0] = Some(Asked { old: false, req, from, to, result: None });
+                    }
+                }
+            }
+            Out::SyncReceived => self.n(i).synced = self.n(i).log.len(),
+            Out::BeaconNow | Out::Unprotected => {}
+        }
+    }
+
+    /// What one input may not do: R3 (a lease is as old as the beacon it rests on) and R5 (a pause is no evidence).
+    fn check_step(&mut self, cfg: &Config, i: NodeIx, input: &In, before: &Core, after: &Core) {
+        let same = before.reg() == after.reg() && after.reg().mode == Mode::Pair;
+        let leads = after.role() == Role::Primary && same;
+        let follows = |c: &Core| c.role() == Role::Backup && !c.asking();
+        match input {
+            In::Beacon(b) if leads => {
+                let age = b.ack.map_or(u32::MAX, |n| self.nodes[i.index()].clock - n);
+                let granted = u32::from(cfg.lease).saturating_sub(age) as u16;
+                if after.lease_left() > before.lease_left().max(granted) {
+                    self.broken.get_or_insert("a lease outlives the beacon that it rests on (R3)");
+                }
+            }
+            In::Ticks(n) if leads && after.lease_left() > before.lease_left().saturating_sub(*n) => {
+                self.broken.get_or_insert("a pause does not age the lease (R5)");
+            }
+            In::Ticks(_) if follows(before) && !follows(after) => {
+                self.broken.get_or_insert("a pause is taken for silence of the peer (R5)");
+            }
+            _ => {}
+        }
     }
 
     /// Every action that the bounds still allow here.
     pub fn actions(&self, b: &Bounds, acts: &mut Vec<Action>) {
         for i in NodeIx::BOTH {
-            let (me, peer) = (&self.nodes[i.index()], &self.nodes[i.peer().index()]);
-            let Some(core) = &me.core else {
-                acts.push(Action::Restart(i));
-                continue;
-            };
-            if self.left[CRASH] > 0 {
-                acts.push(Action::Crash(i));
+            for (late, asked) in self.cas[i.index()].iter().enumerate() {
+                match asked {
+                    Some(asked) if asked.result.is_none() => acts.push(Action::WitnessActs(i, late)),
+                    Some(_) => acts.push(Action::HearWitness(i, late)),
+                    None => {}
+                }
             }
-            // One loss of power at a time: the other's page cache may not have been lost before.
-            if self.left[POWER] > 0 {
-                acts.push(Action::PowerLoss(i));
-            }
-            // A backup's tick does nothing but send a beacon, which it does in reply below.
-            if me.ticks < b.ticks && (core.role() != Role::Backup || core.asking()) {
-                acts.push(Action::Tick(i));
-            }
-            if self.left[PAUSE] > 0 {
-                acts.push(Action::Pause(i));
-            }
-            if me.due {
-                acts.push(Action::SendBeacon(i));
-            }
-            if self.beacons[i.peer().index()].is_some() {
-                acts.push(Action::HearBeacon(i));
-            }
-            self.data_actions(b, i, core, acts);
-            if peer.core.is_none() || self.left[LIES] > 0 {
-                acts.push(Action::Gone(i));
-            }
-            if self.left[INIT] > 0 && core.role() != Role::Primary {
-                acts.push(Action::InitTimeout(i));
-            }
-            if self.left[GIVE] > 0 && core.role() == Role::Primary && i == NodeIx::B {
-                acts.push(Action::GiveBack(i));
-            }
-            match &self.cas[i.index()] {
-                Some(asked) if asked.result.is_none() => acts.push(Action::WitnessActs(i)),
-                Some(_) => acts.push(Action::HearWitness(i)),
-                None => {}
+            match &self.nodes[i.index()].core {
+                None => acts.push(Action::Restart(i)),
+                Some(core) => {
+                    self.core_actions(b, i, core, acts);
+                    self.data_actions(b, i, core, acts);
+                }
             }
         }
     }
 
-    fn data_actions(&self, b: &Bounds, i: NodeIx, core: &Core, acts: &mut Vec<Action>) {
-        let (me, peer) = (&self.nodes[i.index()], &self.nodes[i.peer().index()]);
-        if core.role() == Role::Primary && self.next_entry < b.writes {
-            acts.push(Action::Write(i));
-        }
-        if b.power > 0 && usize::from(me.synced) < me.log.len() {
-            acts.push(Action::Fsync(i));
-        }
-        if self.can_connect(i) {
-            acts.push(Action::Connect(i));
-        }
-        if me.session {
-            acts.push(Action::Disconnect(i));
-            if peer.log.len() < me.log.len() {
-                acts.push(Action::Ship(i));
+    fn core_actions(&self, b: &Bounds, i: NodeIx, core: &Core, acts: &mut Vec<Action>) {
+        let (me, peer, left) = (&self.nodes[i.index()], &self.nodes[i.peer().index()], &self.left);
+        let mut offer = |may: bool, act: Action| {
+            if may {
+                acts.push(act);
             }
-        }
-        if self.acks[i.index()].is_some() {
-            acts.push(Action::HearAck(i));
-        }
-        if self.can_promise(i) {
-            acts.push(Action::Promise(i));
-        }
-        if me.session && core.release() == Release::Both && me.acked >= me.barrier && !core.asking() {
-            acts.push(Action::Holds(i));
-        }
-        if !me.fetched && peer.core.is_some() {
-            acts.push(Action::Fetch(i));
-        }
+        };
+        let leads = core.role() == Role::Primary;
+        offer(left.crashes > 0, Action::Crash(i));
+        offer(left.power > 0, Action::PowerLoss(i));
+        offer(left.disks > 0 && self.kept_without(i), Action::LoseDisk(i));
+        offer(left.disks > 0 && self.kept_without(i), Action::LoseRegister(i));
+        // A backup's tick does nothing but send a beacon.
+        offer(me.ticks < b.ticks && (core.role() != Role::Backup || core.asking()), Action::Tick(i));
+        offer(left.pauses > 0, Action::Pause(i));
+        offer(self.datagram(i).is_some_and(|d| self.beacons[i.index()] != Some(d)), Action::SendBeacon(i));
+        offer(self.beacons[i.peer().index()].is_some(), Action::HearBeacon(i));
+        offer(peer.core.is_none() || self.restart_unheard(i) || left.lies > 0, Action::Gone(i));
+        offer(left.init > 0 && !leads, Action::InitTimeout(i));
+        offer(left.give_back > 0 && leads && i == NodeIx::B, Action::GiveBack(i));
+        offer(left.force > 0 && !leads, Action::Force(i));
     }
 
-    fn can_connect(&self, i: NodeIx) -> bool {
-        let (Some(core), Some(peer)) = (self.core(i), self.core(i.peer())) else { return false };
-        let leads = core.role() == Role::Primary && peer.accepts_frames();
-        !self.nodes[i.index()].session
-            && leads
-            && peer.reg().primary == i
-            && peer.reg().term <= core.reg().term
-    }
-
-    fn can_promise(&self, i: NodeIx) -> bool {
-        let me = &self.nodes[i.index()];
-        let Some(core) = &me.core else { return false };
-        let Some(at) = me.log.iter().position(|e| !self.promised.contains(e)) else { return false };
-        let own = usize::from(me.synced) > at;
-        match core.release() {
-            Release::Nothing => false,
-            Release::Both => own && usize::from(me.acked) > at,
-            Release::Alone => own,
-        }
+    /// The peer restarted and this boot knew its former boot: its new boot id is true evidence (R9).
+    fn restart_unheard(&self, i: NodeIx) -> bool {
+        self.nodes[i.index()].heard_age.is_some_and(|age| age > 0)
     }
 
     /// One step.
@@ -343,164 +293,146 @@ impl World {
         match action {
             Action::Tick(i) => {
                 self.n(i).ticks += 1;
-                self.n(i).number += 1;
-                self.n(i).due = true;
+                self.n(i).clock += 1;
                 self.feed(b, i, In::Ticks(1));
             }
             Action::Pause(i) => {
-                self.left[PAUSE] -= 1;
-                self.n(i).number += 1;
+                self.left.pauses -= 1;
+                self.n(i).clock += u32::from(b.lease) + 1;
                 self.feed(b, i, In::Ticks(b.lease + 1));
             }
-            Action::SendBeacon(i) => self.send_beacon(b, i),
+            Action::SendBeacon(i) => {
+                self.beacons[i.index()] = self.datagram(i);
+                let acks = self.beacons[i.index()].as_ref().is_some_and(|d| d.body.ack.is_some());
+                if acks && self.core(i).is_some_and(Core::asking) {
+                    self.broken.get_or_insert("acknowledges a beacon while it asks for promotion (R4)");
+                }
+                let number = self.n(i).clock;
+                self.feed(b, i, In::Sent(number));
+            }
             Action::HearBeacon(i) => self.hear_beacon(b, i),
-            Action::Write(i) => {
-                let entry = self.next_entry;
-                self.next_entry += 1;
-                self.n(i).log.push(entry);
-                if b.power == 0 {
-                    self.n(i).synced += 1;
-                }
-            }
-            Action::Fsync(i) => self.n(i).synced = self.n(i).log.len() as u8,
-            Action::Connect(i) => self.connect(b, i),
-            Action::Disconnect(i) => {
-                self.n(i).session = false;
-                self.feed(b, i, In::Near(false));
-            }
-            Action::Ship(i) => self.ship(b, i),
-            Action::HearAck(i) => {
-                let (boot, n) = self.acks[i.index()].take().expect("offered only then");
-                if boot == self.n(i).boot && self.n(i).session {
-                    self.n(i).acked = self.n(i).acked.max(n);
-                }
-            }
-            Action::Promise(i) => self.promise(b, i),
-            Action::Holds(i) => self.feed(b, i, In::PeerHolds),
-            Action::Fetch(i) => self.fetch(b, i),
             Action::Gone(i) => {
-                if self.nodes[i.peer().index()].core.is_some() {
-                    self.left[LIES] -= 1;
+                if self.core(i.peer()).is_some() && !self.restart_unheard(i) {
+                    self.left.lies -= 1;
                 }
                 self.n(i).session = false;
                 self.feed(b, i, In::PeerGone);
             }
             Action::InitTimeout(i) => {
-                self.left[INIT] -= 1;
+                self.left.init -= 1;
                 self.feed(b, i, In::InitTimeout);
             }
-            Action::Crash(i) => {
-                self.left[CRASH] -= 1;
-                self.kill(b, i);
-            }
-            Action::PowerLoss(i) => {
-                self.left[POWER] -= 1;
-                self.kill(b, i);
-                let synced = usize::from(self.n(i).synced);
-                self.n(i).log.truncate(synced);
+            Action::Crash(_) | Action::PowerLoss(_) | Action::LoseDisk(_) | Action::LoseRegister(_) => {
+                self.act_death(b, action);
             }
             Action::Restart(i) => self.restart(b, i),
-            Action::WitnessActs(i) => self.witness(i),
-            Action::HearWitness(i) => {
-                let asked = self.cas[i.index()].take().expect("offered only then");
-                if asked.boot == self.n(i).boot {
-                    self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
+            Action::WitnessActs(i, late) => self.witness(i, late),
+            Action::HearWitness(i, late) => {
+                let asked = self.cas[i.index()][late].take().expect("offered only then");
+                let waited = self.core(i).is_some_and(Core::asking) && late == 0;
+                self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
+                let made = asked.result == Some(CasResult::Lost(asked.to)) && asked.to.primary == i;
+                if waited && made && self.core(i).is_some_and(|c| c.role() != Role::Primary) {
+                    self.broken.get_or_insert(
+                        "a change that was made is taken for refused: its reply was lost (R4)",
+                    );
                 }
             }
             Action::GiveBack(i) => {
-                self.left[GIVE] -= 1;
+                self.left.give_back -= 1;
                 self.feed(b, i, In::GiveBack);
             }
+            Action::Force(i) => {
+                self.left.force -= 1;
+                self.feed(b, i, In::ForceActive);
+            }
+            _ => self.act_data(b, action),
         }
-        self.check();
+        self.tidy();
+        self.check(b);
     }
 
-    fn send_beacon(&mut self, b: &Bounds, i: NodeIx) {
-        self.n(i).due = false;
+    fn act_death(&mut self, b: &Bounds, action: Action) {
+        match action {
+            Action::Crash(i) => {
+                self.left.crashes -= 1;
+                self.kill(b, i);
+            }
+            Action::PowerLoss(i) => {
+                self.left.power -= 1;
+                self.kill(b, i);
+                let synced = self.n(i).synced;
+                self.n(i).log.cut(synced);
+            }
+            Action::LoseDisk(i) | Action::LoseRegister(i) => {
+                self.left.disks -= 1;
+                self.kill(b, i);
+                self.n(i).disk = None;
+                if action == Action::LoseDisk(i) {
+                    self.n(i).log = Log::default();
+                    self.n(i).aside = 0;
+                    self.n(i).synced = 0;
+                }
+            }
+            _ => unreachable!("no death"),
+        }
+    }
+
+    /// What the node would say now, without what its receiver could not use.
+    fn datagram(&self, i: NodeIx) -> Option<Datagram> {
         let node = &self.nodes[i.index()];
-        let Some(core) = &node.core else { return };
-        let (boot, to_boot, number) = (node.boot, node.peer_boot, node.number);
-        self.beacons[i.index()] = Some(Datagram { boot, to_boot, number, body: core.beacon() });
-        self.feed(b, i, In::Sent(number));
+        let core = node.core.as_ref()?;
+        let mut body = core.beacon();
+        if node.heard_age != Some(0) {
+            // Written to no boot, or to an earlier one.
+            body.ack = None;
+            body.holds = false;
+        }
+        let leads = body.reg.primary == i;
+        body.alone &= leads && body.reg.mode == Mode::Solo;
+        let number = if leads && body.reg.mode == Mode::Pair { node.clock } else { 0 };
+        Some(Datagram { age: 0, number, body })
     }
 
     fn hear_beacon(&mut self, b: &Bounds, i: NodeIx) {
-        let mut d = self.beacons[i.peer().index()].take().expect("offered only then");
-        if d.boot < self.n(i).peer_boot {
+        let d = self.beacons[i.peer().index()].clone().expect("offered only then");
+        if d.age > 0 || self.core(i.peer()).is_none() {
+            // No other beacon with these words will be sent.
+            self.beacons[i.peer().index()] = None;
+        }
+        let known = self.n(i).heard_age;
+        if known.is_some_and(|known| d.age > known) {
             return;
         }
-        if d.boot > self.n(i).peer_boot {
-            self.n(i).peer_boot = d.boot;
-            self.n(i).session = false;
-            self.feed(b, i, In::PeerRestarted);
+        if known != Some(d.age) {
+            self.hear_boot(b, i, d.age);
         }
-        if d.to_boot != self.n(i).boot {
-            d.body.ack = None;
-            d.body.holds = false;
-        }
-        if let Some(core) = &mut self.n(i).core {
-            core.heard(d.number);
-        }
+        self.feed(b, i, In::Heard(d.number));
         self.feed(b, i, In::Beacon(d.body));
-        if self.core(i).is_some_and(|c| c.role() == Role::Backup) {
-            self.n(i).due = true;
+    }
+
+    /// The hello of the link tells both nodes of each other's present boot.
+    pub(super) fn hello(&mut self, b: &Bounds) {
+        for i in NodeIx::BOTH {
+            if self.n(i).heard_age != Some(0) {
+                self.hear_boot(b, i, 0);
+            }
         }
     }
 
-    /// The link handshake: the backup keeps the common prefix and sets the rest aside.
-    fn connect(&mut self, b: &Bounds, i: NodeIx) {
-        let lead = self.nodes[i.index()].log.clone();
-        let peer = self.n(i.peer());
-        let common = peer.log.iter().zip(&lead).take_while(|(x, y)| x == y).count();
-        let tail = peer.log.split_off(common);
-        peer.synced = peer.synced.min(common as u8);
-        peer.aside.extend(tail);
-        let me = self.n(i);
-        me.session = true;
-        me.acked = common as u8;
-        me.barrier = lead.len() as u8;
-        self.acks[i.index()] = None;
-        self.feed(b, i, In::Near(true));
-    }
-
-    fn ship(&mut self, _b: &Bounds, i: NodeIx) {
-        let peer = &self.nodes[i.peer().index()];
-        if !peer.core.as_ref().is_some_and(Core::accepts_frames) {
-            return;
-        }
-        let entry = self.nodes[i.index()].log[peer.log.len()];
-        let boot = self.nodes[i.index()].boot;
-        self.n(i.peer()).log.push(entry);
-        self.acks[i.index()] = Some((boot, self.nodes[i.peer().index()].log.len() as u8));
-    }
-
-    fn promise(&mut self, b: &Bounds, i: NodeIx) {
-        let me = &self.nodes[i.index()];
-        let alone = me.core.as_ref().is_some_and(|c| c.release() == Release::Alone);
-        let entry = *me.log.iter().find(|e| !self.promised.contains(e)).expect("offered only then");
-        if alone {
-            self.feed(b, i, In::AckedAlone);
-        }
-        self.promised.push(entry);
-        self.promised.sort_unstable();
-    }
-
-    /// R6: the restarted owner takes the end of its own log from the peer, if the peer has more of the same log.
-    fn fetch(&mut self, b: &Bounds, i: NodeIx) {
-        let theirs = self.nodes[i.peer().index()].log.clone();
-        let me = self.n(i);
-        if theirs.starts_with(&me.log) {
-            me.log = theirs;
-            me.synced = me.log.len() as u8;
-        }
-        me.fetched = true;
-        self.feed(b, i, In::Fetched);
+    /// Another boot of the peer than the last is heard of.
+    fn hear_boot(&mut self, b: &Bounds, i: NodeIx, age: u8) {
+        self.n(i).heard_age = Some(age);
+        self.n(i).session = false;
+        self.feed(b, i, In::PeerRestarted);
     }
 
     fn kill(&mut self, b: &Bounds, i: NodeIx) {
         self.n(i).core = None;
-        self.n(i).session = false;
-        self.n(i).due = false;
+        for slot in &mut self.cas[i.index()] {
+            // What was asked may still be done; what was answered is heard by nobody.
+            *slot = slot.take().filter(|a| a.result.is_none()).map(|a| Asked { old: true, req: 0, ..a });
+        }
         self.n(i.peer()).session = false;
         self.feed(b, i.peer(), In::Near(false));
     }
@@ -508,104 +440,101 @@ impl World {
     fn restart(&mut self, b: &Bounds, i: NodeIx) {
         let disk = self.n(i).disk;
         let me = self.n(i);
-        me.boot += 1;
         me.core = Some(Core::start(&config(b, i), disk));
-        me.acked = 0;
-        me.session = false;
-        me.fetched = false;
-        me.peer_boot = 0;
-        me.due = true;
+        me.heard_age = None;
+        if let Some(age) = &mut self.n(i.peer()).heard_age {
+            *age += 1;
+        }
+        if let Some(d) = &mut self.beacons[i.index()] {
+            d.age += 1;
+        }
+        if let Some(d) = &mut self.beacons[i.peer().index()] {
+            d.body.ack = None;
+            d.body.holds = false;
+        }
+        self.feed(b, i, In::TookOther(b.took_other[i.index()]));
         // What was acknowledged alone is known from the log.
-        if disk.is_some_and(|r| r.mode == Mode::Solo && r.primary == i)
-            && !self.nodes[i.index()].log.is_empty()
-        {
+        let led = disk.is_some_and(|r| r.mode == Mode::Solo && r.primary == i);
+        if led && self.nodes[i.index()].log.len() > self.nodes[i.index()].base {
             self.feed(b, i, In::AckedAlone);
         }
     }
 
-    fn witness(&mut self, i: NodeIx) {
+    fn witness(&mut self, i: NodeIx, late: usize) {
         let current = self.register.expect("only with a witness");
-        let asked = self.cas[i.index()].as_mut().expect("offered only then");
+        let slot = &mut self.cas[i.index()][late];
+        let asked = slot.as_mut().expect("offered only then");
         if current == asked.from {
             asked.result = Some(CasResult::Won);
             self.register = Some(asked.to);
         } else {
             asked.result = Some(CasResult::Lost(current));
         }
-    }
-
-    fn check(&mut self) {
-        let alone = NodeIx::BOTH.map(|i| self.core(i).is_some_and(|c| c.release() == Release::Alone));
-        let misses = |n: &Node| !self.promised.iter().all(|e| n.log.contains(e));
-        if alone[0] && alone[1] || (0..2).any(|i| alone[i] && misses(&self.nodes[i])) {
-            self.strong = true;
-        }
-        let kept = |e: &u8| self.nodes.iter().any(|n| n.log.contains(e) || n.aside.contains(e));
-        if !self.promised.iter().all(kept) {
-            self.broken.get_or_insert("an acknowledged entry was destroyed");
+        if asked.old {
+            *slot = None;
         }
     }
 
-    /// Faults are over: everything that can happen happens. Used for "must heal" and for the first state.
-    pub fn heal(&mut self, b: &Bounds) {
-        for round in 0..24u8 {
-            for i in NodeIx::BOTH {
-                if self.core(i).is_none() {
-                    self.act(b, Action::Restart(i));
-                }
-                if round % 2 == 0 {
-                    self.n(i).ticks = 0;
-                    self.act(b, Action::Tick(i));
-                }
-                self.act(b, Action::SendBeacon(i));
-                self.act(b, Action::HearBeacon(i.peer()));
-                for _ in 0..2 {
-                    if self.cas[i.index()].as_ref().is_some_and(|a| a.result.is_none()) {
-                        self.act(b, Action::WitnessActs(i));
-                    }
-                    if self.cas[i.index()].is_some() {
-                        self.act(b, Action::HearWitness(i));
-                    }
-                }
-                self.heal_data(b, i);
+    /// Forgets what can no longer matter, so that more states are equal.
+    fn tidy(&mut self) {
+        for i in NodeIx::BOTH {
+            let no_power = self.left.power == 0;
+            let me = self.n(i);
+            if no_power {
+                me.synced = me.log.len();
+            }
+            if !me.disk.is_some_and(|r| r.primary == i && r.mode == Mode::Solo) {
+                me.base = 0;
+            }
+            if me.core.is_none() {
+                me.session = false;
+                me.heard_age = None;
+            }
+            if !me.session {
+                // What was acknowledged before the session ended could have been promised before it ended.
+                me.acked = 0;
+                me.barrier = 0;
             }
         }
     }
 
-    fn heal_data(&mut self, b: &Bounds, i: NodeIx) {
-        if !self.nodes[i.index()].fetched && self.core(i.peer()).is_some() {
-            self.act(b, Action::Fetch(i));
+    fn check(&mut self, b: &Bounds) {
+        let promised = self.promised;
+        if promised & !self.nodes.iter().fold(0, |bits, n| bits | n.log.bits() | n.aside) != 0 {
+            self.broken.get_or_insert("an acknowledged entry was destroyed");
         }
-        if self.can_connect(i) {
-            self.act(b, Action::Connect(i));
+        let unleased =
+            |c: &Core| c.role() == Role::Primary && c.reg().mode == Mode::Pair && c.lease_left() == 0;
+        if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(unleased)) {
+            self.broken.get_or_insert("leads in Pair without a lease (R3)");
         }
-        self.act(b, Action::Fsync(i));
-        if self.acks[i.index()].is_some() {
-            self.act(b, Action::HearAck(i));
+        if !b.strong {
+            return;
         }
-        if self.nodes[i.index()].session {
-            // A lost acknowledgement is told again with the next frame; the link resends none.
-            let has = self.nodes[i.peer().index()].log.len() as u8;
-            self.n(i).acked = has;
+        let alone = NodeIx::BOTH.map(|i| self.core(i).is_some_and(|c| c.release() == Release::Alone));
+        if alone[0] && alone[1] {
+            self.dual.get_or_insert("both acknowledge alone");
         }
-        while self.nodes[i.index()].session
-            && self.nodes[i.peer().index()].log.len() < self.nodes[i.index()].log.len()
-        {
-            self.act(b, Action::Ship(i));
-            self.act(b, Action::HearAck(i));
-        }
-        let me = &self.nodes[i.index()];
-        let both = me.core.as_ref().is_some_and(|c| c.release() == Release::Both && !c.asking());
-        if me.session && both && me.acked >= me.barrier {
-            self.act(b, Action::Holds(i));
+        for i in NodeIx::BOTH {
+            let may_lead = |c: &&Core| c.role() == Role::Primary || c.promotable();
+            let Some(core) = self.core(i).filter(may_lead) else { continue };
+            // A Pair primary whose peer was promoted since releases nothing, and learns it from the peer; a backup
+            // whose primary went on since is refused by the witness.
+            let stale = self.nodes[i.peer().index()].disk.is_some_and(|r| r.term > core.reg().term);
+            let lacks = promised & !self.nodes[i.index()].log.bits() != 0;
+            if lacks && (alone[i.index()] || !stale) {
+                self.dual.get_or_insert("who leads or may be promoted lacks what was acknowledged");
+                return;
+            }
         }
     }
 
     /// One primary and one promotable backup in Pair, of one register value.
-    pub fn is_pair(&self) -> bool {
-        NodeIx::BOTH.iter().any(|&i| {
-            let (Some(p), Some(q)) = (self.core(i), self.core(i.peer())) else { return false };
-            p.role() == Role::Primary && p.reg() == q.reg() && p.reg().mode == Mode::Pair && q.promotable()
+    pub fn pair_under(&self) -> Option<Reg> {
+        NodeIx::BOTH.iter().find_map(|&i| {
+            let (p, q) = (self.core(i)?, self.core(i.peer())?);
+            let pair = p.reg() == q.reg() && p.reg().mode == Mode::Pair;
+            (p.role() == Role::Primary && pair && q.promotable()).then(|| p.reg())
         })
     }
 }

@@ -171,7 +171,7 @@ impl World {
                 let cores = [0, 1].map(|n| {
                     self.hosts[n].node().map(|node| {
                         let core = node.core(group);
-                        (core.role(), core.reg(), core.promotable(), core.has_fetched(), core.is_near())
+                        (core.role(), core.reg(), core.promotable(), core.wants_fetch(), core.is_near())
                     })
                 });
                 return Some(format!("group {group:?} is not in Pair: {cores:?}"));

@@ -106,6 +106,11 @@ impl Edge {
         self.conns.iter().filter(|(_, c)| !parked(c)).map(|(conn, _)| *conn).collect()
     }
 
+    /// Main streams and their sessions.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (Conn, SmId)> {
+        self.main.iter().map(|(session, conn)| (*conn, *session))
+    }
+
     /// Gives a connection a use and takes it out of the one that it had. A new use ends the wait of `<lost/>`.
     pub(super) fn set_phase(&mut self, conn: Conn, phase: Phase) {
         self.unlist(conn);

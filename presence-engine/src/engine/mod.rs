@@ -176,6 +176,8 @@ pub struct Engine {
     place: Place,
     serving: [bool; 2],
     peer_up: bool,
+    /// Users that the peer handed over in the frames of this turn.
+    arrived: Vec<BareJid>,
     next_sweep_ms: u64,
 }
 
@@ -189,12 +191,27 @@ impl Engine {
         let place = Place { log: cfg.me, at, forwards: 0 };
         let turn = Turn { now_ms: 0, at, applied_peer: at };
         let edge = Edge::default();
-        Engine { cfg, state, edge, turn, place, serving: [false; 2], peer_up: false, next_sweep_ms: 0 }
+        Engine {
+            cfg,
+            state,
+            edge,
+            turn,
+            place,
+            serving: [false; 2],
+            peer_up: false,
+            arrived: Vec::new(),
+            next_sweep_ms: 0,
+        }
     }
 
     /// The replicated state.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Whether any account belongs to the group's register.
+    pub fn has_members(&self, group: Group) -> bool {
+        self.state.users().any(|(_, u)| u.register == group)
     }
 
     /// Sessions and streams as operators count them.
@@ -250,6 +267,7 @@ impl Engine {
                 self.serving[group.index()] = on;
                 if on {
                     self.process_all(out);
+                    self.look_for_orphans(group, out);
                     self.retry(out);
                 }
             }

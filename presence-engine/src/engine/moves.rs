@@ -60,6 +60,22 @@ impl Engine {
         out.push(Output::Deliver(conn, offer.to_bytes()));
     }
 
+    /// What dual clients of a group are told before anything is acknowledged under a new term (D6).
+    pub fn announcement(&self, group: Group, reg: Reg) -> Vec<(Conn, Bytes)> {
+        let (Some(peer), (lower_s, upper_s)) = (self.cfg.peer.clone(), self.cfg.relogin_s) else {
+            return Vec::new();
+        };
+        let mut told = Vec::new();
+        for (conn, session) in self.edge.bound() {
+            let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
+            let Some(u) = self.state.user(&s.user).filter(|u| u.register == group) else { continue };
+            let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
+            let offer = Dual::Offer { epoch, lower_s, upper_s, peer: peer.clone(), token: None };
+            told.push((conn, offer.to_bytes()));
+        }
+        told
+    }
+
     /// Calls a parked client: its session is served here now.
     pub(super) fn take(&mut self, conn: Conn, user: &BareJid, out: &mut Vec<Output>) {
         let Some(u) = self.state.user(user) else { return };
@@ -85,6 +101,25 @@ impl Engine {
             }
         }
         self.retry(out);
+    }
+
+    /// Sessions of a group that lost their streams while nobody could write it down.
+    pub(super) fn look_for_orphans(&mut self, group: Group, out: &mut Vec<Output>) {
+        for (session, _) in self.members(group) {
+            if self.edge.conn_of(session).is_none() {
+                self.orphan(session, out);
+            }
+        }
+    }
+
+    /// The same of one user.
+    pub(super) fn orphans_of(&mut self, user: &BareJid, out: &mut Vec<Output>) {
+        let sessions = self.state.user(user).map(|u| u.sessions.values().copied().collect::<Vec<_>>());
+        for session in sessions.unwrap_or_default() {
+            if self.edge.conn_of(session).is_none() {
+                self.orphan(session, out);
+            }
+        }
     }
 
     /// A session of ours without a stream after a start or a takeover: it waits for its client, or ends.

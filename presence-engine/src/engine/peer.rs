@@ -18,7 +18,10 @@ impl Engine {
             if let Record::UserAdd { user, verifiers, .. } = record {
                 out.push(Output::Account(user.clone(), verifiers.clone()));
             }
-            if let Record::HandOver { counters, .. } = record {
+            if let Record::HandOver { user, to, counters, .. } = record {
+                if *to == self.cfg.me {
+                    self.arrived.push(user.clone());
+                }
                 for (id, inbound, sent) in counters {
                     let same =
                         self.state.session(*id).is_some_and(|s| s.inbound == *inbound && s.sent() == *sent);
@@ -42,6 +45,12 @@ impl Engine {
             let found = self.state.undone_forward(id).cloned();
             if let Some(forward) = found {
                 self.process_one(id, forward, out);
+            }
+        }
+        // A session that came without a stream waits for its client from now on, or ends.
+        for user in std::mem::take(&mut self.arrived) {
+            if self.serves(&user) {
+                self.orphans_of(&user, out);
             }
         }
         self.retry(out);

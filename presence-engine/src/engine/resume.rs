@@ -99,8 +99,18 @@ impl Engine {
     fn refuse_resume(&mut self, conn: Conn, out: &mut Vec<Output>) -> bool {
         let failed = Sm::Failed { condition: StanzaCondition::ItemNotFound, h: None };
         out.push(Output::Deliver(conn, failed.to_bytes()));
-        // A parked stream whose session is gone may bind a new one.
-        self.edge.set_phase(conn, Phase::Fresh);
+        match self.edge.phase(conn) {
+            Some(Phase::Parked { session, was_main }) => {
+                out.push(Output::Parked(session, false));
+                if was_main {
+                    // Its entropy named a session once; a new one needs a new stream.
+                    return self.fail(conn, StreamError::new(StreamCondition::Reset), out);
+                }
+                // A parked stream whose session is gone may bind a new one.
+                self.edge.set_phase(conn, Phase::Fresh);
+            }
+            _ => self.edge.set_phase(conn, Phase::Fresh),
+        }
         true
     }
 

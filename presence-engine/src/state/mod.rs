@@ -135,14 +135,19 @@ impl State {
         match record {
             Record::Lead { group, reg, at_ms, late } => self.apply_lead(*group, *reg, *at_ms, *late),
             Record::UserAdd { user, home, verifiers } => {
-                self.users.entry(user.clone()).or_insert_with(|| User {
-                    home: *home,
-                    register: *home,
-                    moved: Epoch::default(),
-                    verifiers: verifiers.clone(),
-                    sessions: BTreeMap::new(),
-                    offline: VecDeque::new(),
-                });
+                // Both nodes may be asked for one name at once: both then keep the account of the first home.
+                let first = self.users.get(user).is_none_or(|u| *home < u.home && u.sessions.is_empty());
+                if first {
+                    let account = User {
+                        home: *home,
+                        register: *home,
+                        moved: Epoch::default(),
+                        verifiers: verifiers.clone(),
+                        sessions: BTreeMap::new(),
+                        offline: VecDeque::new(),
+                    };
+                    self.users.insert(user.clone(), account);
+                }
             }
             Record::Bind { session, user, resource } => {
                 if let Some(u) = self.users.get_mut(user) {
@@ -224,8 +229,12 @@ impl State {
         if user.sessions.get(&session.resource) == Some(&id) {
             user.sessions.remove(&session.resource);
         }
+        let others: Vec<&JsmSession> = user.sessions.values().filter_map(|s| self.sessions.get(s)).collect();
         for entry in session.out {
-            if let Entry::Stanza { id, keep: true, stanza } = entry {
+            let Entry::Stanza { id, keep: true, stanza } = entry else { continue };
+            // What another resource was given too and still has before it does not go offline as well.
+            let elsewhere = others.iter().any(|s| s.holds(id)) || user.offline.iter().any(|m| m.id == id);
+            if !elsewhere {
                 user.offline.push_back(Offline { id, at_ms, stanza });
             }
         }

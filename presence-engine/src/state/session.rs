@@ -92,6 +92,11 @@ impl JsmSession {
         Handled(self.inbound.wrapping_sub(self.enabled_at.unwrap_or(self.inbound)))
     }
 
+    /// Whether the stanza waits in the out-queue.
+    pub fn holds(&self, stanza: StanzaId) -> bool {
+        self.out.iter().any(|entry| matches!(entry, Entry::Stanza { id, .. } if *id == stanza))
+    }
+
     /// Number of the last stanza given to the client.
     pub fn sent(&self) -> u32 {
         self.acked.wrapping_add(self.out.len() as u32)

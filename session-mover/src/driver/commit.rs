@@ -36,6 +36,7 @@ pub struct Commit {
     bytes: usize,
     synced: u64,
     acked: u64,
+    released: u64,
 }
 
 impl Commit {
@@ -69,6 +70,11 @@ impl Commit {
     /// How far the peer is.
     pub fn peer_end(&self) -> u64 {
         self.acked
+    }
+
+    /// The last frame that was let go.
+    pub fn released(&self) -> u64 {
+        self.released
     }
 
     /// Whether no turn waits.
@@ -120,6 +126,7 @@ impl Commit {
             let held = self.queue.pop_front().expect("just seen");
             self.bytes -= held.bytes;
             last = Some(held.seq);
+            self.released = self.released.max(held.seq);
             out.extend(held.outputs);
         }
         last

@@ -11,7 +11,7 @@ mod ship;
 use std::collections::VecDeque;
 
 use presence_engine::engine::{self, Engine, Input, Output, Turn};
-use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
+use presence_engine::ids::{Mode, NodeIx, Position, RecordId, Reg, Term};
 use presence_engine::record::Record;
 
 use crate::frame::Frame;
@@ -204,6 +204,23 @@ impl Driver {
                 self.alone[g.index()] = frame.terms[g.index()];
             }
         }
+    }
+
+    /// What waited when the group went Solo was let go alone, and stands in the log from before: after a restart
+    /// nobody knows whether there was any.
+    fn suppose_alone(&mut self, frame: &Frame) {
+        for record in &frame.records {
+            if let Record::Lead { group, reg, .. } = record
+                && reg.mode == Mode::Solo
+            {
+                self.alone[group.index()] = reg.term;
+            }
+        }
+    }
+
+    /// The last frame that was let go.
+    pub fn released(&self) -> u64 {
+        self.commit.released()
     }
 
     /// Whether nothing waits for a release.

@@ -21,6 +21,8 @@ pub(super) struct Incoming {
     boot: u64,
     /// What we last acknowledged.
     acked: Position,
+    /// How far the peer knows that we have applied its log.
+    told_applied: u64,
 }
 
 impl Incoming {
@@ -67,7 +69,13 @@ impl Driver {
         }
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
-        self.incoming = Incoming { greeted: true, flows: complete, boot: hello.boot, acked: end };
+        self.incoming = Incoming {
+            greeted: true,
+            flows: complete,
+            boot: hello.boot,
+            acked: end,
+            told_applied: self.applied.seq,
+        };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
             (self.lacks, self.void) = (None, Some(lacks));
         }
@@ -154,7 +162,8 @@ impl Driver {
 
     /// The peer throttles its clients by how far we have applied its log (D9).
     pub(super) fn tell_applied(&mut self) {
-        if self.incoming.greeted && self.applied.seq.is_multiple_of(1_024) {
+        if self.incoming.greeted && self.applied.seq >= self.incoming.told_applied + 1_024 {
+            self.incoming.told_applied = self.applied.seq;
             let at = self.incoming.acked;
             self.dos.push(Do::Send(Link::In, Msg::Ack(at, self.applied.seq)));
         }

@@ -70,6 +70,7 @@ impl Driver {
             }
             own.push(frame.at);
             self.note_alone(&frame);
+            self.suppose_alone(&frame);
             own_leads.note(me, &frame);
             apply(&mut state, me, &frame);
         }

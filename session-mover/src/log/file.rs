@@ -12,7 +12,7 @@ use bytes::Bytes;
 use presence_engine::ids::Position;
 use thiserror::Error;
 
-use super::segment::{SegmentReader, Segments};
+use super::segment::{SegmentReader, Segments, sync_dir};
 use super::{LogStore, Which};
 use crate::frame::FrameError;
 
@@ -114,6 +114,10 @@ impl FileLog {
             Ok(One { which, dir, jobs, tail, tail_bytes: 0, end, written, reader: SegmentReader::default() })
         };
         let logs = [open(Which::Own, "own", true)?, open(Which::Peer, "peer", sync_peer)?];
+        // The folders' own names, without which what is in them is lost; the data folder's is whoever's made it.
+        for dir in [&data.join("log"), data] {
+            sync_dir(dir).map_err(|error| LogError::at(dir, error))?;
+        }
         Ok((FileLog { logs }, Opened { set_aside }))
     }
 }

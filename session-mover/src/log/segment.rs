@@ -73,6 +73,13 @@ impl Segments {
             fs::remove_file(&path).map_err(|e| LogError::at(&path, e))?;
         }
         log.segments.retain(|s| s.bytes > 0 || s.first == log.next);
+        // What was found may never have been synced: the last run can have been killed before. From here on it counts
+        // as ours, so it must be. The segments before were synced before this one was begun.
+        if let Some(last) = log.segments.last() {
+            File::open(&last.path)
+                .and_then(|file| file.sync_all())
+                .map_err(|e| LogError::at(&last.path, e))?;
+        }
         sync_dir(dir).map_err(io)?;
         Ok((log, lost))
     }
@@ -119,7 +126,8 @@ impl Segments {
             let mut out = File::create(&target)?;
             out.write_all(&tail)?;
             out.sync_all()?;
-            sync_dir(aside)
+            sync_dir(aside)?;
+            aside.parent().map_or(Ok(()), sync_dir)
         };
         saved().map_err(|e| LogError::at(&target, e))?;
         crate::kill_point!("log.truncate.after_aside");

@@ -56,6 +56,7 @@ impl Node {
     pub(super) fn settle(&mut self, disk: &mut dyn Disk) {
         for _ in 0..8 {
             self.tell_cores(disk);
+            self.announce_solo(disk);
             self.tell_driver(disk);
             self.drain_driver(disk);
             self.follow_rebuilds();
@@ -92,7 +93,7 @@ impl Node {
         for group in NodeIx::BOTH {
             let g = group.index();
             if self.driver.fetched() {
-                self.feed_once(group, In::Fetched, |c| c.has_fetched(), disk);
+                self.feed_once(group, In::Fetched, |c| !c.wants_fetch(), disk);
             }
             let near = self.driver.near() && self.driver.ships_to() == self.peer_boot;
             self.feed_once(group, In::Near(near), |c| c.is_near() == near || c.role() != Role::Primary, disk);
@@ -130,6 +131,25 @@ impl Node {
         let barrier = *self.barrier[g].get_or_insert(self.driver.own_end().seq);
         if self.driver.acked() >= barrier && !core.beacon().holds {
             self.feed(group, In::PeerHolds, disk);
+        }
+    }
+
+    /// Going Solo raises the epoch: dual clients hear it before what waited for the peer is let go (D6), and what is
+    /// let go so was acknowledged alone.
+    fn announce_solo(&mut self, disk: &mut dyn Disk) {
+        for group in NodeIx::BOTH {
+            let core = &self.cores[group.index()];
+            let (reg, alone) = (core.reg(), core.release() == Release::Alone);
+            if !alone || self.announced[group.index()] == Some(reg) {
+                continue;
+            }
+            self.announced[group.index()] = Some(reg);
+            for (conn, bytes) in self.driver.engine().announcement(group, reg) {
+                self.outs.push(Out::Deliver(conn, bytes));
+            }
+            if !self.driver.quiet() {
+                self.feed(group, In::AckedAlone, disk);
+            }
         }
     }
 
@@ -171,7 +191,10 @@ impl Node {
                 self.turn_now(Input::Serving { group, on: leads }, disk);
                 again = true;
             }
-            if role == Role::Backup && self.written[g].take().is_some() {
+            if role == Role::Backup
+                && self.written[g].take().is_some()
+                && self.driver.engine().has_members(group)
+            {
                 // Led until now: nothing that waits may leave any more (D8).
                 self.driver.lose_role(disk);
                 self.written = [None; 2];
@@ -219,7 +242,7 @@ impl Node {
         let datagram = Datagram {
             node: self.me.index() as u8,
             boot: self.cfg.driver.boot,
-            to_boot: self.peer_boot.unwrap_or(0),
+            to_boot: self.stranger.take().or(self.peer_boot).unwrap_or(0),
             number,
             config: self.cfg.config_hash,
             activity: self.activity(),

@@ -62,6 +62,7 @@ pub trait Disk: LogStore {
 
 /// Inputs.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "client input is the common case and is moved once")]
 pub enum In {
     /// So many ticks of 250 ms passed; more than two: this process was paused.
     Ticks(u16),
@@ -172,6 +173,8 @@ pub struct Node {
     beacon_number: u32,
     beacon_due: bool,
     peer_boot: Option<u64>,
+    /// A run of the peer that has not shown yet that it knows ours: the next beacon is for it.
+    stranger: Option<u64>,
     old_boots: Vec<u64>,
     last_number: u32,
     peer_activity: crate::beacon::Activity,
@@ -183,6 +186,7 @@ pub struct Node {
     /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
     /// when the peer began to be needed, and ticks since a beacon of its primary was acknowledged.
     written: [Option<Reg>; 2],
+    announced: [Option<Reg>; 2],
     serving: [bool; 2],
     rebuilds: u64,
     barrier: [Option<u64>; 2],
@@ -222,6 +226,7 @@ impl Node {
             beacon_number: 0,
             beacon_due: true,
             peer_boot: None,
+            stranger: None,
             old_boots: Vec::new(),
             last_number: 0,
             peer_activity: Default::default(),
@@ -231,6 +236,7 @@ impl Node {
             peer_up: false,
             peer_leaving: false,
             written: [None; 2],
+            announced: [None; 2],
             serving: [false; 2],
             rebuilds: 0,
             barrier: [None; 2],
@@ -335,13 +341,21 @@ impl Node {
         }
         if let Some(gone) = gone {
             self.peer_gone(gone, disk);
+        } else if self.evidence.gone().is_some() {
+            // The evidence stands: a beacon from before the death may have undone what it did.
+            for g in NodeIx::BOTH {
+                self.feed(g, safety::In::PeerGone, disk);
+            }
         }
         if self.evidence.init_timeout() && !self.cfg.single {
             for g in NodeIx::BOTH {
-                self.feed(g, safety::In::InitTimeout, disk);
+                if self.cores[g.index()].role() == safety::Role::Fenced {
+                    self.feed(g, safety::In::InitTimeout, disk);
+                }
             }
         }
-        if self.evidence.may_probe() && !self.cfg.single {
+        let quiet = self.evidence.silent().is_none_or(|ticks| ticks >= 4);
+        if self.evidence.may_probe() && quiet && !self.cfg.single {
             self.probe();
         } else if self.evidence.wants_reports() {
             self.ask_clients();
@@ -366,7 +380,7 @@ impl Node {
     /// Asks every parked client whether its main stream lives (R9).
     fn ask_clients(&mut self) {
         self.nonce += 1;
-        let nonce = self.cfg.nonce_key.vouch(&self.nonce.to_string());
+        let nonce = self.cfg.nonce_key.vouch(self.me, &self.nonce.to_string());
         let id = self.nonce.to_string();
         let parked: Vec<Conn> = self.driver.engine().parked().map(|(conn, _)| conn).collect();
         for conn in &parked {
@@ -407,6 +421,13 @@ impl Node {
         if usize::from(d.node) != self.me.peer().index() || self.old_boots.contains(&d.boot) {
             return;
         }
+        let known = self.peer_boot == Some(d.boot);
+        if !known && d.to_boot != self.cfg.driver.boot {
+            // A run that does not know ours: fresh, or a recording. A fresh one will answer to our run.
+            self.stranger = Some(d.boot);
+            self.beacon_due = true;
+            return;
+        }
         self.meet_boot(d.boot, disk);
         if d.number <= self.last_number {
             return;
@@ -421,7 +442,7 @@ impl Node {
                 body.ack = None;
                 body.holds = false;
             }
-            self.cores[g.index()].heard(d.number);
+            self.feed(g, safety::In::Heard(d.number), disk);
             if self.cores[g.index()].beacon().ack.is_some() {
                 // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
                 // same acknowledgement once more, or is lost, gives it no longer one (D6).
@@ -500,13 +521,14 @@ impl Node {
             Output::Close(conn, last, end) => self.outs.push(Out::Close(conn, last, end)),
             Output::Vouch(conn, nonce) => {
                 // It waited for the log like everything else: a node whose log stands still vouches for nobody.
-                let mac = self.cfg.secret.vouch(&nonce).into();
+                let mac = self.cfg.secret.vouch(self.me, &nonce).into();
                 self.outs.push(Out::Deliver(conn, Dual::Vouched { nonce, mac }.to_bytes()));
             }
             Output::Report { conn, id, mac } => {
                 if id == self.nonce.to_string() {
                     let question = self.evidence.question().unwrap_or_default();
-                    let proof = mac.is_some_and(|mac| self.cfg.secret.vouched(question, &mac));
+                    let proof =
+                        mac.is_some_and(|mac| self.cfg.secret.vouched(self.me.peer(), question, &mac));
                     self.evidence.report(conn.number, proof);
                 }
             }

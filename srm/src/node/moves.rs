@@ -53,6 +53,8 @@ pub(super) struct Moving {
     /// `Absorb` was written with the log's end at this sequence number.
     absorbed: Option<u64>,
     marked: bool,
+    /// The frame that the last batch of hand-overs is in.
+    batch: u64,
 }
 
 impl Moving {
@@ -123,7 +125,7 @@ impl Node {
 
     fn begin(&mut self, what: What) {
         let (since, done, left) = (self.ticks, 0, 0);
-        self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false });
+        self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false, batch: 0 });
         self.beacon_due = true;
     }
 
@@ -219,7 +221,7 @@ impl Node {
                     moving.absorbed = Some(end + 1);
                     self.inbox.push(Input::Absorb { from: home });
                 }
-                Some(at) if self.driver.quiet() && self.driver.acked() >= at => {
+                Some(at) if self.driver.released() >= at && self.driver.acked() >= at => {
                     let left = self.driver.engine().state().users().any(|(_, u)| u.register == home);
                     if !left {
                         self.feed(home, In::GiveBack, disk);
@@ -247,7 +249,9 @@ impl Node {
     }
 
     fn hand_over_batch(&mut self, what: What, age: u64) {
-        if !self.driver.quiet() || !self.inbox.is_empty() && what == What::Fallback {
+        // Paced by what is safe: the next batch when the last one has left.
+        let end = self.driver.own_end().seq;
+        if self.moving.as_ref().is_some_and(|m| self.driver.released() < m.batch) {
             return;
         }
         let engine = self.driver.engine();
@@ -271,7 +275,12 @@ impl Node {
         if left == 0 {
             return self.finish_move(what);
         }
-        self.inbox.extend(ready.into_iter().map(|user| Input::HandOver { user }));
+        if !ready.is_empty() {
+            if let Some(moving) = &mut self.moving {
+                moving.batch = end + 1;
+            }
+            self.inbox.extend(ready.into_iter().map(|user| Input::HandOver { user }));
+        }
     }
 
     fn finish_move(&mut self, what: What) {

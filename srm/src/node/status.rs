@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub log: (u64, u64, u64),
     /// Accounts in all, and by home.
     pub users: (u64, [u64; 2]),
+    /// The peer is heard and the link is up both ways.
+    pub peer_up: bool,
     /// Milliseconds since the peer was heard.
     pub heard_ms: Option<u64>,
     /// A move under way: what, how far.
@@ -95,6 +97,7 @@ impl Node {
             counters: self.driver.engine().counters(),
             log: (self.driver.own_end().seq, self.driver.acked(), self.driver.peer_end().seq),
             users: (homed[0] + homed[1], homed),
+            peer_up: self.peer_up,
             heard_ms: self.evidence.silent().map(|ticks| u64::from(ticks) * 250),
             moving: self.moving.as_ref().map(|m| (name(m), m.progress())),
             alarms: self.alarms(),

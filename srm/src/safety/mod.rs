@@ -1,4 +1,4 @@
-//! The safety core of one home group: who may acknowledge, alone or together (rules R0 to R9 of `docs/rules.md`).
+//! The safety core of one home group: who may acknowledge, alone or together (rules R0 to R9 of `docs/rules-safety.md`).
 //!
 //! Pure and small. It is driven by ticks (250 ms), beacons, evidence and the replies of its register; it never reads a
 //! clock. [`Core::on`] changes the durable register copy only through `Out::Persist`, which the shell must have on
@@ -7,129 +7,13 @@
 
 mod register;
 mod settle;
+mod words;
 
 pub use register::{Consent, Decision, Register, RegisterKind, Witness};
 
-use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+pub use words::{Beacon, CasResult, Config, In, Out, Release, Role, Why};
 
-/// Settings of one core; the same on both nodes but for `me`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Config {
-    /// This node.
-    pub me: NodeIx,
-    /// The group's home node.
-    pub home: NodeIx,
-    /// There is no peer: the node is its group's only member.
-    pub single: bool,
-    /// Where the register lives and what may change it.
-    pub register: RegisterKind,
-    /// `commit = "peer-and-disk"`: what a backup acknowledged survives its power loss.
-    pub peer_disk: bool,
-    /// Length of the lease in ticks (3 s = 12). Must be below half of the grace for silence (R3).
-    pub lease: u16,
-}
-
-/// What a node is to the group now.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
-    /// Leads: acknowledges and releases, within [`Core::release`].
-    Primary,
-    /// Holds the standby copy.
-    Backup,
-    /// May do neither until it knows more.
-    Fenced,
-}
-
-/// What the commit rule needs before it releases a frame with records of the group.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Release {
-    /// Nothing is acknowledged or delivered.
-    Nothing,
-    /// Our own disk and the peer (R8).
-    Both,
-    /// Our own disk.
-    Alone,
-}
-
-/// The group's part of a beacon.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Beacon {
-    /// Sender's copy of the register, as it is on its disk.
-    pub reg: Reg,
-    /// Sender's role.
-    pub role: Role,
-    /// Highest beacon number of the receiver that the sender acknowledges; `None` while it asks for promotion (R4).
-    pub ack: Option<u32>,
-    /// Primary to backup: "your present boot holds everything that I acknowledged" (R6).
-    pub holds: bool,
-    /// The sender acknowledged something alone under `reg` (R0).
-    pub alone: bool,
-    /// The sender leads the *other* group although the receiver is its home (R0, two Solo copies meet).
-    pub took_other: bool,
-    /// The sender met a second Solo copy and has stopped: its `alone` is final.
-    pub stopped: bool,
-}
-
-/// Inputs of [`Core::on`].
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum In {
-    /// Time went on by so many ticks of 250 ms. More than one at a time: this process was paused (R5).
-    Ticks(u16),
-    /// A beacon numbered so was sent at this moment (R3: the lease runs from the sending).
-    Sent(u32),
-    /// The group's part of a beacon came from the peer.
-    Beacon(Beacon),
-    /// The evidence rule (R9) says that the peer is dead or silent. It may be wrong.
-    PeerGone,
-    /// While starting: the peer was not heard for the initialization timeout.
-    InitTimeout,
-    /// The restarted owner has the end of its own log, from its disk and from the peer's copy (R6).
-    Fetched,
-    /// The peer's present boot is connected, is backup, and lags so little that joining is worth while.
-    Near(bool),
-    /// The peer's present boot holds everything that was acknowledged alone, and all before it (R1).
-    PeerHolds,
-    /// The peer process restarted: nothing said about its holdings counts any longer.
-    PeerRestarted,
-    /// Something was acknowledged alone under the present register value (told before the acknowledgement).
-    AckedAlone,
-    /// This node leads the other group although the peer is its home.
-    TookOther(bool),
-    /// The highest term seen anywhere: what is issued from now on lies above it.
-    Floor(Term),
-    /// Answer of the register to the request of that number (R7).
-    CasReply(u32, CasResult),
-    /// The operator's word: serve although the rules say wait (`force-active`, also the way out of `strict`).
-    ForceActive,
-    /// Give the register to its home node, which holds everything (fallback after a takeover).
-    GiveBack,
-}
-
-/// What a register answers to a compare-and-set.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum CasResult {
-    /// The new value stands.
-    Won,
-    /// This other value stands.
-    Lost(Reg),
-    /// No answer: the change may have been made or not.
-    Unknown,
-}
-
-/// Outputs of [`Core::on`], in order.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Out {
-    /// Put this on disk before anything that follows leaves the process.
-    Persist(Reg),
-    /// Tell the peer soon: something that it waits for has changed.
-    BeaconNow,
-    /// Ask the register: `cas(expected, new)` as request number so.
-    Cas(u32, Reg, Reg),
-    /// The data received so far must be on disk before the request that follows (R8).
-    SyncReceived,
-    /// The group went Solo by policy, on this node's copy alone: alarm "unprotected".
-    Unprotected,
-}
+use presence_engine::ids::{Mode, Reg, Term};
 
 /// A register request without a final answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -139,10 +23,13 @@ struct Pending {
     to: Reg,
 }
 
-/// The state of one home group on one node. `reg` alone is durable.
+/// The state of one home group on one node. `disk` alone is durable.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Core {
     reg: Reg,
+    /// The copy on disk. A value that names this node, or the first on a fresh disk, is put there only when this node
+    /// holds everything: so a copy that names this node proves that its disk has all that was released under it.
+    disk: Option<Reg>,
     role: Role,
     /// Ticks of right to lead in Pair that are left.
     lease_left: u16,
@@ -159,13 +46,12 @@ pub struct Core {
     took_other: bool,
     /// Met another Solo copy; stopped until it is settled who leads.
     conflict: bool,
-    /// The restarted owner has the end of its log.
+    /// Led in this boot since it was backup last, or fetched the end of its log: it may lead without fetching.
     fetched: bool,
     /// Waits for `fetched` to lead.
     wants_lead: bool,
     /// Before the first word from the peer.
     starting: bool,
-    /// A Pair primary without a lease: its right to go Solo alone was refused, it waits.
     pending: Option<Pending>,
     next_req: u32,
     floor: Term,
@@ -179,6 +65,7 @@ impl Core {
             durable.unwrap_or(Reg { term: Term(0), primary: cfg.home, mode: Mode::Solo, settled: Term(0) });
         Core {
             reg,
+            disk: durable,
             role: Role::Fenced,
             lease_left: 0,
             sent: Vec::new(),
@@ -198,7 +85,7 @@ impl Core {
         }
     }
 
-    /// The durable copy of the register.
+    /// The highest value of the register that this node knows.
     pub fn reg(&self) -> Reg {
         self.reg
     }
@@ -231,11 +118,6 @@ impl Core {
     /// Whether log frames that the peer sends as primary of this group are to be kept and acknowledged (R4, D3).
     pub fn accepts_frames(&self) -> bool {
         self.role == Role::Backup && self.pending.is_none()
-    }
-
-    /// Whether the end of the own log is known (R6).
-    pub fn has_fetched(&self) -> bool {
-        self.fetched
     }
 
     /// Whether the peer was last said to be near enough to join.
@@ -271,9 +153,14 @@ impl Core {
         }
     }
 
-    /// The beacon number that the next beacon may acknowledge: told before `In::Beacon` of the same datagram.
-    pub fn heard(&mut self, number: u32) {
-        self.heard = (self.role == Role::Backup).then_some(number);
+    /// Ticks for which a Pair primary may still lead without another word from its backup (R3).
+    pub fn lease_left(&self) -> u16 {
+        self.lease_left
+    }
+
+    /// Whether a restarted owner waits for the end of its own log ([`In::Fetched`], R6).
+    pub fn wants_fetch(&self) -> bool {
+        self.wants_lead && !self.fetched
     }
 
     /// One input; outputs are appended in the order in which they must take effect.
@@ -281,11 +168,12 @@ impl Core {
         match input {
             In::Ticks(n) => self.ticks(cfg, n, out),
             In::Sent(number) => self.sent(cfg, number),
+            In::Heard(number) => self.heard = (self.role == Role::Backup).then_some(number),
             In::Beacon(b) => self.hear(cfg, b, out),
             In::PeerGone => self.peer_gone(cfg, out),
             In::InitTimeout => self.init_timeout(cfg, out),
             In::Fetched => {
-                self.fetched = true;
+                self.fetched |= self.wants_lead;
                 self.lead_if_fetched(cfg, out);
             }
             In::Near(near) => self.near(near),
@@ -312,9 +200,11 @@ impl Core {
         }
         let leads_pair = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
         let had = matches!(self.role, Role::Primary) && leads_pair;
-        if had && self.lease_left == 0 && self.pending.is_none() {
+        if had && self.lease_left == 0 {
             self.role = Role::Fenced;
-            self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+            if self.pending.is_none() {
+                self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+            }
         }
         if let Some(p) = self.pending {
             out.push(Out::Cas(p.req, p.from, p.to));
@@ -334,14 +224,14 @@ impl Core {
         }
         self.starting = false;
         self.age_of_ack(cfg, &b);
-        if settle::conflicting(cfg, self.reg, b.reg) {
+        if self.saved() && settle::conflicting(cfg, self.reg, b.reg) {
             return self.on_conflict(cfg, &b, out);
         }
         if b.reg.term > self.reg.term {
             self.adopt(cfg, b.reg, out);
         } else if self.reg.term == Term(0) && b.reg.term == Term(0) {
             // Two fresh disks: the home node opens the group.
-            if cfg.home == cfg.me {
+            if cfg.home == cfg.me && self.pending.is_none() {
                 self.change(cfg, self.solo(cfg), Why::Settled, out);
             }
             return;
@@ -353,6 +243,7 @@ impl Core {
         }
         if self.role == Role::Backup && b.reg == self.reg && b.role == Role::Primary && b.holds {
             self.holds = true;
+            self.save(out);
         }
         self.join_if_near(cfg, &b);
     }
@@ -372,38 +263,63 @@ impl Core {
 
     /// Takes over a newer register value as it is; the role follows from it.
     fn adopt(&mut self, cfg: &Config, reg: Reg, out: &mut Vec<Out>) {
-        let was = self.role;
-        let same_primary = self.reg.primary == reg.primary;
-        self.set_reg(reg, out);
+        if self.pending.is_some_and(|p| p.to == reg) {
+            return self.take(cfg, reg, out);
+        }
+        if self.saved() && settle::outdone(cfg, self.reg, reg) {
+            return self.reclaim(cfg, reg, out);
+        }
+        let whole = self.role == Role::Primary || self.role == Role::Backup && self.holds;
+        self.set_reg(reg);
         self.pending = None;
         self.joining = false;
-        if reg.primary == cfg.me {
-            // Given to us (fallback), or our own change came back to us. A live backup has the log's end already.
-            if was == Role::Backup && self.holds {
-                self.lead(cfg);
-            } else if was != Role::Primary {
-                self.role = Role::Fenced;
-                self.wants_lead = true;
-                self.lead_if_fetched(cfg, out);
+        if reg.primary != cfg.me {
+            if self.disk.is_some() {
+                self.save(out);
             }
+            // The primary tells anew what this boot holds: it may have acknowledged alone since.
+            self.follow(false);
+        } else if whole {
+            // Given to us by fallback. A backup has the end of the log already, but not on its disk (R8).
+            out.push(Out::SyncReceived);
+            self.save(out);
+            self.lead(cfg);
         } else {
-            self.role = Role::Backup;
-            self.near = false;
-            self.wants_lead = false;
-            // What we hold counts for the same primary only; a new one tells anew. Solo in between does no harm:
-            // promotion needs Pair, which is proposed only when this boot holds everything (R1).
-            self.holds = self.holds && same_primary && was == Role::Backup;
-            self.lease_left = 0;
+            self.role = Role::Fenced;
+            self.fetched = false;
+            self.wants_lead = true;
         }
+    }
+
+    /// A Pair that names another state than the Solo that we lead: what we acknowledged alone is not in it (R1). Stay
+    /// Solo, above it.
+    fn reclaim(&mut self, cfg: &Config, pair: Reg, out: &mut Vec<Out>) {
+        if self.pending.is_some_and(|p| p.from == pair) {
+            return;
+        }
+        self.pending = None;
+        self.joining = false;
+        self.floor = self.floor.max(pair.term);
+        self.change_from(cfg, pair, self.solo(cfg), Why::Settled, out);
+    }
+
+    fn follow(&mut self, holds: bool) {
+        self.role = Role::Backup;
+        self.holds = holds;
+        self.near = false;
+        self.fetched = false;
+        self.wants_lead = false;
+        self.lease_left = 0;
     }
 
     fn find_role(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.reg.primary != cfg.me {
-            self.role = Role::Backup;
-            self.holds = false;
-        } else if self.reg.mode == Mode::Pair && self.lease_left > 0 && self.fetched {
-            // The lease came back before anybody took the group away.
-            self.role = Role::Primary;
+            self.follow(false);
+        } else if self.reg.mode == Mode::Pair && self.fetched {
+            // It led and lost its lease: only an acknowledged beacon brings it back (R3).
+            if self.lease_left > 0 {
+                self.role = Role::Primary;
+            }
         } else {
             self.wants_lead = true;
             self.lead_if_fetched(cfg, out);
@@ -412,6 +328,7 @@ impl Core {
 
     fn lead_if_fetched(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.wants_lead && self.fetched && self.role == Role::Fenced && self.pending.is_none() {
+            self.save(out);
             self.lead(cfg);
             out.push(Out::BeaconNow);
         }
@@ -423,6 +340,7 @@ impl Core {
         self.lease_left = if self.reg.mode == Mode::Pair { cfg.lease } else { 0 };
         self.wants_lead = false;
         self.fetched = true;
+        self.heard = None;
         self.holds = false;
         self.joining = false;
     }
@@ -462,7 +380,7 @@ impl Core {
     }
 
     fn peer_restarted(&mut self) {
-        if self.role == Role::Primary {
+        if self.role != Role::Backup {
             self.holds = false;
         }
         self.near = false;
@@ -494,18 +412,17 @@ impl Core {
     }
 
     fn held_solo(&self, cfg: &Config) -> bool {
-        self.reg.term != Term(0) && self.reg.primary == cfg.me && self.reg.mode == Mode::Solo
+        self.saved() && self.reg.primary == cfg.me && self.reg.mode == Mode::Solo
     }
 
-    /// First node up alone: what it led alone it leads again; its own users, if the last mode that it knows is Pair;
-    /// the other's only if power loss cannot have taken what it acknowledged (R6).
+    /// First node up alone: what it led it leads again, for its disk has all that was released. What the other led only
+    /// if that was Pair and power loss cannot have taken what this node acknowledged (R6), home or not.
     fn init_timeout(&mut self, cfg: &Config, out: &mut Vec<Out>) {
-        if self.role == Role::Primary || self.pending.is_some() || self.reg.term == Term(0) {
+        if self.role == Role::Primary || self.pending.is_some() || !self.saved() {
             return;
         }
-        let pair = self.reg.mode == Mode::Pair;
-        let own = cfg.home == cfg.me;
-        if self.held_solo(cfg) || pair && (own || cfg.peer_disk) {
+        let pair = self.reg.mode == Mode::Pair && cfg.peer_disk;
+        if self.reg.primary == cfg.me || pair {
             self.change(cfg, self.solo(cfg), Why::InitTimeout, out);
         }
     }
@@ -513,6 +430,7 @@ impl Core {
     fn force_active(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         if self.role != Role::Primary && self.pending.is_none() {
             self.conflict = false;
+            out.push(Out::SyncReceived);
             self.change(cfg, self.solo(cfg), Why::Operator, out);
         }
     }
@@ -538,12 +456,16 @@ impl Core {
             self.role = Role::Fenced;
             self.joining = false;
             self.near = false;
+            self.wants_lead = false;
             out.push(Out::BeaconNow);
         }
         self.floor = self.floor.max(b.reg.term);
-        if b.stopped && settle::leads(cfg, self.alone, self.took_other, b) {
-            let settled = self.reg.term.max(b.reg.term);
-            self.change(cfg, Reg { settled, ..self.solo(cfg) }, Why::Settled, out);
+        if b.stopped && self.pending.is_none() && settle::leads(cfg, self.alone, self.took_other, b) {
+            // Exactly what was compared: a peer that went on from there, not knowing, is met anew.
+            let settled = b.reg.term;
+            // A witness, where the operator overruled it, holds the higher of the two.
+            let from = if b.reg.term > self.reg.term { b.reg } else { self.reg };
+            self.change_from(cfg, from, Reg { settled, ..self.solo(cfg) }, Why::Settled, out);
         }
     }
 
@@ -553,6 +475,10 @@ impl Core {
 
     /// Every change of "who may acknowledge" passes here: one compare-and-set of the register (R0).
     fn change(&mut self, cfg: &Config, to: Reg, why: Why, out: &mut Vec<Out>) {
+        self.change_from(cfg, self.reg, to, why, out);
+    }
+
+    fn change_from(&mut self, cfg: &Config, from: Reg, to: Reg, why: Why, out: &mut Vec<Out>) {
         match cfg.register.decide(why) {
             Decision::Granted => {
                 if matches!(why, Why::PeerGone | Why::LeaseLost | Why::InitTimeout) {
@@ -563,8 +489,8 @@ impl Core {
             Decision::Ask => {
                 let req = self.next_req;
                 self.next_req += 1;
-                self.pending = Some(Pending { req, from: self.reg, to });
-                out.push(Out::Cas(req, self.reg, to));
+                self.pending = Some(Pending { req, from, to });
+                out.push(Out::Cas(req, from, to));
             }
             Decision::Refused => {}
         }
@@ -577,7 +503,9 @@ impl Core {
         let holds = self.holds;
         self.pending = None;
         self.conflict = false;
-        self.set_reg(to, out);
+        self.joining = false;
+        self.set_reg(to);
+        self.save(out);
         self.starting = false;
         if to.primary == cfg.me {
             self.lead(cfg);
@@ -585,20 +513,26 @@ impl Core {
             self.holds = keeps && holds;
         } else {
             // Given away in Pair: this node led, so it holds everything.
-            self.role = Role::Backup;
-            self.near = false;
-            self.holds = led;
-            self.lease_left = 0;
+            self.follow(true);
         }
         out.push(Out::BeaconNow);
     }
 
-    fn set_reg(&mut self, reg: Reg, out: &mut Vec<Out>) {
-        if reg.term > self.reg.term {
-            self.alone = false;
-            self.sent.clear();
-            self.reg = reg;
-            out.push(Out::Persist(reg));
+    fn set_reg(&mut self, reg: Reg) {
+        // What was acknowledged alone stays so while the same node leads alone, under whatever term.
+        self.alone &= self.reg.mode == reg.mode && self.reg.primary == reg.primary;
+        self.sent.clear();
+        self.reg = reg;
+    }
+
+    fn saved(&self) -> bool {
+        self.disk == Some(self.reg)
+    }
+
+    fn save(&mut self, out: &mut Vec<Out>) {
+        if !self.saved() {
+            self.disk = Some(self.reg);
+            out.push(Out::Persist(self.reg));
         }
     }
 
@@ -611,6 +545,7 @@ impl Core {
             CasResult::Lost(current) => {
                 self.pending = None;
                 self.joining = false;
+                self.holds &= self.role == Role::Backup;
                 if current.term > self.reg.term {
                     self.adopt(cfg, current, out);
                 }
@@ -618,25 +553,4 @@ impl Core {
             CasResult::Unknown => {}
         }
     }
-}
-
-/// What a change of the register rests on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Why {
-    /// Evidence that the peer is gone (R9).
-    PeerGone,
-    /// The primary's lease ran out (R3).
-    LeaseLost,
-    /// Nobody was heard while starting.
-    InitTimeout,
-    /// The peer holds everything: back to Pair (R1).
-    PeerHolds,
-    /// The primary hands the register to the home node.
-    GiveBack,
-    /// Both nodes compared their copies and agree (R0).
-    Settled,
-    /// The operator's word.
-    Operator,
-    /// A group of one node.
-    OnlyMember,
 }

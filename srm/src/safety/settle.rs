@@ -12,6 +12,13 @@ pub(super) fn conflicting(cfg: &Config, mine: Reg, theirs: Reg) -> bool {
     solo && led && !settled && mine.primary == cfg.me && theirs.primary == cfg.me.peer()
 }
 
+/// A Pair above the Solo that this node leads, not proposed with what it acknowledged alone since: by an earlier boot's
+/// request that the register granted late, or by a give-back that crossed with a takeover.
+pub(super) fn outdone(cfg: &Config, mine: Reg, theirs: Reg) -> bool {
+    let led = mine.term.0 != 0 && mine.primary == cfg.me && mine.mode == Mode::Solo;
+    led && theirs.mode == Mode::Pair && theirs.settled < mine.term
+}
+
 /// Whether this node leads once both have stopped. One that acknowledged nothing alone yields; if neither did, or each
 /// took over the other's group, the home node leads; else the node that took over. Both nodes come to the same answer
 /// from each other's facts.

@@ -1,0 +1,61 @@
+//! Writes both logs of a node until it is killed, for the test of power failures: `log-writer DIR INCARNATION
+//! usual|large`. It prints `open OWN PEER`, the ends that it found, then `own SEQ` and `peer SEQ` for what it was told
+//! is synced: the promise that the test holds it to.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+
+use load_tests::numbered::{Size, check_log, numbered_frame};
+use presence_engine::ids::Position;
+use session_mover::log::{FileLog, LogStore, Which};
+
+/// Frames of each log that may wait for the disk.
+const WAITING: u64 = 40;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [dir, inc, size] = &args[..] else { return ExitCode::from(2) };
+    let Ok(inc) = inc.parse() else { return ExitCode::from(2) };
+    let size = if size == "large" { Size::Large } else { Size::Usual };
+    let (tell, told) = channel();
+    let opened = FileLog::open(Path::new(dir), true, move |stored| _ = tell.send(stored));
+    let mut log = match opened {
+        Ok((log, _)) => log,
+        Err(error) => {
+            eprintln!("log-writer: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    let mut ends = [Position::default(); 2];
+    for which in [Which::Own, Which::Peer] {
+        match check_log(&mut log, which, size) {
+            Ok(runs) => ends[which as usize] = runs.end(),
+            Err(error) => {
+                eprintln!("log-writer: {error}");
+                return ExitCode::from(1);
+            }
+        }
+    }
+    println!("open {} {}", ends[0].seq, ends[1].seq);
+    // As before a promotion: what an earlier run of the process received must be safe now too.
+    log.sync_received();
+    println!("peer {}", ends[1].seq);
+    let mut synced = ends.map(|end| end.seq);
+    loop {
+        for which in [Which::Own, Which::Peer] {
+            let end = &mut ends[which as usize];
+            if end.seq < synced[which as usize] + WAITING {
+                let at = Position { seq: end.seq + 1, inc };
+                log.append(which, at, numbered_frame(at, *end, size));
+                *end = at;
+            }
+        }
+        let full = (0..2).all(|i| ends[i].seq >= synced[i] + WAITING);
+        let first = if full { told.recv().ok() } else { None };
+        for stored in first.into_iter().chain(told.try_iter()).filter(|stored| stored.synced) {
+            synced[stored.which as usize] = stored.at.seq;
+            println!("{} {}", if stored.which == Which::Own { "own" } else { "peer" }, stored.at.seq);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What happens when the faults are over, and how a run gets to its first state: everything that can happen happens.
+
+use presence_engine::ids::NodeIx;
+
+use super::bounds::{Bounds, Kind, Start};
+use super::world::{Action, World};
+
+impl World {
+    /// The first state: reached from two fresh disks by the rules themselves. Only then do the bounds count.
+    pub fn start(bounds: &Bounds) -> World {
+        let mut world = World::fresh(bounds);
+        let (a, b) = (NodeIx::A, NodeIx::B);
+        world.heal(bounds);
+        world.left.crashes += 1;
+        world.left.force += 1;
+        world.left.pauses += 1;
+        match bounds.start {
+            Start::Home => {}
+            Start::TakenOver => {
+                world.act(bounds, Action::Crash(a));
+                let strict = bounds.kind == Kind::Strict;
+                world.act(bounds, if strict { Action::Force(b) } else { Action::Gone(b) });
+                world.heal(bounds);
+            }
+            Start::Solo => {
+                world.act(bounds, Action::Pause(a));
+                world.witness_round(bounds, a);
+                world.beacon_round(bounds);
+            }
+        }
+        world.left = bounds.left;
+        for node in &mut world.nodes {
+            node.ticks = 0;
+        }
+        world
+    }
+
+    /// Faults are over. Stops at Pair.
+    pub fn heal(&mut self, b: &Bounds) {
+        for _ in 0..20 {
+            for i in NodeIx::BOTH {
+                if self.core(i).is_none() {
+                    self.act(b, Action::Restart(i));
+                }
+                self.act(b, Action::Tick(i));
+            }
+            self.beacon_round(b);
+            if self.pair_under().is_some() {
+                return;
+            }
+            for i in NodeIx::BOTH {
+                self.witness_round(b, i);
+                self.heal_data(b, i);
+            }
+        }
+    }
+
+    fn beacon_round(&mut self, b: &Bounds) {
+        for i in NodeIx::BOTH {
+            self.act(b, Action::SendBeacon(i));
+            self.act(b, Action::HearBeacon(i.peer()));
+        }
+    }
+
+    fn witness_round(&mut self, b: &Bounds, i: NodeIx) {
+        for late in [1, 0] {
+            if self.cas[i.index()][late].is_some() {
+                self.act(b, Action::WitnessActs(i, late));
+            }
+            if self.cas[i.index()][late].is_some() {
+                self.act(b, Action::HearWitness(i, late));
+            }
+        }
+    }
+
+    fn heal_data(&mut self, b: &Bounds, i: NodeIx) {
+        if self.core(i).is_some_and(|c| c.wants_fetch()) {
+            self.act(b, Action::Fetch(i));
+        }
+        if self.can_connect(i) {
+            self.act(b, Action::Connect(i));
+        }
+        self.act(b, Action::Fsync(i));
+        while self.nodes[i.index()].session && self.nodes[i.index()].acked < self.nodes[i.index()].log.len() {
+            self.act(b, Action::Ship(i));
+        }
+        if self.can_hold(i) {
+            self.act(b, Action::Holds(i));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
+use srm::admin::Status;
+use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
+use srm::setup::Plan;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Tests with processes take turns: they measure, and there are two cores.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The tandem binary of this build, beside the test's own.
+pub fn tandem() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let found = test.ancestors().skip(1).take(3).map(|dir| dir.join("tandem")).find(|path| path.is_file());
+    found.expect("the tandem binary is not built: run the tests with `cargo test --workspace --profile ci`")
+}
+
+/// Settings that tests use: short waits, everything else as it is.
+pub const QUICK: &[(&str, &str)] =
+    &[("srm.client_re_login_lower_limit", "0s"), ("srm.client_re_login_upper_limit", "1s")];
+
+/// How many users, and how they chat.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Users, half on each node.
+    pub users: usize,
+    /// Share of plain clients.
+    pub plain: f64,
+    /// Mean time between two messages of one user.
+    pub interval: Duration,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// A running pair (or single node) with a fleet.
+pub struct Rig {
+    /// The processes.
+    pub pair: Pair,
+    /// The clients.
+    pub fleet: Fleet,
+    dir: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A seed from the environment (`TANDEM_SEED`), or from the clock; printed, so that a failure can be played again.
+pub fn seed() -> u64 {
+    let given = std::env::var("TANDEM_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = given.unwrap_or_else(|| rand::random::<u32>().into());
+    println!("TANDEM_SEED={seed}");
+    seed
+}
+
+impl Rig {
+    /// Makes, starts and loads `nodes` nodes. `env`: environment of each node's first start.
+    pub async fn start(
+        nodes: usize,
+        load: Load,
+        settings: &[(&str, &str)],
+        env: &[(usize, &str, String)],
+    ) -> Rig {
+        let turn = TURN.lock().await;
+        let dir = tempfile::Builder::new().prefix("tandem-test-").tempdir().expect("a temporary folder");
+        let plan = if nodes == 2 {
+            Plan::local_pair(DOMAIN, dir.path())
+        } else {
+            Plan::local_single(DOMAIN, dir.path())
+        };
+        let mut plan = plan.expect("free ports");
+        for (key, value) in settings {
+            plan = plan.set(key, *value);
+        }
+        let mut pair = Pair::make(&tandem(), &plan).expect("files are made");
+        for (node, key, value) in env {
+            pair.env(*node, key, Some(value));
+        }
+        for node in 0..nodes {
+            pair.start(node).expect("the node starts");
+        }
+        let homes: Vec<usize> = (0..load.users).map(|user| user % nodes).collect();
+        if nodes == 2 {
+            pair.wait_normal(Duration::from_secs(20)).expect("Normal");
+        } else {
+            pair.wait_status(0, Duration::from_secs(20), "serving", |s| s.row == Some(1)).expect("serving");
+        }
+        pair.add_users(&homes).expect("accounts");
+        let mut options =
+            FleetOptions::new(DOMAIN, PASSWORD, pair.places(), homes, pair.dialer().expect("a CA"));
+        options.plain = load.plain;
+        options.interval = load.interval;
+        options.seed = load.seed;
+        options.subscribe = false;
+        let fleet = Fleet::start(options).await;
+        assert!(
+            fleet.all_logged_in(Duration::from_secs(30)).await,
+            "logins: {:?}",
+            fleet.report().error_list
+        );
+        if nodes == 2 {
+            assert!(fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", fleet.snapshot());
+        }
+        fleet.start_sending();
+        Rig { pair, fleet, dir, _turn: turn }
+    }
+
+    /// The data folder of a node.
+    pub fn data(&self, node: usize) -> PathBuf {
+        self.dir.path().join(&self.pair.made.nodes[node].name).join("data")
+    }
+
+    /// `kill -9`, with the clients' clocks started; does not wait for the clients.
+    pub fn kill(&mut self, node: usize) {
+        let name = self.pair.made.nodes[node].name.clone();
+        let at = self.pair.signal(node, rustix::process::Signal::KILL).expect("the node runs");
+        self.fleet.fault_at(&name, at);
+        self.pair.wait(node, Duration::from_secs(10)).expect("a killed process ends");
+    }
+
+    /// Waits until every client that was hit by a fault goes on.
+    pub async fn clients_go_on(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.fleet.fault_pending() > 0 || !self.everybody_in() {
+            assert!(Instant::now() < deadline, "clients hang: {:?}\n{}", self.fleet.snapshot(), self.logs());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn everybody_in(&self) -> bool {
+        let now = self.fleet.snapshot();
+        now.logged_in == now.users
+    }
+
+    /// Waits for a condition on a node's view.
+    pub fn until(&self, node: usize, limit: Duration, what: &str, fits: impl Fn(&Status) -> bool) -> Status {
+        match self.pair.wait_status(node, limit, what, fits) {
+            Ok(status) => status,
+            Err(error) => panic!("{error}\n{}", self.logs()),
+        }
+    }
+
+    /// Both groups in Pair with backups that can take over, whoever leads, on both views.
+    pub fn until_paired(&self, limit: Duration) {
+        for node in 0..2 {
+            self.until(node, limit, "Pair", |s| {
+                s.groups.iter().all(|g| g.mode == "Pair") && s.alarms.is_empty() && s.moving.is_none()
+            });
+        }
+    }
+
+    /// Fallback to a node, complete.
+    pub async fn fallback(&self, node: usize) {
+        assert!(self.fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", self.fleet.snapshot());
+        self.pair.action(1 - node, node, "fallback").unwrap_or_else(|e| panic!("{e}\n{}", self.logs()));
+        self.until(1 - node, Duration::from_secs(30), "fallback complete", |s| {
+            s.moving.is_none() && protected(s)
+        });
+        self.until(node, Duration::from_secs(10), "fallback complete", protected);
+        self.clients_go_on(Duration::from_secs(20)).await;
+    }
+
+    /// Waits until so many more messages were acknowledged: traffic goes on.
+    pub async fn traffic(&self, more: u64) {
+        let goal = self.fleet.snapshot().messages.acknowledged + more;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.fleet.snapshot().messages.acknowledged < goal {
+            assert!(
+                Instant::now() < deadline,
+                "traffic stands still: {:?}\n{}",
+                self.fleet.snapshot(),
+                self.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The end: everything sent must arrive, once, in order.
+    pub async fn settle(&self) -> FleetReport {
+        let drained = self.fleet.drain(Duration::from_secs(20)).await;
+        // A double would come behind: one more round of stanzas through every session shows it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let report = self.fleet.report();
+        let ledger = &report.ledger;
+        let whole = drained && ledger.kept() && ledger.unacknowledged == 0 && report.fault_unresumed == 0;
+        assert!(whole, "the ledger is not clean: {report:#?}\n{}", self.logs());
+        assert!(ledger.acknowledged > 0, "nothing was sent");
+        report
+    }
+
+    /// The last lines of the nodes' logs.
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for node in 0..self.pair.made.nodes.len() {
+            let text = std::fs::read_to_string(self.pair.log_file(node)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(25)..];
+            all.push_str(&format!("--- {}\n{}\n", self.pair.made.nodes[node].name, last.join("\n")));
+        }
+        all
+    }
+}

@@ -1,0 +1,177 @@
+//! kill -9 of either node under load, at seeded moments and at every named point: nothing lost, doubled or reordered.
+
+use std::time::Duration;
+
+use load_tests::rig::{Load, QUICK, Rig, seed};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use session_mover::kill::POINTS;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn load(seed: u64) -> Load {
+    Load { users: 40, plain: 0.25, interval: Duration::from_millis(100), seed }
+}
+
+/// 30 rounds with one fleet. The flips need no timer: evidence of death is positive and comes at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_kills_at_seeded_moments() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
+    for round in 0..30 {
+        let node = rng.random_range(0..2);
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..300))).await;
+        let since = std::time::Instant::now();
+        rig.kill(node);
+        rig.clients_go_on(LIMIT).await;
+        rig.traffic(20).await;
+        let gone_on = since.elapsed();
+        rig.pair.start(node).unwrap();
+        rig.until_paired(LIMIT);
+        let paired = since.elapsed();
+        assert!(rig.fleet.all_parked(LIMIT).await, "round {round}: {:?}", rig.fleet.snapshot());
+        let parked = since.elapsed();
+        rig.fallback(node).await;
+        println!(
+            "round {round}: on {gone_on:.1?} paired {paired:.1?} parked {parked:.1?} back {:.1?}",
+            since.elapsed()
+        );
+    }
+    let report = rig.settle().await;
+    let flips = &report.counters.flips;
+    println!("flip_ms {:?}, plain_resume_ms {:?}, {flips:?}", report.flip_ms, report.plain_resume_ms);
+    assert!(report.flip_ms.count >= 300, "{report:?}");
+    // The shortest silence timer is 10 s: these came from dead evidence.
+    assert!(report.flip_ms.max < 5_000.0, "{report:?}");
+}
+
+/// Each kill point once, on a node that serves and backs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kill_point_once() {
+    let seed = seed();
+    let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
+    for point in POINTS {
+        // A divergent tail to cut is what a node leaves that dies between its disk and its link.
+        let steps: &[&str] = match *point {
+            "log.truncate.after_aside" => &["link.frame.before_send:40", "log.truncate.after_aside:1"],
+            "core.before_persist" => &["core.before_persist:1"],
+            "core.after_persist" => &["core.after_persist:2"],
+            "beacon.before_send" => &["beacon.before_send:6"],
+            _ => &[],
+        };
+        let usual = format!("{point}:30");
+        let steps: Vec<&str> = if steps.is_empty() { vec![&usual] } else { steps.to_vec() };
+        rig.kill(0);
+        for step in steps {
+            rig.clients_go_on(LIMIT).await;
+            rig.pair.env(0, "TANDEM_KILL_AT", Some(step));
+            rig.pair.start(0).unwrap();
+            let deadline = std::time::Instant::now() + LIMIT;
+            let mut went_back = false;
+            while !rig.pair.ended(0) {
+                assert!(std::time::Instant::now() < deadline, "{step} was never reached\n{}", rig.logs());
+                // Points on the way of a primary's own work are reached once the users are back.
+                if !went_back && rig.pair.status(1).is_some_and(|s| s.row == Some(103) && s.alarms.is_empty())
+                {
+                    went_back = rig.pair.action(1, 0, "fallback").is_ok();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            rig.pair.wait(0, LIMIT).unwrap();
+            println!("{step}: killed");
+        }
+        rig.clients_go_on(LIMIT).await;
+        rig.pair.env(0, "TANDEM_KILL_AT", None);
+        rig.pair.start(0).unwrap();
+        rig.until_paired(LIMIT);
+        assert!(rig.fleet.all_parked(LIMIT).await, "{point}: {:?}", rig.fleet.snapshot());
+        if rig.pair.status(1).is_some_and(|s| s.row != Some(1)) {
+            rig.fallback(0).await;
+        }
+    }
+    rig.settle().await;
+}
+
+/// Both at once, started again in either order: everything acknowledged is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_killed_and_started_in_either_order() {
+    let seed = seed();
+    let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
+    for first in [0, 1] {
+        rig.traffic(100).await;
+        rig.kill(first);
+        rig.kill(1 - first);
+        rig.pair.start(first).unwrap();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        rig.pair.start(1 - first).unwrap();
+        let since = std::time::Instant::now();
+        rig.until_paired(Duration::from_secs(10));
+        rig.pair.wait_normal(Duration::from_secs(10)).unwrap();
+        println!("Normal {:?} after the second start", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(10));
+        rig.clients_go_on(Duration::from_secs(30)).await;
+        assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
+    }
+    rig.settle().await;
+}
+
+/// SIGTERM: dual clients see a flip, plain ones one closed connection and a resume; the process ends by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_hands_everything_over_and_leaves() {
+    let seed = seed();
+    let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
+    for node in [0, 1] {
+        rig.traffic(50).await;
+        let before = rig.fleet.snapshot();
+        rig.pair.signal(node, rustix::process::Signal::TERM).unwrap();
+        let status = rig.pair.wait(node, Duration::from_secs(35)).unwrap();
+        assert!(status.success(), "{status:?}\n{}", rig.logs());
+        rig.clients_go_on(LIMIT).await;
+        let after = rig.fleet.snapshot();
+        // 20 users on each node, a quarter of them plain.
+        assert_eq!(after.flips.moving - before.flips.moving, 15, "{after:?}");
+        assert_eq!(after.resumes - before.resumes, 5, "{after:?}");
+        assert_eq!(after.binds_anew, before.binds_anew);
+        rig.traffic(50).await;
+        rig.pair.start(node).unwrap();
+        rig.until_paired(LIMIT);
+        rig.fallback(node).await;
+    }
+    rig.settle().await;
+}
+
+/// The operator's failover and fallback under load: no client reconnects but plain ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_and_fallback_at_the_operators_request() {
+    let seed = seed();
+    let rig = Rig::start(2, load(seed), QUICK, &[]).await;
+    for node in [0, 1] {
+        rig.traffic(50).await;
+        rig.pair.action(1 - node, node, "failover").unwrap();
+        rig.until(node, LIMIT, "row 3", |s| s.row == Some(3) && s.moving.is_none());
+        let refused = rig.pair.action(node, node, "failover").unwrap_err().to_string();
+        assert!(refused.contains("refused"), "{refused}");
+        rig.clients_go_on(LIMIT).await;
+        rig.traffic(50).await;
+        rig.fallback(node).await;
+    }
+    let report = rig.settle().await;
+    assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
+
+/// A single node is a good server: killed and started again, nothing is lost, doubled or reordered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_survives_kills() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rig = Rig::start(1, load(seed), &[], &[]).await;
+    for _ in 0..6 {
+        rig.traffic(100).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
+        rig.kill(0);
+        rig.pair.start(0).unwrap();
+        rig.clients_go_on(LIMIT).await;
+    }
+    rig.settle().await;
+}

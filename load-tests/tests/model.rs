@@ -1,0 +1,128 @@
+//! The safety core, searched: every interleaving within the bounds of each test, on one thread. A search that runs out
+//! of time fails. Steps of a counterexample are printed; `model` (the binary) takes the same bounds.
+
+use std::time::Duration;
+
+use load_tests::model::{Bounds, GIVEN_BACK, Kind, Left, SETTLED, Start, TAKEN_OVER, search};
+
+const LIMIT: Duration = Duration::from_secs(100);
+const NONE: Left = Bounds::new(Kind::Witness, Start::Home).left;
+
+/// The whole space within `bounds` holds, and each of `reaches` happens somewhere in it.
+fn holds(name: &str, bounds: Bounds, reaches: &[&str]) {
+    let found = search(bounds, 1, LIMIT);
+    println!("{name}: {} states in {:.1?}", found.states, found.took);
+    assert!(found.failures.is_empty(), "{name}: {bounds:?}\n{}", found.failures.join("\n"));
+    assert!(found.complete, "{name}: not finished in {LIMIT:?}, {} states", found.states);
+    for what in reaches {
+        assert!(found.reached.contains(what), "{name}: never reached: {what}");
+    }
+}
+
+fn with(kind: Kind, start: Start, left: Left) -> Bounds {
+    Bounds { left, ..Bounds::new(kind, start) }
+}
+
+/// `available` where both may have led alone: nothing is destroyed and it heals, but for a while there may be two.
+fn merged(start: Start, left: Left) -> Bounds {
+    Bounds { strong: false, ..with(Kind::Available, start, left) }
+}
+
+#[test]
+fn witness_crashes_and_evidence_true_or_false() {
+    let left = Left { crashes: 2, ..NONE };
+    holds("two crashes", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { crashes: 1, lies: 1, ..NONE };
+    holds("crash, lie", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { crashes: 1, pauses: 1, lies: 1, ..NONE };
+    holds("crash, pause, lie", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+}
+
+#[test]
+fn witness_power_loss_and_initialization() {
+    let left = Left { power: 1, crashes: 1, init: 1, ..NONE };
+    holds("power, crash, init", with(Kind::Witness, Start::TakenOver, left), &[TAKEN_OVER]);
+    let left = Left { power: 1, crashes: 1, cuts: 1, ..NONE };
+    holds("solo, power, crash, cut", with(Kind::Witness, Start::Solo, left), &[TAKEN_OVER]);
+    let left = Left { power: 2, init: 1, ..NONE };
+    let bounds = Bounds { peer_disk: true, ..with(Kind::Witness, Start::Home, left) };
+    holds("peer-and-disk: two power losses, init", bounds, &[TAKEN_OVER]);
+}
+
+#[test]
+fn witness_restarts_from_solo_with_late_requests() {
+    let left = Left { crashes: 2, init: 1, ..NONE };
+    holds("solo, crashes, init", with(Kind::Witness, Start::Solo, left), &[TAKEN_OVER]);
+}
+
+#[test]
+fn witness_disks_and_register_copies_lost() {
+    let left = Left { crashes: 1, disks: 1, init: 1, ..NONE };
+    holds("crash, disk, init", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+}
+
+#[test]
+fn witness_time_passes() {
+    let left = Left { crashes: 1, ..NONE };
+    let bounds = Bounds { ticks: 3, ..with(Kind::Witness, Start::Home, left) };
+    holds("three ticks, crash", bounds, &[TAKEN_OVER]);
+}
+
+#[test]
+fn witness_gives_back() {
+    let left = Left { crashes: 1, power: 1, give_back: 1, ..NONE };
+    let bounds = with(Kind::Witness, Start::TakenOver, left);
+    holds("give-back, crash, power", bounds, &[GIVEN_BACK, TAKEN_OVER]);
+}
+
+#[test]
+fn witness_overruled_by_the_operator() {
+    let left = Left { crashes: 1, force: 1, ..NONE };
+    let bounds = Bounds { strong: false, ..with(Kind::Witness, Start::Home, left) };
+    holds("force-active, crash", bounds, &[TAKEN_OVER, SETTLED]);
+}
+
+#[test]
+fn strict_waits_and_heals() {
+    let left = Left { crashes: 2, pauses: 1, lies: 1, cuts: 1, ..NONE };
+    holds("strict: crashes, pause, lie", with(Kind::Strict, Start::Home, left), &[]);
+    let left = Left { crashes: 1, lies: 1, ..NONE };
+    let bounds = Bounds { ticks: 4, ..with(Kind::Strict, Start::Home, left) };
+    holds("strict: four ticks", bounds, &[]);
+    let left = Left { crashes: 1, give_back: 1, power: 1, ..NONE };
+    holds("strict: give-back, crash, power", with(Kind::Strict, Start::TakenOver, left), &[GIVEN_BACK]);
+    let left = Left { crashes: 1, force: 1, pauses: 1, ..NONE };
+    let bounds = Bounds { strong: false, writes: 2, ..with(Kind::Strict, Start::Home, left) };
+    holds("strict: force-active, crash, pause", bounds, &[TAKEN_OVER]);
+}
+
+/// `available` promises one owner with everything as long as evidence is true and no lease is lost: any crashes, power
+/// losses, lost disks and give-backs, but no pause, no ticks, no initialization time-out (which promotes without
+/// evidence), no lie.
+#[test]
+fn available_is_strong_on_true_evidence_without_lease_loss() {
+    let left = Left { crashes: 2, disks: 1, ..NONE };
+    holds("available: crashes, disk", with(Kind::Available, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { crashes: 1, power: 1, cuts: 1, ..NONE };
+    holds("available: crash, power, cut", with(Kind::Available, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { crashes: 2, give_back: 1, ..NONE };
+    holds("available: give-back, crashes", with(Kind::Available, Start::TakenOver, left), &[GIVEN_BACK]);
+}
+
+#[test]
+fn available_destroys_nothing_and_settles() {
+    let left = Left { crashes: 1, pauses: 1, lies: 1, ..NONE };
+    let bounds = Bounds { writes: 2, ..merged(Start::Home, left) };
+    holds("available: crash, pause, lie", bounds, &[TAKEN_OVER, SETTLED]);
+    let left = Left { crashes: 1, lies: 1, give_back: 1, ..NONE };
+    holds("available: lie, give-back, crash", merged(Start::TakenOver, left), &[GIVEN_BACK, SETTLED]);
+    let left = Left { crashes: 2, pauses: 1, init: 1, ..NONE };
+    holds("available: crashes, pause, init", merged(Start::Home, left), &[TAKEN_OVER, SETTLED]);
+    let left = Left { pauses: 1, lies: 1, ..NONE };
+    let bounds = Bounds { writes: 2, took_other: [true, true], ..merged(Start::Home, left) };
+    holds("available: each took the other's group", bounds, &[SETTLED]);
+    let left = Left { crashes: 1, ..NONE };
+    holds("available: time passes", Bounds { ticks: 4, ..merged(Start::Home, left) }, &[SETTLED]);
+    let left = Left { crashes: 1, force: 1, ..NONE };
+    holds("available: force-active", merged(Start::Home, left), &[TAKEN_OVER, SETTLED]);
+}

@@ -1,0 +1,149 @@
+//! A make-believe pair behind a real API, for tests of it and of its client.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// Token of every fake.
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A pair `a` (answers) and `b`, whose failover takes as many looks at its status as it has users.
+#[derive(Default)]
+pub(crate) struct Fake {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    moving: Option<(Moving, String, bool)>,
+    failed_over: Option<String>,
+    users: Vec<UserStatus>,
+    /// Moving ends in failed mode.
+    broken: bool,
+}
+
+impl Fake {
+    /// Listens on a free port until the test ends; gives the address.
+    pub async fn start(fake: Arc<Fake>) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Token::new(TOKEN).unwrap(), fake));
+        address
+    }
+
+    /// From now on moving users fails.
+    pub fn breaks(&self) {
+        self.state.lock().unwrap().broken = true;
+    }
+
+    /// Accounts that were added.
+    pub fn accounts(&self) -> Vec<UserStatus> {
+        self.state.lock().unwrap().users.clone()
+    }
+
+    fn begin(&self, node: &str, back: bool) -> Result<Moving, Refusal> {
+        let mut state = self.state.lock().unwrap();
+        let over = state.failed_over.clone();
+        let possible = if back { over.as_deref() == Some(node) } else { over.is_none() };
+        if !possible {
+            return Err(Refusal {
+                error: format!("{node} cannot do that now"),
+                state: "Normal".into(),
+                reason: "Normal".into(),
+                hint: "look at the status".into(),
+            });
+        }
+        let what = if back { "fallback to" } else { "failover of" };
+        let moving = Moving { what: format!("{what} {node}"), left: 3, done: 0 };
+        state.moving = Some((moving.clone(), node.into(), back));
+        Ok(moving)
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Status {
+        if let Some((moving, node, back)) = &mut self.moving {
+            if moving.left == 0 {
+                self.failed_over = (!*back).then(|| node.clone());
+                self.moving = None;
+            } else {
+                moving.left -= 1;
+                moving.done += 1;
+            }
+        }
+        let node = |name: &str| {
+            let (state, reason) = self.state_of(name);
+            NodeStatus {
+                name: name.into(),
+                state: state.into(),
+                reason: reason.into(),
+                local: name == "a",
+                heard_ms: Some(0),
+                counters: CountersStatus { jsm_sessions_client: 5, ..CountersStatus::default() },
+                ..NodeStatus::default()
+            }
+        };
+        Status {
+            version: "0.0.0".into(),
+            domain: "im.example".into(),
+            nodes: vec![node("a"), node("b")],
+            row: Some(1),
+            cause: "both well".into(),
+            moving: self.moving.as_ref().map(|(moving, ..)| moving.clone()),
+            ..Status::default()
+        }
+    }
+
+    fn state_of(&self, name: &str) -> (&'static str, &'static str) {
+        const ASKED: &str = "On Admin Request";
+        if let Some((_, node, back)) = &self.moving {
+            return match (*back, node == name) {
+                (false, true) => ("Failing Over", ASKED),
+                (false, false) => ("Taking Over", ASKED),
+                (true, true) => ("Taking Back", ASKED),
+                (true, false) => ("Falling Back", ASKED),
+            };
+        }
+        match &self.failed_over {
+            Some(_) if self.broken => ("Running in Failed Mode", "Take Over Users Failed"),
+            Some(node) if node == name => ("Idle", ASKED),
+            Some(_) => ("Running in Backup Mode", ASKED),
+            None => ("Normal", "Normal"),
+        }
+    }
+}
+
+impl Daemon for Fake {
+    fn status(&self) -> BoxFuture<'_, Status> {
+        Box::pin(async { self.state.lock().unwrap().look() })
+    }
+
+    fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
+        Box::pin(async { self.begin(node, false) })
+    }
+
+    fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
+        Box::pin(async { self.begin(node, true) })
+    }
+
+    fn user_add(
+        &self,
+        user: String,
+        _password: String,
+        home: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
+        let mut state = self.state.lock().unwrap();
+        let (home, epoch) = (home.unwrap_or("a".into()), "2.0".into());
+        state.users.push(UserStatus { user, owner: home.clone(), home, epoch, sessions: 0 });
+        Box::pin(async { Ok(()) })
+    }
+
+    fn users(&self) -> BoxFuture<'_, Vec<UserStatus>> {
+        Box::pin(async { self.accounts() })
+    }
+
+    fn ready(&self) -> bool {
+        self.state.lock().unwrap().failed_over.is_none()
+    }
+}

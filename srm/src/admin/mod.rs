@@ -1,0 +1,180 @@
+//! The API for operators: HTTP and JSON, versioned, on loopback by default. Command line and console use nothing else.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] of both nodes |
+//! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
+//! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
+//! | `GET /v1/users` | a list of [`UserStatus`] |
+//! | `GET /healthz` | 200: the process lives. Needs no token |
+//! | `GET /readyz` | 200: the node serves its users; else 503. Needs no token |
+//!
+//! Whatever is not done is answered by a [`Refusal`]: 409 if the state of the nodes forbids it, 404 for what is not
+//! there, 400 for what cannot be read, 401 without the token, 403 from a browser. Either node answers for both.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod listener;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+
+pub use server::{Token, listen, serve};
+
+/// An answer that is not there yet.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why something was not done. Its texts are for the operator.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was refused, and why, in a sentence.
+    pub error: String,
+    /// State of the node at that moment, such as `Running in Backup Mode`; empty where it does not matter.
+    pub state: String,
+    /// The reason of that state, such as `Peer Down`; empty where it does not matter.
+    pub reason: String,
+    /// What to do instead.
+    pub hint: String,
+}
+
+/// What the operator sees of both nodes.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Version of the software of the node that answers.
+    pub version: String,
+    /// The first domain served.
+    pub domain: String,
+    /// The nodes, in the order of their names.
+    pub nodes: Vec<NodeStatus>,
+    /// The home groups, in the order of their home nodes.
+    pub groups: Vec<GroupStatus>,
+    /// Row of the table of pairs of states; `None` where no row fits.
+    pub row: Option<u32>,
+    /// The row's cause, in words.
+    pub cause: String,
+    /// The row's recommended action; empty where nothing need be done.
+    pub action: String,
+    /// What should be looked at soon.
+    pub alarms: Vec<String>,
+    /// The failover or fallback in progress.
+    pub moving: Option<Moving>,
+}
+
+/// What the operator sees of one node.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state, by the product's name; `down` where it is not heard.
+    pub state: String,
+    /// The reason of the state, by the product's name.
+    pub reason: String,
+    /// Whether it is the node that answers.
+    pub local: bool,
+    /// Milliseconds since it was last heard; `None` for never. 0 for the node that answers.
+    pub heard_ms: Option<u64>,
+    /// Its counters.
+    pub counters: CountersStatus,
+    /// Its log, and its peer's.
+    pub log: LogStatus,
+    /// Accounts that it knows.
+    pub users: u64,
+    /// Accounts whose home it is.
+    pub homed: u64,
+}
+
+/// Counters of a node, by the names that operators know.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+pub struct CountersStatus {
+    /// Client sessions that are active here.
+    pub jsm_sessions_client: u64,
+    /// Parked streams of clients whose sessions are active on the peer.
+    pub jsm_sessions_client_inactive: u64,
+    /// Composed sessions, one for each user who is logged in here.
+    pub jsm_sessions_composed: u64,
+    /// Users served actively by this node.
+    pub active_jsm_sessions: u64,
+    /// Users held inactively for the peer.
+    pub inactive_jsm_sessions: u64,
+}
+
+/// How far logs are, in frames.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStatus {
+    /// End of the node's own log.
+    pub own_end: u64,
+    /// How much of it the peer has acknowledged.
+    pub acked_by_peer: u64,
+    /// How much of the peer's log it has received.
+    pub received: u64,
+}
+
+/// One home group: the users homed on one node.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// Its home node.
+    pub home: String,
+    /// The node that serves it; empty where none does.
+    pub primary: String,
+    /// `Pair` or `Solo`.
+    pub mode: String,
+    /// Role of the node that answers: `Primary`, `Backup` or `Fenced`.
+    pub role: String,
+    /// Term of its register.
+    pub term: u64,
+    /// What a release needs: `Nothing`, `Both` or `Alone`.
+    pub release: String,
+}
+
+/// A failover or fallback in progress.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moving {
+    /// What it is, in words, such as `failover of a`.
+    pub what: String,
+    /// Users that are still to be moved.
+    pub left: u64,
+    /// Users that were moved.
+    pub done: u64,
+}
+
+/// One account.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserStatus {
+    /// Its bare JID.
+    pub user: String,
+    /// Its home node.
+    pub home: String,
+    /// The node that serves it now; empty where none does.
+    pub owner: String,
+    /// Epoch of the account, TERM.MOVES.
+    pub epoch: String,
+    /// Sessions that are logged in.
+    pub sessions: u64,
+}
+
+/// What the API asks of the node that it belongs to. All of it answers within seconds; what takes longer is told by
+/// the status.
+pub trait Daemon: Send + Sync + 'static {
+    /// State of both nodes.
+    fn status(&self) -> BoxFuture<'_, Status>;
+    /// Begins to move the users of `node` to its peer. The name is that of a node in the status.
+    fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
+    /// Begins to move the users of `node` back to it. The name is that of a node in the status.
+    fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
+    /// Adds an account. `user` is a bare JID in prepared form, `home` the name of a node in the status.
+    fn user_add(
+        &self,
+        user: String,
+        password: String,
+        home: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// All accounts, in the order of their names.
+    fn users(&self) -> BoxFuture<'_, Vec<UserStatus>>;
+    /// Whether this node serves its users now, here or by its peer's log being safe.
+    fn ready(&self) -> bool;
+}

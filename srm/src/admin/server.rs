@@ -1,0 +1,301 @@
+//! Routes, and who may pass: every request is checked before its path is looked at (S36).
+#![allow(clippy::result_large_err, reason = "the error is the answer")]
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ring::{hmac, rand::SystemRandom};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use xmpp_core::jid::BareJid;
+
+use super::listener::Bounded;
+use super::{BoxFuture, Daemon, Moving, Refusal};
+use crate::config;
+
+/// How long the node may take for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest body of a request in bytes.
+const BODY: usize = 16 * 1024;
+/// Longest password in bytes.
+const PASSWORD: usize = 1023;
+/// What needs no token: it tells one bit, to load balancers and the like.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The bearer token, kept so that comparing it takes the same time whatever is presented.
+pub struct Token {
+    key: hmac::Key,
+    tag: hmac::Tag,
+}
+
+impl Token {
+    /// Keeps this token. Fails only if the system gives no random bytes.
+    pub fn new(token: &str) -> io::Result<Token> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| io::Error::other("the system gives no random bytes"))?;
+        let tag = hmac::sign(&key, token.as_bytes());
+        Ok(Token { key, tag })
+    }
+
+    fn is(&self, presented: &[u8]) -> bool {
+        hmac::verify(&self.key, presented, self.tag.as_ref()).is_ok()
+    }
+}
+
+/// Opens the port, and answers requests in a task of its own from then on. An error names the file or the address.
+pub async fn listen(admin: &config::Admin, node: &str, daemon: Arc<dyn Daemon>) -> anyhow::Result<()> {
+    let token = Token::new(&config::read_token(&admin.token_file).map_err(anyhow::Error::msg)?)?;
+    let listener = TcpListener::bind(admin.listen).await.with_context(|| {
+        format!(
+            "the admin API cannot listen on {}: set [admin] listen, or stop what has that port",
+            admin.listen
+        )
+    })?;
+    tracing::info!(event = "admin_listening", node, address = %admin.listen);
+    tokio::spawn(serve(listener, token, daemon));
+    Ok(())
+}
+
+/// Answers requests for ever.
+pub async fn serve(listener: TcpListener, token: Token, daemon: Arc<dyn Daemon>) -> io::Result<()> {
+    axum::serve(Bounded::new(listener), router(token, daemon)).await
+}
+
+/// What all requests share.
+struct Shared {
+    daemon: Arc<dyn Daemon>,
+    /// Asked for once: neither changes while the node runs.
+    group: OnceCell<Group>,
+}
+
+struct Group {
+    domain: String,
+    nodes: Vec<String>,
+}
+
+impl Shared {
+    async fn group(&self) -> Result<&Group, Response> {
+        let ask = async || {
+            let status = answer(self.daemon.status()).await?;
+            if status.nodes.is_empty() {
+                let hint = "ask again in a moment";
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint));
+            }
+            let nodes = status.nodes.into_iter().map(|node| node.name).collect();
+            Ok(Group { domain: status.domain, nodes })
+        };
+        self.group.get_or_try_init(ask).await
+    }
+
+    /// Refuses the name of a node that is not in the group.
+    async fn known(&self, node: &str) -> Result<(), Response> {
+        let nodes = &self.group().await?.nodes;
+        if nodes.iter().any(|known| known == node) {
+            return Ok(());
+        }
+        let hint = match nodes.as_slice() {
+            [only] => format!("the only node is {only}"),
+            _ => format!("the nodes are {}", nodes.join(" and ")),
+        };
+        Err(refuse(StatusCode::NOT_FOUND, format!("no node is named {node}"), hint))
+    }
+}
+
+/// All routes, guarded.
+fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/nodes/{node}/failover", post(failover))
+        .route("/v1/nodes/{node}/fallback", post(fallback))
+        .route("/v1/users", get(users).post(user_add))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .fallback(async |uri: Uri| {
+            refuse(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()), "see the paths under /v1")
+        })
+        .method_not_allowed_fallback(async |uri: Uri| {
+            let error = format!("{} does not take this method", uri.path());
+            refuse(StatusCode::METHOD_NOT_ALLOWED, error, "ask with GET, act with POST")
+        })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn_with_state(Arc::new(token), guard))
+        .with_state(Arc::new(Shared { daemon, group: OnceCell::new() }))
+}
+
+type Node = State<Arc<Shared>>;
+
+async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
+    let mut response = match check(&token, request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused,
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A page in a browser must not reach the API: it would come under a name of its own (DNS rebinding), or say where it
+/// is from.
+fn check(token: &Token, path: &str, headers: &HeaderMap) -> Result<(), Response> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if !host.is_some_and(is_own) {
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "the request is for another host",
+            "reach the API by address or as localhost, not by another name",
+        ));
+    }
+    if headers.contains_key(header::ORIGIN) {
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "requests from web pages are refused",
+            "use `tandem` or another program that sends no Origin header",
+        ));
+    }
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+    });
+    if OPEN.contains(&path) || bearer.is_some_and(|presented| token.is(presented)) {
+        return Ok(());
+    }
+    let error = if bearer.is_some() { "the token is wrong" } else { "there is no token" };
+    let hint = "send `Authorization: Bearer TOKEN` with the token of the file that [admin] token_file names";
+    let mut refused = refuse(StatusCode::UNAUTHORIZED, error, hint);
+    refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(refused)
+}
+
+/// Whether a Host header names this machine by what no page on the web can be called.
+fn is_own(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+fn refuse(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {
+    let refusal = Refusal { error: error.into(), hint: hint.into(), ..Refusal::default() };
+    (status, Json(refusal)).into_response()
+}
+
+/// Waits for the node, but not for ever.
+async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
+    tokio::time::timeout(ANSWER, future).await.map_err(|_| {
+        let error = format!("the node did not answer within {} s", ANSWER.as_secs());
+        refuse(StatusCode::SERVICE_UNAVAILABLE, error, "whether it was done is not known: ask for the status")
+    })
+}
+
+async fn status(State(shared): Node) -> Result<Response, Response> {
+    Ok(Json(answer(shared.daemon.status()).await?).into_response())
+}
+
+async fn ready(State(shared): Node) -> Response {
+    if shared.daemon.ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn failover(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    tracing::info!(event = "admin_failover", node);
+    moving(answer(shared.daemon.failover(&node)).await?)
+}
+
+async fn fallback(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    tracing::info!(event = "admin_fallback", node);
+    moving(answer(shared.daemon.fallback(&node)).await?)
+}
+
+fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
+    match begun {
+        Ok(moving) => Ok((StatusCode::ACCEPTED, Json(moving)).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+async fn users(State(shared): Node) -> Result<Response, Response> {
+    Ok(Json(answer(shared.daemon.users()).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewUser {
+    user: String,
+    password: String,
+    home: Option<String>,
+}
+
+async fn user_add(
+    State(shared): Node,
+    body: Result<Json<NewUser>, JsonRejection>,
+) -> Result<Response, Response> {
+    let Json(new) = body.map_err(|error| {
+        let hint = "send a JSON object {\"user\", \"password\", \"home\"?} as application/json";
+        let status = match error.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            other => other,
+        };
+        refuse(status, error.body_text(), hint)
+    })?;
+    let domain = &shared.group().await?.domain;
+    let user =
+        account(&new.user, domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))?;
+    if new.password.is_empty() || new.password.len() > PASSWORD || new.password.contains('\0') {
+        let error = format!("the password is empty, longer than {PASSWORD} bytes, or has a NUL in it");
+        return Err(refuse(
+            StatusCode::BAD_REQUEST,
+            error,
+            "choose another, or let `tandem user add` make one",
+        ));
+    }
+    if let Some(home) = &new.home {
+        shared.known(home).await?;
+    }
+    match answer(shared.daemon.user_add(user.to_string(), new.password, new.home)).await? {
+        Ok(()) => {
+            let user = serde_json::json!({ "user": user.to_string() });
+            Ok((StatusCode::CREATED, Json(user)).into_response())
+        }
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+/// The account that `user`, a local part or a bare JID, means at this domain.
+fn account(user: &str, domain: &str) -> Result<BareJid, (String, String)> {
+    let bad = || {
+        let hint = format!("write a name such as \"anna\", or \"anna@{domain}\"");
+        (format!("{user:?} cannot be the name of an account"), hint)
+    };
+    let jid = match user.contains('@') {
+        true => BareJid::parse(user),
+        false => BareJid::new(Some(user), domain),
+    };
+    let jid = jid.map_err(|_| bad())?;
+    if jid.local().is_none() {
+        return Err(bad());
+    }
+    if jid.domain() == domain {
+        return Ok(jid);
+    }
+    Err((format!("{user} is not at {domain}"), format!("accounts here are at {domain}")))
+}

@@ -1,0 +1,197 @@
+//! The API over real HTTP on loopback.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::fake::{Fake, TOKEN};
+
+/// Sends a request with these header lines, gives status and body.
+async fn raw(to: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(to).await.unwrap();
+    let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
+    headers.iter().for_each(|header| request.push_str(&format!("{header}\r\n")));
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// A request as the command line sends it.
+async fn ask(to: SocketAddr, line: &str, body: &str) -> (u16, Value) {
+    let host = format!("Host: {to}");
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let headers = [host.as_str(), token.as_str(), "Content-Type: application/json"];
+    let (status, body) = raw(to, line, &headers, body).await;
+    (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}")))
+}
+
+async fn start() -> (Arc<Fake>, SocketAddr) {
+    let fake = Arc::new(Fake::default());
+    (Arc::clone(&fake), Fake::start(fake).await)
+}
+
+#[tokio::test]
+async fn the_status_is_told_with_the_names_that_operators_know() {
+    let (_, api) = start().await;
+    let (code, status) = ask(api, "GET /v1/status", "").await;
+    assert_eq!(code, 200);
+    assert_eq!(status["domain"], "im.example");
+    assert_eq!(status["nodes"][0]["counters"]["JsmSessionsClient"], 5);
+    assert_eq!(status["nodes"][1]["state"], "Normal");
+    for counter in
+        ["JsmSessionsClientInactive", "JsmSessionsComposed", "ActiveJsmSessions", "InactiveJsmSessions"]
+    {
+        assert_eq!(status["nodes"][0]["counters"][counter], 0, "{counter}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_without_the_token() {
+    let (fake, api) = start().await;
+    let host = format!("Host: {api}");
+    let paths = [
+        "GET /v1/status",
+        "GET /v1/users",
+        "POST /v1/users",
+        "POST /v1/nodes/a/failover",
+        "GET /nonsense",
+        "GET /",
+        "GET //v1/status",
+        "GET /v1/%73tatus",
+        "GET /healthz/../v1/status",
+        "GET /healthz%2f..%2fv1/status",
+        "DELETE /v1/users",
+    ];
+    let wrong = format!("Authorization: Bearer {}x", TOKEN);
+    let basic = format!("Authorization: Basic {TOKEN}");
+    for path in paths {
+        for auth in ["X: y", "Authorization: Bearer ", "Authorization: Bearer wrong", &wrong, &basic] {
+            let (code, body) = raw(api, path, &[&host, auth], "").await;
+            assert_eq!(code, 401, "{path} {auth}: {body}");
+            assert!(body.contains("token_file") && !body.contains("Normal"), "{body}");
+        }
+    }
+    assert!(fake.accounts().is_empty());
+}
+
+#[tokio::test]
+async fn another_host_is_refused_even_with_the_token() {
+    let (_, api) = start().await;
+    let token = format!("Authorization: Bearer {TOKEN}");
+    for host in ["Host: evil.example", "Host: evil.example:20075", "Host: localhost.evil.example", "Host: "] {
+        let (code, body) = raw(api, "GET /v1/status", &[host, &token], "").await;
+        assert_eq!(code, 403, "{host}: {body}");
+    }
+    for host in
+        ["Host: localhost", "Host: LOCALHOST:1", "Host: 127.0.0.1:20075", "Host: [::1]:20075", "Host: [::1]"]
+    {
+        assert_eq!(raw(api, "GET /v1/status", &[host, &token], "").await.0, 200, "{host}");
+    }
+    assert_eq!(raw(api, "GET /healthz", &["Host: evil.example"], "").await.0, 403);
+}
+
+#[tokio::test]
+async fn web_pages_are_refused() {
+    let (_, api) = start().await;
+    let (host, token) = (format!("Host: {api}"), format!("Authorization: Bearer {TOKEN}"));
+    for origin in ["Origin: http://127.0.0.1", "Origin: null"] {
+        let (code, body) = raw(api, "POST /v1/nodes/a/failover", &[&host, &token, origin], "").await;
+        assert!(code == 403 && body.contains("web pages"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_node_is_named_with_those_that_are_known() {
+    let (_, api) = start().await;
+    for path in ["POST /v1/nodes/c/failover", "POST /v1/nodes/c/fallback"] {
+        let (code, body) = ask(api, path, "").await;
+        assert_eq!(
+            (code, &body["error"], &body["hint"]),
+            (404, &json!("no node is named c"), &json!("the nodes are a and b"))
+        );
+    }
+    let (code, body) = ask(api, "POST /v1/users", r#"{"user":"anna","password":"x","home":"c"}"#).await;
+    assert!(code == 404 && body["hint"] == "the nodes are a and b", "{body}");
+}
+
+#[tokio::test]
+async fn a_failover_begins_and_a_refusal_says_why() {
+    let (_, api) = start().await;
+    let (code, body) = ask(api, "POST /v1/nodes/a/failover", "").await;
+    assert_eq!((code, &body["what"]), (202, &json!("failover of a")));
+    let (code, body) = ask(api, "POST /v1/nodes/b/fallback", "").await;
+    assert_eq!(code, 409);
+    assert_eq!(
+        body,
+        json!({ "error": "b cannot do that now", "state": "Normal", "reason": "Normal", "hint": "look at the status" })
+    );
+}
+
+#[tokio::test]
+async fn users_are_added_by_name_or_address_and_listed() {
+    let (_, api) = start().await;
+    let (code, body) = ask(api, "POST /v1/users", r#"{"user":"Anna","password":"x"}"#).await;
+    assert_eq!((code, &body["user"]), (201, &json!("anna@im.example")));
+    let (code, _) =
+        ask(api, "POST /v1/users", r#"{"user":"bob@im.example","password":"x","home":"b"}"#).await;
+    assert_eq!(code, 201);
+    let (code, body) = ask(api, "GET /v1/users", "").await;
+    assert_eq!((code, &body[1]["user"], &body[1]["home"]), (200, &json!("bob@im.example"), &json!("b")));
+}
+
+#[tokio::test]
+async fn bad_requests_to_add_a_user_are_refused_with_what_to_send() {
+    let (fake, api) = start().await;
+    let long = format!(r#"{{"user":"anna","password":"{}"}}"#, "x".repeat(1024));
+    for body in [
+        "",
+        "{",
+        "[]",
+        r#"{"user":"anna"}"#,
+        r#"{"user":"anna","password":1}"#,
+        r#"{"user":"a","password":"x","admin":true}"#,
+        r#"{"user":"","password":"x"}"#,
+        r#"{"user":"a b","password":"x"}"#,
+        r#"{"user":"a@b/c","password":"x"}"#,
+        r#"{"user":"anna@other.example","password":"x"}"#,
+        r#"{"user":"anna","password":""}"#,
+        &long,
+    ] {
+        let (code, answer) = ask(api, "POST /v1/users", body).await;
+        assert_eq!(code, 400, "{body}: {answer}");
+        assert!(answer["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{body}: {answer}");
+    }
+    let big = format!(r#"{{"user":"anna","password":"{}"}}"#, "x".repeat(20_000));
+    assert_eq!(ask(api, "POST /v1/users", &big).await.0, 413);
+    let (host, token) = (format!("Host: {api}"), format!("Authorization: Bearer {TOKEN}"));
+    let body = r#"{"user":"anna","password":"x"}"#;
+    assert_eq!(raw(api, "POST /v1/users", &[&host, &token, "Content-Type: text/plain"], body).await.0, 415);
+    assert!(fake.accounts().is_empty());
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told() {
+    let (_, api) = start().await;
+    assert_eq!(ask(api, "GET /v2/status", "").await.0, 404);
+    let (code, body) = ask(api, "GET /v1/nodes/a/failover", "").await;
+    assert!(code == 405 && body["hint"] == "ask with GET, act with POST", "{body}");
+}
+
+#[tokio::test]
+async fn health_needs_no_token_and_readiness_follows_the_node() {
+    let (_, api) = start().await;
+    let host = format!("Host: {api}");
+    assert_eq!(raw(api, "GET /healthz", &[&host], "").await, (200, "ok\n".into()));
+    assert_eq!(raw(api, "GET /readyz", &[&host], "").await.0, 200);
+    ask(api, "POST /v1/nodes/a/failover", "").await;
+    for _ in 0..5 {
+        ask(api, "GET /v1/status", "").await;
+    }
+    assert_eq!(raw(api, "GET /readyz", &[&host], "").await, (503, "not ready\n".into()));
+}

@@ -1,0 +1,232 @@
+//! What may stand on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An XMPP server for two nodes that are each other's standby.
+#[derive(Parser, Debug)]
+#[command(name = "tandem", version, after_help = EXITS)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXITS: &str =
+    "Exit codes: 0 well, 1 refused or a promise broken, 2 wrong usage, 3 the environment prevents it.";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Make configuration, certificates and secrets for a node or a pair
+    ///
+    /// Nodes on machines of their own get the standard ports, two nodes on one host get free ports below 32768.
+    Init(InitArgs),
+    /// Run a node
+    Serve(ServeArgs),
+    /// Look at a configuration file
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Show the state of both nodes
+    Status(StatusArgs),
+    /// Move the users of NODE to its peer
+    Failover(MoveArgs),
+    /// Move the users of NODE back to it
+    Fallback(MoveArgs),
+    /// Add and list accounts
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Run a pair and its clients on this machine, kill nodes, and count what is lost
+    Demo(DemoArgs),
+}
+
+impl Command {
+    /// Whether the answer is wanted as JSON.
+    pub fn json(&self) -> bool {
+        match self {
+            Command::Init(args) => args.json,
+            Command::Serve(_) => false,
+            Command::Config { command: ConfigCommand::Check(args) } => args.json,
+            Command::Status(args) => args.client.json,
+            Command::Failover(args) | Command::Fallback(args) => args.client.json,
+            Command::User { command: UserCommand::Add(args) } => args.client.json,
+            Command::User { command: UserCommand::List(args) } => args.client.json,
+            Command::Demo(args) => args.json,
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ConfigCommand {
+    /// Check the file, and the certificates, keys and secrets that it names
+    Check(CheckArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum UserCommand {
+    /// Add an account; without --password-stdin a password is made and printed once
+    Add(UserAddArgs),
+    /// List all accounts
+    List(UserListArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InitArgs {
+    /// XMPP domain, the part of addresses after the @
+    #[arg(long)]
+    pub domain: String,
+    /// A node and the host where it is reached; a second one makes a pair
+    #[arg(long = "node", value_name = "NAME=HOST", required = true, value_parser = name_and_host)]
+    pub nodes: Vec<(String, String)>,
+    /// Directory to write to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    /// Configuration file [default: ./tandem.toml, else /etc/tandem/tandem.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Form of the log on standard error; TANDEM_LOG sets its level (default info)
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Form of the log.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArgs {
+    /// Configuration file [default: ./tandem.toml, else /etc/tandem/tandem.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where to find the node to ask.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClientArgs {
+    /// Configuration file of the node to ask [default: ./tandem.toml, else /etc/tandem/tandem.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of its admin API [default: as the configuration says]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// File with its admin token [default: as the configuration says]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MoveArgs {
+    /// Name of the node
+    pub node: String,
+    /// Return as soon as it has begun
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UserAddArgs {
+    /// Name of the account, such as anna or anna@example.org
+    pub user: String,
+    /// Home node [default: the node with fewer users]
+    #[arg(long, value_name = "NODE")]
+    pub home: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UserListArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `tandem demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Number of users
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub users: u32,
+    /// Share of users whose client knows nothing of dual connections
+    #[arg(long, default_value = "10%")]
+    pub plain: Percent,
+    /// Length of the load, faults included, in seconds [default: as long as the faults need]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// Seed of everything that is random [default: a new one, which is told]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// End with one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the pair running, without load, until SIGINT or SIGTERM
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl DemoArgs {
+    /// What the demo takes; without a seed, a new one.
+    pub(super) fn options(&self) -> crate::demo::Options {
+        crate::demo::Options {
+            users: self.users as usize,
+            plain: f64::from(self.plain.0) / 100.0,
+            seconds: self.seconds,
+            seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        }
+    }
+}
+
+/// A share, 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix('%').unwrap_or(text).parse() {
+            Ok(share @ 0..=100) => Ok(Percent(share)),
+            _ => Err("write a share from 0% to 100%".to_owned()),
+        }
+    }
+}
+
+fn name_and_host(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, host)) if !name.is_empty() && !host.is_empty() => Ok((name.into(), host.into())),
+        _ => Err("write NAME=HOST, such as a=a.example.org".to_owned()),
+    }
+}

@@ -1,0 +1,38 @@
+//! `tandem config check`: is the file sound?
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::output::{Answer, Exit, Failure};
+use crate::config::{self, Config, ConfigError};
+
+/// Checks the file and all that it names.
+pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
+    let path = config::find(named).map_err(|error| Failure::environment(&error))?;
+    let config = Config::load(&path).map_err(|error| failed(&error))?;
+    config.check_files().map_err(|error| failed(&error))?;
+
+    let (file, name, domains) =
+        (path.display().to_string(), &config.node.name, config.node.domains.join(", "));
+    let hash = format!("{:016x}", config.hash());
+    let warnings = config.warnings();
+    let mut text = match &config.peer {
+        Some(peer) => format!(
+            "{file} is sound: node {name} for {domains}, with its peer {} at {}\n\
+             clusterwide settings: {hash} (`tandem config check` on {} must say the same)\n",
+            peer.name, peer.host, peer.name
+        ),
+        None => format!("{file} is sound: node {name} for {domains}, without a peer\n"),
+    };
+    warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
+    let peer = config.peer.as_ref().map(|peer| &peer.name);
+    let json = json!({ "file": file, "node": name, "peer": peer, "hash": hash, "warnings": warnings });
+    Ok(Answer::new(text, json))
+}
+
+/// A file that breaks rules is refused; one that is not there is a matter of the environment.
+fn failed(error: &ConfigError) -> Failure {
+    let exit = if error.faults().is_empty() { Exit::Environment } else { Exit::Refused };
+    Failure { exit, more: json!({ "faults": error.faults() }), ..Failure::environment(error) }
+}

@@ -1,0 +1,173 @@
+//! Asks the admin API of a node.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::ClientArgs;
+use super::output::{Exit, Failure};
+use crate::admin::{Moving, Refusal, Status, UserStatus};
+use crate::config;
+use crate::setup::from_here;
+
+/// How long a node may take to answer. Above the time after which the API itself gives up.
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A node's admin API, as seen by a command.
+pub struct Client {
+    agent: ureq::Agent,
+    address: SocketAddr,
+    token: String,
+    token_file: PathBuf,
+    /// The configuration that named it; `None` if the command line did.
+    config: Option<PathBuf>,
+}
+
+impl Client {
+    /// Finds the node by the command line, else by its configuration file.
+    pub(super) fn find(args: &ClientArgs) -> Result<Client, Failure> {
+        let (address, token_file, config) = match (args.admin, &args.token_file) {
+            (Some(address), Some(file)) => (address, file.clone(), None),
+            (address, file) => {
+                let path = config::find(args.config.as_deref()).map_err(|error| {
+                    let mut failure = Failure::environment(&error);
+                    if args.admin.is_some() {
+                        failure.refusal.hint = "with --admin, --token-file is enough".into();
+                    }
+                    failure
+                })?;
+                let access = config::admin_access(&path).map_err(|error| Failure::environment(&error))?;
+                let named = address.is_none().then_some(path);
+                (address.unwrap_or(access.address), file.clone().unwrap_or(access.token_file), named)
+            }
+        };
+        Ok(Client { config, ..Client::at(address, &token_file)? })
+    }
+
+    /// The node whose admin API listens at `address`, and whose token is in that file.
+    pub fn at(address: SocketAddr, token_file: &Path) -> Result<Client, Failure> {
+        let token = config::read_token(token_file).map_err(|problem| Failure::environment(&problem))?;
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // A proxy meant for the web must not see the token.
+            .proxy(None)
+            .build()
+            .new_agent();
+        let address = from_here(address);
+        Ok(Client { agent, address, token, token_file: token_file.into(), config: None })
+    }
+
+    /// State of both nodes.
+    pub fn status(&self) -> Result<Status, Failure> {
+        self.get("/v1/status")
+    }
+
+    /// Begins `failover` or `fallback`.
+    pub fn begin(&self, action: &str, node: &str) -> Result<Moving, Failure> {
+        self.post(&format!("/v1/nodes/{}/{action}", escape(node)), &Value::Null)
+    }
+
+    /// Adds an account; gives its address.
+    pub fn user_add(&self, user: &str, password: &str, home: Option<&str>) -> Result<String, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Added {
+            user: String,
+        }
+        let new = serde_json::json!({ "user": user, "password": password, "home": home });
+        self.post("/v1/users", &new).map(|Added { user }| user)
+    }
+
+    /// All accounts.
+    pub fn users(&self) -> Result<Vec<UserStatus>, Failure> {
+        self.get("/v1/users")
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
+        self.read(request.call())
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
+        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
+        self.read(request.send_json(body))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
+        let mut answer = answer.map_err(|error| self.unreachable(error))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|_| self.stranger());
+        }
+        let refusal: Refusal = serde_json::from_str(&text).map_err(|_| self.stranger())?;
+        let exit = match status.as_u16() {
+            409 => Exit::Refused,
+            400 | 404 | 413 => Exit::Usage,
+            401 => {
+                let file = self.token_file.display();
+                let error = format!("the node at {} does not know the token of {file}", self.address);
+                let hint = "name its own file with --token-file FILE or -c FILE; a changed token counts after a \
+                            restart of the node";
+                return Err(Failure::new(Exit::Environment, error, hint));
+            }
+            _ => Exit::Environment,
+        };
+        Err(Failure { exit, refusal, more: Value::Null })
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Failure {
+        let at = self.address;
+        let refused =
+            matches!(&error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+        let (error, hint) = match (&self.config, refused || matches!(error, ureq::Error::ConnectionFailed)) {
+            (Some(config), true) => {
+                let config = config.display();
+                let error = format!("no tandem is running at {at} (config {config})");
+                (error, format!("start it with `tandem serve -c {config}`"))
+            }
+            (None, true) => (
+                format!("no tandem is running at {at}"),
+                "start it, or name another with --admin ADDR".to_owned(),
+            ),
+            (_, false) => {
+                let hint = "see its log; if it hangs, its peer takes over: ask that one".to_owned();
+                (format!("the node at {at} does not answer: {error}"), hint)
+            }
+        };
+        Failure::new(Exit::Environment, error, hint)
+    }
+
+    fn stranger(&self) -> Failure {
+        let error = format!("what answers at {} is not a tandem of this version", self.address);
+        Failure::new(Exit::Environment, error, "compare the address with [admin] listen, and the versions")
+    }
+}
+
+/// A name as a part of a path.
+fn escape(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

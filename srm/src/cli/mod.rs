@@ -1,0 +1,66 @@
+//! The command line. Each command gives an answer, as text and as JSON, or a failure that says what to do.
+//!
+//! Answers go to standard output, progress and failures to standard error; with `--json` a failure goes to standard
+//! output too. The exit code is an [`Exit`].
+
+#![allow(clippy::result_large_err, reason = "a command fails once")]
+
+mod args;
+mod check;
+mod client;
+mod init;
+mod moves;
+mod output;
+mod serve;
+mod status;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{ClientArgs, DemoArgs, Percent};
+pub use client::Client;
+pub use output::{Exit, Failure};
+
+use args::{Cli, Command, ConfigCommand, UserCommand};
+use output::{Answer, Progress};
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let json = command.json();
+    let exit = match run(command) {
+        Ok(answer) => answer.print(json),
+        Err(failure) => failure.print(json),
+    };
+    exit.into()
+}
+
+fn run(command: Command) -> Result<Answer, Failure> {
+    match command {
+        Command::Init(args) => init::init(&args),
+        Command::Serve(args) => serve::serve(&args),
+        Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),
+        Command::Status(args) => status::status(&Client::find(&args.client)?),
+        Command::Failover(args) => {
+            moves::failover(&Client::find(&args.client)?, &args, &mut Progress::stderr())
+        }
+        Command::Fallback(args) => {
+            moves::fallback(&Client::find(&args.client)?, &args, &mut Progress::stderr())
+        }
+        Command::User { command: UserCommand::Add(args) } => user::add(&args),
+        Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
+        Command::Demo(args) => demo(&args),
+    }
+}
+
+/// It prints for itself while it runs.
+fn demo(args: &DemoArgs) -> Result<Answer, Failure> {
+    let code = crate::demo::run(&args.options(), args.json, args.keep);
+    let code = code.map_err(|error| Failure::environment(&error))?;
+    let well = code == ExitCode::SUCCESS;
+    Ok(Answer::silent(if well { Exit::Well } else { Exit::Refused }))
+}

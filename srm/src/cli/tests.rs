@@ -1,0 +1,299 @@
+//! Commands against a real API with a make-believe pair behind it, and what they show.
+
+use std::sync::Arc;
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use super::args::{MoveArgs, UserAddArgs};
+use super::output::Paint;
+use super::*;
+use crate::admin::fake::{Fake, TOKEN};
+use crate::admin::{CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, Status};
+
+/// A node to ask; ends with the test.
+struct Pair {
+    fake: Arc<Fake>,
+    args: ClientArgs,
+    _runtime: tokio::runtime::Runtime,
+    _dir: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let fake = Arc::new(Fake::default());
+        let admin = Some(runtime.block_on(Fake::start(Arc::clone(&fake))));
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        write_private(&token, TOKEN);
+        let args = ClientArgs { admin, token_file: Some(token), ..ClientArgs::default() };
+        Pair { fake, args, _runtime: runtime, _dir: dir }
+    }
+
+    fn client(&self) -> Client {
+        Client::find(&self.args).unwrap_or_else(|failure| panic!("{}", failure.text()))
+    }
+
+    fn moving(&self, node: &str) -> MoveArgs {
+        MoveArgs { node: node.into(), no_wait: false, client: self.args.clone() }
+    }
+
+    fn failover(&self, node: &str) -> Result<Answer, Failure> {
+        moves::failover(&self.client(), &self.moving(node), &mut Progress::none())
+    }
+
+    fn fallback(&self, node: &str) -> Result<Answer, Failure> {
+        moves::fallback(&self.client(), &self.moving(node), &mut Progress::none())
+    }
+}
+
+fn write_private(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+    for line in [
+        "tandem serve -c x.toml",
+        "tandem status",
+        "tandem status -c x.toml --json",
+        "tandem failover a --no-wait",
+        "tandem fallback a --admin 127.0.0.1:1 --token-file t",
+        "tandem user add u --home a --password-stdin",
+        "tandem user list --json",
+        "tandem config check -c x.toml",
+        "tandem demo --users 10 --plain 0% --seed 7 --keep",
+        "tandem init --domain d --node a=h --node b=i --out dir",
+    ] {
+        assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+    }
+    for line in
+        ["tandem", "tandem failover", "tandem demo --plain 101%", "tandem init --domain d --node a --out x"]
+    {
+        assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_share_is_written_with_or_without_its_sign() {
+    for (text, share) in [("10%", 10), ("0", 0), ("100%", 100)] {
+        assert_eq!(text.parse(), Ok(Percent(share)));
+    }
+    for text in ["", "%", "101", "-1", "0.1"] {
+        assert!(text.parse::<Percent>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn failover_waits_until_it_is_complete_and_fallback_undoes_it() {
+    let pair = Pair::start();
+    let answer = pair.failover("a").unwrap();
+    assert!(answer.text.contains("failover of a is complete"), "{}", answer.text);
+    assert!(answer.text.contains("a: Idle / On Admin Request\nb: Running in Backup Mode"), "{}", answer.text);
+    let answer = pair.fallback("a").unwrap();
+    assert!(answer.text.contains("fallback to a is complete"), "{}", answer.text);
+    assert_eq!(answer.json["status"]["nodes"][0]["state"], "Normal");
+}
+
+#[test]
+fn without_waiting_it_has_only_begun() {
+    let pair = Pair::start();
+    let args = MoveArgs { no_wait: true, ..pair.moving("a") };
+    let answer = moves::failover(&pair.client(), &args, &mut Progress::none()).unwrap();
+    assert!(answer.text.contains("has begun"));
+    assert_eq!(answer.json["moving"]["left"], 3);
+}
+
+#[test]
+fn a_refusal_is_told_with_state_and_hint() {
+    let pair = Pair::start();
+    let failure = pair.fallback("a").unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused);
+    let text = failure.text();
+    assert_eq!(text, "tandem: a cannot do that now\n  state: Normal / Normal\n  to do: look at the status\n");
+    let failure = pair.failover("nobody/../a").unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.text().contains("the nodes are a and b"), "{}", failure.text());
+}
+
+#[test]
+fn a_failover_that_ends_in_failed_mode_is_a_failure() {
+    let pair = Pair::start();
+    pair.fake.breaks();
+    let failure = pair.failover("a").unwrap_err();
+    assert_eq!((failure.exit, failure.refusal.state.as_str()), (Exit::Refused, "Running in Failed Mode"));
+    assert_eq!(failure.more["status"]["nodes"][0]["reason"], "Take Over Users Failed");
+}
+
+#[test]
+fn a_password_is_made_and_shown_once_or_taken_as_given() {
+    let pair = Pair::start();
+    let args = |user: &str| UserAddArgs {
+        user: user.into(),
+        home: Some("b".into()),
+        password_stdin: false,
+        client: pair.args.clone(),
+    };
+    let answer = user::add_with(&pair.client(), &args("anna"), None).unwrap();
+    let password = answer.json["password"].as_str().unwrap();
+    assert!(answer.text.contains(password) && answer.json["user"] == "anna@im.example");
+    let answer = user::add_with(&pair.client(), &args("bob"), Some("secret".into())).unwrap();
+    assert!(!answer.text.contains("secret") && answer.json.get("password").is_none());
+    let list = user::list(&pair.client()).unwrap();
+    assert_eq!(
+        list.text.lines().nth(2).unwrap(),
+        "bob@im.example   b     b                 0",
+        "{}",
+        list.text
+    );
+    let failure = user::add_with(&pair.client(), &args("a b"), None).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+}
+
+#[test]
+fn a_wrong_token_is_told() {
+    let mut pair = Pair::start();
+    let wrong = pair._dir.path().join("wrong");
+    write_private(&wrong, "another-token-of-enough-length");
+    pair.args.token_file = Some(wrong);
+    let failure = pair.client().status().unwrap_err();
+    assert_eq!(failure.exit, Exit::Environment);
+    assert!(failure.text().contains("does not know the token"), "{}", failure.text());
+}
+
+#[test]
+fn a_node_that_does_not_run_is_told_with_how_to_start_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = crate::setup::Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+    let config = made.nodes[0].config.clone();
+    let client =
+        Client::find(&ClientArgs { config: Some(config.clone()), ..ClientArgs::default() }).ok().unwrap();
+    let failure = client.status().unwrap_err();
+    let (at, config) = (made.nodes[0].admin, config.display());
+    assert_eq!(failure.exit, Exit::Environment);
+    assert_eq!(failure.refusal.error, format!("no tandem is running at {at} (config {config})"));
+    assert_eq!(failure.refusal.hint, format!("start it with `tandem serve -c {config}`"));
+}
+
+#[test]
+fn what_is_not_tandem_is_told() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = Some(listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    write_private(&token, TOKEN);
+    let stranger = std::thread::spawn(move || {
+        let (mut tcp, _) = listener.accept().unwrap();
+        std::io::Read::read(&mut tcp, &mut [0; 4096]).unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+        std::io::Write::write_all(&mut tcp, answer.as_bytes()).unwrap();
+    });
+    let args = ClientArgs { admin, token_file: Some(token), ..ClientArgs::default() };
+    let failure = Client::find(&args).ok().unwrap().status().unwrap_err();
+    assert!(failure.text().contains("is not a tandem"), "{}", failure.text());
+    stranger.join().unwrap();
+}
+
+fn failed_over() -> Status {
+    let node =
+        |name: &str, state: &str, reason: &str, local: bool, heard_ms: u64, sessions: u64| NodeStatus {
+            name: name.into(),
+            state: state.into(),
+            reason: reason.into(),
+            local,
+            heard_ms: Some(heard_ms),
+            counters: CountersStatus { jsm_sessions_client: sessions, ..CountersStatus::default() },
+            log: LogStatus { own_end: 1200, acked_by_peer: 1000, received: 7 },
+            users: 200,
+            homed: 100,
+        };
+    let group = |home: &str, term: u64| GroupStatus {
+        home: home.into(),
+        primary: "b".into(),
+        mode: "Solo".into(),
+        role: "Primary".into(),
+        term,
+        release: "Alone".into(),
+    };
+    Status {
+        version: "0.1.0".into(),
+        domain: "im.example".into(),
+        nodes: vec![
+            node("a", "down", "Unknown", false, 754_000, 80),
+            node("b", "Running in Backup Mode", "Peer Down", true, 0, 200),
+        ],
+        groups: vec![group("a", 7), group("b", 5)],
+        row: Some(16),
+        cause: "heartbeat of a lost: network, or a is not running".into(),
+        action: "repair a or its network, start it; when its services run, `tandem fallback a`".into(),
+        alarms: vec!["unprotected: no second copy of what is acknowledged now".into()],
+        moving: None,
+    }
+}
+
+#[test]
+fn the_status_of_a_failed_over_pair_reads_like_this() {
+    let expected = "\
+a  down                               last heard 12 min ago
+b  Running in Backup Mode  Peer Down  this node
+
+ALARM unprotected: no second copy of what is acknowledged now
+TO DO repair a or its network, start it; when its services run, `tandem fallback a`
+why   heartbeat of a lost: network, or a is not running
+
+im.example                    a     b
+JsmSessionsClient             ?   200
+JsmSessionsClientInactive     ?     0
+JsmSessionsComposed           ?     0
+ActiveJsmSessions             ?     0
+InactiveJsmSessions           ?     0
+log: frames written           ?  1200
+log: not yet at the peer      ?   200
+users at home here          100   100
+  group led by                b     b
+  group mode               Solo  Solo
+  group term                  7     5
+";
+    let shown = status::render(&failed_over(), Paint::PLAIN);
+    assert_eq!(shown, expected, "\n{shown}");
+}
+
+#[test]
+fn colour_changes_no_column() {
+    let strip = |text: &str| {
+        let mut parts = text.split("\x1b[");
+        let first = parts.next().unwrap().to_owned();
+        parts.fold(first, |text, part| text + part.split_once('m').unwrap().1)
+    };
+    let shown = status::render(&failed_over(), Paint::COLOUR);
+    assert!(shown.contains("\x1b[1;31mdown\x1b[0m"));
+    assert_eq!(strip(&shown), status::render(&failed_over(), Paint::PLAIN));
+}
+
+#[test]
+fn a_healthy_pair_has_nothing_to_do_and_a_move_shows_how_far_it_is() {
+    let pair = Pair::start();
+    let status = pair.client().status().unwrap();
+    let shown = status::render(&status, Paint::PLAIN);
+    assert!(
+        shown.starts_with("a  Normal    this node\nb  Normal    heard now\n\nNothing to do: both well.\n"),
+        "{shown}"
+    );
+    let moving = Some(Moving { what: "failover of a".into(), left: 80, done: 120 });
+    let shown = status::render(&Status { moving, ..status }, Paint::PLAIN);
+    assert!(shown.contains("failover of a: 80 users left, 120 moved"), "{shown}");
+}
+
+#[test]
+fn answers_in_json_say_whether_it_went_well() {
+    let answer = Answer::new("", json!({ "user": "anna" }));
+    assert_eq!(answer.line(), "{\"ok\":true,\"user\":\"anna\"}\n");
+    let failure = Failure::new(Exit::Refused, "no", "wait");
+    let line: serde_json::Value = serde_json::from_str(&failure.line()).unwrap();
+    assert_eq!(line, json!({ "ok": false, "error": "no", "state": "", "reason": "", "hint": "wait" }));
+}

@@ -1,0 +1,165 @@
+//! `[peer]` and `[link]`: the other node, and the connection to it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ring::hmac;
+use serde::Deserialize;
+
+/// `[peer]`: the other node.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its name, as in its own `[node]`. No default.
+    pub name: String,
+    /// Host name or address at which both its clients and this node reach it. No default.
+    pub host: String,
+    /// Its port for clients that begin with TLS, told to clients for their standby connection. Default: this node's.
+    pub c2s: u16,
+    /// Where its link is dialled, `HOST:PORT`. Default: `host` and the port of this node's `[link] listen`.
+    pub link: String,
+    /// Where its beacons are sent (UDP), `HOST:PORT`. Default: as `link`.
+    pub beacon: String,
+}
+
+impl Peer {
+    /// Where its life socket is probed, `HOST:PORT`: one port above its link.
+    pub fn life(&self) -> String {
+        match split_port(&self.link) {
+            Some((host, port)) => format!("{host}:{}", port.saturating_add(1)),
+            None => self.link.clone(),
+        }
+    }
+}
+
+/// `[link]`: the connection between the nodes.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Address it listens on, TCP for the link and UDP for beacons; the life socket takes the port above. Default
+    /// `[::]:22001`.
+    pub listen: SocketAddr,
+    /// PEM file of this node's certificate for the link, which must bear the node's name. No default.
+    pub cert: PathBuf,
+    /// PEM file of its private key. No default.
+    pub key: PathBuf,
+    /// PEM file of the cluster's authority, which signed both nodes' certificates. No default.
+    pub ca: PathBuf,
+    /// The cluster's secret: 64 hexadecimal digits, or the name of a file that holds them. The same on both nodes. No
+    /// default.
+    pub secret: Secret,
+    /// When the peer says that it has a change: `"peer"` (default, written) or `"peer-and-disk"` (synced).
+    /// Clusterwide.
+    pub commit: Commit,
+    /// What a node may do alone when it loses its peer: `"available"` (default) or `"strict"`. Clusterwide.
+    pub policy: Policy,
+}
+
+impl Link {
+    /// Address of the life socket: one port above the link's.
+    pub fn life(&self) -> SocketAddr {
+        SocketAddr::new(self.listen.ip(), self.listen.port().saturating_add(1))
+    }
+}
+
+/// When the peer acknowledges a frame (rule R8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commit {
+    /// After write(2): safe against the loss of either node and of both processes.
+    #[default]
+    Peer,
+    /// After fdatasync: safe against power loss of both nodes at once, too.
+    PeerAndDisk,
+}
+
+impl Commit {
+    /// As it stands in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Commit::Peer => "peer",
+            Commit::PeerAndDisk => "peer-and-disk",
+        }
+    }
+}
+
+/// What a node that lost its peer may do without witness or operator (rule R0).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Go on alone on evidence, marked *unprotected*.
+    #[default]
+    Available,
+    /// Wait for the operator.
+    Strict,
+}
+
+impl Policy {
+    /// As it stands in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Available => "available",
+            Policy::Strict => "strict",
+        }
+    }
+}
+
+/// The cluster's secret, known to both nodes only. Never shown, not even by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Stands where a secret could not be read, so that the other faults of the file can be told with it.
+    pub(super) const NONE: Secret = Secret([0; 32]);
+
+    /// Reads 64 hexadecimal digits; white space around them does not count.
+    pub fn parse(text: &str) -> Option<Secret> {
+        let text = text.trim().as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+        }
+        Some(Secret(bytes))
+    }
+
+    /// A key of its own for each purpose, so that what is signed for one cannot be used for another.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes());
+        let mut key = [0; 32];
+        key.copy_from_slice(tag.as_ref());
+        key
+    }
+
+    /// Identity of the cluster: the same on both nodes, different for another secret, and gives nothing away.
+    pub fn cluster_id(&self) -> u64 {
+        first_u64(&self.derive("cluster id"))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The first eight bytes of a digest.
+pub(super) fn first_u64(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// `HOST:PORT`, where an IPv6 address stands in brackets. `None` if it is not that.
+pub(super) fn split_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host, port.parse().ok().filter(|port| *port != 0)?))
+}
+
+/// The inverse of [`split_port`]; an IPv6 address is put in brackets.
+pub(crate) fn with_port(host: &str, port: u16) -> String {
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => format!("[{host}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}

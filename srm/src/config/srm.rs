@@ -1,0 +1,174 @@
+//! `[srm]`: the parameters of the Server Recovery Manager, with the defaults of the product it recreates.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[srm]`. All have defaults; durations are text with units, such as `"90s"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Srm {
+    /// How long a critical service may be down before failover. Default 90 s, 10 s to 600 s. Clusterwide.
+    #[serde(with = "humantime_serde")]
+    pub critical_service_delay: Duration,
+    /// Whether a home node that is well again gets its users back by itself. Default false. Clusterwide.
+    pub enable_automatic_fallback: bool,
+    /// How long it must have been well without interruption first. Default 30 min, 1 s to 24 h. Clusterwide.
+    #[serde(with = "humantime_serde")]
+    pub automatic_fallback_after: Duration,
+    /// Whether that happens within a daily window instead. Default false. Clusterwide.
+    pub scheduled_fallback: bool,
+    /// The window, local time, may span midnight. Default `"03:00-06:00"`. Clusterwide.
+    pub scheduled_fallback_window: Window,
+    /// How long the peer may be missing while this node starts. Default 120 s, at least `keep_alive_timeout`.
+    /// Clusterwide.
+    #[serde(with = "humantime_serde")]
+    pub initialization_keep_alive_timeout: Duration,
+    /// How long the peer may be silent. Default 60 s, at least 4 intervals and more than twice the lease of 3 s.
+    /// Clusterwide.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive_timeout: Duration,
+    /// How often the nodes exchange their status. Default 15 s, 1 s to 60 s. Clusterwide.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive_interval: Duration,
+    /// Whether the authentication service counts as critical. Default false. Clusterwide.
+    pub enable_authentication_monitoring: bool,
+    /// Least time a client without a standby waits before it logs in again. Default 120 s, up to the upper limit. Each
+    /// node.
+    #[serde(with = "humantime_serde")]
+    pub client_re_login_lower_limit: Duration,
+    /// Most time it waits. Default 537 s, 0 s to 7200 s. Each node.
+    #[serde(with = "humantime_serde")]
+    pub client_re_login_upper_limit: Duration,
+    /// How users are spread over the nodes: `"balanced"` (default), `"active-standby"`, `"none"`. Clusterwide.
+    pub user_assignment_mode: Assignment,
+    /// Whether clients that log in at the inactive backup bring about a failover. Default true. Each node.
+    pub force_failover_on_client_login: bool,
+    /// From how many distinct clients on. Default 3, 1 to 1000. Each node.
+    pub force_failover_clients: u32,
+    /// Whether nothing happens without the operator (for troubleshooting; an alarm while set). Default false.
+    /// Clusterwide.
+    pub disable_automatics: bool,
+    /// Whether users may be added while failed over. Default false. Clusterwide.
+    pub allow_adding_users_in_failover: bool,
+    /// Automatic failovers an hour before there is an alarm and no more of them. Default 1, 1 to 60. Clusterwide.
+    pub automatic_failovers_per_hour: u32,
+}
+
+impl Default for Srm {
+    fn default() -> Self {
+        Srm {
+            critical_service_delay: Duration::from_secs(90),
+            enable_automatic_fallback: false,
+            automatic_fallback_after: Duration::from_secs(30 * 60),
+            scheduled_fallback: false,
+            scheduled_fallback_window: Window { from_min: 3 * 60, to_min: 6 * 60 },
+            initialization_keep_alive_timeout: Duration::from_secs(120),
+            keep_alive_timeout: Duration::from_secs(60),
+            keep_alive_interval: Duration::from_secs(15),
+            enable_authentication_monitoring: false,
+            client_re_login_lower_limit: Duration::from_secs(120),
+            client_re_login_upper_limit: Duration::from_secs(537),
+            user_assignment_mode: Assignment::Balanced,
+            force_failover_on_client_login: true,
+            force_failover_clients: 3,
+            disable_automatics: false,
+            allow_adding_users_in_failover: false,
+            automatic_failovers_per_hour: 1,
+        }
+    }
+}
+
+impl Srm {
+    /// Adds the parameters that must be equal on both nodes.
+    pub(super) fn clusterwide(&self, all: &mut Vec<(&'static str, String)>) {
+        let text = super::text;
+        all.extend([
+            ("srm.critical_service_delay", text(self.critical_service_delay)),
+            ("srm.enable_automatic_fallback", self.enable_automatic_fallback.to_string()),
+            ("srm.automatic_fallback_after", text(self.automatic_fallback_after)),
+            ("srm.scheduled_fallback", self.scheduled_fallback.to_string()),
+            ("srm.scheduled_fallback_window", self.scheduled_fallback_window.to_string()),
+            ("srm.initialization_keep_alive_timeout", text(self.initialization_keep_alive_timeout)),
+            ("srm.keep_alive_timeout", text(self.keep_alive_timeout)),
+            ("srm.keep_alive_interval", text(self.keep_alive_interval)),
+            ("srm.enable_authentication_monitoring", self.enable_authentication_monitoring.to_string()),
+            ("srm.user_assignment_mode", self.user_assignment_mode.as_str().into()),
+            ("srm.disable_automatics", self.disable_automatics.to_string()),
+            ("srm.allow_adding_users_in_failover", self.allow_adding_users_in_failover.to_string()),
+            ("srm.automatic_failovers_per_hour", self.automatic_failovers_per_hour.to_string()),
+        ]);
+    }
+}
+
+/// How users are spread over the two nodes when they are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Assignment {
+    /// Equal shares on each node.
+    Balanced,
+    /// All on the first node.
+    ActiveStandby,
+    /// The operator says for each.
+    None,
+}
+
+impl Assignment {
+    /// As it stands in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Assignment::Balanced => "balanced",
+            Assignment::ActiveStandby => "active-standby",
+            Assignment::None => "none",
+        }
+    }
+}
+
+/// A daily span of local time that may span midnight, such as `03:00-06:00`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Window {
+    /// First minute of it, counted from midnight; 0 to 1439.
+    pub from_min: u16,
+    /// First minute after it, counted from midnight; 0 to 1439.
+    pub to_min: u16,
+}
+
+impl Window {
+    /// Whether this minute of the day (0 to 1439) lies in it.
+    pub fn contains(self, minute: u16) -> bool {
+        if self.from_min < self.to_min {
+            (self.from_min..self.to_min).contains(&minute)
+        } else {
+            minute >= self.from_min || minute < self.to_min
+        }
+    }
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let clock = |minute: u16| (minute / 60, minute % 60);
+        let ((from_h, from_m), (to_h, to_m)) = (clock(self.from_min), clock(self.to_min));
+        write!(f, "{from_h:02}:{from_m:02}-{to_h:02}:{to_m:02}")
+    }
+}
+
+impl TryFrom<String> for Window {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parsed = text.split_once('-').and_then(|(from, to)| {
+            Some(Window { from_min: minute(from.trim())?, to_min: minute(to.trim())? })
+        });
+        match parsed {
+            Some(window) if window.from_min != window.to_min => Ok(window),
+            _ => Err(format!("{text:?} is not a span of time of the day such as \"03:00-06:00\"")),
+        }
+    }
+}
+
+fn minute(clock: &str) -> Option<u16> {
+    let (hour, minute) = clock.split_once(':')?;
+    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+}

@@ -1,0 +1,423 @@
+//! Every refusal of the configuration, with its key and its line.
+
+use std::fs;
+
+use super::*;
+
+const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// A sound pair's file, where `{section}` lines can be added or replaced.
+fn pair(edits: &[(&str, &str)]) -> String {
+    let mut sections = vec![
+        ("node", vec!["name = \"a\"".to_owned(), "domains = [\"im.example\"]".into()]),
+        ("peer", vec!["name = \"b\"".into(), "host = \"b.example\"".into()]),
+        ("c2s", vec!["cert = \"c2s.pem\"".into(), "key = \"c2s.key\"".into()]),
+        (
+            "link",
+            vec![
+                "cert = \"link.pem\"".into(),
+                "key = \"link.key\"".into(),
+                "ca = \"ca.pem\"".into(),
+                format!("secret = \"{SECRET}\""),
+            ],
+        ),
+        ("srm", vec![]),
+        ("admin", vec![]),
+        ("store", vec![]),
+        ("limits", vec![]),
+    ];
+    for (key, value) in edits {
+        let (section, name) = key.split_once('.').unwrap();
+        let lines = &mut sections.iter_mut().find(|(known, _)| *known == section).unwrap().1;
+        lines.retain(|line| !line.starts_with(&format!("{name} = ")));
+        if !value.is_empty() {
+            lines.push(format!("{name} = {value}"));
+        }
+    }
+    let mut text = String::new();
+    for (section, lines) in sections {
+        text.push_str(&format!("[{section}]\n"));
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    text
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tandem.toml");
+    fs::write(&path, text).unwrap();
+    Config::load(&path)
+}
+
+/// The only fault of a pair's file with this one edit: key, and problem with hint.
+fn refusal(edits: &[(&str, &str)]) -> (String, String) {
+    let text = pair(edits);
+    let error = load(&text).expect_err(&text);
+    let [fault] = error.faults() else { panic!("{error}") };
+    let line = fault.line.expect("a line");
+    let last = fault.key.rsplit('.').next().unwrap();
+    let there = text.lines().nth(line - 1).unwrap();
+    assert!(there.contains(last) || there.starts_with('['), "line {line} of {error} is {there:?}");
+    assert!(error.to_string().contains("tandem.toml:"), "{error}");
+    (fault.key.clone(), format!("{}; {}", fault.problem, fault.hint))
+}
+
+#[test]
+fn a_small_file_has_the_products_defaults() {
+    let config = load(&pair(&[])).unwrap();
+    assert_eq!(config.c2s.starttls, "[::]:5222".parse().unwrap());
+    assert_eq!(config.c2s.direct, "[::]:5223".parse().unwrap());
+    assert_eq!(config.admin.listen, "127.0.0.1:20075".parse().unwrap());
+    assert_eq!(config.c2s.mechanisms, ["SCRAM-SHA-256", "SCRAM-SHA-1"]);
+    assert_eq!(config.srm.critical_service_delay, Duration::from_secs(90));
+    assert_eq!(config.srm.keep_alive_interval, Duration::from_secs(15));
+    assert_eq!(config.srm.keep_alive_timeout, Duration::from_secs(60));
+    assert_eq!(config.srm.initialization_keep_alive_timeout, Duration::from_secs(120));
+    assert_eq!(config.srm.client_re_login_lower_limit, Duration::from_secs(120));
+    assert_eq!(config.srm.client_re_login_upper_limit, Duration::from_secs(537));
+    assert_eq!(config.srm.scheduled_fallback_window.to_string(), "03:00-06:00");
+    let (peer, link) = config.pair().unwrap();
+    assert_eq!((peer.c2s, peer.link.as_str()), (5223, "b.example:22001"));
+    assert_eq!((peer.beacon.as_str(), peer.life()), ("b.example:22001", "b.example:22002".to_owned()));
+    assert_eq!((link.listen.port(), link.life().port()), (22001, 22002));
+    assert_eq!((link.commit, link.policy), (Commit::Peer, Policy::Available));
+    assert_eq!(config.members(), ["a", "b"]);
+    assert_eq!(config.index(), 0);
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn a_single_node_needs_neither_peer_nor_link() {
+    let text = "[node]\nname = \"a\"\ndomains = [\"IM.Example\"]\n[c2s]\ncert = \"c\"\nkey = \"k\"\n";
+    let config = load(text).unwrap();
+    assert!(config.pair().is_none());
+    assert_eq!(config.members(), ["a"]);
+    assert_eq!(config.node.domains, ["im.example"], "in the form in which addresses are compared");
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tandem.toml");
+    fs::write(&path, pair(&[("c2s.key", "\"/abs/key\"")])).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.node.data, dir.path().join("data"));
+    assert_eq!(config.c2s.cert, dir.path().join("c2s.pem"));
+    assert_eq!(config.c2s.key, Path::new("/abs/key"));
+    assert_eq!(config.admin.token_file, dir.path().join("admin.token"));
+}
+
+#[test]
+fn an_ipv6_peer_is_put_in_brackets() {
+    let config = load(&pair(&[("peer.host", "\"2001:db8::7\"")])).unwrap();
+    let peer = config.peer.unwrap();
+    assert_eq!((peer.link.as_str(), peer.life()), ("[2001:db8::7]:22001", "[2001:db8::7]:22002".to_owned()));
+}
+
+#[test]
+fn unknown_keys_and_sections_are_refused() {
+    let (key, why) = refusal(&[("srm.keepalive", "\"60s\"")]);
+    assert_eq!(key, "srm.keepalive");
+    assert!(why.contains("unknown field `keepalive`") && why.contains("spelling"), "{why}");
+    for section in ["node", "peer", "c2s", "link", "admin", "store", "limits"] {
+        let key = format!("{section}.nonsense");
+        assert_eq!(refusal(&[(&key, "1")]).0, key);
+    }
+    let error = load(&format!("{}\n[nonsense]\n", pair(&[]))).unwrap_err();
+    assert_eq!(error.faults()[0].key, "nonsense");
+}
+
+#[test]
+fn missing_keys_are_named() {
+    for key in [
+        "node.name",
+        "node.domains",
+        "peer.name",
+        "peer.host",
+        "c2s.cert",
+        "c2s.key",
+        "link.cert",
+        "link.key",
+        "link.ca",
+        "link.secret",
+    ] {
+        let (at, why) = refusal(&[(key, "")]);
+        assert_eq!(at, key);
+        assert!(why.contains("missing") && why.contains("add it"), "{why}");
+    }
+    let error = load("").unwrap_err();
+    assert!(error.to_string().contains("missing field `node`"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_names_its_line() {
+    let error = load("[node]\nname = \"a\nother = 1\n").unwrap_err();
+    assert_eq!(error.faults()[0].line, Some(2), "{error}");
+}
+
+#[test]
+fn durations_without_a_unit_are_refused() {
+    for value in ["60", "\"60\"", "\"sixty\""] {
+        let (key, why) = refusal(&[("srm.keep_alive_timeout", value)]);
+        assert_eq!(key, "srm.keep_alive_timeout");
+        assert!(why.contains("\"90s\""), "{value}: {why}");
+    }
+}
+
+#[test]
+fn wrong_names_are_refused() {
+    for bad in ["\"\"", "\"a b\"", "\"ä\"", "\"a/b\"", "\".\"", "\"-a\"", "\"a.\"", "\"1\"", "\"192.0.2.1\""]
+    {
+        assert_eq!(refusal(&[("node.name", bad)]).0, "node.name", "{bad}");
+        assert_eq!(refusal(&[("peer.name", bad)]).0, "peer.name", "{bad}");
+    }
+    let long = |length: usize| format!("\"{}.x\"", "a".repeat(31) + "." + &"b".repeat(length - 34));
+    assert_eq!(refusal(&[("node.name", &long(65))]).0, "node.name");
+    assert!(load(&pair(&[("node.name", &long(64))])).is_ok());
+    for same in ["\"a\"", "\"A\""] {
+        let (key, why) = refusal(&[("peer.name", same)]);
+        assert!(key == "peer.name" && why.contains("differ"), "{why}");
+    }
+}
+
+#[test]
+fn wrong_domains_are_refused() {
+    for bad in ["[]", "[\"\"]", "[\"a@b\"]", "[\"b/c\"]", "[\"a.example\", \"A.example\"]"] {
+        assert_eq!(refusal(&[("node.domains", bad)]).0, "node.domains", "{bad}");
+    }
+}
+
+#[test]
+fn wrong_mechanisms_are_refused() {
+    assert_eq!(refusal(&[("c2s.mechanisms", "[]")]).0, "c2s.mechanisms");
+    assert!(refusal(&[("c2s.mechanisms", "[\"DIGEST-MD5\"]")]).1.contains("SCRAM-SHA-256"));
+    assert_eq!(refusal(&[("c2s.plain", "true")]).0, "c2s.plain");
+}
+
+#[test]
+fn ports_must_be_distinct_and_real() {
+    assert!(refusal(&[("c2s.direct", "\"[::]:5222\"")]).1.contains("c2s.starttls too"));
+    assert!(refusal(&[("link.listen", "\"[::]:20075\"")]).1.contains("admin.listen too"));
+    let (key, why) = refusal(&[("admin.listen", "\"127.0.0.1:22002\"")]);
+    assert!(key == "link.listen" && why.contains("life socket"), "{key}: {why}");
+    assert_eq!(refusal(&[("c2s.starttls", "\"[::]:0\"")]).0, "c2s.starttls");
+    assert_eq!(
+        refusal(&[("link.listen", "\"[::]:65535\""), ("peer.link", "\"b.example:22001\"")]).0,
+        "link.listen"
+    );
+    let (key, why) = refusal(&[("c2s.starttls", "5222")]);
+    assert!(key == "c2s.starttls" && why.contains("in quotes"), "{key}: {why}");
+}
+
+#[test]
+fn wrong_addresses_of_the_peer_are_refused() {
+    for bad in ["\"\"", "\"b.example:5222\"", "\"xmpp://b\"", "\"b b\""] {
+        assert_eq!(refusal(&[("peer.host", bad)]).0, "peer.host", "{bad}");
+    }
+    for bad in ["\"b.example\"", "\"b.example:0\"", "\":22001\"", "\"b:65536\""] {
+        assert_eq!(refusal(&[("peer.link", bad), ("peer.beacon", "\"b:1\"")]).0, "peer.link", "{bad}");
+        assert_eq!(refusal(&[("peer.beacon", bad)]).0, "peer.beacon", "{bad}");
+    }
+    assert_eq!(refusal(&[("peer.link", "\"b:65535\"")]).0, "peer.link");
+    assert_eq!(refusal(&[("peer.c2s", "0")]).0, "peer.c2s");
+}
+
+#[test]
+fn a_peer_without_a_link_is_refused() {
+    let text = pair(&[]).replace("[link]", "[store]").replace("[store]\n[limits]", "[limits]");
+    let text = text.split("[store]").next().unwrap().to_owned();
+    let error = load(&text).unwrap_err();
+    assert_eq!(error.faults()[0].key, "peer");
+    assert!(error.to_string().contains("single node"), "{error}");
+}
+
+#[test]
+fn secrets_that_cannot_be_used_are_refused() {
+    assert!(refusal(&[("link.secret", "\"0123456789abcdef01234567\"")]).1.contains("24 hexadecimal digits"));
+    assert!(refusal(&[("link.secret", "\"no-such-file\"")]).1.contains("cannot be read"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (path, secret) = (dir.path().join("tandem.toml"), dir.path().join("secret"));
+    fs::write(&path, pair(&[("link.secret", "\"secret\"")])).unwrap();
+    fs::write(&secret, "short\n").unwrap();
+    mode(&secret, 0o600);
+    assert!(Config::load(&path).unwrap_err().to_string().contains("64 hexadecimal digits"));
+    fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let from_file = Config::load(&path).unwrap().link.unwrap().secret;
+    assert_eq!(from_file, Secret::parse(SECRET).unwrap());
+    mode(&secret, 0o644);
+    let why = Config::load(&path).unwrap_err().to_string();
+    assert!(why.contains("chmod 600"), "{why}");
+}
+
+#[test]
+fn the_secret_is_never_shown() {
+    let config = load(&pair(&[])).unwrap();
+    assert!(!format!("{config:?}").contains("Secret([") && format!("{config:?}").contains("Secret(..)"));
+    let secret = config.link.unwrap().secret;
+    assert_ne!(secret.derive("beacon"), secret.derive("vouch"));
+    assert_ne!(secret.cluster_id(), Secret::parse(&SECRET.replace("00", "ff")).unwrap().cluster_id());
+}
+
+#[test]
+fn words_outside_a_list_are_refused() {
+    for (key, good) in [
+        ("link.commit", "peer-and-disk"),
+        ("link.policy", "strict"),
+        ("srm.user_assignment_mode", "active-standby"),
+        ("store.engine", "sled"),
+    ] {
+        let (at, why) = refusal(&[(key, "\"nonsense\"")]);
+        assert!(at == key && why.contains(good), "{at}: {why}");
+        assert!(load(&pair(&[(key, &format!("\"{good}\""))])).is_ok());
+    }
+}
+
+#[test]
+fn srm_ranges_are_checked() {
+    for (name, low, high) in [
+        ("critical_service_delay", "9s", "601s"),
+        ("automatic_fallback_after", "0s", "25h"),
+        ("force_failover_clients", "0", "1001"),
+        ("automatic_failovers_per_hour", "0", "61"),
+    ] {
+        for value in [low, high] {
+            let key = format!("srm.{name}");
+            let value = if value.ends_with(['s', 'h']) { format!("{value:?}") } else { value.to_owned() };
+            let (at, why) = refusal(&[(&key, &value)]);
+            assert!(at == key && why.contains("is not within"), "{at}: {why}");
+        }
+    }
+    assert_eq!(refusal(&[("srm.keep_alive_interval", "\"900ms\"")]).0, "srm.keep_alive_interval");
+    let (at, why) = refusal(&[("srm.client_re_login_upper_limit", "\"7201s\"")]);
+    assert!(at == "srm.client_re_login_upper_limit" && why.contains("is not within"), "{at}: {why}");
+}
+
+#[test]
+fn srm_combinations_are_checked() {
+    let (key, why) = refusal(&[("srm.keep_alive_timeout", "\"59s\"")]);
+    assert!(key == "srm.keep_alive_timeout" && why.contains("4 times") && why.contains("60s"), "{why}");
+    let quick = [("srm.keep_alive_interval", "\"1s\""), ("srm.keep_alive_timeout", "\"6s\"")];
+    assert!(refusal(&quick).1.contains("twice the lease"));
+    assert!(load(&pair(&[quick[0], ("srm.keep_alive_timeout", "\"6100ms\"")])).is_ok());
+    let (key, why) = refusal(&[("srm.initialization_keep_alive_timeout", "\"59s\"")]);
+    assert!(
+        key == "srm.initialization_keep_alive_timeout" && why.contains("less than keep_alive_timeout"),
+        "{why}"
+    );
+    let (key, why) = refusal(&[("srm.client_re_login_lower_limit", "\"538s\"")]);
+    assert!(key == "srm.client_re_login_lower_limit" && why.contains("more than"), "{why}");
+    for bad in ["\"03:00\"", "\"03:00-24:00\"", "\"3-6\"", "\"03:00-03:00\""] {
+        assert_eq!(refusal(&[("srm.scheduled_fallback_window", bad)]).0, "srm.scheduled_fallback_window");
+    }
+}
+
+#[test]
+fn limits_are_checked() {
+    for (name, value) in [
+        ("unauthenticated_per_address", "0"),
+        ("unauthenticated_per_address", "2001"),
+        ("login_timeout", "\"0s\""),
+        ("login_timeout", "\"11min\""),
+        ("tcp_timeout", "\"0s\""),
+        ("tcp_timeout", "\"2h\""),
+        ("queued_bytes", "1000"),
+        ("credits", "0"),
+        ("stanza_bytes", "9999"),
+        ("stanza_bytes", "262145"),
+        ("resume_timeout", "\"9s\""),
+        ("resume_timeout", "\"25h\""),
+    ] {
+        let key = format!("limits.{name}");
+        assert_eq!(refusal(&[(&key, value)]).0, key, "{value}");
+    }
+    assert_eq!(refusal(&[("limits.unauthenticated", "0")]).0, "limits.unauthenticated");
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_file() {
+    let text = pair(&[("node.name", "\"\""), ("c2s.plain", "true"), ("srm.keep_alive_timeout", "\"1s\"")]);
+    let keys: Vec<String> = load(&text).unwrap_err().faults().iter().map(|fault| fault.key.clone()).collect();
+    assert_eq!(keys, ["node.name", "c2s.plain", "srm.keep_alive_timeout"]);
+}
+
+#[test]
+fn a_window_may_span_midnight() {
+    let window = Window::try_from("23:30-01:00".to_owned()).unwrap();
+    assert!(
+        window.contains(23 * 60 + 30) && window.contains(0) && !window.contains(60) && !window.contains(720)
+    );
+    let window = Window::try_from("03:00-06:00".to_owned()).unwrap();
+    assert!(window.contains(180) && window.contains(359) && !window.contains(360) && !window.contains(0));
+}
+
+#[test]
+fn the_hash_is_of_the_clusterwide_settings() {
+    let a = load(&pair(&[])).unwrap();
+    let b = load(&pair(&[
+        ("node.name", "\"b\""),
+        ("peer.name", "\"a\""),
+        ("peer.host", "\"a.example\""),
+        ("c2s.starttls", "\"[::]:15222\""),
+        ("link.listen", "\"[::]:23001\""),
+        ("srm.client_re_login_upper_limit", "\"600s\""),
+        ("limits.credits", "64"),
+    ]));
+    let b = b.unwrap();
+    assert_eq!((a.index(), b.index()), (0, 1));
+    assert_eq!(a.hash(), b.hash());
+    for edit in [
+        ("link.commit", "\"peer-and-disk\""),
+        ("srm.critical_service_delay", "\"91s\""),
+        ("node.domains", "[\"other.example\"]"),
+        ("limits.resume_timeout", "\"301s\""),
+    ] {
+        assert_ne!(load(&pair(&[edit])).unwrap().hash(), a.hash(), "{edit:?}");
+    }
+}
+
+#[test]
+fn what_deserves_a_second_look_is_a_warning() {
+    let warning = |edits: &[(&str, &str)]| load(&pair(edits)).unwrap().warnings().join("\n");
+    assert!(warning(&[("admin.listen", "\"0.0.0.0:20075\"")]).contains("without TLS"));
+    assert!(warning(&[("srm.client_re_login_lower_limit", "\"1s\"")]).contains("does not follow"));
+    assert!(warning(&[("srm.disable_automatics", "true")]).contains("operator"));
+}
+
+#[test]
+fn the_named_file_is_taken_and_a_missing_one_is_told() {
+    assert_eq!(find(Some(Path::new("x.toml"))).unwrap(), Path::new("x.toml"));
+    let error = Config::load(Path::new("no/such.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("no/such.toml: cannot be read"), "{error}");
+}
+
+#[test]
+fn the_admin_part_is_read_from_a_damaged_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tandem.toml");
+    fs::write(&path, pair(&[("node.name", "\"\""), ("admin.listen", "\"127.0.0.1:1234\"")])).unwrap();
+    let access = admin_access(&path).unwrap();
+    assert_eq!(access.address.port(), 1234);
+    assert_eq!(access.token_file, dir.path().join("admin.token"));
+}
+
+#[test]
+fn tokens_are_read_from_private_files_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    assert!(read_token(&path).unwrap_err().contains("cannot be read"));
+    fs::write(&path, "0123456789abcdef\n").unwrap();
+    mode(&path, 0o604);
+    assert!(read_token(&path).unwrap_err().contains("chmod 600"));
+    mode(&path, 0o600);
+    assert_eq!(read_token(&path).unwrap(), "0123456789abcdef");
+    for bad in ["", "short", "0123456789 abcdef"] {
+        fs::write(&path, bad).unwrap();
+        assert!(read_token(&path).unwrap_err().contains("does not hold a token"));
+    }
+}
+
+fn mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}

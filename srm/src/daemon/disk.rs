@@ -1,0 +1,239 @@
+//! The node's disk: both logs, the cores' durable structs, and whose disk it is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use presence_engine::ids::{Group, NodeIx, Position, Reg};
+use presence_engine::record::Cursor;
+use serde::{Deserialize, Serialize};
+use session_mover::log::{FileLog, LogStore, Opened, Stored, Which};
+
+use crate::node::Disk;
+
+/// Whose disk it is: a disk of another node or cluster is refused.
+#[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    version: u32,
+    node: String,
+    cluster: String,
+}
+
+/// The disk of a running node. Held by one process at a time.
+pub struct NodeDisk {
+    log: FileLog,
+    core: PathBuf,
+    me: NodeIx,
+    /// How often each core's struct was written; its parity names the slot.
+    writes: [u64; 2],
+    _lock: File,
+}
+
+/// What was found on the disk.
+pub struct Found {
+    /// The disk.
+    pub disk: NodeDisk,
+    /// Register copies of both groups.
+    pub durable: [Option<Reg>; 2],
+    /// Torn or damaged log tails that were set aside.
+    pub opened: Opened,
+}
+
+impl NodeDisk {
+    /// Opens `data`, made if it is not there.
+    pub fn open(
+        data: &Path,
+        node: (&str, NodeIx),
+        cluster: u64,
+        sync_peer: bool,
+        stored: impl Fn(Stored) + Clone + Send + 'static,
+    ) -> anyhow::Result<Found> {
+        let core = data.join("core");
+        for name in ["own", "peer"] {
+            fs::create_dir_all(core.join(name))
+                .with_context(|| format!("{}: cannot be made", core.display()))?;
+        }
+        let lock = lock(data)?;
+        check_identity(data, node.0, cluster)?;
+        let (log, opened) = FileLog::open(data, sync_peer, stored)?;
+        let mut disk = NodeDisk { log, core, me: node.1, writes: [0; 2], _lock: lock };
+        let mut durable = [None; 2];
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            let slots = [0, 1].map(|n| read_slot(&disk.slot(group, n)));
+            if let Some((count, reg)) = slots.into_iter().flatten().max_by_key(|(count, _)| *count) {
+                disk.writes[g] = count;
+                durable[g] = Some(reg);
+            }
+        }
+        Ok(Found { disk, durable, opened })
+    }
+
+    /// Slot `n` of a group: the own group's in `own`, the peer's in `peer`.
+    fn slot(&self, group: Group, n: u64) -> PathBuf {
+        self.core.join(if group == self.me { "own" } else { "peer" }).join(format!("slot{n}"))
+    }
+}
+
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| {
+            format!("{}: cannot be opened; check the permissions of the data folder", path.display())
+        })?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!(
+            "{}: another tandem uses this data folder; stop it first, or give this node its own",
+            data.display()
+        );
+    }
+    Ok(file)
+}
+
+fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
+    let path = data.join("node.json");
+    let wanted = Identity { version: 1, node: node.to_owned(), cluster: format!("{cluster:016x}") };
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let found: Identity = serde_json::from_str(&text).with_context(|| {
+                format!("{}: cannot be read; was it written by a newer version?", path.display())
+            })?;
+            if found.node != wanted.node {
+                bail!(
+                    "{}: this disk belongs to node {:?}, not to {:?}",
+                    data.display(),
+                    found.node,
+                    wanted.node
+                );
+            }
+            if found.cluster != wanted.cluster {
+                bail!(
+                    "{}: this disk belongs to another cluster; give the node an empty data folder, or the right secret",
+                    data.display()
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut file =
+                File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
+            file.write_all(serde_json::to_string_pretty(&wanted)?.as_bytes())?;
+            file.sync_all()?;
+            Ok(File::open(data)?.sync_all()?)
+        }
+        Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
+    }
+}
+
+/// `count u64 | register | crc32c u32`; anything else is no slot: a torn write leaves the other slot.
+fn read_slot(path: &Path) -> Option<(u64, Reg)> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    if crc32c::crc32c(body).to_le_bytes() != crc {
+        return None;
+    }
+    let mut c = Cursor::new(Bytes::copy_from_slice(body));
+    Some((c.u64().ok()?, c.reg().ok()?))
+}
+
+fn write_slot(path: &Path, count: u64, reg: Reg) -> std::io::Result<()> {
+    let mut body = count.to_le_bytes().to_vec();
+    reg.encode(&mut body);
+    let crc = crc32c::crc32c(&body);
+    body.extend_from_slice(&crc.to_le_bytes());
+    let fresh = !path.exists();
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    file.write_all(&body)?;
+    file.sync_data()?;
+    if let Some(dir) = path.parent().filter(|_| fresh) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+impl LogStore for NodeDisk {
+    fn append(&mut self, which: Which, at: Position, frame: Bytes) {
+        self.log.append(which, at, frame);
+    }
+
+    fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
+        self.log.read(which, from, max_bytes)
+    }
+
+    fn truncate(&mut self, which: Which, keep: u64) {
+        self.log.truncate(which, keep);
+    }
+
+    fn sync_received(&mut self) {
+        self.log.sync_received();
+    }
+}
+
+impl Disk for NodeDisk {
+    fn persist(&mut self, group: Group, reg: Reg) {
+        session_mover::kill_point!("core.before_persist");
+        self.writes[group.index()] += 1;
+        let count = self.writes[group.index()];
+        let path = self.slot(group, count % 2);
+        if let Err(error) = write_slot(&path, count, reg) {
+            // A node that cannot remember who leads must not lead.
+            eprintln!("tandem: fatal: {}: {error}. The process ends; the other node serves.", path.display());
+            std::process::abort();
+        }
+        session_mover::kill_point!("core.after_persist");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Mode, Term};
+
+    use super::*;
+
+    fn reg(term: u64) -> Reg {
+        Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) }
+    }
+
+    fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
+        NodeDisk::open(data, (name, me), cluster, false, |_| ())
+    }
+
+    #[test]
+    fn register_copies_survive_and_a_torn_slot_leaves_the_one_before() {
+        for me in NodeIx::BOTH {
+            let dir = tempfile::tempdir().unwrap();
+            let mut found = open(dir.path(), "n", me, 1).unwrap();
+            assert_eq!(found.durable, [None, None]);
+            found.disk.persist(me, reg(2));
+            found.disk.persist(me, reg(4));
+            found.disk.persist(me.peer(), reg(9));
+            drop(found);
+            let found = open(dir.path(), "n", me, 1).unwrap();
+            let mut wanted = [Some(reg(4)), Some(reg(4))];
+            wanted[me.peer().index()] = Some(reg(9));
+            assert_eq!(found.durable, wanted);
+            drop(found);
+            let slot = dir.path().join("core/own/slot0");
+            let mut bytes = fs::read(&slot).unwrap();
+            bytes.truncate(5);
+            fs::write(&slot, bytes).unwrap();
+            let found = open(dir.path(), "n", me, 1).unwrap();
+            assert_eq!(found.durable[me.index()], Some(reg(2)));
+        }
+    }
+
+    #[test]
+    fn a_foreign_disk_and_a_disk_in_use_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = open(dir.path(), "a", NodeIx::A, 1).unwrap();
+        let text = |result: anyhow::Result<Found>| format!("{:#}", result.err().unwrap());
+        assert!(text(open(dir.path(), "a", NodeIx::A, 1)).contains("another tandem uses"));
+        drop(found);
+        assert!(text(open(dir.path(), "b", NodeIx::B, 1)).contains("belongs to node \"a\""));
+        assert!(text(open(dir.path(), "a", NodeIx::A, 2)).contains("another cluster"));
+    }
+}

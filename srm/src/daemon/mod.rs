@@ -1,0 +1,341 @@
+//! The daemon: opens the disk, starts the node's thread, and puts sockets around it. The server recovery manager is the
+//! process; without it there is no server.
+
+mod accounts;
+mod disk;
+mod ops;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use anyhow::Context;
+use bytes::Bytes;
+use presence_engine::engine::{self, Input};
+use presence_engine::ids::{Conn, NodeIx};
+use session_mover::driver;
+use session_mover::link;
+use tokio::net::{TcpListener, lookup_host};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::{info, warn};
+use xmpp_core::dual;
+use xmpp_core::jid::BareJid;
+use xmpp_core::negotiate::{self, Lookup};
+use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
+use xmpp_core::sasl::Mechanism;
+use xmpp_core::stanza::Stanza;
+use xmpp_core::tls::{self, Authority, Identity};
+
+use crate::beacon::Secret;
+use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
+use crate::evidence;
+use crate::node::{self, In, Node};
+use crate::safety::{Consent, RegisterKind};
+use crate::sockets::{Beacons, Heard, LifeSocket, probe_twice};
+
+use accounts::Accounts;
+use disk::NodeDisk;
+use ops::Operations;
+use worker::{FromNode, ToNode, Worker};
+
+/// Milliseconds of a tick of the safety core.
+const TICK_MS: u64 = 250;
+
+/// Runs a node until it is told to stop. An error is about the environment: ports, files, certificates.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .thread_name("tandem-io")
+        .build()
+        .context("the asynchronous runtime cannot be started")?;
+    let result = start(&config, &runtime);
+    runtime.shutdown_background();
+    result
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes[..]);
+    bytes
+}
+
+fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
+    // The life socket comes first and is closed only by death: while it is there, the process is.
+    let life = match &config.link {
+        Some(link) => {
+            Some(LifeSocket::bind(link.listen).with_context(|| in_use("life socket", link.life()))?)
+        }
+        None => None,
+    };
+    let me = NodeIx::from_index(config.index()).expect("0 or 1");
+    let names = node_names(config);
+    let cluster = config.link.as_ref().map_or(0, |l| l.secret.cluster_id());
+    let sync_peer = config.link.as_ref().is_some_and(|l| l.commit == Commit::PeerAndDisk);
+    let (to_node, events) = channel();
+    let stored = {
+        let to_node = to_node.clone();
+        move |s: session_mover::log::Stored| _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)))
+    };
+    let found = NodeDisk::open(&config.node.data, (&config.node.name, me), cluster, sync_peer, stored)?;
+    let mut disk = found.disk;
+    if found.opened.set_aside != [0, 0] {
+        warn!(
+            own = found.opened.set_aside[0],
+            peer = found.opened.set_aside[1],
+            "torn log tails set aside (bytes)"
+        );
+    }
+    let inc = u64::from_le_bytes(random());
+    let node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
+    let fake = config.link.as_ref().map_or([7; 32], |l| l.secret.derive("unknown accounts"));
+    let accounts = Arc::new(Accounts::new(fake));
+    let (tell, from_node) = unbounded_channel();
+    let beacon = match config.pair() {
+        Some((peer, link)) => Some(beacons(link, peer, &to_node)?),
+        None => None,
+    };
+    let worker = Worker { node, disk, names: names.clone(), accounts: accounts.clone(), beacon, tell };
+    let node_thread = thread::Builder::new().name("node".into()).spawn(move || {
+        // A panic here leaves a half-dead node: worse than a dead one, whose peer serves.
+        let run = std::panic::AssertUnwindSafe(|| worker.run(events));
+        if std::panic::catch_unwind(run).is_err() {
+            std::process::abort();
+        }
+    })?;
+    let shell = Shell { config: config.clone(), me, names, accounts, to_node, life };
+    let result = runtime.block_on(shell.run(from_node));
+    drop(node_thread);
+    result
+}
+
+fn in_use(what: &str, address: SocketAddr) -> String {
+    format!("{what}: {address} cannot be bound; is another process using the port? See `ss -ltnp`")
+}
+
+fn node_names(config: &Config) -> [String; 2] {
+    let members = config.members();
+    [0, 1].map(|i| members.get(i).map_or(String::new(), |name| (*name).to_owned()))
+}
+
+fn ticks(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX)
+}
+
+fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Result<node::Config> {
+    let pair = config.pair();
+    let srm = &config.srm;
+    let seconds = |d: std::time::Duration| d.as_secs() as u32;
+    let engine = engine::Config {
+        me,
+        peer: pair.map(|(peer, _)| dual::Peer {
+            node: peer.name.as_str().into(),
+            host: peer.host.as_str().into(),
+            port: peer.c2s,
+            direct_tls: true,
+        }),
+        domain: config.node.domains[0].as_str().into(),
+        resume_ms: config.limits.resume_timeout.as_millis() as u64,
+        relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
+    };
+    let boot = u64::from_le_bytes(random()) | 1;
+    let secret = pair.map_or([0; 32], |(_, link)| link.secret.derive("beacon"));
+    let available = pair.is_none_or(|(_, link)| link.policy == Policy::Available);
+    let cluster = pair.map_or(0, |(_, link)| link.secret.cluster_id());
+    let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
+    Ok(node::Config {
+        names,
+        driver: driver::Config { engine, cluster, boot, ack_synced },
+        single: pair.is_none(),
+        register: RegisterKind::Consent(Consent { available }),
+        lease: ticks(crate::config::LEASE) as u16,
+        beacon_ticks: ticks(crate::config::BEACON_INTERVAL).max(1),
+        evidence: evidence::Config {
+            silence: ticks(srm.keep_alive_timeout),
+            quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
+            init: ticks(srm.initialization_keep_alive_timeout),
+        },
+        secret: Secret::new(&secret),
+        config_hash: config.hash(),
+        nonce_key: Secret::new(&random::<32>()),
+        park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
+    })
+}
+
+fn beacons(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<Beacons> {
+    let to_node = to_node.clone();
+    let on = move |heard: Heard<'_>| {
+        if let Heard::Datagram(bytes) = heard {
+            let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
+        }
+    };
+    Beacons::start(link.listen, peer.beacon.clone(), on)
+        .with_context(|| in_use("beacon port (UDP)", link.listen))
+}
+
+/// What connection tasks see of the node.
+struct Clients {
+    me: NodeIx,
+    paired: bool,
+    next: AtomicU64,
+    accounts: Arc<Accounts>,
+    to_node: Sender<ToNode>,
+    leaving: Arc<AtomicBool>,
+}
+
+impl Clients {
+    fn send(&self, input: Input) {
+        let _ = self.to_node.send(ToNode::In(In::Client(input)));
+    }
+
+    fn conn(&self, id: ConnId) -> Conn {
+        Conn { node: self.me, number: id.0 }
+    }
+}
+
+impl Host for Clients {
+    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Lookup::Unavailable;
+        }
+        self.accounts.lookup(user, mechanism)
+    }
+
+    fn features(&self) -> Bytes {
+        Bytes::from_static(if self.paired { dual::FEATURE.as_bytes() } else { b"" })
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        rand::fill(out);
+    }
+
+    fn opened(&self, user: BareJid, _peer: SocketAddr, tx: ConnSender) -> ConnId {
+        let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let conn = self.conn(id);
+        let _ = self.to_node.send(ToNode::Opened(conn, tx, Input::Opened { conn, user, entropy: random() }));
+        id
+    }
+
+    fn element(&self, conn: ConnId, stanza: Stanza) {
+        self.send(Input::Element { conn: self.conn(conn), stanza });
+    }
+
+    fn closed(&self, conn: ConnId, clean: bool) {
+        self.send(Input::Closed { conn: self.conn(conn), clean });
+    }
+}
+
+/// The asynchronous side.
+struct Shell {
+    config: Config,
+    me: NodeIx,
+    names: [String; 2],
+    accounts: Arc<Accounts>,
+    to_node: Sender<ToNode>,
+    life: Option<LifeSocket>,
+}
+
+impl Shell {
+    async fn run(self, mut from_node: UnboundedReceiver<FromNode>) -> anyhow::Result<()> {
+        let leaving = Arc::new(AtomicBool::new(false));
+        self.listen_for_clients(&leaving).await?;
+        self.link().await?;
+        let operations =
+            Operations::new(self.names.clone(), self.me, self.config.clone(), self.to_node.clone());
+        crate::admin::listen(&self.config.admin, self.config.node.name.as_str(), operations.clone()).await?;
+        info!(node = self.config.node.name, "serving");
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = term.recv() => self.leave(&leaving, &operations),
+                _ = int.recv() => self.leave(&leaving, &operations),
+                told = from_node.recv() => match told {
+                    None => return Ok(()),
+                    Some(FromNode::Probe) => self.probe(),
+                    Some(FromNode::Control(bytes)) => operations.control(bytes),
+                    Some(FromNode::Leave) => {
+                        // The goodbye and the last words to clients are queued; give the sockets a moment to send them.
+                        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                        info!("left");
+                        drop(self.life);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    fn leave(&self, leaving: &Arc<AtomicBool>, operations: &Arc<Operations>) {
+        if leaving.swap(true, Ordering::Relaxed) {
+            warn!("told to stop twice: ending at once, clients resume at the other node");
+            std::process::exit(0);
+        }
+        info!("told to stop: handing everything over");
+        operations.leave();
+    }
+
+    async fn listen_for_clients(&self, leaving: &Arc<AtomicBool>) -> anyhow::Result<()> {
+        let c2s = &self.config.c2s;
+        let identity = Identity::load(&c2s.cert, &c2s.key)?;
+        let mut negotiation = negotiate::Config::new(self.config.node.domains[0].as_str());
+        negotiation.domains = self.config.node.domains.iter().map(|d| d.as_str().into()).collect();
+        negotiation.mechanisms = c2s.mechanisms.iter().filter_map(|m| Mechanism::parse(m)).collect();
+        negotiation.after_auth.bytes = self.config.limits.stanza_bytes;
+        let limits = &self.config.limits;
+        let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
+            .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address);
+        server.auth_timeout = limits.login_timeout;
+        server.tcp_timeout = limits.tcp_timeout;
+        server.queued_bytes = limits.queued_bytes;
+        server.credits = limits.credits;
+        let server = Arc::new(server);
+        let host: Arc<dyn Host> = Arc::new(Clients {
+            me: self.me,
+            paired: self.config.peer.is_some(),
+            next: AtomicU64::new(1),
+            accounts: self.accounts.clone(),
+            to_node: self.to_node.clone(),
+            leaving: leaving.clone(),
+        });
+        for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
+            let listener =
+                TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
+            tokio::spawn(serve(listener, entry, server.clone(), host.clone()));
+        }
+        Ok(())
+    }
+
+    async fn link(&self) -> anyhow::Result<()> {
+        let Some((peer, config)) = self.config.pair() else { return Ok(()) };
+        let identity = Identity::load(&config.cert, &config.key)?;
+        let authority = Authority::load(&config.ca)?;
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| in_use("link port", config.listen))?;
+        let to_node = self.to_node.clone();
+        let events = move |event| _ = to_node.send(ToNode::Link(event));
+        let server = tls::link_server(&identity, &authority)?;
+        tokio::spawn(link::accept_forever(listener, server, peer.name.clone(), events.clone()));
+        let name = rustls::pki_types::ServerName::try_from(peer.name.clone())
+            .with_context(|| format!("the peer's name {:?} cannot stand in a certificate", peer.name))?;
+        let client = tls::link_client(&identity, &authority)?;
+        tokio::spawn(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
+        Ok(())
+    }
+
+    fn probe(&self) {
+        let Some((peer, _)) = self.config.pair() else { return };
+        let (life, beacon, to_node) = (peer.life(), peer.beacon.clone(), self.to_node.clone());
+        tokio::spawn(async move {
+            let address = async |text: &str| lookup_host(text).await.ok().and_then(|mut all| all.next());
+            let (Some(life), Some(beacon)) = (address(&life).await, address(&beacon).await) else { return };
+            let probes = probe_twice(life, beacon).await;
+            let _ = to_node.send(ToNode::In(In::Probed(probes)));
+        });
+    }
+}

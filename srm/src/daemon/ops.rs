@@ -1,0 +1,368 @@
+//! What operators ask of either node: answered here, or by the other node through the link.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use presence_engine::ids::{Mode, NodeIx};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use xmpp_core::jid::BareJid;
+
+use super::accounts::derive;
+use super::random;
+use super::worker::ToNode;
+use crate::admin::{
+    BoxFuture, CountersStatus, Daemon, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status,
+    UserStatus,
+};
+use crate::config::Config;
+use crate::node::{Op, Reply, Snapshot};
+use crate::safety::{Release, Role};
+
+/// How long the other node may take to answer.
+const PEER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A question to the other node's daemon.
+#[derive(Serialize, Deserialize, Debug)]
+enum Ask {
+    Status,
+    Failover,
+    Fallback,
+    UserAdd { user: String, password: String, home: String },
+}
+
+#[derive(Serialize, Deserialize, Debug)]
+enum Answer {
+    Status(Box<NodeStatus>),
+    Moving(Moving),
+    Done,
+    Refused(Refusal),
+}
+
+#[derive(Serialize, Deserialize, Debug)]
+enum Letter {
+    Ask(u64, Ask),
+    Answer(u64, Answer),
+}
+
+/// The operator's side of a node.
+pub(super) struct Operations {
+    names: [String; 2],
+    me: NodeIx,
+    config: Config,
+    to_node: Sender<ToNode>,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    this: std::sync::Weak<Operations>,
+}
+
+impl Operations {
+    pub(super) fn new(
+        names: [String; 2],
+        me: NodeIx,
+        config: Config,
+        to_node: Sender<ToNode>,
+    ) -> Arc<Operations> {
+        Arc::new_cyclic(|this| Operations {
+            names,
+            me,
+            config,
+            to_node,
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Hands everything over; the node says when it is done.
+    pub(super) fn leave(&self) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.to_node.send(ToNode::Op(Op::Leave, answer));
+    }
+
+    /// A message of the other node's daemon.
+    pub(super) fn control(&self, bytes: Bytes) {
+        match serde_json::from_slice(&bytes) {
+            Ok(Letter::Answer(number, answer)) => {
+                if let Some(waits) = self.waiting.lock().expect("no panic holds it").remove(&number) {
+                    let _ = waits.send(answer);
+                }
+            }
+            Ok(Letter::Ask(number, ask)) => {
+                let Some(this) = self.this.upgrade() else { return };
+                tokio::spawn(async move {
+                    let answer = this.answer(ask).await;
+                    this.post(&Letter::Answer(number, answer));
+                });
+            }
+            // A newer peer asks what we do not know: it will not wait for ever.
+            Err(_) => {}
+        }
+    }
+
+    async fn answer(&self, ask: Ask) -> Answer {
+        let moving = |result| match result {
+            Ok(moving) => Answer::Moving(moving),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        match ask {
+            Ask::Status => match self.snapshot().await {
+                Some(snapshot) => Answer::Status(Box::new(self.local_status(&snapshot))),
+                None => Answer::Refused(stopping()),
+            },
+            Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
+            Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
+            Ask::UserAdd { user, password, home } => {
+                match self.add_here(&user, &password, Some(home)).await {
+                    Ok(Reply::Done) => Answer::Done,
+                    Ok(_) => Answer::Refused(stopping()),
+                    Err(refusal) => Answer::Refused(refusal),
+                }
+            }
+        }
+    }
+
+    fn post(&self, letter: &Letter) {
+        if let Ok(text) = serde_json::to_vec(letter) {
+            let _ = self.to_node.send(ToNode::Control(text.into()));
+        }
+    }
+
+    async fn ask_peer(&self, ask: Ask) -> Option<Answer> {
+        self.config.peer.as_ref()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        self.waiting.lock().expect("no panic holds it").insert(number, tell);
+        self.post(&Letter::Ask(number, ask));
+        let answer = timeout(PEER_LIMIT, told).await.ok().and_then(Result::ok);
+        self.waiting.lock().expect("no panic holds it").remove(&number);
+        answer
+    }
+
+    async fn snapshot(&self) -> Option<Snapshot> {
+        let (tell, told) = oneshot::channel();
+        self.to_node.send(ToNode::Snapshot(tell)).ok()?;
+        told.await.ok()
+    }
+
+    async fn op(&self, op: Op) -> Option<Reply> {
+        let (tell, told) = oneshot::channel();
+        self.to_node.send(ToNode::Op(op, tell)).ok()?;
+        told.await.ok()
+    }
+
+    async fn move_here(&self, op: Op, what: &str) -> Result<Moving, Refusal> {
+        match self.op(op).await {
+            Some(Reply::Begun(p)) => Ok(Moving { what: what.to_owned(), left: p.left, done: p.done }),
+            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+            _ => Err(stopping()),
+        }
+    }
+
+    async fn refusal(&self, error: String, hint: String) -> Refusal {
+        let states = self.snapshot().await.map(|s| s.states[self.me.index()]);
+        let (state, reason) = states.map_or(("", ""), |(state, reason)| (state.name(), reason.name()));
+        Refusal { error, state: state.to_owned(), reason: reason.to_owned(), hint }
+    }
+
+    fn index(&self, name: &str) -> Option<NodeIx> {
+        let found = self.names.iter().position(|n| !n.is_empty() && n == name)?;
+        NodeIx::from_index(found)
+    }
+
+    async fn move_at(&self, at: NodeIx, ask: Ask, op: Op, what: &'static str) -> Result<Moving, Refusal> {
+        if at == self.me {
+            return self.move_here(op, what).await;
+        }
+        match self.ask_peer(ask).await {
+            Some(Answer::Moving(moving)) => Ok(moving),
+            Some(Answer::Refused(refusal)) => Err(refusal),
+            _ => {
+                let hint = "start the node, or repair the path between the nodes; then ask again";
+                Err(self
+                    .refusal(format!("node {} does not answer", self.names[at.index()]), hint.to_owned())
+                    .await)
+            }
+        }
+    }
+
+    /// Adds an account on this node; `Reply::NotHere` if the other must.
+    async fn add_here(&self, user: &str, password: &str, home: Option<String>) -> Result<Reply, Refusal> {
+        let bad = |error: String, hint: &str| Refusal { error, hint: hint.to_owned(), ..Refusal::default() };
+        let domain = &self.config.node.domains[0];
+        let text = if user.contains('@') { user.to_owned() } else { format!("{user}@{domain}") };
+        let jid = BareJid::parse(&text).ok().filter(|j| j.local().is_some() && j.domain() == domain);
+        let Some(jid) = jid else {
+            return Err(bad(format!("{user:?} is no account of {domain}"), "give a name, or NAME@DOMAIN"));
+        };
+        let home = match home {
+            Some(name) => match self.index(&name) {
+                Some(node) => Some(node),
+                None => {
+                    return Err(bad(
+                        format!("there is no node {name:?}"),
+                        "see `tandem status` for the names",
+                    ));
+                }
+            },
+            None => None,
+        };
+        let password = password.to_owned();
+        let verifiers = tokio::task::spawn_blocking(move || derive(&password, random())).await;
+        let Ok(Ok(verifiers)) = verifiers else {
+            return Err(bad(
+                "the password holds characters that SCRAM cannot carry".to_owned(),
+                "choose another",
+            ));
+        };
+        match self.op(Op::UserAdd(jid, home, Box::new(verifiers))).await {
+            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+            Some(reply) => Ok(reply),
+            None => Err(stopping()),
+        }
+    }
+
+    fn local_status(&self, s: &Snapshot) -> NodeStatus {
+        let i = self.me.index();
+        let (state, reason) = s.states[i];
+        let c = &s.counters;
+        NodeStatus {
+            name: self.names[i].clone(),
+            state: state.name().to_owned(),
+            reason: reason.name().to_owned(),
+            local: true,
+            heard_ms: Some(0),
+            counters: CountersStatus {
+                jsm_sessions_client: c.jsm_sessions_client,
+                jsm_sessions_client_inactive: c.jsm_sessions_client_inactive,
+                jsm_sessions_composed: c.jsm_sessions_composed,
+                active_jsm_sessions: c.active_jsm_sessions,
+                inactive_jsm_sessions: c.inactive_jsm_sessions,
+            },
+            log: LogStatus { own_end: s.log.0, acked_by_peer: s.log.1, received: s.log.2 },
+            users: s.users.0,
+            homed: s.users.1[i],
+        }
+    }
+
+    async fn status_now(&self) -> Status {
+        let Some(s) = self.snapshot().await else { return Status::default() };
+        let me = self.me.index();
+        let mut nodes = vec![self.local_status(&s)];
+        if self.config.peer.is_some() {
+            let at = self.me.peer().index();
+            let (state, reason) = s.states[at];
+            let answer = if s.peer_up { self.ask_peer(Ask::Status).await } else { None };
+            let mut peer = match answer {
+                Some(Answer::Status(peer)) => *peer,
+                _ => NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
+            };
+            peer.name.clone_from(&self.names[at]);
+            peer.local = false;
+            peer.heard_ms = s.heard_ms;
+            // Each node names both states from what it knows; what is shown here is this node's view.
+            (peer.state, peer.reason) = (state.name().to_owned(), reason.name().to_owned());
+            nodes.push(peer);
+            nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        let name = |n: NodeIx| self.names[n.index()].clone();
+        let groups = NodeIx::BOTH.into_iter().filter(|g| self.config.peer.is_some() || g.index() == me);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            domain: self.config.node.domains[0].clone(),
+            nodes,
+            groups: groups.map(|g| group_status(name(g), name(s.groups[g.index()].0), &s, g)).collect(),
+            row: Some(s.row.0),
+            cause: s.row.1.to_owned(),
+            action: s.row.2.to_owned(),
+            alarms: s.alarms.clone(),
+            moving: s.moving.map(|(what, p)| Moving { what: what.to_owned(), left: p.left, done: p.done }),
+        }
+    }
+}
+
+fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
+    let (_, mode, role, term, release) = s.groups[group.index()];
+    GroupStatus {
+        home,
+        primary,
+        mode: if mode == Mode::Pair { "Pair" } else { "Solo" }.to_owned(),
+        role: match role {
+            Role::Primary => "Primary",
+            Role::Backup => "Backup",
+            Role::Fenced => "Fenced",
+        }
+        .to_owned(),
+        term,
+        release: match release {
+            Release::Alone => "own disk",
+            Release::Both => "own disk and peer",
+            Release::Nothing => "nothing",
+        }
+        .to_owned(),
+    }
+}
+
+fn stopping() -> Refusal {
+    let error = "the node does not answer".to_owned();
+    Refusal { error, hint: "it may be stopping; ask again in a moment".to_owned(), ..Refusal::default() }
+}
+
+impl Daemon for Operations {
+    fn status(&self) -> BoxFuture<'_, Status> {
+        Box::pin(self.status_now())
+    }
+
+    fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
+        Box::pin(async move {
+            let at = self.index(node).unwrap_or(self.me);
+            self.move_at(at, Ask::Failover, Op::Failover, "failover").await
+        })
+    }
+
+    fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
+        Box::pin(async move {
+            // The node that has the users gives them back.
+            let at = self.index(node).unwrap_or(self.me).peer();
+            self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await
+        })
+    }
+
+    fn user_add(
+        &self,
+        user: String,
+        password: String,
+        home: Option<String>,
+    ) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match self.add_here(&user, &password, home.clone()).await? {
+                Reply::NotHere => {
+                    let home = home.unwrap_or_else(|| self.names[self.me.peer().index()].clone());
+                    match self.ask_peer(Ask::UserAdd { user, password, home }).await {
+                        Some(Answer::Done) => Ok(()),
+                        Some(Answer::Refused(refusal)) => Err(refusal),
+                        _ => Err(stopping()),
+                    }
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn users(&self) -> BoxFuture<'_, Vec<UserStatus>> {
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            let _ = self.to_node.send(ToNode::Users(tell));
+            told.await.unwrap_or_default()
+        })
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,275 @@
+//! The node's thread: inputs in, one turn for all that came, outputs out to sockets and disks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use presence_engine::engine::Input;
+use presence_engine::ids::{Conn, NodeIx};
+use session_mover::link::{LinkEvent, LinkSender};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tracing::{debug, info, warn};
+use xmpp_core::net::{ConnSender, ToConn};
+
+use super::accounts::Accounts;
+use super::disk::NodeDisk;
+use crate::admin::UserStatus;
+use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot};
+use crate::sockets::{Beacons, boottime_ms};
+
+/// Milliseconds of a tick.
+const TICK_MS: u64 = 250;
+/// Events that one turn takes at most.
+const BATCH: usize = 4_096;
+
+/// What other threads tell the node's thread.
+pub enum ToNode {
+    /// An input of the node.
+    In(In),
+    /// A client authenticated.
+    Opened(Conn, ConnSender, Input),
+    /// News of the link.
+    Link(LinkEvent),
+    /// An operator asks.
+    Op(Op, oneshot::Sender<Reply>),
+    /// Show yourself.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// List the accounts.
+    Users(oneshot::Sender<Vec<UserStatus>>),
+    /// Something for the peer's daemon; answered with whether the link was up.
+    Control(Bytes),
+}
+
+/// What the node's thread asks of the asynchronous side.
+pub enum FromNode {
+    /// Probe the peer.
+    Probe,
+    /// A message of the peer's daemon.
+    Control(Bytes),
+    /// Everything is handed over: end the process.
+    Leave,
+}
+
+/// The thread's own state.
+pub struct Worker {
+    /// The node.
+    pub node: Node,
+    /// Its disk.
+    pub disk: NodeDisk,
+    /// Names of both nodes.
+    pub names: [String; 2],
+    /// Verifiers for logins.
+    pub accounts: Arc<Accounts>,
+    /// The beacon socket; `None` in a group of one.
+    pub beacon: Option<Beacons>,
+    /// To the asynchronous side.
+    pub tell: UnboundedSender<FromNode>,
+}
+
+struct Edges {
+    clients: BTreeMap<u64, ConnSender>,
+    links: [Option<LinkSender>; 2],
+    replies: BTreeMap<u64, oneshot::Sender<Reply>>,
+    next_reply: u64,
+    /// Client input that waits because too much is in flight (D9).
+    deferred: VecDeque<In>,
+}
+
+impl Edges {
+    fn present(&self, conn: session_mover::link::Conn) -> bool {
+        self.links[conn.link as usize].as_ref().is_some_and(|sender| sender.conn() == conn)
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Worker {
+    /// Runs until every sender is gone.
+    pub fn run(mut self, events: Receiver<ToNode>) {
+        let mut edges = Edges {
+            clients: BTreeMap::new(),
+            links: [None, None],
+            replies: BTreeMap::new(),
+            next_reply: 1,
+            deferred: VecDeque::new(),
+        };
+        let mut last_tick = boottime_ms();
+        self.dispatch(&mut edges);
+        loop {
+            let wait = (last_tick + TICK_MS).saturating_sub(boottime_ms());
+            match events.recv_timeout(Duration::from_millis(wait)) {
+                Ok(event) => {
+                    self.event(event, &mut edges);
+                    for event in events.try_iter().take(BATCH) {
+                        self.event(event, &mut edges);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let ticks = (boottime_ms() - last_tick) / TICK_MS;
+            if ticks > 0 {
+                last_tick += ticks * TICK_MS;
+                self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
+            }
+            self.node.step(now_ms(), &mut self.disk);
+            while !edges.deferred.is_empty() && self.node.clients_may_send() {
+                for input in edges.deferred.drain(..edges.deferred.len().min(BATCH)).collect::<Vec<_>>() {
+                    self.client(input, &mut edges);
+                }
+                self.node.step(now_ms(), &mut self.disk);
+            }
+            self.dispatch(&mut edges);
+        }
+    }
+
+    fn handle(&mut self, input: In) {
+        self.node.handle(now_ms(), input, &mut self.disk);
+    }
+
+    fn event(&mut self, event: ToNode, edges: &mut Edges) {
+        match event {
+            ToNode::In(input @ In::Client(_)) => {
+                if edges.deferred.is_empty() && self.node.clients_may_send() {
+                    self.client(input, edges);
+                } else {
+                    edges.deferred.push_back(input);
+                }
+            }
+            ToNode::In(input) => self.handle(input),
+            ToNode::Opened(conn, sender, input) => {
+                edges.clients.insert(conn.number, sender);
+                self.event(ToNode::In(In::Client(input)), edges);
+            }
+            ToNode::Link(event) => self.link(event, edges),
+            ToNode::Op(op, answer) => {
+                let number = edges.next_reply;
+                edges.next_reply += 1;
+                edges.replies.insert(number, answer);
+                self.handle(In::Op(number, op));
+            }
+            ToNode::Snapshot(answer) => _ = answer.send(self.node.snapshot()),
+            ToNode::Users(answer) => _ = answer.send(self.users()),
+            ToNode::Control(bytes) => _ = self.node.send_control(&bytes),
+        }
+    }
+
+    fn client(&mut self, input: In, edges: &mut Edges) {
+        if let In::Client(Input::Closed { conn, .. }) = &input {
+            edges.clients.remove(&conn.number);
+        }
+        self.handle(input);
+    }
+
+    /// News of a connection that is not the present one is late and means nothing.
+    fn link(&mut self, event: LinkEvent, edges: &mut Edges) {
+        match event {
+            LinkEvent::Up(conn, sender) => {
+                edges.links[conn.link as usize] = Some(sender);
+                self.handle(In::LinkUp(conn.link));
+            }
+            LinkEvent::Msg(conn, msg) => {
+                if edges.present(conn) {
+                    self.handle(In::LinkMsg(conn.link, msg));
+                }
+            }
+            LinkEvent::Down(conn, ended) => {
+                info!(link = ?conn.link, ended = ?ended, "link down");
+                if edges.present(conn) {
+                    edges.links[conn.link as usize] = None;
+                }
+                if edges.links[conn.link as usize].is_none() {
+                    self.handle(In::LinkDown(conn.link, ended.suggests_death()));
+                }
+            }
+            LinkEvent::Failed(link, ended) => debug!(?link, ?ended, "link attempt failed"),
+        }
+    }
+
+    fn users(&self) -> Vec<UserStatus> {
+        let state = self.node.driver().engine().state();
+        let name = |n: NodeIx| self.names[n.index()].clone();
+        let users = state.users().map(|(user, u)| UserStatus {
+            user: user.to_string(),
+            home: name(u.home),
+            owner: state.owner(u).map(name).unwrap_or_default(),
+            epoch: state.epoch(u).to_string(),
+            sessions: u.sessions.len() as u64,
+        });
+        users.collect()
+    }
+
+    /// Does what the node put out, in order.
+    fn dispatch(&mut self, edges: &mut Edges) {
+        for out in self.node.take() {
+            match out {
+                Out::Deliver(conn, bytes) => {
+                    if let Some(client) = edges.clients.get(&conn.number) {
+                        session_mover::kill_point!("release.before");
+                        client.send(ToConn::Write(bytes));
+                        session_mover::kill_point!("release.after");
+                    }
+                }
+                Out::Credit(conn) => {
+                    if let Some(client) = edges.clients.get(&conn.number) {
+                        client.credit(1);
+                    }
+                }
+                Out::Close(conn, last, end_stream) => {
+                    if let Some(client) = edges.clients.remove(&conn.number) {
+                        client.send(ToConn::Close { last, end_stream });
+                    }
+                }
+                Out::Link(link, msg) => {
+                    if let Some(sender) = &edges.links[link as usize] {
+                        sender.send(msg);
+                    }
+                }
+                Out::CloseLink(link, why) => {
+                    warn!(link = ?link, why, "link closed");
+                    if let Some(sender) = edges.links[link as usize].take() {
+                        sender.close();
+                    }
+                }
+                Out::Beacon(bytes) => {
+                    if let Some(beacon) = &self.beacon {
+                        beacon.send(&bytes);
+                    }
+                }
+                Out::Account(user, verifiers) => self.accounts.set(&user, &verifiers),
+                Out::Probe => _ = self.tell.send(FromNode::Probe),
+                Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
+                Out::Leave => _ = self.tell.send(FromNode::Leave),
+                Out::Reply(number, reply) => {
+                    if let Some(answer) = edges.replies.remove(&number) {
+                        let _ = answer.send(reply);
+                    }
+                }
+                Out::Event(event) => self.log(event),
+            }
+        }
+    }
+
+    fn log(&self, event: Event) {
+        let name = |g: NodeIx| self.names[g.index()].as_str();
+        match event {
+            Event::Register(group, reg) => info!(
+                group = name(group),
+                term = reg.term.0,
+                primary = name(reg.primary),
+                mode = ?reg.mode,
+                "register changed"
+            ),
+            Event::Unprotected(group) => warn!(group = name(group), "unprotected: served without a standby"),
+            Event::PeerGone(gone) => warn!(evidence = ?gone, "peer gone"),
+            Event::SetAside(which, frames, released) => {
+                warn!(log = ?which, frames, released, "tail of a log set aside");
+            }
+            Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
+        }
+    }
+}

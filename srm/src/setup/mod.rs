@@ -1,0 +1,343 @@
+//! Makes everything that a node or a pair needs to start: configuration, certificates, secret, admin token.
+//!
+//! `tandem init`, the demo and the tests begin here. Layout: `DIR/ca/ca.pem` (clients trust it, both nodes trust each
+//! other by it) and its key, then one directory for each node with `tandem.toml` and the files that it names.
+
+mod certs;
+mod ports;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::config::{self, Config, ConfigError};
+
+pub use ports::{Ports, free_ports};
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The XMPP domain.
+    pub domain: String,
+    /// Directory to make it in; made if it is not there.
+    pub dir: PathBuf,
+    /// One node, or the two nodes of a pair.
+    pub nodes: Vec<NodePlan>,
+    /// Settings for the files of all nodes besides what is needed anyway: key `section.name`, and its value.
+    pub overrides: BTreeMap<String, toml::Value>,
+}
+
+/// One node of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    /// Its name; also the name of its directory.
+    pub name: String,
+    /// Where clients and the peer reach it.
+    pub host: String,
+    /// Address that all its ports but the admin API listen on.
+    pub listen: IpAddr,
+    /// Its ports.
+    pub ports: Ports,
+}
+
+/// What was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Certificate of the authority, for clients to trust.
+    pub ca: PathBuf,
+    /// The nodes, in the order of the plan.
+    pub nodes: Vec<MadeNode>,
+}
+
+/// One node that was made.
+#[derive(Clone, Debug)]
+pub struct MadeNode {
+    /// Its name.
+    pub name: String,
+    /// Its configuration file, for `tandem serve -c`.
+    pub config: PathBuf,
+    /// Where its clients begin in the clear (STARTTLS), from this machine.
+    pub c2s: SocketAddr,
+    /// Where its clients begin with TLS, from this machine.
+    pub c2s_tls: SocketAddr,
+    /// Where its admin API listens.
+    pub admin: SocketAddr,
+    /// File with the admin token.
+    pub token_file: PathBuf,
+}
+
+/// Why it was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is something already; it is left as it is.
+    #[error("{} is there already and is not touched; choose another directory, or remove it first", .0.display())]
+    Exists(PathBuf),
+    /// A file or directory cannot be written.
+    #[error("{} cannot be written: {source}; choose a directory that you may write to", .path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A certificate cannot be made for a name.
+    #[error(
+        "no certificate can be made for {names}: {source}; write names beyond ASCII in their ASCII form (xn--...)"
+    )]
+    Certificate {
+        /// The names.
+        names: String,
+        /// What the library says.
+        source: rcgen::Error,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// All ports that are tried are taken.
+    #[error("no free ports between {} and {}: stop what is running there (another demo?)", .0, .1)]
+    NoPorts(u16, u16),
+    /// What was planned breaks a rule of the configuration.
+    #[error("{}", planned(.0))]
+    Config(#[from] ConfigError),
+}
+
+impl Plan {
+    /// The pair `a` and `b` on this machine, for the demo and for tests.
+    pub fn local_pair(domain: &str, dir: &Path) -> Result<Plan, SetupError> {
+        Plan::local(domain, dir, &["a", "b"])
+    }
+
+    /// A single node `a` on this machine.
+    pub fn local_single(domain: &str, dir: &Path) -> Result<Plan, SetupError> {
+        Plan::local(domain, dir, &["a"])
+    }
+
+    /// Nodes of these names on this machine, on free ports of the loopback address.
+    pub fn local(domain: &str, dir: &Path, names: &[&str]) -> Result<Plan, SetupError> {
+        let node = |(name, ports): (&&str, Ports)| NodePlan {
+            name: (*name).to_owned(),
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            listen: Ipv4Addr::LOCALHOST.into(),
+            ports,
+        };
+        let nodes = names.iter().zip(free_ports(names.len())?).map(node).collect();
+        Ok(Plan { domain: domain.into(), dir: dir.into(), nodes, overrides: BTreeMap::new() })
+    }
+
+    /// One or two nodes on machines of their own, on the standard ports.
+    pub fn remote(domain: &str, dir: &Path, nodes: &[(String, String)]) -> Plan {
+        let node = |(name, host): &(String, String)| NodePlan {
+            name: name.clone(),
+            host: host.clone(),
+            listen: Ipv6Addr::UNSPECIFIED.into(),
+            ports: Ports::STANDARD,
+        };
+        let nodes = nodes.iter().map(node).collect();
+        Plan { domain: domain.into(), dir: dir.into(), nodes, overrides: BTreeMap::new() }
+    }
+
+    /// Adds a setting for all nodes, such as `("srm.client_re_login_upper_limit", "3s")`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Plan {
+        self.overrides.insert(key.into(), value.into());
+        self
+    }
+
+    /// Writes it all, reads it back and checks it. Nothing that is there already is touched.
+    pub fn make(&self) -> Result<Made, SetupError> {
+        let faults: Vec<_> = self.nodes.iter().filter_map(|node| config::name_fault(&node.name)).collect();
+        if !faults.is_empty() {
+            return Err(ConfigError::Refused { path: self.dir.clone(), faults }.into());
+        }
+        let dirs: Vec<PathBuf> = self
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str())
+            .chain(["ca"])
+            .map(|name| self.dir.join(name))
+            .collect();
+        if let Some(there) = dirs.iter().find(|dir| dir.exists()) {
+            return Err(SetupError::Exists(there.clone()));
+        }
+        self.make_all().inspect_err(|_| {
+            // Half of it is of no use, and would be in the way of the next attempt.
+            dirs.iter().for_each(|dir| _ = fs::remove_dir_all(dir));
+        })
+    }
+
+    fn make_all(&self) -> Result<Made, SetupError> {
+        let authority = certs::Authority::make()?;
+        let clients = authority.c2s(&self.client_names())?;
+        let ca = self.dir.join("ca");
+        make_dir(&ca)?;
+        write(&ca.join("ca.pem"), &authority.pem, 0o644)?;
+        write(&ca.join("ca.key"), &authority.key_pem(), 0o600)?;
+        let secret = random_hex()?;
+        let made = self.nodes.iter().map(|node| self.make_node(node, &authority, &clients, &secret));
+        Ok(Made { ca: ca.join("ca.pem"), nodes: made.collect::<Result<_, _>>()? })
+    }
+
+    fn make_node(
+        &self,
+        node: &NodePlan,
+        authority: &certs::Authority,
+        clients: &certs::Certificate,
+        secret: &str,
+    ) -> Result<MadeNode, SetupError> {
+        let dir = self.dir.join(&node.name);
+        make_dir(&dir)?;
+        write(&dir.join("c2s.pem"), &clients.chain, 0o644)?;
+        write(&dir.join("c2s.key"), &clients.key, 0o600)?;
+        write(&dir.join("admin.token"), &format!("{}\n", random_hex()?), 0o600)?;
+        if self.peer_of(node).is_some() {
+            let link = authority.link(&node.name)?;
+            write(&dir.join("link.pem"), &link.chain, 0o644)?;
+            write(&dir.join("link.key"), &link.key, 0o600)?;
+            write(&dir.join("ca.pem"), &authority.pem, 0o644)?;
+            write(&dir.join("secret"), &format!("{secret}\n"), 0o600)?;
+        }
+        let path = dir.join("tandem.toml");
+        write(&path, &self.file_of(node), 0o644)?;
+
+        let config = Config::load(&path)?;
+        config.check_files()?;
+        Ok(MadeNode {
+            name: node.name.clone(),
+            config: path,
+            c2s: from_here(config.c2s.starttls),
+            c2s_tls: from_here(config.c2s.direct),
+            admin: config.admin.listen,
+            token_file: config.admin.token_file,
+        })
+    }
+
+    /// All names under which clients may know a node: the pair shares one certificate.
+    fn client_names(&self) -> Vec<String> {
+        let mut names = vec![self.domain.clone()];
+        let nodes = self.nodes.iter().flat_map(|node| [node.name.clone(), node.host.clone()]);
+        for name in nodes.chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    fn peer_of(&self, node: &NodePlan) -> Option<&NodePlan> {
+        self.nodes.iter().find(|other| other.name != node.name)
+    }
+
+    /// Text of a node's configuration file.
+    fn file_of(&self, node: &NodePlan) -> String {
+        let ports = node.ports;
+        let at = |port| SocketAddr::new(node.listen, port).to_string();
+        let mut file = File::default();
+        file.section("node").put("name", node.name.as_str()).put("domains", vec![self.domain.as_str()]);
+        if let Some(peer) = self.peer_of(node) {
+            file.section("peer").put("name", peer.name.as_str()).put("host", peer.host.as_str());
+            if peer.ports != ports {
+                let link = config::with_port(&peer.host, peer.ports.link);
+                file.put("c2s", i64::from(peer.ports.direct)).put("link", link);
+            }
+        }
+        file.section("c2s").put("starttls", at(ports.starttls)).put("direct", at(ports.direct));
+        file.put("cert", "c2s.pem").put("key", "c2s.key");
+        if self.peer_of(node).is_some() {
+            file.section("link").put("listen", at(ports.link)).put("cert", "link.pem").put("key", "link.key");
+            file.put("ca", "ca.pem").put("secret", "secret");
+        }
+        file.section("admin")
+            .put("listen", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.admin).to_string());
+        for (key, value) in &self.overrides {
+            let (section, name) = key.split_once('.').unwrap_or((key, ""));
+            file.section(section).put(name, value.clone());
+        }
+        file.text()
+    }
+}
+
+/// The rules without the file, which is not there any more.
+fn planned(error: &ConfigError) -> String {
+    match error.faults() {
+        [] => error.to_string(),
+        faults => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// A configuration file in the making.
+#[derive(Default)]
+struct File {
+    sections: Vec<(String, Vec<(String, toml::Value)>)>,
+    /// The section that is written to.
+    at: usize,
+}
+
+impl File {
+    fn section(&mut self, name: &str) -> &mut Self {
+        self.at = self.sections.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            self.sections.push((name.into(), Vec::new()));
+            self.sections.len() - 1
+        });
+        self
+    }
+
+    fn put(&mut self, name: &str, value: impl Into<toml::Value>) -> &mut Self {
+        let keys = &mut self.sections[self.at].1;
+        keys.retain(|(known, _)| known != name);
+        keys.push((name.into(), value.into()));
+        self
+    }
+
+    fn text(&self) -> String {
+        let mut text = "# What is not written here has its default. Check changes with `tandem config check`; they take \
+                        effect when the\n# node is restarted.\n"
+            .to_owned();
+        for (name, keys) in &self.sections {
+            text.push_str(&format!("\n[{name}]\n"));
+            for (key, value) in keys {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// Where this machine reaches what listens on `address`.
+pub(crate) fn from_here(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        // Tandem's IPv6 wildcard takes IPv4 too.
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        _ => address,
+    }
+}
+
+/// 32 random bytes in hexadecimal digits.
+fn random_hex() -> Result<String, SetupError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| SetupError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn make_dir(path: &Path) -> Result<(), SetupError> {
+    fs::create_dir_all(path).map_err(|source| SetupError::Write { path: path.into(), source })
+}
+
+/// Writes a file that must not be there yet, with these permissions from its first moment.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), SetupError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| SetupError::Write { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests;

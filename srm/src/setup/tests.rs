@@ -1,0 +1,153 @@
+//! What is made can be loaded, fits together, and is kept from others.
+
+use std::os::unix::fs::PermissionsExt;
+
+use xmpp_core::tls;
+
+use super::*;
+
+#[test]
+fn a_pair_is_made_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::local_pair("im.example", dir.path()).unwrap();
+    let plan = plan.set("srm.client_re_login_lower_limit", "1s").set("srm.client_re_login_upper_limit", "3s");
+    let made = plan.set("link.commit", "peer-and-disk").make().unwrap();
+    let configs: Vec<Config> = made.nodes.iter().map(|node| Config::load(&node.config).unwrap()).collect();
+    let [a, b] = configs.as_slice() else { panic!("two nodes") };
+
+    assert_eq!(a.hash(), b.hash());
+    assert_eq!((a.members(), a.index(), b.index()), (vec!["a", "b"], 0, 1));
+    assert_eq!(a.srm.client_re_login_upper_limit.as_secs(), 3);
+    assert_eq!(a.link.as_ref().unwrap().commit, crate::config::Commit::PeerAndDisk);
+    let ((b_seen, a_link), (a_seen, b_link)) = (a.pair().unwrap(), b.pair().unwrap());
+    assert_eq!(a_link.secret, b_link.secret);
+    assert_eq!(b_seen.link, b_link.listen.to_string());
+    assert_eq!(b_seen.life(), b_link.life().to_string());
+    assert_eq!((b_seen.c2s, a_seen.c2s), (b.c2s.direct.port(), a.c2s.direct.port()));
+
+    let token = |config: &Config| crate::config::read_token(&config.admin.token_file).unwrap();
+    assert_ne!(token(a), token(b));
+    for private in
+        ["ca/ca.key", "a/c2s.key", "a/link.key", "a/secret", "a/admin.token", "b/link.key", "b/secret"]
+    {
+        let mode = fs::metadata(dir.path().join(private)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{private}");
+    }
+}
+
+#[test]
+fn a_single_node_has_no_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+    let config = Config::load(&made.nodes[0].config).unwrap();
+    assert!(config.pair().is_none());
+    assert!(!dir.path().join("a/secret").exists());
+}
+
+#[test]
+fn the_ends_of_the_link_believe_each_other_and_no_client_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let identity = |node: &str, kind: &str| {
+        let file = |end: &str| dir.path().join(node).join(format!("{kind}.{end}"));
+        tls::Identity::load(&file("pem"), &file("key")).unwrap()
+    };
+    let authority = tls::Authority::load(&dir.path().join("b/ca.pem")).unwrap();
+    let server = tls::link_server(&identity("b", "link"), &authority).unwrap();
+    let dial = |identity: &tls::Identity, name: &'static str| {
+        let client = tls::link_client(identity, &authority).unwrap();
+        handshake(client, std::sync::Arc::clone(&server), name)
+    };
+    assert!(dial(&identity("a", "link"), "b").is_ok());
+    assert!(dial(&identity("a", "link"), "a").is_err(), "not the node that was dialled");
+    assert!(dial(&identity("a", "c2s"), "b").is_err(), "a certificate for clients opens no link");
+}
+
+#[test]
+fn clients_believe_the_certificate_under_every_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let identity = tls::Identity::load(&dir.path().join("a/c2s.pem"), &dir.path().join("a/c2s.key")).unwrap();
+    let server = tls::c2s_server(&identity).unwrap();
+    let client = tls::c2s_client(&tls::Authority::load(&made.ca).unwrap()).unwrap();
+    for name in ["im.example", "a", "b", "localhost", "127.0.0.1", "::1"] {
+        let done = handshake(std::sync::Arc::clone(&client), std::sync::Arc::clone(&server), name);
+        assert!(done.is_ok(), "{name}: {done:?}");
+    }
+}
+
+#[test]
+fn nothing_that_is_there_is_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::local_pair("im.example", dir.path()).unwrap();
+    plan.make().unwrap();
+    let before = fs::read(dir.path().join("ca/ca.pem")).unwrap();
+    assert!(matches!(plan.make(), Err(SetupError::Exists(_))));
+    assert_eq!(fs::read(dir.path().join("ca/ca.pem")).unwrap(), before);
+}
+
+#[test]
+fn an_override_that_breaks_a_rule_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::local_pair("im.example", dir.path()).unwrap().set("srm.keep_alive_timeout", "5s");
+    let error = plan.make().unwrap_err().to_string();
+    assert!(error.contains("srm.keep_alive_timeout") && error.contains("twice the lease"), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left half made");
+    let error =
+        Plan::local("im.example", dir.path(), &["../a", "b"]).unwrap().make().unwrap_err().to_string();
+    assert!(error.contains("node.name") && !dir.path().join("../a").exists(), "{error}");
+}
+
+#[test]
+fn nodes_on_machines_of_their_own_take_the_standard_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes =
+        [("a", "a.example"), ("b", "2001:db8::7")].map(|(name, host)| (name.to_owned(), host.to_owned()));
+    let made = Plan::remote("im.example", dir.path(), &nodes).make().unwrap();
+    let text = fs::read_to_string(&made.nodes[0].config).unwrap();
+    let config = Config::load(&made.nodes[0].config).unwrap();
+    assert_eq!(config.peer.unwrap().link, "[2001:db8::7]:22001", "{text}");
+    assert_eq!(config.c2s.direct, "[::]:5223".parse().unwrap());
+}
+
+#[test]
+fn two_pairs_of_one_process_get_different_ports() {
+    let (one, two) = (free_ports(2).unwrap(), free_ports(2).unwrap());
+    assert_ne!(one, two);
+    let all =
+        one.iter().flat_map(|ports| [ports.starttls, ports.direct, ports.link, ports.life(), ports.admin]);
+    let all: Vec<u16> = all.collect();
+    assert!(all.iter().all(|port| *port < 32_768));
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 10);
+}
+
+#[test]
+fn a_taken_port_means_the_next_thousand() {
+    let ports = free_ports(2).unwrap();
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", ports[1].admin)).unwrap();
+    for _ in 0..20 {
+        assert_ne!(free_ports(2).unwrap(), ports);
+    }
+}
+
+/// A handshake in memory.
+fn handshake(
+    client: std::sync::Arc<rustls::ClientConfig>,
+    server: std::sync::Arc<rustls::ServerConfig>,
+    name: &'static str,
+) -> Result<(), rustls::Error> {
+    let mut client = rustls::ClientConnection::new(client, name.try_into().unwrap())?;
+    let mut server = rustls::ServerConnection::new(server)?;
+    for _ in 0..4 {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server.process_new_packets()?;
+        let mut wire = Vec::new();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client.process_new_packets()?;
+    }
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    Ok(())
+}
