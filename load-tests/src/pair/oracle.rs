@@ -6,8 +6,8 @@ use srm::safety::{Release, Role};
 use xmpp_core::jid::{BareJid, Jid};
 
 use super::client::Client;
-use super::world::{Event, World};
 use super::faults::Fault;
+use super::world::{Event, World};
 use super::{Coverage, Profile};
 
 /// Time that the pair has to heal, in milliseconds.
