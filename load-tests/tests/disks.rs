@@ -1,6 +1,6 @@
 //! Disks that fail: a power loss undoes what was not synced, fsync says no, the disk is full.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn load(seed: u64) -> Load {
 }
 
 /// Environment of a node whose writes below its data folder go through the shim.
-fn environment(shim: &Shim, rig_data: &std::path::Path, journal: &std::path::Path) -> Vec<(String, String)> {
+fn environment(shim: &Shim, rig_data: &Path, journal: &Path) -> Vec<(String, String)> {
     let mut command = Command::new("true");
     std::fs::create_dir_all(journal).unwrap();
     shim.preload(&mut command, rig_data, journal).expect("data and journal are there");
@@ -25,7 +25,7 @@ fn environment(shim: &Shim, rig_data: &std::path::Path, journal: &std::path::Pat
 }
 
 /// Starts node 0 again, this time over the shim.
-async fn restart_with_shim(rig: &mut Rig, shim: &Shim, journal: &PathBuf) {
+async fn restart_with_shim(rig: &mut Rig, shim: &Shim, journal: &Path) {
     rig.kill(0);
     rig.clients_go_on_without(LIMIT).await;
     let data = rig.data(0);
@@ -119,7 +119,11 @@ async fn one_alone_serves_its_own_users() {
     assert!(served > Duration::from_secs(7), "not before the initialization time-out: {served:?}");
     let status = rig.pair.status(1).unwrap();
     let other = status.groups.iter().find(|g| g.home == "a").unwrap();
-    assert_ne!((other.role.as_str(), other.release.as_str()), ("Primary", "own disk"), "a's users wait: {status:?}");
+    assert_ne!(
+        (other.role.as_str(), other.release.as_str()),
+        ("Primary", "own disk"),
+        "a's users wait: {status:?}"
+    );
     // Clients homed on b go on, those of a wait.
     let deadline = std::time::Instant::now() + LIMIT;
     while rig.fleet.snapshot().logged_in < 10 {

@@ -72,6 +72,11 @@ impl Commit {
         self.acked
     }
 
+    /// Whether the first turn that waits is on our disk and lacks only the peer.
+    pub fn lacks_peer(&self) -> bool {
+        self.queue.front().is_some_and(|held| self.synced >= held.seq && self.acked < held.seq)
+    }
+
     /// The last frame that was let go.
     pub fn released(&self) -> u64 {
         self.released

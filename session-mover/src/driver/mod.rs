@@ -218,6 +218,11 @@ impl Driver {
         }
     }
 
+    /// Whether what waits lacks only the peer's acknowledgement.
+    pub fn lacks_peer(&self) -> bool {
+        self.commit.lacks_peer()
+    }
+
     /// The last frame that was let go.
     pub fn released(&self) -> u64 {
         self.commit.released()

@@ -38,6 +38,11 @@ impl Driver {
         self.incoming = Incoming::default();
     }
 
+    /// Whether the peer's log flows to us.
+    pub fn hears_log(&self) -> bool {
+        self.incoming.live()
+    }
+
     /// The peer's boot, as it said on its connection.
     pub fn peer_boot(&self) -> Option<u64> {
         self.incoming.greeted.then_some(self.incoming.boot)

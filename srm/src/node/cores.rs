@@ -246,9 +246,31 @@ impl Node {
             number,
             config: self.cfg.config_hash,
             activity: self.activity(),
-            groups: [0, 1].map(|g| self.cores[g].beacon()),
+            groups: [0, 1].map(|g| self.group_beacon(g)),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
+    }
+
+    /// A backup that gets no log acknowledges no beacon either: progress counts as health (R9), and a primary whose
+    /// frames go nowhere must not hold a lease for ever.
+    pub(super) fn group_beacon(&self, g: usize) -> crate::safety::Beacon {
+        let beacon = self.cores[g].beacon();
+        let ack = beacon.ack.filter(|_| self.driver.hears_log());
+        crate::safety::Beacon { ack, ..beacon }
+    }
+
+    /// A log that does not move although there is work is silence, whatever the beacons say (R9).
+    pub(super) fn watch_progress(&mut self, ticks: u16, disk: &mut dyn Disk) {
+        let acked = self.driver.acked();
+        if !self.driver.lacks_peer() || acked != self.stuck.0 {
+            self.stuck = (acked, 0);
+            return;
+        }
+        self.stuck.1 += u32::from(ticks.min(2));
+        if self.stuck.1 >= self.cfg.evidence.silence {
+            self.stuck.1 = 0;
+            self.peer_gone(Gone::Silent, disk);
+        }
     }
 
     pub(super) fn activity(&self) -> Activity {

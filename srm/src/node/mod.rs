@@ -196,6 +196,8 @@ pub struct Node {
     adding: BTreeMap<BareJid, u64>,
     nonce: u64,
     path_down_told: bool,
+    /// The peer's last acknowledgement while something waits for it, and for how many ticks.
+    stuck: (u64, u32),
 }
 
 impl Node {
@@ -246,6 +248,7 @@ impl Node {
             adding: BTreeMap::new(),
             nonce: 0,
             path_down_told: false,
+            stuck: (0, 0),
             cfg,
         };
         node.recall(disk);
@@ -347,6 +350,7 @@ impl Node {
                 self.feed(g, safety::In::PeerGone, disk);
             }
         }
+        self.watch_progress(n, disk);
         if self.evidence.init_timeout() && !self.cfg.single {
             for g in NodeIx::BOTH {
                 if self.cores[g.index()].role() == safety::Role::Fenced {
@@ -443,7 +447,7 @@ impl Node {
                 body.holds = false;
             }
             self.feed(g, safety::In::Heard(d.number), disk);
-            if self.cores[g.index()].beacon().ack.is_some() {
+            if self.group_beacon(g.index()).ack.is_some() {
                 // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
                 // same acknowledgement once more, or is lost, gives it no longer one (D6).
                 self.since_ack[g.index()] = 0;

@@ -24,7 +24,7 @@ pub struct Config {
 /// What a node is to the group now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
-    /// Leads: acknowledges and releases, within [`Core::release`].
+    /// Leads: acknowledges and releases, within [`super::Core::release`].
     Primary,
     /// Holds the standby copy.
     Backup,
@@ -62,7 +62,7 @@ pub struct Beacon {
     pub stopped: bool,
 }
 
-/// Inputs of [`Core::on`].
+/// Inputs of [`super::Core::on`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum In {
     /// Time went on by so many ticks of 250 ms. More than one at a time: this process was paused (R5).
@@ -113,7 +113,7 @@ pub enum CasResult {
     Unknown,
 }
 
-/// Outputs of [`Core::on`], in order.
+/// Outputs of [`super::Core::on`], in order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Out {
     /// Put this on disk before anything that follows leaves the process.
