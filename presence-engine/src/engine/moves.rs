@@ -76,6 +76,15 @@ impl Engine {
         told
     }
 
+    /// Main streams of a group's dual clients: what is said to them when this node stays fenced (D13).
+    pub fn dual_streams(&self, group: Group) -> Vec<Conn> {
+        let of = |session: &SmId| {
+            let s = self.state.session(*session).filter(|s| s.dual);
+            s.and_then(|s| self.state.user(&s.user)).is_some_and(|u| u.register == group)
+        };
+        self.edge.bound().filter(|(_, session)| of(session)).map(|(conn, _)| conn).collect()
+    }
+
     /// Calls a parked client: its session is served here now.
     pub(super) fn take(&mut self, conn: Conn, user: &BareJid, out: &mut Vec<Output>) {
         let Some(u) = self.state.user(user) else { return };

@@ -100,7 +100,16 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
         Some((peer, link)) => Some(beacons(link, peer, &to_node)?),
         None => None,
     };
-    let worker = Worker { node, disk, names: names.clone(), accounts: accounts.clone(), beacon, tell };
+    let ready = Arc::new(AtomicBool::new(false));
+    let worker = Worker {
+        node,
+        disk,
+        names: names.clone(),
+        accounts: accounts.clone(),
+        beacon,
+        ready: ready.clone(),
+        tell,
+    };
     let node_thread = thread::Builder::new().name("node".into()).spawn(move || {
         // A panic here leaves a half-dead node: worse than a dead one, whose peer serves.
         let run = std::panic::AssertUnwindSafe(|| worker.run(events));
@@ -108,7 +117,7 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
             std::process::abort();
         }
     })?;
-    let shell = Shell { config: config.clone(), me, names, accounts, to_node, life };
+    let shell = Shell { config: config.clone(), me, names, accounts, to_node, ready, life };
     let result = runtime.block_on(shell.run(from_node));
     drop(node_thread);
     result
@@ -237,6 +246,7 @@ struct Shell {
     names: [String; 2],
     accounts: Arc<Accounts>,
     to_node: Sender<ToNode>,
+    ready: Arc<AtomicBool>,
     life: Option<LifeSocket>,
 }
 
@@ -245,8 +255,13 @@ impl Shell {
         let leaving = Arc::new(AtomicBool::new(false));
         self.listen_for_clients(&leaving).await?;
         self.link().await?;
-        let operations =
-            Operations::new(self.names.clone(), self.me, self.config.clone(), self.to_node.clone());
+        let operations = Operations::new(
+            self.names.clone(),
+            self.me,
+            self.config.clone(),
+            self.to_node.clone(),
+            self.ready.clone(),
+        );
         crate::admin::listen(&self.config.admin, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
         let mut term = signal(SignalKind::terminate())?;

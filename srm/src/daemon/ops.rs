@@ -1,7 +1,7 @@
 //! What operators ask of either node: answered here, or by the other node through the link.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub(super) struct Operations {
     me: NodeIx,
     config: Config,
     to_node: Sender<ToNode>,
+    ready: Arc<AtomicBool>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     this: std::sync::Weak<Operations>,
@@ -67,12 +68,14 @@ impl Operations {
         me: NodeIx,
         config: Config,
         to_node: Sender<ToNode>,
+        ready: Arc<AtomicBool>,
     ) -> Arc<Operations> {
         Arc::new_cyclic(|this| Operations {
             names,
             me,
             config,
             to_node,
+            ready,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             this: this.clone(),
@@ -363,6 +366,6 @@ impl Daemon for Operations {
     }
 
     fn ready(&self) -> bool {
-        true
+        self.ready.load(Ordering::Relaxed)
     }
 }

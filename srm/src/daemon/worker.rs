@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +65,8 @@ pub struct Worker {
     pub accounts: Arc<Accounts>,
     /// The beacon socket; `None` in a group of one.
     pub beacon: Option<Beacons>,
+    /// Whether the node has found its place; read by `/readyz`.
+    pub ready: Arc<AtomicBool>,
     /// To the asynchronous side.
     pub tell: UnboundedSender<FromNode>,
 }
@@ -115,6 +118,7 @@ impl Worker {
             if ticks > 0 {
                 last_tick += ticks * TICK_MS;
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
+                self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
             self.node.step(now_ms(), &mut self.disk);
             while !edges.deferred.is_empty() && self.node.clients_may_send() {

@@ -3,12 +3,16 @@
 use presence_engine::engine::Input;
 use presence_engine::ids::{Group, Mode, NodeIx};
 use session_mover::driver::View;
+use xmpp_core::dual::Dual;
 
 use super::{Disk, Event, Node, Out};
 use crate::beacon::{Activity, Datagram};
 use crate::evidence::Gone;
 use crate::safety::{Beacon, In, Out as CoreOut, Release, Role};
 use crate::view::Cause;
+
+/// How long a group is fenced before its dual clients are told, in ticks (1 s after the lease).
+const STALLED_TICKS: u32 = 4;
 
 impl Node {
     /// One input for one core. A register copy is on disk before anything that depends on it goes on.
@@ -271,6 +275,27 @@ impl Node {
             self.stuck.1 = 0;
             self.peer_gone(Gone::Silent, disk);
         }
+    }
+
+    /// A node that stays fenced tells its dual clients, once, to look for their session at the other node (D13).
+    pub(super) fn tell_stalled(&mut self) {
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            let fenced = self.cores[g].role() == Role::Fenced && !self.cores[g].starting();
+            self.fenced[g] = if fenced { self.fenced[g].saturating_add(1) } else { 0 };
+            if self.fenced[g] == STALLED_TICKS {
+                for conn in self.driver.engine().dual_streams(group) {
+                    self.outs.push(Out::Deliver(conn, Dual::Stalled.to_bytes()));
+                }
+            }
+        }
+    }
+
+    /// Whether each group has found its place: led, backed, but not fenced.
+    pub fn is_ready(&self) -> bool {
+        let me = self.me;
+        let groups = NodeIx::BOTH.into_iter().filter(|g| !self.cfg.single || *g == me);
+        groups.into_iter().all(|g| self.cores[g.index()].role() != Role::Fenced)
     }
 
     pub(super) fn activity(&self) -> Activity {

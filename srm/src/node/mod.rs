@@ -198,6 +198,8 @@ pub struct Node {
     path_down_told: bool,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
+    /// Ticks since each group is fenced here.
+    fenced: [u32; 2],
 }
 
 impl Node {
@@ -249,6 +251,7 @@ impl Node {
             nonce: 0,
             path_down_told: false,
             stuck: (0, 0),
+            fenced: [0; 2],
             cfg,
         };
         node.recall(disk);
@@ -351,6 +354,7 @@ impl Node {
             }
         }
         self.watch_progress(n, disk);
+        self.tell_stalled();
         if self.evidence.init_timeout() && !self.cfg.single {
             for g in NodeIx::BOTH {
                 if self.cores[g.index()].role() == safety::Role::Fenced {

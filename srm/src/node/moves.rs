@@ -163,7 +163,11 @@ impl Node {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
         let ((state, reason), row) = self.own_state();
-        if (state, self.peer_up) != (State::RunningInBackupMode, true) {
+        if state == State::RunningInBackupMode && !self.peer_up {
+            let error = format!("node {} is not heard", self.cfg.names[self.me.peer().index()]);
+            return refused(error, "start it, or repair the path between the nodes; then ask again");
+        }
+        if state != State::RunningInBackupMode {
             let error =
                 format!("fallback is offered from Running in Backup Mode; this node is {}", state.name());
             let hint = if row.action.is_empty() { "nothing is to be moved back" } else { row.action };
