@@ -192,3 +192,13 @@ fn acknowledgements_that_a_cut_swallows_make_no_late_takeover_certain() {
         holds("a one-way cut, then a kill", Profile::STRICT, &plan);
     }
 }
+
+#[test]
+fn a_group_that_is_given_back_empty_holds_nothing_up() {
+    // The register went to Pair again between the users' move and the gift: its record waited for a group led no more.
+    for at in [9_000, 9_500, 10_000] {
+        let plan =
+            [(2_000, Fault::Kill(1, 0, 800)), (8_000, Fault::Cut(4_000, Some(1))), (at, Fault::Fallback(0))];
+        holds("a fallback during a cut", Profile::DISK, &plan);
+    }
+}

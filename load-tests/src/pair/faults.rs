@@ -16,6 +16,9 @@ pub enum Fault {
     KillBoth(u64, u64, u64),
     /// A node loses power; its host answers again after the first time, its server runs after the second.
     Power(usize, u64, u64),
+    /// Both lose power, the second so much later (`commit = "peer-and-disk"` survives it); their servers run again
+    /// after so long each.
+    PowerBoth(u64, u64, u64),
     /// A process is stopped for so long.
     Pause(usize, u64),
     /// The path between the nodes is cut for so long; one direction only for beacons if named.
@@ -64,6 +67,11 @@ impl World {
                 Fault::Kill(node, outputs, back)
             }
             30..=39 => Fault::KillBoth(self.rng.range(0, 400), back, self.rng.range(100, 15_000)),
+            40..=44 if self.profile.power && self.profile.peer_and_disk => Fault::PowerBoth(
+                self.rng.range(0, 400),
+                self.rng.range(500, 9_000),
+                self.rng.range(500, 9_000),
+            ),
             40..=44 if self.profile.power => {
                 Fault::Power(node, self.rng.range(1_000, 8_000), self.rng.range(8_000, 20_000))
             }
@@ -102,6 +110,11 @@ impl World {
                 let one = self.rng.below(2);
                 self.at(0, Event::Fault(Fault::Kill(one, 0, first + apart)));
                 self.at(apart, Event::Fault(Fault::Kill(1 - one, 0, second)));
+            }
+            Fault::PowerBoth(apart, first, second) => {
+                let one = self.rng.below(2);
+                self.at(0, Event::Fault(Fault::Power(one, 300, first + apart)));
+                self.at(apart, Event::Fault(Fault::Power(1 - one, 300, second)));
             }
             Fault::Power(node, host, server) => self.lose_power(node, host, server),
             Fault::Pause(node, for_ms) => {
@@ -191,7 +204,7 @@ impl World {
 
     fn lose_power(&mut self, node: usize, host: u64, server: u64) {
         if !self.may_kill(node)
-            || self.hosts[1 - node].process.is_none()
+            || (self.hosts[1 - node].process.is_none() && !self.profile.peer_and_disk)
             || self.hosts[node].process.is_none()
         {
             return;

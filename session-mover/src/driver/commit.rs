@@ -98,6 +98,13 @@ impl Commit {
         self.queue.drain(..).flat_map(|held| held.outputs).collect()
     }
 
+    /// The group was given away without a user in it: what waits with its records waits for the other group alone.
+    pub fn waive(&mut self, group: Group) {
+        for held in &mut self.queue {
+            held.groups &= !(1 << group.index());
+        }
+    }
+
     /// The log ends here, and all of it is on disk.
     pub fn restart(&mut self, synced: u64) {
         self.synced = synced;
@@ -190,6 +197,19 @@ mod tests {
         assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 0);
         commit.acked(1);
         assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 3);
+    }
+
+    #[test]
+    fn what_waits_for_a_group_that_was_given_away_empty_is_let_go() {
+        let mut commit = Commit::default();
+        commit.hold(1, 0b10, 10, credit(1));
+        commit.hold(2, 0b01, 10, credit(2));
+        commit.synced(2);
+        commit.acked(2);
+        let need = [Release::Both, Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0);
+        commit.waive(NodeIx::B);
+        assert_eq!(released(&mut commit, need), 2);
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Driver {
         self.dos.extend(outputs.into_iter().map(Do::Release));
     }
 
+    /// This node gave a group away that no user belongs to: nothing of it can be void.
+    pub fn give_away(&mut self, group: NodeIx) {
+        self.commit.waive(group);
+        self.release();
+    }
+
     /// This node no longer leads what it led: nothing that waits may leave, memory is built anew (D8). Both ends of the
     /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn LogStore) {

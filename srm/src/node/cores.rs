@@ -195,10 +195,13 @@ impl Node {
                 self.turn_now(Input::Serving { group, on: leads }, disk);
                 again = true;
             }
-            if role == Role::Backup
-                && self.written[g].take().is_some()
-                && self.driver.engine().has_members(group)
-            {
+            if role != Role::Backup || self.written[g].take().is_none() {
+                continue;
+            }
+            if !self.driver.engine().has_members(group) {
+                self.driver.give_away(group);
+                again = true;
+            } else {
                 // Led until now: nothing that waits may leave any more (D8).
                 self.driver.lose_role(disk);
                 self.written = [None; 2];
