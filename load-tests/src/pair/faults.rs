@@ -12,6 +12,8 @@ use super::world::{Event, World};
 pub enum Fault {
     /// `kill -9` of a node, at once or so many outputs later; back after so many milliseconds.
     Kill(usize, u64, u64),
+    /// The same, just after the node has formed a pair again.
+    KillInPair(usize, u64),
     /// Both, the second after the first.
     KillBoth(u64, u64, u64),
     /// A node loses power; its host answers again after the first time, its server runs after the second.
@@ -62,7 +64,8 @@ impl World {
         let back =
             if self.rng.chance(50) { self.rng.range(100, 2_000) } else { self.rng.range(2_000, 20_000) };
         match self.rng.range(0, 99) {
-            0..=29 => {
+            0..=5 => Fault::KillInPair(node, back),
+            6..=29 => {
                 let outputs = if self.rng.chance(50) { self.rng.range(1, 40) } else { 0 };
                 Fault::Kill(node, outputs, back)
             }
@@ -106,6 +109,7 @@ impl World {
                     _ => self.die(node, false),
                 }
             }
+            Fault::KillInPair(node, back) => self.hosts[node].doomed_in_pair = Some(back),
             Fault::KillBoth(apart, first, second) => {
                 let one = self.rng.below(2);
                 self.at(0, Event::Fault(Fault::Kill(one, 0, first + apart)));

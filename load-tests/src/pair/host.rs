@@ -87,6 +87,8 @@ pub struct Host {
     pub writers: [Writer; 2],
     /// Its kernel answers, with a refusal where nobody listens.
     pub powered: bool,
+    /// Its server dies soon after it has formed a pair again; back after so long.
+    pub doomed_in_pair: Option<u64>,
     /// A start is planned.
     pub starting: bool,
 }

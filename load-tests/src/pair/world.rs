@@ -465,6 +465,14 @@ impl World {
             News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
                 self.coverage.takeovers += u32::from(reg.mode == presence_engine::ids::Mode::Solo);
             }
+            News::Register(_, reg)
+                if reg.primary.index() == node && reg.mode == presence_engine::ids::Mode::Pair =>
+            {
+                if let Some(back) = self.hosts[node].doomed_in_pair.take() {
+                    let (wait, outputs) = (self.rng.range(0, 25), self.rng.range(0, 3));
+                    self.at(wait, Event::Fault(Fault::Kill(node, outputs, back)));
+                }
+            }
             News::SetAside(_, frames, _) if frames > 0 => self.coverage.asides += 1,
             _ => {}
         }
