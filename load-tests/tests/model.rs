@@ -59,6 +59,9 @@ fn witness_restarts_from_solo_with_late_requests() {
 fn witness_disks_and_register_copies_lost() {
     let left = Left { crashes: 1, disks: 1, init: 1, ..NONE };
     holds("crash, disk, init", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { disks: 1, init: 1, ..NONE };
+    let bounds = Bounds { peer_disk: true, ..with(Kind::Witness, Start::Home, left) };
+    holds("peer-and-disk: disk, init", bounds, &[TAKEN_OVER]);
 }
 
 #[test]
