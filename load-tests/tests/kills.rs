@@ -186,6 +186,29 @@ async fn failover_and_fallback_at_the_operators_request() {
     assert_eq!(report.counters.binds_anew, 0, "{report:?}");
 }
 
+/// Under `strict` nobody takes over and nothing is acknowledged until the killed node is back; then all goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_waits_for_the_killed_node() {
+    let seed = seed();
+    let settings = [QUICK, &[("link.policy", "strict")]].concat();
+    let mut rig = Rig::start(2, load(seed), &settings, &[]).await;
+    rig.traffic(100).await;
+    rig.kill(0);
+    // Longer than the lease: the node that is left is fenced in its own group, and backs the other.
+    let fenced = |s: &srm::admin::Status| s.groups.iter().all(|g| g.release == "nothing");
+    rig.until(1, LIMIT, "nothing is released", fenced);
+    let before = rig.fleet.snapshot().messages.acknowledged;
+    for _ in 0..20 {
+        assert!(rig.pair.status(1).is_some_and(|s| fenced(&s)), "{}", rig.logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(rig.fleet.snapshot().messages.acknowledged, before, "acknowledged without the peer");
+    rig.pair.start(0).unwrap();
+    rig.pair.wait_normal(LIMIT).unwrap_or_else(|e| panic!("{e}\n{}", rig.logs()));
+    rig.clients_go_on(Duration::from_secs(60)).await;
+    rig.settle().await;
+}
+
 /// A single node is a good server: killed and started again, nothing is lost, doubled or reordered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_node_survives_kills() {
