@@ -3,5 +3,6 @@
 
 pub mod engine;
 pub mod ids;
+pub mod merge;
 pub mod record;
 pub mod state;

@@ -18,6 +18,7 @@ use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
+use crate::merge::Seen;
 use crate::record::{Effect, Record, Verifiers};
 use crate::state::{Place, State, with_delay};
 
@@ -179,6 +180,8 @@ pub struct Engine {
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     next_sweep_ms: u64,
+    /// See [`Engine::compare_offers_with`].
+    seen: Seen,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -201,6 +204,7 @@ impl Engine {
             peer_up: false,
             arrived: Vec::new(),
             next_sweep_ms: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -311,7 +315,10 @@ impl Engine {
 
     /// What the effects of a record put on live connections.
     fn live(&self, record: &Record) -> Vec<(Conn, Bytes)> {
-        let (Record::SmIn { effects, .. } | Record::Done { effects, .. }) = record else { return Vec::new() };
+        let (Record::SmIn { effects, .. } | Record::Done { effects, .. } | Record::Kept { effects, .. }) = record
+        else {
+            return Vec::new();
+        };
         let mut live = Vec::new();
         for effect in effects {
             match effect {
@@ -343,7 +350,7 @@ impl Engine {
                     | Effect::Presence { session, .. }
                     | Effect::FlushOffline { session } => of_session(session),
                     Effect::Offline { user, .. } => of_user(user),
-                    Effect::Forward(_) => 0,
+                    Effect::Forward(_) | Effect::Offer(_) => 0,
                 }
             })
         };
@@ -358,7 +365,7 @@ impl Engine {
             | Record::Detached { session, .. }
             | Record::End { session, .. } => of_session(session),
             Record::SmIn { session, effects, .. } => of_session(session) | of_effects(effects),
-            Record::Done { effects, .. } => of_effects(effects),
+            Record::Done { effects, .. } | Record::Kept { effects, .. } => of_effects(effects),
             Record::Idle { .. } => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         }

@@ -1,10 +1,11 @@
 //! The replicated state: accounts, JSM sessions, offline messages, forwards that are not done. [`State::apply`] is its
 //! only mutation; two nodes that applied the same records of both logs hold equal states.
 
+mod branch;
 mod delay;
 mod session;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
@@ -12,10 +13,16 @@ use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+use crate::merge::is_visible;
 use crate::record::{Effect, Forward, Record, Verifiers};
 
+pub use branch::Branch;
+use branch::Way;
 pub use delay::{stamp, with_delay};
 pub use session::{Entry, JsmSession, ResumeError};
+
+/// How long it is remembered what void branches brought, in milliseconds (a week).
+const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// A message that waits for its user (XEP-0160).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -53,6 +60,11 @@ pub struct State {
     leads: [Option<Reg>; 2],
     idle: [bool; 2],
     undone: BTreeMap<RecordId, Forward>,
+    /// Those of them that are taken only if they are not there already (D7).
+    offers: BTreeSet<RecordId>,
+    /// Stanzas of void branches that reached users here, and when: their senders' valid branch may bring them again.
+    kept: BTreeMap<StanzaId, u64>,
+    ways: [Way; 2],
 }
 
 /// Where records stand that are being applied: gives forwards their identity.
@@ -123,6 +135,21 @@ impl State {
         self.undone.get(&id)
     }
 
+    /// Whether any forward is an offer.
+    pub fn has_offers(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// Whether this forward is an offer: taken only if the stanza is not there already.
+    pub fn is_offer(&self, id: RecordId) -> bool {
+        self.offers.contains(&id)
+    }
+
+    /// Whether a void branch of its sender's session has brought this stanza to its addressee before (D7).
+    pub fn was_kept(&self, stanza: StanzaId) -> bool {
+        self.kept.contains_key(&stanza)
+    }
+
     /// A digest that is equal on both nodes when they hold the same.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -158,11 +185,19 @@ impl State {
             Record::SmIn { session, number, effects } => {
                 if let Some(s) = self.sessions.get_mut(session) {
                     s.inbound = *number;
+                    s.is_here();
                 }
                 self.apply_effects(place, effects);
             }
             Record::Done { forward, effects } => {
                 self.undone.remove(forward);
+                self.offers.remove(forward);
+                self.apply_effects(place, effects);
+            }
+            Record::Kept { stanza, at_ms, effects } => {
+                if effects.iter().any(is_visible) {
+                    self.kept.insert(*stanza, *at_ms);
+                }
                 self.apply_effects(place, effects);
             }
             Record::End { session, at_ms } => self.apply_end(*session, *at_ms),
@@ -200,14 +235,37 @@ impl State {
                     all
                 });
             for id in members {
-                let uncertain = late.then(|| self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u)));
+                let epoch = self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u));
+                let branch = epoch.filter(|_| late).map(|known| Branch {
+                    known,
+                    terms: Vec::new(),
+                    from: u64::MAX,
+                });
                 if let Some(s) = self.sessions.get_mut(&id) {
                     s.detached_ms.get_or_insert(at_ms);
-                    s.uncertain = uncertain.flatten().or(s.uncertain);
+                    s.uncertain = branch.or(s.uncertain.take());
                 }
             }
         }
+        if before.is_some_and(|b| reg.settled > b.settled) {
+            self.settle(group, reg);
+        }
+        self.kept.retain(|_, kept_ms| kept_ms.saturating_add(KEPT_MS) > at_ms);
+        self.ways[group.index()].step(reg);
         self.leads[group.index()] = Some(reg);
+    }
+
+    /// Two nodes led the group alone, and this is the branch that goes on (D6).
+    fn settle(&mut self, group: Group, reg: Reg) {
+        let pair = self.ways.iter().map(|way| way.pair).max().unwrap_or_default();
+        let branch = self.ways[group.index()].branch(pair, reg);
+        for user in self.users.values().filter(|u| u.register == group) {
+            for id in user.sessions.values() {
+                if let Some(s) = self.sessions.get_mut(id) {
+                    s.uncertain.get_or_insert_with(|| branch.clone());
+                }
+            }
+        }
     }
 
     fn apply_absorb(&mut self, from: Group, into: Group) {
@@ -258,10 +316,13 @@ impl State {
                         u.offline.push_back(Offline { id: *id, at_ms: *at_ms, stanza: stanza.clone() });
                     }
                 }
-                Effect::Forward(forward) => {
+                Effect::Forward(forward) | Effect::Offer(forward) => {
                     let id = RecordId { log: place.log, at: place.at, index: place.forwards };
                     place.forwards += 1;
                     self.undone.insert(id, forward.clone());
+                    if matches!(effect, Effect::Offer(_)) {
+                        self.offers.insert(id);
+                    }
                 }
                 Effect::Presence { session, priority, stanza } => {
                     if let Some(s) = self.sessions.get_mut(session) {

@@ -7,7 +7,8 @@ use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 use xmpp_core::sm::Handled;
 
-use crate::ids::{Epoch, StanzaId};
+use super::branch::Branch;
+use crate::ids::StanzaId;
 use crate::record::Record;
 
 /// One number of the out-queue.
@@ -60,8 +61,8 @@ pub struct JsmSession {
     pub presence: Bytes,
     /// When it lost its stream, in milliseconds since 1970.
     pub detached_ms: Option<u64>,
-    /// Set by a late takeover: only a client that was last told this epoch may resume (D6).
-    pub uncertain: Option<Epoch>,
+    /// There may have been another branch of it: only a client of this one may resume (D6).
+    pub uncertain: Option<Branch>,
 }
 
 impl JsmSession {
@@ -128,6 +129,13 @@ impl JsmSession {
         }
     }
 
+    /// A client that names no epoch is on this branch if its stream goes on here.
+    pub(super) fn is_here(&mut self) {
+        if !self.dual {
+            self.uncertain = None;
+        }
+    }
+
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
             Record::Enable { resume_ms, .. } => {
@@ -135,7 +143,10 @@ impl JsmSession {
                 self.resume_ms = *resume_ms;
             }
             Record::Dual { .. } => self.dual = true,
-            Record::Trim { h, .. } => self.trim(*h),
+            Record::Trim { h, .. } => {
+                self.trim(*h);
+                self.is_here();
+            }
             Record::Resumed { h, .. } => {
                 self.trim(*h);
                 // D2: the durable rest is numbered anew, without gaps, from h + 1.
