@@ -96,7 +96,8 @@ impl Engine {
             return;
         }
         let from_self = stanza.head.from.as_ref().filter(|from| from.same_bare(to));
-        let sender = from_self.and_then(|from| self.state.user(user)?.sessions.get(from.resource()?).copied());
+        let sender =
+            from_self.and_then(|from| self.state.user(user)?.sessions.get(from.resource()?).copied());
         let but: Vec<SmId> = given.iter().copied().chain(sender).collect();
         self.copy(stanza, Side::Received, user, &but, id, route);
     }

@@ -12,10 +12,6 @@ pub(super) enum Type {
 }
 
 impl Type {
-    #[cfg(test)]
-    pub(super) const ALL: [Type; 5] =
-        [Type::Normal, Type::Chat, Type::Groupchat, Type::Headline, Type::Error];
-
     /// By the attribute; an unknown one is `normal`.
     pub(super) fn of(attribute: Option<&str>) -> Type {
         match attribute {

@@ -73,9 +73,7 @@ impl Engine {
                         continue;
                     };
                     let for_it = user.offline.iter().filter(|m| m.is_for(&s.resource));
-                    live.extend(
-                        for_it.map(|m| (conn, with_delay(&m.stanza, &self.cfg.domain, m.at_ms))),
-                    );
+                    live.extend(for_it.map(|m| (conn, with_delay(&m.stanza, &self.cfg.domain, m.at_ms))));
                 }
                 _ => {}
             }

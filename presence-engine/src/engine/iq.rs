@@ -144,14 +144,7 @@ pub(super) const HANDLERS: &[Handler] = &[
 
 impl Engine {
     /// An IQ of one of our sessions, stamped.
-    pub(super) fn iq(
-        &self,
-        session: SmId,
-        user: &BareJid,
-        stanza: &Stanza,
-        id: StanzaId,
-        route: &mut Route,
-    ) {
+    pub(super) fn iq(&self, session: SmId, user: &BareJid, stanza: &Stanza, id: StanzaId, route: &mut Route) {
         let head = &stanza.head;
         let type_ = head.type_.as_deref();
         let asks = matches!(type_, Some("get" | "set"));

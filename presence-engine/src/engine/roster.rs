@@ -127,7 +127,10 @@ impl Engine {
         let mut groups: Vec<CompactString> = Vec::new();
         for group in item.children_named(ROSTER, "group") {
             if group.text.is_empty() || group.text.len() > limits.roster_name_bytes {
-                return bad(StanzaCondition::NotAcceptable, "a group has an empty name or one that is too long");
+                return bad(
+                    StanzaCondition::NotAcceptable,
+                    "a group has an empty name or one that is too long",
+                );
             }
             if groups.iter().any(|g| *g == group.text) {
                 return bad(StanzaCondition::BadRequest, "the same group twice");

@@ -90,9 +90,9 @@ impl Engine {
             Delivery::Bounce => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
             Delivery::Store => self.store(stanza, user, id, route),
             Delivery::One => given.extend(resource),
-            Delivery::All => given.extend(self.sessions_of(user).filter_map(|(id, s)| {
-                s.priority.is_some_and(|p| p >= 0).then_some(id)
-            })),
+            Delivery::All => given.extend(
+                self.sessions_of(user).filter_map(|(id, s)| s.priority.is_some_and(|p| p >= 0).then_some(id)),
+            ),
         }
         for session in &given {
             self.push(stanza, *session, id, type_.is_kept(), route);

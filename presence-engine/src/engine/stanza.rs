@@ -56,9 +56,9 @@ impl Engine {
         let mut tree = stanza.element();
         let before = tree.children.len();
         tree.children.retain(|child| {
-            let ours = child.attr("from").is_none_or(|from| {
-                Jid::parse(from).is_ok_and(|jid| jid.as_str() == self.cfg.domain)
-            });
+            let ours = child
+                .attr("from")
+                .is_none_or(|from| Jid::parse(from).is_ok_and(|jid| jid.as_str() == self.cfg.domain));
             !(child.is(DELAY, "delay") && ours)
         });
         if tree.children.len() == before {

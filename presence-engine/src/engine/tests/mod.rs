@@ -220,19 +220,25 @@ impl Duo {
         Client { conn }
     }
 
-    /// Binds a resource, without stream management and without presence.
-    pub(super) fn bind(&mut self, full: &str) -> Client {
+    fn ask_for(&mut self, full: &str) -> (Client, String) {
         let (user, resource) = full.split_once('/').unwrap();
         let client = self.open(user);
-        self.send(
-            client,
-            &format!(
-                "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-                 <resource>{resource}</resource></bind></iq>"
-            ),
-        );
-        let bound = self.got(client);
-        assert!(bound.iter().any(|s| s.contains("type='result'")), "{bound:?}");
+        let bind = "urn:ietf:params:xml:ns:xmpp-bind";
+        let resource = format!("<resource>{resource}</resource>");
+        self.send(client, &format!("<iq type='set' id='b'><bind xmlns='{bind}'>{resource}</bind></iq>"));
+        let answer = self.got_one(client);
+        (client, answer)
+    }
+
+    /// What a binding is answered.
+    pub(super) fn try_bind(&mut self, full: &str) -> String {
+        self.ask_for(full).1
+    }
+
+    /// Binds a resource, without stream management and without presence.
+    pub(super) fn bind(&mut self, full: &str) -> Client {
+        let (client, answer) = self.ask_for(full);
+        assert!(answer.contains("type='result'"), "{answer}");
         client
     }
 
@@ -246,16 +252,32 @@ impl Duo {
 
     /// Stream management, roster, initial presence.
     pub(super) fn login(&mut self, full: &str) -> Client {
+        let client = self.login_raw(full);
+        self.got(client);
+        client
+    }
+
+    /// The same; what came meanwhile is not read.
+    pub(super) fn login_raw(&mut self, full: &str) -> Client {
         let client = self.bind_sm(full);
         self.send(client, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
         self.send(client, "<presence/>");
-        self.got(client);
         client
     }
 
     pub(super) fn send(&mut self, client: Client, xml: &str) {
         let stanza = Stanza::parse(xml.as_bytes()).unwrap();
         self.input(client.conn.node, Input::Element { conn: client.conn, stanza });
+    }
+
+    /// Several stanzas in one turn, and so in one frame.
+    pub(super) fn batch(&mut self, client: Client, xml: &[&str]) {
+        let element = |xml: &&str| {
+            let stanza = Stanza::parse(xml.as_bytes()).unwrap();
+            Input::Element { conn: client.conn, stanza }
+        };
+        self.turn(client.conn.node, xml.iter().map(element).collect());
+        self.settle();
     }
 
     /// Stanzas that came since the last call; what belongs to stream management is left out.
@@ -308,12 +330,17 @@ impl Duo {
         }
     }
 
-    /// A node dies and the other takes over. Frames that it has not got are lost.
+    /// A node dies when everything has arrived, and the other takes over.
     pub(super) fn kill(&mut self, node: NodeIx) {
-        let heir = node.peer();
         self.settle();
+        self.lose(node);
+    }
+
+    /// The same at once: frames on their way to the node are not processed there.
+    pub(super) fn lose(&mut self, node: NodeIx) {
+        let heir = node.peer();
         self.engines[node.index()] = None;
-        self.queues = Default::default();
+        self.queues[node.index()].clear();
         self.input(heir, Input::PeerUp(false));
         self.input(heir, reg(node, 10 + heir.index() as u64, heir, Mode::Solo));
         self.input(heir, Input::Serving { group: node, on: true });
