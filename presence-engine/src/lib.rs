@@ -6,3 +6,4 @@ pub mod ids;
 pub mod merge;
 pub mod record;
 pub mod state;
+pub mod subscription;

@@ -73,10 +73,10 @@ impl Engine {
     /// Whether the addressee has this stanza from another branch of the sender's session (D7).
     fn is_there(&self, id: RecordId, forward: &Forward) -> bool {
         let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
-        offered_twice || self.state.was_kept(forward.id)
+        offered_twice || self.state.was_kept(forward.id, &forward.to.to_bare())
     }
 
-    fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+    pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_none() || !self.serves(&user) {
             return;
@@ -91,7 +91,6 @@ impl Engine {
         }
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
-        self.emit(Record::Done { forward: id, effects: route.effects }, out);
-        self.deliver_volatile(route.volatile, out);
+        self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
     }
 }

@@ -3,37 +3,28 @@
 
 mod branch;
 mod delay;
+mod offline;
+mod roster;
 mod session;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bytes::Bytes;
 use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
-use crate::merge::is_visible;
-use crate::record::{Effect, Forward, Record, Verifiers};
+use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 
 pub use branch::Branch;
 use branch::Way;
 pub use delay::{stamp, with_delay};
+pub use offline::{MOST_DUE, Offline, OfflineQueue};
+pub use roster::{Item, Roster, RosterVersion};
 pub use session::{Entry, JsmSession, ResumeError};
 
 /// How long it is remembered what void branches brought, in milliseconds (a week).
 const KEPT_MS: u64 = 7 * 24 * 3_600_000;
-
-/// A message that waits for its user (XEP-0160).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Offline {
-    /// Whose stanza.
-    pub id: StanzaId,
-    /// When it was stored, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// As it will be delivered, without the delay stamp.
-    pub stanza: Bytes,
-}
 
 /// An account.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -48,8 +39,10 @@ pub struct User {
     pub verifiers: Verifiers,
     /// Bound resources.
     pub sessions: BTreeMap<CompactString, SmId>,
-    /// Messages that wait, oldest first.
-    pub offline: VecDeque<Offline>,
+    /// Messages that wait.
+    pub offline: OfflineQueue,
+    /// Contacts.
+    pub roster: Roster,
 }
 
 /// All that a node knows of users and sessions, its own and its peer's.
@@ -62,8 +55,8 @@ pub struct State {
     undone: BTreeMap<RecordId, Forward>,
     /// Those of them that are taken only if they are not there already (D7).
     offers: BTreeSet<RecordId>,
-    /// Stanzas of void branches that reached users here, and when: their senders' valid branch may bring them again.
-    kept: BTreeMap<StanzaId, u64>,
+    /// Stanzas of void branches, whom they reached, and when: their senders' valid branch may bring them again.
+    kept: BTreeMap<StanzaId, (BTreeSet<BareJid>, u64)>,
     ways: [Way; 2],
 }
 
@@ -76,6 +69,14 @@ pub struct Place {
     pub at: Position,
     /// Forwards of this frame so far.
     pub forwards: u32,
+}
+
+impl Place {
+    /// Identity of the next forward.
+    pub fn next_forward(&mut self) -> RecordId {
+        self.forwards += 1;
+        RecordId { log: self.log, at: self.at, index: self.forwards - 1 }
+    }
 }
 
 impl State {
@@ -145,9 +146,9 @@ impl State {
         self.offers.contains(&id)
     }
 
-    /// Whether a void branch of its sender's session has brought this stanza to its addressee before (D7).
-    pub fn was_kept(&self, stanza: StanzaId) -> bool {
-        self.kept.contains_key(&stanza)
+    /// Whether a void branch of its sender's session has brought this stanza to the user before (D7).
+    pub fn was_kept(&self, stanza: StanzaId, user: &BareJid) -> bool {
+        self.kept.get(&stanza).is_some_and(|(users, _)| users.contains(user))
     }
 
     /// A digest that is equal on both nodes when they hold the same.
@@ -171,16 +172,14 @@ impl State {
                         moved: Epoch::default(),
                         verifiers: verifiers.clone(),
                         sessions: BTreeMap::new(),
-                        offline: VecDeque::new(),
+                        offline: OfflineQueue::default(),
+                        roster: Roster::default(),
                     };
                     self.users.insert(user.clone(), account);
                 }
             }
-            Record::Bind { session, user, resource } => {
-                if let Some(u) = self.users.get_mut(user) {
-                    u.sessions.insert(resource.clone(), *session);
-                    self.sessions.insert(*session, JsmSession::new(user.clone(), resource.clone()));
-                }
+            Record::Bind { session, user, resource, at_ms } => {
+                self.apply_bind(*session, user, resource, *at_ms);
             }
             Record::SmIn { session, number, effects } => {
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -195,12 +194,32 @@ impl State {
                 self.apply_effects(place, effects);
             }
             Record::Kept { stanza, at_ms, effects } => {
-                if effects.iter().any(is_visible) {
-                    self.kept.insert(*stanza, *at_ms);
+                self.note_kept(*stanza, *at_ms, effects);
+                self.apply_effects(place, effects);
+            }
+            Record::End { session, at_ms, effects } => {
+                self.apply_end(*session, *at_ms);
+                self.apply_effects(place, effects);
+            }
+            Record::Lapse { session, effects } => {
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.visible = false;
+                    s.directed.clear();
                 }
                 self.apply_effects(place, effects);
             }
-            Record::End { session, at_ms } => self.apply_end(*session, *at_ms),
+            Record::Trim { session, h } => {
+                self.apply_trim(*session, *h);
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.is_here();
+                }
+            }
+            Record::Resumed { session, h } => {
+                self.apply_trim(*session, *h);
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.apply(record);
+                }
+            }
             Record::HandOver { user, to, epoch, .. } => {
                 if let Some(u) = self.users.get_mut(user) {
                     u.register = *to;
@@ -209,11 +228,7 @@ impl State {
             }
             Record::Idle { group, on } => self.idle[group.index()] = *on,
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
-            Record::Enable { session, .. }
-            | Record::Dual { session }
-            | Record::Trim { session, .. }
-            | Record::Resumed { session, .. }
-            | Record::Detached { session, .. } => {
+            Record::Enable { session, .. } | Record::Dual { session } | Record::Detached { session, .. } => {
                 if let Some(s) = self.sessions.get_mut(session) {
                     s.apply(record);
                 }
@@ -236,11 +251,8 @@ impl State {
                 });
             for id in members {
                 let epoch = self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u));
-                let branch = epoch.filter(|_| late).map(|known| Branch {
-                    known,
-                    terms: Vec::new(),
-                    from: u64::MAX,
-                });
+                let branch =
+                    epoch.filter(|_| late).map(|known| Branch { known, terms: Vec::new(), from: u64::MAX });
                 if let Some(s) = self.sessions.get_mut(&id) {
                     s.detached_ms.get_or_insert(at_ms);
                     s.uncertain = branch.or(s.uncertain.take());
@@ -250,9 +262,22 @@ impl State {
         if before.is_some_and(|b| reg.settled > b.settled) {
             self.settle(group, reg);
         }
-        self.kept.retain(|_, kept_ms| kept_ms.saturating_add(KEPT_MS) > at_ms);
+        self.kept.retain(|_, (_, kept_ms)| kept_ms.saturating_add(KEPT_MS) > at_ms);
         self.ways[group.index()].step(reg);
         self.leads[group.index()] = Some(reg);
+    }
+
+    fn note_kept(&mut self, stanza: StanzaId, at_ms: u64, effects: &[Effect]) {
+        for effect in effects {
+            let user = match effect {
+                Effect::Out { to, .. } => self.sessions.get(to).map(|s| s.user.clone()),
+                Effect::Offline { user, .. } => Some(user.clone()),
+                _ => None,
+            };
+            if let Some(user) = user {
+                self.kept.entry(stanza).or_insert((BTreeSet::new(), at_ms)).0.insert(user);
+            }
+        }
     }
 
     /// Two nodes led the group alone, and this is the branch that goes on (D6).
@@ -281,21 +306,49 @@ impl State {
         }
     }
 
-    fn apply_end(&mut self, id: SmId, at_ms: u64) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        let Some(user) = self.users.get_mut(&session.user) else { return };
+    /// A session that had the resource ends without a word to its contacts: they go on believing in this one (D14).
+    fn apply_bind(&mut self, id: SmId, user: &BareJid, resource: &CompactString, at_ms: u64) {
+        let Some(u) = self.users.get(user) else { return };
+        let mut session = JsmSession::new(user.clone(), resource.clone(), at_ms);
+        if let Some(old) = u.sessions.get(resource).copied()
+            && let Some(old) = self.apply_end(old, at_ms)
+        {
+            (session.visible, session.directed) = (old.visible, old.directed);
+        }
+        if let Some(u) = self.users.get_mut(user) {
+            u.sessions.insert(resource.clone(), id);
+            self.sessions.insert(id, session);
+        }
+    }
+
+    /// What the client handled leaves its queue. Other resources' copies of it are seen from now on.
+    fn apply_trim(&mut self, id: SmId, h: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let gone = session.trim(h);
+        let Some(user) = self.users.get(&session.user) else { return };
+        for other in user.sessions.values().filter(|other| **other != id) {
+            let Some(other) = self.sessions.get_mut(other) else { continue };
+            for entry in &gone {
+                if let Entry::Stanza { id, keep: true, .. } = entry {
+                    other.mark_seen(*id);
+                }
+            }
+        }
+    }
+
+    fn apply_end(&mut self, id: SmId, at_ms: u64) -> Option<JsmSession> {
+        let mut session = self.sessions.remove(&id)?;
+        let user = self.users.get_mut(&session.user)?;
         if user.sessions.get(&session.resource) == Some(&id) {
             user.sessions.remove(&session.resource);
         }
         let others: Vec<&JsmSession> = user.sessions.values().filter_map(|s| self.sessions.get(s)).collect();
-        for entry in session.out {
-            let Entry::Stanza { id, keep: true, stanza } = entry else { continue };
-            // What another resource was given too and still has before it does not go offline as well.
-            let elsewhere = others.iter().any(|s| s.holds(id)) || user.offline.iter().any(|m| m.id == id);
-            if !elsewhere {
-                user.offline.push_back(Offline { id, at_ms, stanza });
-            }
+        for entry in std::mem::take(&mut session.out) {
+            let Entry::Stanza { id, keep: true, seen, stanza } = entry else { continue };
+            let open = !seen && !others.iter().any(|s| s.holds(id));
+            user.offline.give_back(id, &session.resource, open, at_ms, stanza);
         }
+        Some(session)
     }
 
     fn apply_effects(&mut self, place: &mut Place, effects: &[Effect]) {
@@ -303,31 +356,56 @@ impl State {
             match effect {
                 Effect::Out { to, id, keep, stanza } => {
                     if let Some(s) = self.sessions.get_mut(to) {
-                        s.queue(Entry::Stanza { id: *id, keep: *keep, stanza: stanza.clone() });
+                        s.queue(Entry::Stanza { id: *id, keep: *keep, seen: false, stanza: stanza.clone() });
                     }
                 }
-                Effect::Gap { to } => {
-                    if let Some(s) = self.sessions.get_mut(to) {
-                        s.queue(Entry::Gap);
+                Effect::Gap { about, to } => {
+                    for session in to {
+                        if let Some(s) = self.sessions.get_mut(session) {
+                            s.queue(Entry::Gap { about: about.clone() });
+                        }
                     }
                 }
                 Effect::Offline { user, id, at_ms, stanza } => {
                     if let Some(u) = self.users.get_mut(user) {
-                        u.offline.push_back(Offline { id: *id, at_ms: *at_ms, stanza: stanza.clone() });
+                        u.offline.store(*id, *at_ms, stanza.clone());
                     }
                 }
-                Effect::Forward(forward) | Effect::Offer(forward) => {
-                    let id = RecordId { log: place.log, at: place.at, index: place.forwards };
-                    place.forwards += 1;
-                    self.undone.insert(id, forward.clone());
-                    if matches!(effect, Effect::Offer(_)) {
-                        self.offers.insert(id);
+                Effect::Forward(forward) => _ = self.forward(place, forward.clone()),
+                Effect::Offer(forward) => {
+                    let id = self.forward(place, forward.clone());
+                    self.offers.insert(id);
+                }
+                Effect::FanOut { id, to, stanza } => {
+                    for contact in to {
+                        let (to, stanza) = ((**contact).clone(), stanza.clone());
+                        self.forward(place, Forward { to, id: *id, stanza });
                     }
                 }
                 Effect::Presence { session, priority, stanza } => {
                     if let Some(s) = self.sessions.get_mut(session) {
-                        s.priority = *priority;
-                        s.presence = stanza.clone();
+                        s.set_presence(*priority, stanza.clone());
+                    }
+                }
+                Effect::Roster { user, contact, item, version } => {
+                    if let Some(u) = self.users.get_mut(user) {
+                        u.roster.set(contact, item.as_ref(), *version);
+                    }
+                }
+                Effect::Flag { session, flag, on } => {
+                    if let Some(s) = self.sessions.get_mut(session) {
+                        match flag {
+                            Flag::Interested => s.interested = *on,
+                            Flag::Carbons => s.carbons = *on,
+                        }
+                    }
+                }
+                Effect::Directed { session, to, on } => {
+                    if let Some(s) = self.sessions.get_mut(session) {
+                        match on {
+                            true => s.directed.insert(to.clone()),
+                            false => s.directed.remove(to),
+                        };
                     }
                 }
                 Effect::FlushOffline { session } => self.flush_offline(*session),
@@ -335,12 +413,18 @@ impl State {
         }
     }
 
+    fn forward(&mut self, place: &mut Place, forward: Forward) -> RecordId {
+        let id = place.next_forward();
+        self.undone.insert(id, forward);
+        id
+    }
+
     fn flush_offline(&mut self, id: SmId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(user) = self.users.get_mut(&session.user) else { return };
-        for message in std::mem::take(&mut user.offline) {
+        for message in user.offline.take(&session.resource) {
             let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);
-            session.queue(Entry::Stanza { id: message.id, keep: true, stanza });
+            session.queue(Entry::Stanza { id: message.id, keep: true, seen: !message.open, stanza });
         }
     }
 }

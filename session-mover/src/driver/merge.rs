@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use presence_engine::ids::{Mode, NodeIx, Position};
-use presence_engine::merge::{Merge, Seen};
+use presence_engine::merge::{Merge, Seen, Spot};
 use presence_engine::record::Record;
 use presence_engine::state::{JsmSession, Place, State};
 
@@ -21,6 +21,7 @@ impl Driver {
         let mut state = State::default();
         let (mut mine, mut theirs) = (Reader::new(Which::Own, 1), Reader::new(Which::Peer, 1));
         let mut prev = self.own.at(keep).unwrap_or_default();
+        let mut merge = Merge::new(me, led);
         let mut instead = Vec::new();
         while let Some(frame) = mine.pop(store) {
             while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
@@ -33,8 +34,8 @@ impl Driver {
             }
             // What waited when the group went Solo was let go then.
             let released = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
-            let merge = Merge { me, led, released, at_ms: frame.now_ms };
-            let Some(next) = self.merge_frame(&mut state, &frame, merge, prev) else { continue };
+            let spot = Spot { released, at_ms: frame.now_ms };
+            let Some(next) = self.merge_frame(&mut state, &frame, &mut merge, spot, prev) else { continue };
             prev = next.at;
             instead.push(next.encode());
         }
@@ -46,28 +47,39 @@ impl Driver {
         let now = self.engine.state();
         let led = |user| now.user(user).is_some_and(|u| !self.peer_leads_now(u.register));
         let counts = |s: &JsmSession| (s.inbound, s.acked, s.sent());
-        before.sessions().filter(|(_, s)| led(&s.user)).all(|(id, s)| {
-            now.session(id).map(counts) == Some(counts(s))
-        })
+        before
+            .sessions()
+            .filter(|(_, s)| led(&s.user))
+            .all(|(id, s)| now.session(id).map(counts) == Some(counts(s)))
     }
 
     /// What is left of one frame, behind `prev`.
-    fn merge_frame(&self, state: &mut State, frame: &Frame, merge: Merge, prev: Position) -> Option<Frame> {
-        let mut place = Place { log: merge.me, at: frame.at, forwards: 0 };
+    fn merge_frame(
+        &self,
+        state: &mut State,
+        frame: &Frame,
+        merge: &mut Merge,
+        spot: Spot,
+        prev: Position,
+    ) -> Option<Frame> {
+        let log = self.cfg.engine.me;
+        let at = Position { seq: prev.seq + 1, inc: self.inc };
+        let (mut old, mut new) = (Place { log, at: frame.at, forwards: 0 }, Place { log, at, forwards: 0 });
         let (mut groups, mut records) = (0, Vec::new());
         for record in &frame.records {
-            if let Some((mask, kept)) = merge.keep(state, record) {
+            for (mask, kept) in merge.keep(state, spot, old, &mut new, record) {
                 groups |= mask;
                 records.push(kept);
             }
-            state.apply(&mut place, record);
+            state.apply(&mut old, record);
         }
-        let led = u8::from(merge.led[0]) | u8::from(merge.led[1]) << 1;
+        let led =
+            NodeIx::BOTH.iter().filter(|g| !self.peer_leads_now(**g)).fold(0, |m, g| m | 1 << g.index());
         (!records.is_empty()).then(|| Frame {
             groups,
             solo: frame.solo & led,
             terms: self.view.regs.map(|reg| reg.map(|r| r.term).unwrap_or_default()),
-            at: Position { seq: prev.seq + 1, inc: self.inc },
+            at,
             prev,
             applied_peer: frame.applied_peer,
             now_ms: frame.now_ms,

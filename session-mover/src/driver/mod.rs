@@ -314,7 +314,8 @@ impl Driver {
             }
             return;
         }
-        let alone = |g: NodeIx| u8::from(matches!(self.view.release[g.index()], Release::Alone(_))) << g.index();
+        let alone =
+            |g: NodeIx| u8::from(matches!(self.view.release[g.index()], Release::Alone(_))) << g.index();
         let frame = Frame {
             groups,
             solo: alone(NodeIx::A) | alone(NodeIx::B),
