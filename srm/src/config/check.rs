@@ -261,6 +261,7 @@ fn limits(limits: &Limits, faults: &mut Faults<'_>) {
     faults.range("limits.unauthenticated", limits.unauthenticated, 1..=1_000_000);
     let most = if limits.unauthenticated == 0 { usize::MAX } else { limits.unauthenticated };
     faults.range("limits.unauthenticated_per_address", limits.unauthenticated_per_address, 1..=most);
+    faults.range("limits.connections_per_account", limits.connections_per_account, 4..=10_000);
     faults.duration("limits.login_timeout", limits.login_timeout, 1..=600);
     faults.duration("limits.tcp_timeout", limits.tcp_timeout, 1..=3_600);
     let stanza = 10_000..=xmpp_core::xml::Limits::C2S.bytes;

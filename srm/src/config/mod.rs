@@ -128,6 +128,9 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// The same from one IPv4 address or IPv6 /64 network. Default 200, 1 to `unauthenticated`.
     pub unauthenticated_per_address: usize,
+    /// Most connections of one account, whatever they are used for: sessions, standby streams, and those that do
+    /// nothing. One more is refused once it has logged in. Default 100, 4 to 10000.
+    pub connections_per_account: usize,
     /// Time from connecting to logging in. Default 30 s, 1 s to 10 min.
     #[serde(with = "humantime_serde")]
     pub login_timeout: Duration,
@@ -170,6 +173,7 @@ impl Default for Limits {
         Limits {
             unauthenticated: xmpp_core::net::UNAUTHENTICATED,
             unauthenticated_per_address: xmpp_core::net::UNAUTHENTICATED_PER_ADDRESS,
+            connections_per_account: xmpp_core::net::CONNECTIONS_PER_ACCOUNT,
             login_timeout: Duration::from_secs(30),
             tcp_timeout: Duration::from_secs(60),
             queued_bytes: xmpp_core::net::QUEUED_BYTES,

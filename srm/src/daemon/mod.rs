@@ -31,7 +31,7 @@ use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Authority, Identity};
 
-use crate::beacon::Secret;
+use crate::beacon::{self, Secret};
 use crate::config::{self, Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::node::{self, In, Node};
@@ -156,7 +156,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
         relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
     };
     let boot = u64::from_le_bytes(random()) | 1;
-    let secret = pair.map_or([0; 32], |(_, link)| link.secret.derive("beacon"));
+    let secret = pair.map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link));
     let available = pair.is_none_or(|(_, link)| link.policy == Policy::Available);
     let cluster = pair.map_or(0, |(_, link)| link.secret.cluster_id());
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
@@ -172,17 +172,25 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
             quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
             init: ticks(srm.initialization_keep_alive_timeout),
         },
-        secret: Secret::new(&secret),
+        secret,
         config_hash: config.hash(),
         nonce_key: Secret::new(&random::<32>()),
         park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
     })
 }
 
+fn beacon_secret(link: &LinkConfig) -> Secret {
+    Secret::new(&link.secret.derive("beacon"))
+}
+
 fn beacons(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<Beacons> {
     let to_node = to_node.clone();
+    let secret = beacon_secret(link);
     let on = move |heard: Heard<'_>| {
-        if let Heard::Datagram(bytes) = heard {
+        // Read here once before: what strangers send must not queue up before the node's thread (S31).
+        if let Heard::Datagram(bytes) = heard
+            && beacon::Datagram::decode(&secret, bytes).is_some()
+        {
             let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
         }
     };
@@ -315,6 +323,7 @@ impl Shell {
         let limits = &self.config.limits;
         let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
             .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
+            .connections_per_account(limits.connections_per_account)
             .rates(Rates {
                 bytes_per_second: limits.bytes_per_second,
                 stanzas_per_second: limits.stanzas_per_second,
