@@ -89,10 +89,10 @@ async fn s31_link() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    for node in 0..2 {
+    for (node, before) in before.into_iter().enumerate() {
         let status = siege.rig.pair.status(node).expect("the node answers");
         assert!(srm::demo::pair::protected(&status), "{status:?}\n{}", siege.rig.logs());
-        let grown = siege.rss(node).saturating_sub(before[node]);
+        let grown = siege.rss(node).saturating_sub(before);
         assert!(grown < 32 << 20, "{grown} bytes more");
     }
     siege.end().await;

@@ -31,14 +31,16 @@ async fn s3_before_the_login() {
 
     // Dripping keeps nobody in, with TLS or without, nor does saying nothing at all.
     let begun = Instant::now();
-    let mut silent = Attacker::clear(siege.direct(0)).await;
+    let silent = Attacker::clear(siege.direct(0)).await;
     let (mut clear, mut secure) = (Attacker::clear(siege.starttls(0)).await, siege.open(0).await);
     clear.say(HEADER).await;
     while secure.say(" ").await && clear.say(" ").await {
         assert!(begun.elapsed() < LIMIT, "a drip keeps the connection open");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    (clear.end().await, secure.end().await, silent.end().await);
+    for mut one in [clear, secure, silent] {
+        one.end().await;
+    }
     assert!(begun.elapsed() >= Duration::from_secs(2));
 
     // As many as are allowed, and one more.

@@ -122,6 +122,70 @@ async fn s30_standby_abuse() {
     siege.end().await;
 }
 
+/// So many sessions of one account, and no more, those included that wait to be resumed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s8_sessions_per_account() {
+    let siege = Siege::begin(1, &[("limits.sessions_per_account", "5")]).await;
+    let mut open = Vec::new();
+    for n in 0..5 {
+        let mut one = siege.session(&format!("r{n}")).await;
+        enabled(&mut one).await;
+        // Some are gone without a word: they can be resumed, so they count.
+        if n % 2 == 0 {
+            open.push(one);
+        }
+    }
+    for n in 5..8 {
+        let mut one = siege.logged_in(0).await;
+        one.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>").await;
+        let said = one.until("</iq>").await;
+        assert!(said.contains("<resource-constraint "), "{n}: {said}");
+    }
+    // The same resource again takes the place of its session, and who ends a session makes room.
+    siege.session("r0").await.say("</stream:stream>").await;
+    let begun = Instant::now();
+    loop {
+        let mut one = siege.logged_in(0).await;
+        one.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>").await;
+        if one.until("</iq>").await.contains("<jid>") {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "no room is made");
+    }
+    siege.end().await;
+}
+
+/// A session that acknowledges nothing holds so much and no more: memory stays bounded, what it was sent goes offline
+/// or back, and its own is the only stream that ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s28_queue_of_a_session() {
+    let settings = [
+        ("limits.session_stanzas", "200"),
+        ("limits.offline_messages", "100"),
+        ("limits.stanzas_per_second", "100000"),
+        ("limits.bytes_per_second", "100000000"),
+    ];
+    let siege = Siege::begin(1, &settings).await;
+    let before = siege.rss(0);
+    let mut hoarder = siege.session("hoarder").await;
+    enabled(&mut hoarder).await;
+    let mut flooder = siege.session_of("victim", "x").await;
+    let body = "b".repeat(1_000);
+    for n in 0..20_000 {
+        let message = format!(
+            "<message to='{MALLORY}@demo.example/hoarder' type='chat' id='m{n}'><body>{body}</body></message>"
+        );
+        assert!(flooder.say(&message).await, "the sender goes on");
+    }
+    flooder.say("<iq type='get' id='after'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    flooder.until("id='after'").await;
+    // It ends: at the limit on stanzas, or before as a slow reader.
+    hoarder.end().await;
+    let grown = siege.rss(0).saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes more after 20 MB of messages");
+    siege.end().await;
+}
+
 /// A client that sends as fast as it can is read at its rate, and no faster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s7_stanzas_per_second() {

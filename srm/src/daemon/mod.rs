@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use xmpp_core::dual;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::{self, Lookup};
-use xmpp_core::net::{ConnId, ConnSender, Entry, Host, Rates, ServerConfig, serve};
+use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
 use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Authority, Identity};
@@ -154,7 +154,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
         domain: config.node.domains[0].as_str().into(),
         resume_ms: config.limits.resume_timeout.as_millis() as u64,
         relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
-        limits: engine::Limits::DEFAULT,
+        limits: config.limits.engine(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
     let secret = pair.map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link));
@@ -325,12 +325,7 @@ impl Shell {
         let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
             .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
             .connections_per_account(limits.connections_per_account)
-            .rates(Rates {
-                bytes_per_second: limits.bytes_per_second,
-                stanzas_per_second: limits.stanzas_per_second,
-                connections_per_minute: limits.connections_per_minute,
-                failed_logins_per_minute: limits.failed_logins_per_minute,
-            });
+            .rates(limits.rates());
         server.auth_timeout = limits.login_timeout;
         server.tcp_timeout = limits.tcp_timeout;
         server.queued_bytes = limits.queued_bytes;
