@@ -287,3 +287,6 @@ fn mask_of(state: &State, effects: &[Effect]) -> u8 {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
