@@ -31,7 +31,7 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
         return Vec::new();
     }
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None::<u64>));
-    let seeds = Mutex::new([0u32; 15]);
+    let seeds = Mutex::new([0u32; 16]);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -118,6 +118,7 @@ fn two_thousand_seeds_keep_every_promise() {
             ("flips: lost", 800),
             ("flips: moving", 150),
             ("planned exits", 100),
+            ("starts from a store", 500),
         ],
     );
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use presence_engine::ids::{Group, Position, Reg};
-use session_mover::log::{LogStore, MemoryLog, Which};
+use session_mover::log::{LogStore, MemoryLog, Storage, Which};
+use session_mover::store::{MemoryStore, Store};
 use srm::node::{Disk, In, Node};
 
 /// Both logs and both register slots.
@@ -10,6 +11,8 @@ use srm::node::{Disk, In, Node};
 pub struct SimDisk {
     /// The logs.
     pub log: MemoryLog,
+    /// The store.
+    pub store: MemoryStore,
     /// The registers' durable copies.
     pub regs: [Option<Reg>; 2],
     /// Logs that were cut since the world last looked.
@@ -35,6 +38,12 @@ impl LogStore for SimDisk {
 
     fn sync_received(&mut self) {
         self.log.sync_received();
+    }
+}
+
+impl Storage for SimDisk {
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.store
     }
 }
 

@@ -85,13 +85,15 @@ pub struct Coverage {
     pub refused: u32,
     /// Messages.
     pub messages: u32,
+    /// Starts from a store instead of the beginnings of the logs.
+    pub stores: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
 }
 
 impl Coverage {
     /// Names and numbers, for a table.
-    pub fn figures(&self) -> [(&'static str, u32); 15] {
+    pub fn figures(&self) -> [(&'static str, u32); 16] {
         [
             ("kills under load", self.kills),
             ("power losses", self.powers),
@@ -108,6 +110,7 @@ impl Coverage {
             ("sessions refused", self.refused),
             ("messages", self.messages),
             ("tails merged", self.merges),
+            ("starts from a store", self.stores),
         ]
     }
 }

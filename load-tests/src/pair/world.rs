@@ -7,7 +7,7 @@ use bytes::Bytes;
 use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
-use session_mover::log::Which;
+use session_mover::log::{Storage, Which};
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
@@ -268,7 +268,13 @@ impl World {
         };
         Config {
             names: ["a".into(), "b".into()],
-            driver: driver::Config { engine, cluster: 1, boot, ack_synced: self.profile.peer_and_disk },
+            driver: driver::Config {
+                engine,
+                cluster: 1,
+                boot,
+                ack_synced: self.profile.peer_and_disk,
+                checkpoint_frames: std::env::var("CPF").ok().and_then(|v| v.parse().ok()).unwrap_or(40),
+            },
             single: false,
             register: RegisterKind::Consent(Consent { available: true }),
             lease: 12,
@@ -299,7 +305,13 @@ impl World {
             writer.told = host.disk.log.appended(which);
         }
         let regs = host.disk.regs;
+        if boot.is_multiple_of(8) {
+            host.disk.store.lose_all();
+        }
+        let begun_with_store = host.disk.store().mark().ok().flatten().is_some();
         let started = Node::start(cfg, regs, inc, &mut host.disk);
+        let logs_alone = started.driver().logs_alone(&mut host.disk);
+        let same = *started.driver().engine().state() == logs_alone;
         host.process = Some(Process {
             node: started,
             boot,
@@ -311,6 +323,10 @@ impl World {
             doom: None,
         });
         self.trace(|| format!("{} boots", ["a", "b"][node]));
+        self.coverage.stores += u32::from(begun_with_store);
+        if !same {
+            self.fail("the store and the logs give different states".into());
+        }
         let first = self.rng.range(0, TICK_MS);
         self.at(first, Event::Tick(node, boot));
         self.redial(node, 10, 300);

@@ -230,6 +230,11 @@ impl Engine {
         &self.state
     }
 
+    /// The replicated state, to be asked for what changed.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
     /// Whether any account belongs to the group's register.
     pub fn has_members(&self, group: Group) -> bool {
         self.state.users().any(|(_, u)| u.register == group)

@@ -5,6 +5,7 @@ mod codec;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xmpp_core::jid::{BareJid, Jid};
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
@@ -13,7 +14,7 @@ use crate::state::{Item, RosterVersion};
 pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
 
 /// SCRAM verifiers of one account (RFC 5802 3), one for each hash.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Verifiers {
     /// Salt, the same on both nodes for ever.
     pub salt: Bytes,
@@ -127,7 +128,7 @@ pub enum Flag {
 }
 
 /// A stanza on its way to a user of the other node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Forward {
     /// Addressee.
     pub to: Jid,

@@ -83,6 +83,11 @@ impl Commit {
         self.released
     }
 
+    /// Whether nothing up to `seq` waits, and all of it is on our disk.
+    pub fn is_done(&self, seq: u64) -> bool {
+        self.synced >= seq && self.queue.front().is_none_or(|held| held.seq > seq)
+    }
+
     /// Whether no turn waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

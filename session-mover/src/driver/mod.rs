@@ -2,27 +2,31 @@
 //! the commit rule. Pure: disks, links and clocks are the shell's; it runs the same on a virtual clock.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod checkpoint;
 pub mod commit;
 mod leads;
 mod merge;
 mod receive;
 mod rejoin;
+mod replay;
 mod ship;
 
 use std::collections::VecDeque;
 
 use presence_engine::engine::{self, Engine, Input, Output, Turn};
-use presence_engine::ids::{Mode, NodeIx, Position, RecordId, Reg, Term};
+use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
 use presence_engine::record::Record;
 
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 use crate::msg::Msg;
 use crate::runs::Runs;
 
+use checkpoint::Checkpoint;
 use commit::{Commit, Release};
 use leads::Leads;
 use receive::Incoming;
+use replay::note_alone;
 use ship::Outgoing;
 
 /// What the driver is told once.
@@ -36,6 +40,8 @@ pub struct Config {
     pub boot: u64,
     /// Acknowledge the peer's frames only when they are synced (`commit = "peer-and-disk"`).
     pub ack_synced: bool,
+    /// Own frames after which the store gets what changed.
+    pub checkpoint_frames: u64,
 }
 
 /// What the safety cores say now, told before each step.
@@ -107,6 +113,11 @@ pub struct Driver {
     /// Frames of the peer up to here were applied before a frame of our own was written, and our copy has lost them with
     /// the power: until they are here again nothing of the peer is applied.
     lacks: Option<Position>,
+    /// What of the peer's log the last own frame was written upon.
+    built_on: Position,
+    checkpoint: Option<Checkpoint>,
+    /// End of the own log at the last checkpoint.
+    checkpointed: u64,
     /// Of the own log, and of the copy of the peer's.
     own_leads: Leads,
     peer_leads: Leads,
@@ -120,7 +131,7 @@ pub struct Driver {
 
 impl Driver {
     /// A process that starts: replays both logs. `inc` is random.
-    pub fn start(cfg: Config, inc: u64, store: &mut dyn LogStore) -> Driver {
+    pub fn start(cfg: Config, inc: u64, store: &mut dyn Storage) -> Driver {
         let engine = Engine::new(cfg.engine.clone(), Default::default());
         let view = View { regs: [None; 2], release: [Release::Nothing; 2], accept: [false; 2] };
         let mut driver = Driver {
@@ -139,6 +150,9 @@ impl Driver {
             fetched: false,
             alone: [Term(0); 2],
             lacks: None,
+            built_on: Position::default(),
+            checkpoint: None,
+            checkpointed: 0,
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
@@ -201,28 +215,6 @@ impl Driver {
         self.alone[group.index()]
     }
 
-    fn note_alone(&mut self, frame: &Frame) {
-        for g in NodeIx::BOTH {
-            let bit = 1 << g.index();
-            let clients = frame.records.iter().any(|r| !matches!(r, Record::Lead { .. }));
-            if frame.solo & frame.groups & bit != 0 && clients {
-                self.alone[g.index()] = frame.terms[g.index()];
-            }
-        }
-    }
-
-    /// What waited when the group went Solo was let go alone, and stands in the log from before: after a restart
-    /// nobody knows whether there was any.
-    fn suppose_alone(&mut self, frame: &Frame) {
-        for record in &frame.records {
-            if let Record::Lead { group, reg, .. } = record
-                && reg.mode == Mode::Solo
-            {
-                self.alone[group.index()] = reg.term;
-            }
-        }
-    }
-
     /// Whether what waits lacks only the peer's acknowledgement.
     pub fn lacks_peer(&self) -> bool {
         self.commit.lacks_peer()
@@ -253,7 +245,7 @@ impl Driver {
     }
 
     /// One turn: frames of the peer first, then `inputs`; the records of all of them are one frame.
-    pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn LogStore) {
+    pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn Storage) {
         let count = self.unprocessed.len().min(FRAMES_PER_TURN);
         if count == 0 && inputs.is_empty() {
             return;
@@ -280,6 +272,7 @@ impl Driver {
         }
         self.engine.end(&mut outputs);
         self.finish_turn(now_ms, at, prev, outputs, store);
+        self.keep_store(store);
     }
 
     /// Records become a frame; the rest waits for it.
@@ -289,7 +282,7 @@ impl Driver {
         at: Position,
         prev: Position,
         all: Vec<Output>,
-        store: &mut dyn LogStore,
+        store: &mut dyn Storage,
     ) {
         let mut records: Vec<Record> = Vec::new();
         let mut outputs = Vec::with_capacity(all.len());
@@ -326,7 +319,8 @@ impl Driver {
             now_ms,
             records,
         };
-        self.note_alone(&frame);
+        note_alone(&mut self.alone, &frame);
+        self.built_on = self.built_on.max_by_seq(frame.applied_peer);
         self.own_leads.note(self.cfg.engine.me, &frame);
         let bytes = frame.encode();
         self.own.push(at);

@@ -6,7 +6,7 @@ use presence_engine::ids::{NodeIx, Position, SmId};
 
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 use crate::msg::{Hello, Msg};
 
 /// Bytes of one answer to a fetch.
@@ -49,7 +49,7 @@ impl Driver {
     }
 
     /// A message on the connection that the peer dialled.
-    pub fn on_in(&mut self, msg: Msg, store: &mut dyn LogStore) -> Option<Input> {
+    pub fn on_in(&mut self, msg: Msg, store: &mut dyn Storage) -> Option<Input> {
         match msg {
             Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello),
             _ if !self.incoming.greeted => self.close(Link::In, "no greeting"),
@@ -82,14 +82,18 @@ impl Driver {
             told_applied: self.applied.seq,
         };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
-            (self.lacks, self.void) = (None, Some(lacks));
+            // What the peer does have of it comes first: our log may hold the answers to that already.
+            let end = hello.runs.end();
+            let rest = end.seq > self.peer.end().seq;
+            (self.lacks, self.void) =
+                (rest.then_some(if end.seq < lacks.seq { end } else { lacks }), Some(lacks));
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
     }
 
     /// The peer went on from an earlier point than our copy ends: our rest of it was never acknowledged.
-    fn rewind(&mut self, keep: u64, store: &mut dyn LogStore) {
+    fn rewind(&mut self, keep: u64, store: &mut dyn Storage) {
         let leads =
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
@@ -100,7 +104,7 @@ impl Driver {
         self.incoming.flows = true;
     }
 
-    fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
+    fn serve_fetch(&mut self, from: u64, store: &mut dyn Storage) {
         let mut next = from;
         let end = self.peer.end().seq;
         loop {
@@ -117,7 +121,7 @@ impl Driver {
 
     /// One frame: kept only if each group that it speaks for is led by the peer as we know it, and we do not ask for
     /// promotion ourselves (R4); refused before it is acknowledged if we cannot read it.
-    fn receive(&mut self, bytes: Bytes, store: &mut dyn LogStore) {
+    fn receive(&mut self, bytes: Bytes, store: &mut dyn Storage) {
         let Ok(frame) = Frame::decode(&bytes) else {
             return self.close(Link::In, "a frame that cannot be read");
         };

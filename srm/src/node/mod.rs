@@ -14,7 +14,7 @@ use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
-use session_mover::log::{LogStore, Which};
+use session_mover::log::{Storage, Which};
 use session_mover::msg::Msg;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
@@ -55,7 +55,7 @@ pub struct Config {
 }
 
 /// A disk with both logs and the cores' durable structs.
-pub trait Disk: LogStore {
+pub trait Disk: Storage {
     /// Makes a register copy durable; on disk when it returns.
     fn persist(&mut self, group: Group, reg: Reg);
 }
