@@ -273,7 +273,7 @@ impl World {
                 cluster: 1,
                 boot,
                 ack_synced: self.profile.peer_and_disk,
-                checkpoint_frames: std::env::var("CPF").ok().and_then(|v| v.parse().ok()).unwrap_or(40),
+                checkpoint_frames: 40,
             },
             single: false,
             register: RegisterKind::Consent(Consent { available: true }),

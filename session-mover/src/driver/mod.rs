@@ -123,6 +123,8 @@ pub struct Driver {
     peer_leads: Leads,
     /// The peer's log does not have them either.
     void: Option<Position>,
+    /// The own log was cut here by this run, and nothing was written since.
+    cut_at: Option<u64>,
     /// Offers of the peer are there, and the engine knows what to compare them with.
     compares_offers: bool,
     rebuilds: u64,
@@ -156,6 +158,7 @@ impl Driver {
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
+            cut_at: None,
             compares_offers: false,
             rebuilds: 0,
             dos: Vec::new(),
@@ -163,6 +166,7 @@ impl Driver {
         driver.rebuild(store);
         // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
         driver.commit.restart(driver.own.end().seq);
+        driver.commit.copy_is(driver.peer.end().seq);
         driver
     }
 
@@ -302,7 +306,7 @@ impl Driver {
         }
         if records.is_empty() {
             if !outputs.is_empty() {
-                self.commit.hold(prev.seq, 0, 0, outputs);
+                self.commit.hold(prev.seq, 0, 0, self.applied.seq, outputs);
                 self.release();
             }
             return;
@@ -323,8 +327,9 @@ impl Driver {
         self.built_on = self.built_on.max_by_seq(frame.applied_peer);
         self.own_leads.note(self.cfg.engine.me, &frame);
         let bytes = frame.encode();
+        self.cut_at = None;
         self.own.push(at);
-        self.commit.hold(at.seq, groups, bytes.len(), outputs);
+        self.commit.hold(at.seq, groups, bytes.len(), self.applied.seq, outputs);
         // Sent before the own fdatasync, so that the two waits overlap (R8).
         self.ship_new(at, &bytes);
         store.append(Which::Own, at, bytes);
@@ -338,7 +343,13 @@ impl Driver {
                 self.release();
             }
             Which::Own => {}
-            Which::Peer if synced == self.cfg.ack_synced => self.acknowledge(at),
+            Which::Peer if synced == self.cfg.ack_synced => {
+                if self.peer.at(at.seq) == Some(at) {
+                    self.commit.copied(at.seq);
+                    self.release();
+                }
+                self.acknowledge(at);
+            }
             Which::Peer => {}
         }
     }

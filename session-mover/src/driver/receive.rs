@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{NodeIx, Position, SmId};
 
+use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -51,7 +52,7 @@ impl Driver {
     /// A message on the connection that the peer dialled.
     pub fn on_in(&mut self, msg: Msg, store: &mut dyn Storage) -> Option<Input> {
         match msg {
-            Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello),
+            Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello, store),
             _ if !self.incoming.greeted => self.close(Link::In, "no greeting"),
             Msg::Rewind(keep) => self.rewind(keep, store),
             Msg::Fetch(from) => self.serve_fetch(from, store),
@@ -65,7 +66,7 @@ impl Driver {
         None
     }
 
-    fn greet(&mut self, hello: Hello) {
+    fn greet(&mut self, hello: Hello, store: &mut dyn Storage) {
         if hello.cluster != self.cfg.cluster {
             return self.close(Link::In, "the peer's disk belongs to another cluster");
         }
@@ -82,6 +83,7 @@ impl Driver {
             told_applied: self.applied.seq,
         };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
+            self.cut_what_answers(lacks, hello.runs.end().seq, store);
             // What the peer does have of it comes first: our log may hold the answers to that already.
             let end = hello.runs.end();
             let rest = end.seq > self.peer.end().seq;
@@ -90,6 +92,25 @@ impl Driver {
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
+    }
+
+    /// Both nodes died, and with them frames of the peer that we had answered already. Nothing of those answers was let
+    /// go: they go too, unless this run has served since.
+    fn cut_what_answers(&mut self, lacks: Position, theirs: u64, store: &mut dyn Storage) {
+        let mut reader = Reader::new(Which::Own, 1);
+        let mut first = None;
+        while let Some(frame) = reader.pop(store) {
+            match (frame.applied_peer.seq > theirs, first) {
+                (true, None) => first = Some(frame.at.seq),
+                (false, Some(_)) => return,
+                _ => {}
+            }
+        }
+        let Some(first) = first.filter(|_| self.built_on == lacks) else { return };
+        self.drop_own(first - 1, store);
+        if self.outgoing.is_up() {
+            self.close(Link::Out, "our log was cut: compare it again");
+        }
     }
 
     /// The peer went on from an earlier point than our copy ends: our rest of it was never acknowledged.

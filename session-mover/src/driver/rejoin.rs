@@ -1,5 +1,6 @@
 //! The way back: replay of both logs, and cutting a divergent tail.
 
+use bytes::Bytes;
 use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
 
@@ -57,28 +58,36 @@ impl Driver {
         let released = self.released_alone(Which::Peer, keep, store);
         store.replace_tail(Which::Peer, keep, Vec::new());
         self.cut_store(Which::Peer, keep, store);
+        self.commit.copy_is(keep);
         self.dos.push(Do::SetAside(Which::Peer, end - keep, released, 0));
         self.rebuild(store);
     }
 
-    /// Sets the tail of the own log aside, writes in its place what is left of it (D7), and builds the state anew. A
-    /// new incarnation begins.
+    /// Sets the tail of the own log aside and writes in its place what is left of it (D7).
     pub(super) fn cut_own(&mut self, keep: u64, store: &mut dyn Storage) {
-        let end = self.own.end().seq;
-        if end <= keep {
-            return;
-        }
-        let released = self.released_alone(Which::Own, keep, store);
         self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
         let (instead, before) = self.merged(keep, store);
-        let kept = instead.len() as u64;
+        self.replace_own(keep, instead, store);
+        debug_assert!(self.is_same_branch(&before), "a merge changed numbers that clients were given");
+    }
+
+    /// Sets the tail of the own log aside, of which nothing is left.
+    pub(super) fn drop_own(&mut self, keep: u64, store: &mut dyn Storage) {
+        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+        self.replace_own(keep, Vec::new(), store);
+        self.cut_at = Some(keep);
+    }
+
+    /// A new incarnation has begun; the state is built anew.
+    fn replace_own(&mut self, keep: u64, instead: Vec<Bytes>, store: &mut dyn Storage) {
+        let (end, kept) = (self.own.end().seq, instead.len() as u64);
+        let released = self.released_alone(Which::Own, keep, store);
         store.replace_tail(Which::Own, keep, instead);
         self.cut_store(Which::Own, keep, store);
         // That leaves nothing that is not on disk.
         self.commit.restart(keep + kept);
         self.dos.push(Do::SetAside(Which::Own, end - keep, released, kept));
         self.rebuild(store);
-        debug_assert!(self.is_same_branch(&before), "a merge changed numbers that clients were given");
     }
 
     /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).

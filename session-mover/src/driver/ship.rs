@@ -127,6 +127,10 @@ impl Driver {
             self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
             return self.go_live(common, store);
         }
+        if theirs > common && self.cut_at == Some(common) && own == common {
+            self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
+            return self.go_live(common, store);
+        }
         if theirs > common {
             // Our log is shorter than the peer's copy: a lost tail or a restored disk. Take the end from there.
             self.outgoing.phase = Phase::Fetching;
