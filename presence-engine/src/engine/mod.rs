@@ -10,6 +10,7 @@ mod iq;
 mod limits;
 mod login;
 mod moves;
+mod offline;
 mod peer;
 mod presence;
 mod resume;
