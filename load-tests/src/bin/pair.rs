@@ -22,7 +22,7 @@ fn main() {
         println!("{}\n{:?}\n{:?}", verdict.trace, verdict.coverage, verdict.failure);
         return;
     }
-    let (mut failed, mut seeds) = (0, [0u32; 15]);
+    let (mut failed, mut seeds) = (0, [0u32; 16]);
     for seed in first..first + count {
         let verdict = run(seed, profile);
         for (n, (_, figure)) in verdict.coverage.figures().into_iter().enumerate() {
