@@ -36,6 +36,7 @@ use crate::state::{JsmSession, Place, State};
 pub use edge::Counters;
 use edge::{Edge, Phase};
 pub use limits::Limits;
+pub use roster::STREAM_FEATURES;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]

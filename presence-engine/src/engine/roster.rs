@@ -20,6 +20,10 @@ use crate::subscription::{Ask, Subscription};
 /// Namespace of roster management.
 pub(super) const ROSTER: &str = "jabber:iq:roster";
 
+/// Stream features of the engine after authentication: roster versions (RFC 6121 2.6.1) and approval in advance (3.4.1).
+pub const STREAM_FEATURES: &str =
+    "<ver xmlns='urn:xmpp:features:rosterver'/><sub xmlns='urn:xmpp:features:pre-approval'/>";
+
 /// What a client wants to be written down.
 struct Wish {
     contact: BareJid,
