@@ -92,7 +92,8 @@ impl Engine {
         let mut full = Vec::new();
         let mut look = |session: &SmId| {
             let over = self.state.session(*session).is_some_and(|s| {
-                s.out.len() > self.cfg.limits.queue_stanzas || s.out_bytes > self.cfg.limits.queue_bytes
+                s.out.len() + s.missed.len() > self.cfg.limits.queue_stanzas
+                    || s.out_bytes > self.cfg.limits.queue_bytes
             });
             if over && !full.contains(session) {
                 full.push(*session);

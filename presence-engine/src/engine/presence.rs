@@ -56,6 +56,10 @@ impl Engine {
     fn broadcast(&self, session: SmId, stanza: &Stanza, id: StanzaId, route: &mut Route) {
         let Some(s) = self.state.session(session) else { return };
         let Some(from) = stanza.head.from.clone() else { return };
+        if stanza.bytes.len() > self.cfg.limits.presence_bytes {
+            let error = StanzaError::new(StanzaCondition::PolicyViolation);
+            return self.refuse(stanza, id, &error.with_text("presence is too long"), route);
+        }
         let available = stanza.head.type_.is_none();
         let priority = available.then(|| {
             let text = stanza.child(ns::CLIENT, "priority").map(|p| p.text).unwrap_or_default();

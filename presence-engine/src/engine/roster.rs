@@ -67,7 +67,8 @@ impl Engine {
                     let error = StanzaError::new(StanzaCondition::NotAllowed);
                     return Err(error.with_text("nobody is a contact of themselves"));
                 }
-                if known.is_none() && user.roster.items.len() >= self.cfg.limits.roster_items {
+                let new = known.is_none_or(|item| !item.listed);
+                if new && user.roster.listed().count() >= self.cfg.limits.roster_items {
                     let error = StanzaError::new(StanzaCondition::ResourceConstraint);
                     return Err(error.with_text("the roster is full; remove a contact"));
                 }
