@@ -7,8 +7,7 @@ pub struct Limits {
     /// Sessions of one account. One more: `resource-constraint` to the binding (RFC 6120 7.6.2.1). Default 32.
     pub resources: usize,
     /// Stanzas in one session's queue that its client has not acknowledged (XEP-0198), and full JIDs whose presence it
-    /// missed. One more ends the session; its
-    /// messages go offline. Default 5,000.
+    /// missed. One more ends the session; its messages go offline. Default 5,000.
     pub queue_stanzas: usize,
     /// Bytes of the same. Default 8 MiB.
     pub queue_bytes: u64,
