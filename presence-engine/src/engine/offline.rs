@@ -59,9 +59,13 @@ impl Engine {
         (behind, ready)
     }
 
-    /// It is given offline messages and has not taken all of them.
+    /// It has older messages to take: what is stored, if it is given that (XEP-0160 3), or, before its first presence,
+    /// what its predecessor of the same resource left.
     fn has_backlog(&self, s: &JsmSession) -> bool {
-        s.priority.is_some_and(|p| p >= 0) && self.backlog(s).next().is_some()
+        match s.priority {
+            Some(priority) => priority >= 0 && self.backlog(s).next().is_some(),
+            None => self.backlog(s).any(|m| m.due.contains(&s.resource)),
+        }
     }
 
     fn backlog<'a>(&'a self, s: &'a JsmSession) -> impl Iterator<Item = &'a Offline> {
@@ -90,7 +94,10 @@ impl Engine {
 
     /// A session acknowledged something: is there more for it?
     pub(super) fn flush_more(&mut self, session: SmId, out: &mut Vec<Output>) {
-        let Some(s) = self.state.session(session).filter(|s| self.has_backlog(s)) else { return };
+        let Some(s) = self.state.session(session).filter(|s| s.priority.is_some() && self.has_backlog(s))
+        else {
+            return;
+        };
         let count = self.room(s);
         if count > 0 {
             self.emit(Record::Flush { session, count }, out);

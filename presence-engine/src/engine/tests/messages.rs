@@ -180,6 +180,24 @@ fn what_a_device_did_not_take_another_that_is_there_takes_at_once() {
 }
 
 #[test]
+fn what_comes_before_the_first_presence_waits_behind_what_the_resource_left() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let balcony = "juliet@example.org/balcony";
+    let juliet = duo.login(balcony);
+    duo.drop_tcp(juliet);
+    duo.send(romeo, &message(balcony, "chat", "1"));
+    let juliet = duo.bind_sm(balcony);
+    duo.send(romeo, &message(balcony, "chat", "2"));
+    duo.send(juliet, "<presence/>");
+    assert_eq!(bodies(&duo.got(juliet)), ["1", "2"]);
+    // Where nothing was left a full JID reaches a resource without presence.
+    let hall = duo.bind_sm("juliet@example.org/hall");
+    duo.send(romeo, &message("juliet@example.org/hall", "chat", "3"));
+    assert_eq!(bodies(&duo.got(hall)), ["3"]);
+}
+
+#[test]
 fn expired_on_both_it_is_shown_once_on_each() {
     let mut duo = Duo::new();
     let romeo = duo.login(ORCHARD);
