@@ -63,6 +63,7 @@ impl ScramHash {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "it measures time")]
 mod tests {
     use std::time::{Duration, Instant};
 
