@@ -285,8 +285,8 @@ impl World {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
         self.clients[c].sm_id = None;
-        let acknowledged = self.clients[c].sm.begin_anew(told);
-        self.acknowledged(acknowledged);
+        let ended = self.clients[c].sm.begin_anew(told);
+        self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
     }
 
