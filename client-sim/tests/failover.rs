@@ -194,7 +194,8 @@ async fn a_session_whose_counts_do_not_fit_is_given_up() {
             Event::Acknowledged { id } if !id.is_empty() => Some(id),
             _ => None,
         };
-        event(&mut events, "a new one", |e| matches!(e, Event::Bound { again: true, .. }).then_some(())).await;
+        event(&mut events, "a new one", |e| matches!(e, Event::Bound { again: true, .. }).then_some(()))
+            .await;
         session.send(outgoing("m2", true));
         for id in ["m1", "m2"] {
             assert_eq!(event(&mut events, id, acknowledged).await, id, "dual: {dual}");

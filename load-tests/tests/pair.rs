@@ -1,11 +1,11 @@
-//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=disk` or
-//! `partition` for those profiles).
+//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=disk`,
+//! `operated` or `partition` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use load_tests::pair::{Coverage, Fault, Profile, Verdict, replay, run, scenario};
+use load_tests::pair::{Coverage, FIGURES, Fault, Profile, Verdict, replay, run, scenario};
 
 /// Lines of a trace that are printed.
 const LINES: usize = 300;
@@ -31,7 +31,7 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
         return Vec::new();
     }
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None::<u64>));
-    let seeds = Mutex::new([0u32; 15]);
+    let seeds = Mutex::new([0u32; FIGURES]);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -131,6 +131,13 @@ fn seeds_keep_every_promise_when_both_disks_must_hold_what_is_acknowledged() {
 fn long_partitions_without_a_witness_destroy_nothing_that_was_acknowledged() {
     let figures = hunt("partition", 300, Profile::PARTITION);
     at_least(&figures, &[("messages set aside", 3), ("tails set aside", 10)]);
+}
+
+/// Policy `strict`: what nobody may decide by itself the operator decides, where the other node is dead.
+#[test]
+fn seeds_keep_every_promise_when_nobody_takes_over_but_at_the_operators_word() {
+    let figures = hunt("operated", 300, Profile::OPERATED);
+    at_least(&figures, &[("made active by force", 100), ("kills under load", 100), ("takeovers", 100)]);
 }
 
 #[test]

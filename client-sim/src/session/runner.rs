@@ -133,7 +133,9 @@ impl Runner {
         loop {
             match self.woken().await {
                 Woken::Main(Ok(stanza)) => self.main_said(stanza),
-                Woken::Main(Err(error)) if error.ends_session() => self.main_ends(&error.to_string(), Input::Gone),
+                Woken::Main(Err(error)) if error.ends_session() => {
+                    self.main_ends(&error.to_string(), Input::Gone)
+                }
                 Woken::Main(Err(error)) => self.main_died(&error.to_string()),
                 Woken::Parked(Ok(stanza)) => self.parked_said(&stanza),
                 Woken::Parked(Err(error)) => {

@@ -260,6 +260,7 @@ impl World {
         match self.clients[c].sm.resumed(h) {
             Ok(acknowledged) => self.acknowledged(acknowledged),
             Err(_) if self.profile.weak => {
+                self.coverage.bad_counts += 1;
                 self.begin_anew(c);
                 return false;
             }
