@@ -201,6 +201,27 @@ fn acknowledgements_that_a_cut_swallows_make_no_late_takeover_certain() {
 }
 
 #[test]
+fn acknowledgements_that_are_lost_on_the_way_make_no_takeover_certain() {
+    // Node 1 hears and acknowledges to the last, and node 0 hears none of it: its lease runs out, it goes on alone, and
+    // what would tell is lost. Then it dies, and node 1, which has heard it a moment ago, must not claim to know all.
+    let mut refused = 0;
+    for node in 0..2 {
+        for quiet in [5_300, 5_600, 5_900] {
+            let plan = [
+                (3_000, Fault::Cut(4_300, Some(node))),
+                (quiet, Fault::Cut(7_300 - quiet, Some(1 - node))),
+                (7_280, Fault::Kill(node, 0, 9_000)),
+            ];
+            for verdict in holds("acknowledgements are lost, then a kill", Profile::PARTITION, &plan) {
+                assert_eq!(verdict.coverage.bad_counts, 0, "a session went on that had gone on elsewhere");
+                refused += verdict.coverage.refused;
+            }
+        }
+    }
+    assert!(refused > 20, "the scenario is not met: {refused}");
+}
+
+#[test]
 fn a_group_that_is_given_back_empty_holds_nothing_up() {
     // The register went to Pair again between the users' move and the gift: its record waited for a group led no more.
     for at in [9_000, 9_500, 10_000] {

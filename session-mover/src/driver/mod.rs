@@ -7,6 +7,8 @@ mod leads;
 mod receive;
 mod rejoin;
 mod ship;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
