@@ -1,6 +1,8 @@
 //! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
 
-use std::path::{Path, PathBuf};
+mod binary;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
@@ -9,41 +11,10 @@ use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
 use srm::setup::Plan;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use binary::tandem;
+
 /// Tests with processes take turns: they measure, and there are two cores.
 static TURN: Mutex<()> = Mutex::const_new(());
-
-/// The tandem binary of this build, beside the test's own. A test of load-tests alone does not build it: an old one is
-/// refused, so that nobody tests what is not in the sources.
-pub fn tandem() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let found = test.ancestors().skip(1).take(3).map(|dir| dir.join("tandem")).find(|path| path.is_file());
-    let found = found.unwrap_or_else(|| panic!("the tandem binary is not built: {BUILD}"));
-    if let Err(why) = up_to_date(&found) {
-        panic!("{}: {why}: {BUILD}", found.display());
-    }
-    found
-}
-
-const BUILD: &str =
-    "run the tests with `cargo test --workspace --profile ci`, or first `cargo build -p srm --profile ci`";
-
-/// Whether a binary is younger than all its sources, which cargo lists beside it.
-fn up_to_date(binary: &Path) -> Result<(), String> {
-    let list = binary.with_extension("d");
-    let text = std::fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
-    let age = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
-    let built = age(binary).map_err(|error| error.to_string())?;
-    let sources = text.split_once(": ").map_or("", |(_, sources)| sources);
-    for source in sources.replace("\\ ", "\0").split_whitespace() {
-        let source = PathBuf::from(source.replace('\0', " "));
-        match age(&source) {
-            Ok(changed) if changed <= built => {}
-            Ok(_) => return Err(format!("it is older than {}", source.display())),
-            Err(error) => return Err(format!("its source {}: {error}", source.display())),
-        }
-    }
-    Ok(())
-}
 
 /// Settings that tests use: short waits, everything else as it is.
 pub const QUICK: &[(&str, &str)] =
@@ -237,30 +208,5 @@ impl Rig {
             all.push_str(&format!("--- {}\n{}\n", self.pair.made.nodes[node].name, last.join("\n")));
         }
         all
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_binary_that_is_older_than_its_sources_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let [binary, list, source] =
-            ["tandem", "tandem.d", "with space.rs"].map(|name| dir.path().join(name));
-        let write = |path: &PathBuf, seconds: u64| {
-            let file = std::fs::File::create(path).unwrap();
-            file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
-        };
-        write(&binary, 100);
-        assert!(up_to_date(&binary).unwrap_err().contains("tandem.d"), "nobody knows its sources");
-        let escaped = source.display().to_string().replace(' ', "\\ ");
-        std::fs::write(&list, format!("{}: {escaped}\n", binary.display())).unwrap();
-        assert!(up_to_date(&binary).unwrap_err().contains("with space.rs"), "a source is gone");
-        write(&source, 99);
-        assert_eq!(up_to_date(&binary), Ok(()));
-        write(&source, 101);
-        assert!(up_to_date(&binary).unwrap_err().contains("it is older than"));
     }
 }

@@ -3,6 +3,8 @@
 use presence_engine::engine;
 use presence_engine::ids::{SmId, Term};
 use session_mover::log::MemoryLog;
+use session_mover::msg::{Hello, VERSIONS};
+use session_mover::runs::Runs;
 
 use super::*;
 use crate::safety::Consent;
@@ -78,10 +80,20 @@ fn started(available: bool) -> (Node, Memory) {
 
 /// A beacon of the peer, which leads its own group, holds everything, and backs the other.
 fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
-    let group = |g: usize, role| safety::Beacon {
-        reg: PAIR[g].unwrap(),
+    hear_of(
+        node,
+        disk,
+        number,
+        [(pair(NodeIx::A), safety::Role::Primary), (pair(NodeIx::B), safety::Role::Backup)],
+    );
+}
+
+/// A beacon of the peer with these registers and roles, which acknowledges all that it can have heard.
+fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safety::Role); 2]) {
+    let group = |(reg, role)| safety::Beacon {
+        reg,
         role,
-        ack: None,
+        ack: (role == safety::Role::Backup).then_some(node.beacon_number),
         holds: role == safety::Role::Primary,
         alone: false,
         took_other: false,
@@ -97,9 +109,46 @@ fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
         turn: Turn::Confirmation,
         heard: 0,
         lease: [0; 2],
-        groups: [group(0, safety::Role::Primary), group(1, safety::Role::Backup)],
+        groups: groups.map(group),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
+}
+
+/// Both connections of the link are up; both logs are empty on both sides.
+fn link_up(node: &mut Node, disk: &mut Memory) {
+    for link in [Link::Out, Link::In] {
+        let hello = Hello {
+            versions: VERSIONS,
+            cluster: 1,
+            node: NodeIx::A,
+            boot: PEER_BOOT,
+            regs: PAIR,
+            runs: Runs::default(),
+        };
+        node.handle(0, In::LinkUp(link), disk);
+        node.handle(0, In::LinkMsg(link, Msg::Hello(hello)), disk);
+    }
+}
+
+/// An account is added; its record is on the own disk. Whether that was let go.
+fn add(node: &mut Node, disk: &mut Memory, name: &str) -> bool {
+    let user = BareJid::parse(name).unwrap();
+    let verifiers = presence_engine::record::Verifiers::default();
+    node.handle(0, In::Client(Input::UserAdd { user, home: NodeIx::B, verifiers }), disk);
+    node.step(0, disk);
+    let end = node.driver().own_end();
+    node.handle(0, In::Stored(Which::Own, end, true), disk);
+    is_out(node, name)
+}
+
+fn is_out(node: &mut Node, name: &str) -> bool {
+    node.take().iter().any(|out| matches!(out, Out::Account(user, _) if user.to_string() == name))
+}
+
+/// The peer has everything of our log.
+fn acknowledge(node: &mut Node, disk: &mut Memory) {
+    let end = node.driver().own_end();
+    node.handle(0, In::LinkMsg(Link::Out, Msg::Ack(end, 0)), disk);
 }
 
 fn probes(node: &mut Node) -> usize {
@@ -167,4 +216,68 @@ fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
     assert!(missing.len() == 1 && missing[0].contains("a led the users of a alone (term 4)"), "{missing:?}");
     let mut node = Node::start(Config { single: true, ..config(false) }, [None; 2], 1, &mut disk);
     assert!(matches!(force(&mut node, &mut disk, true), Reply::Refused(_)));
+}
+
+/// R1: back to Pair only when the peer holds everything that was acknowledged alone; nothing more is, from the proposal
+/// on.
+#[test]
+fn a_pair_is_formed_only_of_what_the_peer_holds() {
+    let mut disk = Memory::default();
+    let solo = Reg { mode: Mode::Solo, ..pair(NodeIx::B) };
+    let mut node = Node::start(config(true), [PAIR[0], Some(solo)], 1, &mut disk);
+    let peer = [(pair(NodeIx::A), safety::Role::Primary), (solo, safety::Role::Backup)];
+    hear_of(&mut node, &mut disk, 1, peer);
+    link_up(&mut node, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Alone);
+    assert!(add(&mut node, &mut disk, "u1@d"), "led alone");
+    hear_of(&mut node, &mut disk, 2, peer);
+    assert!(!add(&mut node, &mut disk, "u2@d"), "acknowledged alone after the proposal");
+    assert_eq!(node.core(NodeIx::B).reg().mode, Mode::Solo, "the peer has nothing yet");
+    acknowledge(&mut node, &mut disk);
+    assert_eq!(node.core(NodeIx::B).reg().mode, Mode::Pair);
+    assert!(is_out(&mut node, "u2@d"), "safe in Pair");
+}
+
+/// D8: what waits when a role is lost never leaves, also when the role comes back; streams are closed.
+#[test]
+fn what_waited_when_a_role_was_lost_never_leaves() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+    hear(&mut node, &mut disk, 1);
+    link_up(&mut node, &mut disk);
+    hear(&mut node, &mut disk, 2);
+    node.step(0, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Both);
+    assert!(!add(&mut node, &mut disk, "u1@d"), "the peer does not have it");
+    let conn = Conn { node: NodeIx::B, number: 1 };
+    let user = BareJid::parse("u1@d").unwrap();
+    node.handle(0, In::Client(Input::Opened { conn, user, entropy: [1; 16] }), &mut disk);
+    node.step(0, &mut disk);
+    node.take();
+    // The peer has taken the group over.
+    let taken = Reg { term: Term(6), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+    hear_of(
+        &mut node,
+        &mut disk,
+        3,
+        [(pair(NodeIx::A), safety::Role::Primary), (taken, safety::Role::Primary)],
+    );
+    let closed = node.take().iter().any(|out| matches!(out, Out::Close(of, ..) if *of == conn));
+    assert!(closed && node.core(NodeIx::B).role() == safety::Role::Backup);
+    // It gives it back, and has all of our log.
+    let given = Reg { term: Term(8), primary: NodeIx::B, mode: Mode::Pair, settled: Term(0) };
+    let back = [(pair(NodeIx::A), safety::Role::Primary), (given, safety::Role::Backup)];
+    hear_of(&mut node, &mut disk, 4, [back[0], (Reg { mode: Mode::Pair, ..taken }, safety::Role::Primary)]);
+    hear_of(&mut node, &mut disk, 5, back);
+    let runs = Runs::default();
+    node.handle(0, In::LinkUp(Link::Out), &mut disk);
+    let hello = Hello { versions: VERSIONS, cluster: 1, node: NodeIx::A, boot: PEER_BOOT, regs: PAIR, runs };
+    node.handle(0, In::LinkMsg(Link::Out, Msg::Hello(hello)), &mut disk);
+    node.step(0, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Both);
+    node.take();
+    let end = node.driver().own_end();
+    node.handle(0, In::Stored(Which::Own, end, true), &mut disk);
+    acknowledge(&mut node, &mut disk);
+    assert!(!is_out(&mut node, "u1@d"), "it waited for a role that was lost");
 }
