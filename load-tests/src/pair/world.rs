@@ -481,8 +481,7 @@ impl World {
 
     fn beacon(&mut self, node: usize, bytes: Bytes) {
         let to = 1 - node;
-        // What the nodes' own clocks send is doubled now and then.
-        let copies = if !self.over && self.rng.chance(3) { 2 } else { 1 };
+        let copies = if self.rng.chance(3) { 2 } else { 1 };
         for _ in 0..copies {
             let lost = self.cut[to] > self.now || self.rng.chance(self.profile.beacon_loss);
             let late = !self.over && self.rng.chance(3);

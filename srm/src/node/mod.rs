@@ -490,7 +490,11 @@ impl Node {
                 self.promises.void(g);
             }
         }
-        self.beacon_due = self.beacon_due.or(d.turn.next());
+        // Promises are made in Pair only.
+        if self.cores.iter().any(|core| core.role() != safety::Role::Fenced && core.reg().mode == Mode::Pair)
+        {
+            self.beacon_due = self.beacon_due.or(d.turn.next());
+        }
     }
 
     /// The peer's run, as a beacon or a greeting names it. Another than before: the old one is dead (R9).
