@@ -270,8 +270,8 @@ impl Worker {
             ),
             Event::Unprotected(group) => warn!(group = name(group), "unprotected: served without a standby"),
             Event::PeerGone(gone) => warn!(evidence = ?gone, "peer gone"),
-            Event::SetAside(which, frames, released) => {
-                warn!(log = ?which, frames, released, "tail of a log set aside");
+            Event::SetAside(which, frames, released, kept) => {
+                warn!(log = ?which, frames, released, kept, "tail of a log set aside");
             }
             Event::Forced(missing) if missing.is_empty() => {
                 warn!("active by force; nothing is known to be missing")

@@ -112,6 +112,11 @@ impl Node {
     fn tell_cores(&mut self, disk: &mut dyn Disk) {
         let me = self.me;
         self.learn_leads(disk);
+        // A hand-over carries the higher term of both groups: whatever comes later must be above it (D6).
+        let floor = self.cores.iter().map(|core| core.reg().term).max().unwrap_or_default();
+        for group in NodeIx::BOTH {
+            self.feed_once(group, In::Floor(floor), |c| c.floor() >= floor, disk);
+        }
         for group in NodeIx::BOTH {
             let g = group.index();
             if self.driver.fetched() {
@@ -206,6 +211,7 @@ impl Node {
                 self.serving[g] = true;
                 let late = self.late[g];
                 self.turn_now(Input::Lead { group, reg, late }, disk);
+                self.lead_at[g] = self.driver.own_end().seq;
                 again = true;
             } else if leads != self.serving[g] {
                 self.serving[g] = leads;
