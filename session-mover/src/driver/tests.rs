@@ -11,7 +11,14 @@ use crate::log::MemoryLog;
 const INC: u64 = 5;
 
 fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
-    let engine = engine::Config { me, peer: None, domain: "d".into(), resume_ms: 300_000, relogin_s: (0, 1) };
+    let engine = engine::Config {
+        me,
+        peer: None,
+        domain: "d".into(),
+        resume_ms: 300_000,
+        relogin_s: (0, 1),
+        limits: engine::Limits::DEFAULT,
+    };
     Driver::start(Config { engine, cluster: 1, boot, ack_synced: false }, boot, log)
 }
 

@@ -24,8 +24,8 @@ impl LogStore for Memory {
     fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
         self.log.read(which, from, max_bytes)
     }
-    fn truncate(&mut self, which: Which, keep: u64) {
-        self.log.truncate(which, keep);
+    fn replace_tail(&mut self, which: Which, keep: u64, frames: Vec<Bytes>) {
+        self.log.replace_tail(which, keep, frames);
     }
     fn sync_received(&mut self) {
         self.done.push(None);
@@ -52,6 +52,7 @@ fn config(available: bool) -> Config {
         domain: "d".into(),
         resume_ms: 300_000,
         relogin_s: (0, 1),
+        limits: engine::Limits::DEFAULT,
     };
     Config {
         names: ["a".into(), "b".into()],
