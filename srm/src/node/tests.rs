@@ -6,6 +6,7 @@ use session_mover::log::MemoryLog;
 use session_mover::msg::{Hello, VERSIONS};
 use session_mover::runs::Runs;
 
+use super::look::LOOK_TICKS;
 use super::*;
 use crate::safety::Consent;
 
