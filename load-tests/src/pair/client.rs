@@ -260,6 +260,7 @@ impl World {
         match self.clients[c].sm.resumed(h) {
             Ok(acknowledged) => self.acknowledged(acknowledged),
             Err(_) if self.profile.weak => {
+                self.coverage.bad_counts += 1;
                 self.begin_anew(c);
                 return false;
             }
@@ -285,8 +286,8 @@ impl World {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
         self.clients[c].sm_id = None;
-        let acknowledged = self.clients[c].sm.begin_anew(told);
-        self.acknowledged(acknowledged);
+        let ended = self.clients[c].sm.begin_anew(told);
+        self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
     }
 
@@ -321,6 +322,7 @@ impl World {
                 client.sm.begin_anew(None);
                 let bytes = Bytes::from_static(b"<presence/>");
                 client.sm.push_first(Outgoing { id: String::new(), bytes, survives: false });
+                self.people_begin(c);
             }
         }
         let anew = resumed_h.is_none();
@@ -383,6 +385,7 @@ impl World {
 
     /// A stanza counts as shown.
     pub(super) fn show(&mut self, c: usize, stanza: &Stanza) {
+        self.people_show(c, stanza);
         let body = stanza.child(ns::CLIENT, "body").filter(|_| stanza.head.kind == Kind::Message);
         let Some(body) = body else { return };
         if stanza.head.type_.as_deref() == Some("error") {
@@ -468,6 +471,7 @@ impl World {
             Outgoing { id, bytes: text.into(), survives: true }
         };
         self.clients[c].sm.push(stanza);
+        self.people_talk(c);
         self.client_pumps(c);
     }
 }

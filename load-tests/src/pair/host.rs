@@ -108,6 +108,22 @@ impl Host {
         self.process.as_ref().is_some_and(|p| !p.paused)
     }
 
+    /// The disk as a start finds it, with a new store or the old one; whether there is anything in it.
+    pub fn power_up(&mut self, new_store: bool) -> bool {
+        self.powered = true;
+        self.disk.cut = [false; 2];
+        for which in [Which::Own, Which::Peer] {
+            let writer = &mut self.writers[which as usize];
+            writer.generation += 1;
+            writer.busy = false;
+            writer.told = self.disk.log.appended(which);
+        }
+        if new_store {
+            self.disk.store.lose_all();
+        }
+        self.disk.store.mark().is_ok_and(|mark| mark.is_some())
+    }
+
     /// The node, alive or paused.
     pub fn node(&self) -> Option<&Node> {
         self.process.as_ref().map(|p| &p.node)

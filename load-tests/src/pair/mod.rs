@@ -10,6 +10,7 @@ pub mod host;
 pub mod ledger;
 pub mod link;
 mod oracle;
+pub mod people;
 pub mod rng;
 pub mod seek;
 pub mod socket;
@@ -23,6 +24,8 @@ pub use oracle::{Verdict, replay, run, scenario};
 pub struct Profile {
     /// `commit = "peer-and-disk"`.
     pub peer_and_disk: bool,
+    /// Policy `available`. Otherwise `strict`: nobody takes over but by an operator's word, given where the other is dead.
+    pub available: bool,
     /// Faults at most; 0: none.
     pub faults: u64,
     /// Power is lost.
@@ -35,27 +38,37 @@ pub struct Profile {
     pub may_refuse: bool,
     /// Both nodes may lead one group alone for a while: what was acknowledged may come late, or twice (D6, D7).
     pub weak: bool,
+    /// Clients have contacts and change their presence.
+    pub people: bool,
 }
 
 impl Profile {
     /// Nothing goes wrong.
     pub const CALM: Profile = Profile {
         peer_and_disk: false,
+        available: true,
         faults: 0,
         power: false,
         longest: 0,
         beacon_loss: 0,
         may_refuse: false,
         weak: false,
+        people: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
         Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
+    /// The same with contacts: nobody is shown a flicker, and everybody the present in the end.
+    pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
+    /// All faults under policy `strict`, with an operator.
+    pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
+    /// The same with contacts.
+    pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
 /// What happened in a run.
@@ -83,17 +96,26 @@ pub struct Coverage {
     pub leaves: u32,
     /// Sessions refused.
     pub refused: u32,
+    /// Resumes whose count cannot be: the client gives the session up (only where the profile is weak).
+    pub bad_counts: u32,
+    /// Nodes made active by the operator.
+    pub forced: u32,
     /// Messages.
     pub messages: u32,
     /// Starts from a store instead of the beginnings of the logs.
     pub stores: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
+    /// Presence stanzas that were shown to contacts.
+    pub presences: u32,
 }
+
+/// How many figures a run has.
+pub const FIGURES: usize = 19;
 
 impl Coverage {
     /// Names and numbers, for a table.
-    pub fn figures(&self) -> [(&'static str, u32); 16] {
+    pub fn figures(&self) -> [(&'static str, u32); FIGURES] {
         [
             ("kills under load", self.kills),
             ("power losses", self.powers),
@@ -108,9 +130,12 @@ impl Coverage {
             ("flips: moving", self.flips[2]),
             ("planned exits", self.leaves),
             ("sessions refused", self.refused),
+            ("impossible counts", self.bad_counts),
+            ("made active by force", self.forced),
             ("messages", self.messages),
             ("tails merged", self.merges),
             ("starts from a store", self.stores),
+            ("presence shown", self.presences),
         ]
     }
 }

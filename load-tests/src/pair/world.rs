@@ -7,7 +7,7 @@ use bytes::Bytes;
 use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
-use session_mover::log::{Storage, Which};
+use session_mover::log::Which;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
@@ -20,6 +20,7 @@ use super::faults::Fault;
 use super::host::{Host, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
+use super::people::People;
 use super::rng::Rng;
 use super::socket::{Item, Socket, Upward};
 use super::{Coverage, Profile};
@@ -122,6 +123,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What they were promised.
     pub ledger: Ledger,
+    /// What they know of each other.
+    pub people: People,
     /// Nothing more goes wrong.
     pub over: bool,
     /// Clients talk until then.
@@ -167,6 +170,7 @@ impl World {
             sockets: Vec::new(),
             clients: Vec::new(),
             ledger: Ledger::default(),
+            people: People::new(seed),
             over: false,
             talk_until: 0,
             profile,
@@ -276,7 +280,7 @@ impl World {
                 checkpoint_frames: 40,
             },
             single: false,
-            register: RegisterKind::Consent(Consent { available: true }),
+            register: RegisterKind::Consent(Consent { available: self.profile.available }),
             lease: 12,
             beacon_ticks: 4,
             evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
@@ -296,19 +300,8 @@ impl World {
         let (boot, inc) = (self.rng.bits(), self.rng.bits());
         let cfg = self.config(node, boot);
         let host = &mut self.hosts[node];
-        host.powered = true;
-        host.disk.cut = [false; 2];
-        for which in [Which::Own, Which::Peer] {
-            let writer = &mut host.writers[which as usize];
-            writer.generation += 1;
-            writer.busy = false;
-            writer.told = host.disk.log.appended(which);
-        }
+        let begun_with_store = host.power_up(boot.is_multiple_of(8));
         let regs = host.disk.regs;
-        if boot.is_multiple_of(8) {
-            host.disk.store.lose_all();
-        }
-        let begun_with_store = host.disk.store().mark().ok().flatten().is_some();
         let started = Node::start(cfg, regs, inc, &mut host.disk);
         let logs_alone = started.driver().logs_alone(&mut host.disk);
         let same = *started.driver().engine().state() == logs_alone;

@@ -181,6 +181,12 @@ impl State {
                 keys.insert(Key::Session(*session));
                 self.effects(place, effects, keys);
             }
+            Record::Flush { session, .. } => {
+                keys.insert(Key::Session(*session));
+                if let Some(s) = self.sessions.get(session) {
+                    keys.insert(Key::User(s.user.clone()));
+                }
+            }
             Record::End { session, effects, .. } | Record::Lapse { session, effects } => {
                 keys.insert(Key::Session(*session));
                 if let Some(s) = self.sessions.get(session) {
@@ -214,7 +220,7 @@ impl State {
                 Effect::FanOut { to, .. } => {
                     keys.extend(to.iter().map(|_| Key::Forward(place.next_forward())));
                 }
-                Effect::FlushOffline { session } => {
+                Effect::FlushOffline { session, .. } => {
                     keys.insert(Key::Session(*session));
                     if let Some(s) = self.sessions.get(session) {
                         keys.insert(Key::User(s.user.clone()));

@@ -10,6 +10,8 @@ mod receive;
 mod rejoin;
 mod replay;
 mod ship;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

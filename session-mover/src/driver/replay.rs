@@ -63,7 +63,11 @@ impl Replay {
     /// The next own frame, not applied yet; everything that it was written upon is.
     pub(super) fn next(&mut self, log: &mut dyn LogStore) -> Option<Frame> {
         let frame = self.mine.pop(log)?;
-        while self.theirs.peek(log).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
+        let built = frame.applied_peer;
+        while let Some(f) = self.theirs.peek(log)
+            && f.at.seq <= built.seq
+            && !self.base.mark.peer.parted(f.at, built)
+        {
             self.step_peer(log);
         }
         let mark = &mut self.base.mark;
