@@ -42,6 +42,8 @@ pub struct Options {
     pub initial_presence: bool,
     /// Whether every request to see this user's presence is granted.
     pub approve: bool,
+    /// Whether requests (IQs) are answered: pings as XEP-0199 says, all others with an error.
+    pub answer: bool,
     /// Seed of all random choices but the nonces.
     pub seed: u64,
 }
@@ -61,6 +63,7 @@ impl Options {
             keepalive: Duration::from_secs(60),
             initial_presence: true,
             approve: false,
+            answer: true,
             seed: 0,
         }
     }

@@ -12,6 +12,11 @@ use tokio::sync::{Mutex, MutexGuard};
 /// Tests with processes take turns: they measure, and there are two cores.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// Waits for the turn of a test that starts processes.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().await
+}
+
 /// The tandem binary of this build, beside the test's own.
 pub fn tandem() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
@@ -203,13 +208,18 @@ impl Rig {
 
     /// The last lines of the nodes' logs.
     pub fn logs(&self) -> String {
-        let mut all = String::new();
-        for node in 0..self.pair.made.nodes.len() {
-            let text = std::fs::read_to_string(self.pair.log_file(node)).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(25)..];
-            all.push_str(&format!("--- {}\n{}\n", self.pair.made.nodes[node].name, last.join("\n")));
-        }
-        all
+        last_lines(&self.pair)
     }
+}
+
+/// The last lines of the nodes' logs.
+pub fn last_lines(pair: &Pair) -> String {
+    let mut all = String::new();
+    for node in 0..pair.made.nodes.len() {
+        let text = std::fs::read_to_string(pair.log_file(node)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(25)..];
+        all.push_str(&format!("--- {}\n{}\n", pair.made.nodes[node].name, last.join("\n")));
+    }
+    all
 }
