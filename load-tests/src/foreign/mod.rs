@@ -1,6 +1,7 @@
 //! Software that others wrote, as it comes from their packages: a server that proves our scripts, clients that prove us.
 
 pub mod prosody;
+pub mod puppet;
 
 use std::path::PathBuf;
 

@@ -12,6 +12,7 @@ use srm::setup::{Made, Plan};
 use xmpp_core::dual::Peer;
 use xmpp_core::tls::{Authority, c2s_client};
 
+use super::puppet::Place;
 use super::tool;
 
 /// Longest time it may take to listen.
@@ -68,6 +69,17 @@ impl Prosody {
             port: at.port(),
             direct_tls: true,
         }]
+    }
+
+    /// Where clients connect, with and without TLS from the first byte.
+    pub fn place(&self) -> Place {
+        let node = &self.made.nodes[0];
+        Place { starttls: node.c2s, direct: node.c2s_tls }
+    }
+
+    /// The authority to trust.
+    pub fn ca(&self) -> &Path {
+        &self.made.ca
     }
 
     /// How clients connect: they trust the authority that was made.

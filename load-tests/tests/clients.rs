@@ -1,0 +1,163 @@
+//! Clients that others wrote, unchanged, on a pair: slixmpp and @xmpp/client in everyday use, and over the death of the
+//! node that they are on. Prosody gets the same everyday use, which proves the test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use load_tests::foreign::prosody::Prosody;
+use load_tests::foreign::puppet::{Place, Puppet};
+use load_tests::rig::{self, QUICK, tandem};
+use serde_json::json;
+use srm::demo::pair::{DOMAIN, Pair};
+use srm::setup::Plan;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// Messages that are on their way when a node dies, each way.
+const CHAT: usize = 20;
+
+/// Romeo has two clients, Juliet one, and so has the Nurse, who only looks on.
+struct Stage {
+    /// slixmpp with direct TLS.
+    romeo: Puppet,
+    /// slixmpp with STARTTLS, which asks for carbons.
+    tablet: Puppet,
+    /// @xmpp/client with STARTTLS.
+    juliet: Puppet,
+    /// slixmpp with direct TLS, at the other node if there is one.
+    nurse: Puppet,
+}
+
+impl Stage {
+    fn enter(ca: &Path, places: &[Place]) -> Stage {
+        let mut turned = places.to_vec();
+        turned.reverse();
+        let stage = Stage {
+            romeo: Puppet::slixmpp("romeo", "desk", ca, places, true),
+            tablet: Puppet::slixmpp("romeo", "tablet", ca, places, false),
+            juliet: Puppet::xmpp_js("juliet", "js", ca, places),
+            nurse: Puppet::slixmpp("nurse", "chamber", ca, &turned, true),
+        };
+        for puppet in [&stage.romeo, &stage.tablet, &stage.juliet, &stage.nurse] {
+            puppet.until("its own start", |e| e["event"] == "started" && e["jid"] == puppet.jid);
+        }
+        stage
+    }
+
+    /// Roster, subscriptions both ways, presence, carbons, chat.
+    fn everyday(&mut self) {
+        let Stage { romeo, tablet, juliet, nurse } = self;
+        romeo.order(&json!({ "do": "subscribe", "to": juliet.bare() }));
+        juliet.until("Romeo's request", |e| e["event"] == "presence" && e["type"] == "subscribe");
+        juliet.order(&json!({ "do": "subscribe", "to": romeo.bare() }));
+        juliet.until("Romeo", |e| presence(e, &romeo.jid));
+        romeo.until("Juliet", |e| presence(e, &juliet.jid));
+        tablet.until("Juliet", |e| presence(e, &juliet.jid));
+        nurse.order(&json!({ "do": "subscribe", "to": romeo.bare() }));
+        nurse.until("Romeo", |e| presence(e, &romeo.jid));
+        romeo.until("the Nurse", |e| presence(e, &nurse.jid));
+
+        romeo.order(&json!({ "do": "presence", "show": "away", "status": "in Mantua" }));
+        for friend in [&*juliet, &*nurse] {
+            friend
+                .until("Romeo's status", |e| e["sender"] == romeo.jid.as_str() && e["status"] == "in Mantua");
+        }
+
+        tablet.order(&json!({ "do": "carbons" }));
+        tablet.until("its carbons on", |e| e["event"] == "carbons");
+        romeo.say(&juliet.jid.clone(), "r1");
+        juliet.until("Romeo's message", |e| e["event"] == "message" && e["id"] == "r1");
+        tablet.until("a carbon of what was sent", |e| {
+            e["event"] == "carbon" && e["kind"] == "sent" && e["id"] == "r1"
+        });
+        juliet.say(&romeo.jid.clone(), "j1");
+        romeo.until("Juliet's message", |e| e["event"] == "message" && e["id"] == "j1");
+        tablet.until("a carbon of what came", |e| {
+            e["event"] == "carbon" && e["kind"] == "received" && e["id"] == "j1"
+        });
+        for puppet in [romeo, tablet, juliet, nurse] {
+            puppet.fence(DOMAIN);
+        }
+    }
+}
+
+fn presence(event: &serde_json::Value, sender: &str) -> bool {
+    event["event"] == "presence" && event["sender"] == sender
+}
+
+#[tokio::test]
+async fn everyday_use_on_prosody_proves_the_test() {
+    let accounts = ["romeo", "juliet", "nurse"].map(str::to_owned);
+    let prosody = Prosody::start(&accounts);
+    let mut stage = Stage::enter(prosody.ca(), &[prosody.place()]);
+    stage.everyday();
+}
+
+/// Of three accounts two are homed on the node that is killed.
+#[tokio::test]
+async fn everyday_use_and_kill_9_of_their_node() {
+    let _turn = rig::turn().await;
+    let dir = tempfile::Builder::new().prefix("tandem-clients-").tempdir().expect("a temporary folder");
+    let plan = Plan::local_pair(DOMAIN, dir.path()).expect("free ports");
+    let plan = QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value));
+    let mut pair = Pair::make(&tandem(), &plan).expect("files");
+    (0..2).for_each(|node| pair.start(node).expect("the node starts"));
+    pair.wait_normal(LIMIT).expect("Normal");
+    for (user, home) in [("romeo", 0), ("juliet", 0), ("nurse", 1)] {
+        pair.user_add(home, user, home).expect("an account");
+    }
+    let place = |node: &srm::setup::MadeNode| Place { starttls: node.c2s, direct: node.c2s_tls };
+    let places: Vec<Place> = pair.made.nodes.iter().map(place).collect();
+    let mut stage = Stage::enter(&pair.made.ca, &places);
+    stage.everyday();
+    let Stage { romeo, tablet, juliet, nurse } = &mut stage;
+
+    // Everybody talks to everybody while the node dies.
+    let ids = |who: &str| (0..CHAT).map(|n| format!("{who}-{n}")).collect::<Vec<_>>();
+    for n in 0..CHAT {
+        romeo.say(&nurse.jid.clone(), &format!("romeo-{n}"));
+        nurse.say(&romeo.jid.clone(), &format!("nurse-{n}"));
+        nurse.say(&juliet.jid.clone(), &format!("js-{n}"));
+        if n == CHAT / 2 {
+            pair.kill(0).expect("it runs");
+        }
+    }
+    for puppet in [&*romeo, &*tablet] {
+        puppet.until("the end of its stream", |e| e["event"] == "disconnected");
+        puppet.until("its session again", |e| e["event"] == "resumed");
+    }
+    juliet.until("the end of its stream", |e| e["event"] == "disconnected");
+    let has_all = |ids: Vec<String>| {
+        move |events: &[serde_json::Value]| {
+            ids.iter().all(|id| events.iter().any(|e| e["event"] == "message" && e["id"] == id.as_str()))
+        }
+    };
+    romeo.until_all("every message of the Nurse", has_all(ids("nurse")));
+    nurse.until_all("every message of Romeo", has_all(ids("romeo")));
+    juliet.until_all("every message of the Nurse", has_all(ids("js")));
+    for puppet in [&mut *romeo, &mut *tablet, &mut *juliet, &mut *nurse] {
+        puppet.fence(DOMAIN);
+    }
+
+    let of = |puppet: &Puppet, who: &str| {
+        puppet.messages().into_iter().filter(|id| id.starts_with(&format!("{who}-"))).collect::<Vec<_>>()
+    };
+    let logs = rig::last_lines(&pair);
+    assert_eq!(of(romeo, "nurse"), ids("nurse"), "each once and in order\n{logs}");
+    assert_eq!(of(nurse, "romeo"), ids("romeo"), "each once and in order\n{logs}");
+    let mut js = of(juliet, "js");
+    let resumed = juliet.events().iter().any(|e| e["event"] == "resumed");
+    println!("@xmpp/client: resumed {resumed}, {} messages shown", js.len());
+    if !resumed {
+        // In a new session what the old one had and did not acknowledge comes again.
+        js.dedup();
+    }
+    assert_eq!(js, ids("js"), "in order\n{logs}");
+    for puppet in [&*romeo, &*tablet] {
+        assert!(!puppet.events().iter().any(|e| e["event"] == "sm_failed" || e["event"] == "error"));
+        // Two were shown: when he came, and when he went away to Mantua. A session that moves shows nothing.
+        let shown = nurse.presences_of(&puppet.jid);
+        assert!(!shown.contains(&"unavailable".to_owned()), "{shown:?}\n{logs}");
+    }
+    assert_eq!(nurse.presences_of(&romeo.jid), ["available", "away"], "{logs}");
+    assert_eq!(nurse.presences_of(&tablet.jid), ["available"], "{logs}");
+}
