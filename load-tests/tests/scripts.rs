@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// All scripts, with accounts of their own: the tag keeps those of several rounds apart. `TANDEM_SCRIPT` names one.
+/// All scripts, with accounts of their own: the tag keeps those of several rounds apart. `TANDEM_SCRIPT`: only
+/// these, with commas between.
 fn scripts(round: &str) -> Vec<Script> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -25,10 +26,10 @@ fn scripts(round: &str) -> Vec<Script> {
         .map(|entry| entry.expect("a script").path())
         .collect();
     files.sort();
-    let wanted = std::env::var("TANDEM_SCRIPT").ok();
-    files.retain(|file| {
-        wanted.as_ref().is_none_or(|name| file.file_stem().is_some_and(|stem| stem == name.as_str()))
-    });
+    if let Ok(wanted) = std::env::var("TANDEM_SCRIPT") {
+        let wanted: Vec<&str> = wanted.split(',').collect();
+        files.retain(|file| file.file_stem().is_some_and(|stem| wanted.iter().any(|name| stem == *name)));
+    }
     assert!(!files.is_empty(), "no scripts");
     let load = |(index, file): (usize, &PathBuf)| {
         let names = Names { domain: DOMAIN.into(), tag: format!("{round}{index}") };

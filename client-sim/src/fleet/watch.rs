@@ -106,7 +106,7 @@ pub struct FleetReport {
 /// What all clients of the fleet share.
 pub(super) struct Shared {
     pub(super) ledger: Ledger,
-    presence: PresenceRecord,
+    pub(super) presence: PresenceRecord,
     users: Vec<Mutex<User>>,
     counters: Counters,
     times: Mutex<Times>,
@@ -222,7 +222,7 @@ impl Shared {
 
     fn bound(&self, user: usize, node: String, jid: String, again: bool) {
         self.presence.begins(&user_name(user));
-        self.presence.says(&jid, Some(Content::empty()));
+        self.presence.logs_in(&jid, Content::empty());
         let mut user = lock(&self.users[user]);
         if user.fault.take().is_some() {
             count(&self.counters.fault_unresumed);
@@ -239,7 +239,7 @@ impl Shared {
     pub(super) fn leaving(&self) {
         for user in &self.users {
             if let Some(jid) = lock(user).jid.take() {
-                self.presence.says(&jid, None);
+                self.presence.logs_out(&jid);
             }
         }
     }

@@ -38,6 +38,8 @@ pub struct Options {
     pub silence: Duration,
     /// White space goes over the parked stream this often.
     pub keepalive: Duration,
+    /// Whether the roster is asked for after bind, before presence: that makes the resource an interested one (RFC 6121 2.2).
+    pub roster: bool,
     /// Whether presence is sent after bind; without it no messages come.
     pub initial_presence: bool,
     /// Whether every request to see this user's presence is granted.
@@ -61,6 +63,7 @@ impl Options {
             pause: Duration::from_millis(50)..=Duration::from_millis(250),
             silence: Duration::from_secs(60),
             keepalive: Duration::from_secs(60),
+            roster: false,
             initial_presence: true,
             approve: false,
             answer: true,

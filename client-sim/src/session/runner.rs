@@ -380,6 +380,10 @@ impl Runner {
                     let presence = Bytes::from_static(b"<presence/>");
                     self.sm.push_first(Outgoing { id: String::new(), bytes: presence, survives: false });
                 }
+                if self.options.roster {
+                    let bytes = plain::ask_for_roster();
+                    self.sm.push_first(Outgoing { id: String::new(), bytes, survives: false });
+                }
                 early.into_iter().for_each(|stanza| self.tell(Event::Stanza(stanza)));
             }
         }

@@ -97,7 +97,7 @@ impl Rig {
         options.plain = load.plain;
         options.interval = load.interval;
         options.seed = load.seed;
-        options.subscribe = false;
+        options.change_presence = load.interval * 5;
         let fleet = Fleet::start(options).await;
         assert!(
             fleet.all_logged_in(Duration::from_secs(30)).await,
@@ -201,6 +201,12 @@ impl Rig {
         let report = self.fleet.report();
         let ledger = &report.ledger;
         let whole = drained && ledger.kept() && ledger.unacknowledged == 0 && report.fault_unresumed == 0;
+        let presence = &report.presence;
+        println!(
+            "presence: {} changes, shown {}, flickers {}, repeats {}, missed {}",
+            presence.changes, presence.shown, presence.flickers, presence.repeats, presence.missed
+        );
+        let whole = whole && presence.kept() && presence.shown > 0;
         assert!(whole, "the ledger is not clean: {report:#?}\n{}", self.logs());
         assert!(ledger.acknowledged > 0, "nothing was sent");
         report
