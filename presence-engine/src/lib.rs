@@ -5,3 +5,4 @@ pub mod engine;
 pub mod ids;
 pub mod record;
 pub mod state;
+pub mod subscription;

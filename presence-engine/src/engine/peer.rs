@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+    pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_none() || !self.serves(&user) {
             return;
@@ -76,7 +76,6 @@ impl Engine {
         };
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
-        self.emit(Record::Done { forward: id, effects: route.effects }, out);
-        self.deliver_volatile(route.volatile, out);
+        self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
     }
 }

@@ -132,8 +132,12 @@ impl Engine {
         let previd = CompactString::from(session.to_string());
         out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
         for entry in &s.out {
-            if let Entry::Stanza { stanza, .. } = entry {
-                out.push(Output::Deliver(conn, stanza.clone()));
+            match entry {
+                Entry::Stanza { stanza, .. } => out.push(Output::Deliver(conn, stanza.clone())),
+                Entry::Gap { about: Some(about) } => {
+                    out.push(Output::Deliver(conn, self.current_presence(s, about)));
+                }
+                Entry::Gap { about: None } => debug_assert!(false, "resuming drops these"),
             }
         }
         if !s.out.is_empty() {

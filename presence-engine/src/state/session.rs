@@ -1,10 +1,10 @@
 //! A JSM session: one bound resource of one user, with its stream management state (XEP-0198).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use xmpp_core::jid::BareJid;
+use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sm::Handled;
 
 use crate::ids::{Epoch, StanzaId};
@@ -19,11 +19,26 @@ pub enum Entry {
         id: StanzaId,
         /// Goes to offline storage if the session ends first.
         keep: bool,
+        /// Another resource of the user has acknowledged it.
+        seen: bool,
         /// As the client gets it.
         stanza: Bytes,
     },
     /// A volatile stanza was given this number (D2).
-    Gap,
+    Gap {
+        /// Full JID whose presence it was; `None` for a chat state.
+        about: Option<Jid>,
+    },
+}
+
+impl Entry {
+    /// What it counts for in [`JsmSession::out_bytes`].
+    fn bytes(&self) -> u64 {
+        match self {
+            Entry::Stanza { stanza, .. } => stanza.len() as u64,
+            Entry::Gap { .. } => 0,
+        }
+    }
 }
 
 /// Why a session cannot be resumed with this `h` (XEP-0198 5).
@@ -54,10 +69,25 @@ pub struct JsmSession {
     pub acked: u32,
     /// Numbers `acked + 1`, `acked + 2`, ...
     pub out: VecDeque<Entry>,
+    /// Size of the stanzas in `out`, in bytes.
+    pub out_bytes: u64,
+    /// Full JIDs whose presence changed while the session had no stream: told when it is resumed (D2).
+    pub missed: BTreeSet<Jid>,
+    /// When it was bound, in milliseconds since 1970.
+    pub bound_ms: u64,
     /// Priority of its presence; `None` while it is not available (RFC 6121 4.7.2.3).
     pub priority: Option<i8>,
-    /// Its last presence stanza.
+    /// Its last presence stanza, stamped with its full JID.
     pub presence: Bytes,
+    /// Contacts believe it to be available. With `priority` the same but for one that was bound in the place of an
+    /// available session and has sent no presence yet (D14).
+    pub visible: bool,
+    /// Where it sent directed presence (RFC 6121 4.6), as addressed.
+    pub directed: BTreeSet<Jid>,
+    /// It asked for the roster and gets roster pushes (RFC 6121 2.2).
+    pub interested: bool,
+    /// It gets copies of its user's messages (XEP-0280).
+    pub carbons: bool,
     /// When it lost its stream, in milliseconds since 1970.
     pub detached_ms: Option<u64>,
     /// Set by a late takeover: only a client that was last told this epoch may resume (D6).
@@ -65,7 +95,7 @@ pub struct JsmSession {
 }
 
 impl JsmSession {
-    pub(super) fn new(user: BareJid, resource: CompactString) -> JsmSession {
+    pub(super) fn new(user: BareJid, resource: CompactString, bound_ms: u64) -> JsmSession {
         JsmSession {
             user,
             resource,
@@ -75,8 +105,15 @@ impl JsmSession {
             dual: false,
             acked: 0,
             out: VecDeque::new(),
+            out_bytes: 0,
+            missed: BTreeSet::new(),
+            bound_ms,
             priority: None,
             presence: Bytes::new(),
+            visible: false,
+            directed: BTreeSet::new(),
+            interested: false,
+            carbons: false,
             detached_ms: None,
             uncertain: None,
         }
@@ -97,6 +134,27 @@ impl JsmSession {
         self.out.iter().any(|entry| matches!(entry, Entry::Stanza { id, .. } if *id == stanza))
     }
 
+    /// Another resource has acknowledged the stanza.
+    pub(super) fn mark_seen(&mut self, stanza: StanzaId) {
+        for entry in &mut self.out {
+            if let Entry::Stanza { id, seen, .. } = entry
+                && *id == stanza
+            {
+                *seen = true;
+            }
+        }
+    }
+
+    /// The session's own presence (RFC 6121 4). Unavailable takes back directed presence too (4.6.3).
+    pub(super) fn set_presence(&mut self, priority: Option<i8>, stanza: Bytes) {
+        self.priority = priority;
+        self.visible = priority.is_some();
+        self.presence = stanza;
+        if priority.is_none() {
+            self.directed.clear();
+        }
+    }
+
     /// Number of the last stanza given to the client.
     pub fn sent(&self) -> u32 {
         self.acked.wrapping_add(self.out.len() as u32)
@@ -114,18 +172,44 @@ impl JsmSession {
 
     /// Appends to the out-queue. Without stream management nothing is kept: what is released counts as delivered.
     pub(super) fn queue(&mut self, entry: Entry) {
-        if self.enabled_at.is_some() {
-            self.out.push_back(entry);
+        if self.enabled_at.is_none() {
+            return;
+        }
+        match entry {
+            // Nobody gets it now, so it needs no number: once is enough, however often the contact changes.
+            Entry::Gap { about: Some(about) } if self.detached_ms.is_some() => _ = self.missed.insert(about),
+            entry => {
+                self.out_bytes += entry.bytes();
+                self.out.push_back(entry);
+            }
         }
     }
 
-    /// Drops what is numbered up to `h`.
-    fn trim(&mut self, h: u32) {
-        if self.check(h).is_ok() {
-            let n = h.wrapping_sub(self.acked) as usize;
-            self.out.drain(..n);
-            self.acked = h;
+    /// Drops what is numbered up to `h`, and returns it.
+    pub(super) fn trim(&mut self, h: u32) -> Vec<Entry> {
+        if self.check(h).is_err() {
+            return Vec::new();
         }
+        let n = h.wrapping_sub(self.acked) as usize;
+        let gone: Vec<Entry> = self.out.drain(..n).collect();
+        self.out_bytes -= gone.iter().map(Entry::bytes).sum::<u64>();
+        self.acked = h;
+        gone
+    }
+
+    /// D2: the durable rest is numbered anew, without gaps, from h + 1; behind it comes one number for each full JID
+    /// whose presence the client may not have seen.
+    pub(super) fn resume(&mut self) {
+        let mut about = std::mem::take(&mut self.missed);
+        for entry in std::mem::take(&mut self.out) {
+            match entry {
+                Entry::Gap { about: jid } => about.extend(jid),
+                stanza => self.out.push_back(stanza),
+            }
+        }
+        self.out.extend(about.into_iter().map(|about| Entry::Gap { about: Some(about) }));
+        self.detached_ms = None;
+        self.uncertain = None;
     }
 
     pub(super) fn apply(&mut self, record: &Record) {
@@ -135,14 +219,7 @@ impl JsmSession {
                 self.resume_ms = *resume_ms;
             }
             Record::Dual { .. } => self.dual = true,
-            Record::Trim { h, .. } => self.trim(*h),
-            Record::Resumed { h, .. } => {
-                self.trim(*h);
-                // D2: the durable rest is numbered anew, without gaps, from h + 1.
-                self.out.retain(|entry| matches!(entry, Entry::Stanza { .. }));
-                self.detached_ms = None;
-                self.uncertain = None;
-            }
+            Record::Resumed { .. } => self.resume(),
             Record::Detached { at_ms, .. } => self.detached_ms = Some(*at_ms),
             _ => {}
         }
