@@ -40,7 +40,7 @@
 //!
 //! Stanzas are compared as XML: prefixes, order of attributes, quotes and white space at the ends of text do not matter;
 //! the order of children does not either. Everything else must be as written. `to` may be left out where it names the
-//! receiving client, and `xml:lang` everywhere. Instead of a value: `{any}`, `{any?}` (any or none), `{name}` (the first time any, then that one
+//! receiving client, `from` where it names that client's account, and `xml:lang` everywhere. Instead of a value: `{any}`, `{any?}` (any or none), `{name}` (the first time any, then that one
 //! again; also in what is sent). `...` as text of an element lets it have more children than are written.
 
 mod actor;

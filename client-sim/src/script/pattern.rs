@@ -13,7 +13,8 @@ pub(super) type Captures = BTreeMap<String, String>;
 /// An element may have more children than are written.
 const MORE: &str = "...";
 
-/// `Err` says the first thing that differs. `own`: full JID of the receiver, whose `to` may be left out.
+/// `Err` says the first thing that differs. `own`: full JID of the receiver, whose `to` may be left out,
+/// and its account as `from`.
 pub(super) fn fits(
     expected: &Element,
     got: &Element,
@@ -21,9 +22,13 @@ pub(super) fn fits(
     captures: &mut Captures,
 ) -> Result<(), String> {
     let bare = own.split('/').next().unwrap_or(own);
-    let to_us = |attr: &Attribute| {
-        attr.name == "to" && attr.ns.is_empty() && (attr.value == own || attr.value == bare)
+    let addressed = |attr: &Attribute| match attr.name.as_str() {
+        "to" => attr.value == own || attr.value == bare,
+        // Without a sender it is from the receiver's own account (RFC 6120 8.1.2.1).
+        "from" => attr.value == bare,
+        _ => false,
     };
+    let to_us = |attr: &Attribute| attr.ns.is_empty() && addressed(attr);
     element(expected, got, &to_us, captures)
 }
 
@@ -191,6 +196,7 @@ mod tests {
                 "<iq><x xmlns='urn:x'/><x xmlns='urn:x' k='1'/></iq>",
             ),
             ("<message/>", "<message to='juliet@example.org' xml:lang='en'/>"),
+            ("<iq/>", "<iq from='juliet@example.org' to='juliet@example.org/balcony'/>"),
             ("<message>\n  <body> hi </body>\n</message>", "<message><body>hi</body></message>"),
             ("<iq>...<x xmlns='urn:x'/></iq>", "<iq><z xmlns='urn:z'/><x xmlns='urn:x'/></iq>"),
             ("<a b='{any?}'/>", "<a/>"),
@@ -212,6 +218,8 @@ mod tests {
                 "id of <message xmlns='jabber:client'> is '2', not '1'",
             ),
             ("<message/>", "<message to='romeo@example.org'/>", "to='romeo@example.org' besides"),
+            ("<iq/>", "<iq from='romeo@example.org'/>", "from='romeo@example.org' besides"),
+            ("<iq/>", "<iq from='juliet@example.org/phone'/>", "from='juliet@example.org/phone' besides"),
             ("<iq><x xmlns='urn:x'/></iq>", "<iq><x xmlns='urn:y'/></iq>", "no <x xmlns='urn:x'>"),
             ("<iq><x xmlns='urn:x'/></iq>", "<iq/>", "no <x xmlns='urn:x'>"),
             ("<iq/>", "<iq><x xmlns='urn:x'/></iq>", "has <x xmlns='urn:x'> as a child"),
