@@ -169,7 +169,11 @@ impl<'a> Player<'a> {
         match what {
             What::Connect => actor.connect(deadline).await,
             What::Open => actor.open(deadline).await,
-            What::Disconnect => actor.disconnect().await,
+            What::Disconnect => {
+                // The end of a stream that a dying node never read would leave the session waiting for its client.
+                self.alive(who, deadline).await?;
+                self.actors[who].disconnect().await
+            }
             What::Lose => actor.lose(),
             What::Send(text) => {
                 for stanza in parse::stanzas(&fill(text, &self.captures)?)? {
@@ -239,8 +243,7 @@ impl<'a> Player<'a> {
                     continue;
                 }
                 for account in &self.script.accounts {
-                    self.fences += 1;
-                    let id = format!("{FENCE}{}", self.fences);
+                    let id = self.next_fence();
                     let to = format!("{account}@{}", self.script.names.domain);
                     self.actors[who].send(&ping(&id, &to)?).await?;
                     sent.push(id);
@@ -255,6 +258,21 @@ impl<'a> Player<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A session has a stream that goes there and back.
+    async fn alive(&mut self, who: usize, deadline: Instant) -> Result<(), String> {
+        if !self.actors[who].is_session() {
+            return Ok(());
+        }
+        let id = self.next_fence();
+        self.actors[who].send(&ping(&id, &self.script.names.domain)?).await?;
+        self.actors[who].fenced(&[id], deadline).await
+    }
+
+    fn next_fence(&mut self) -> String {
+        self.fences += 1;
+        format!("{FENCE}{}", self.fences)
     }
 
     fn empty(&mut self, who: usize) -> Result<(), String> {
