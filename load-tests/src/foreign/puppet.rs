@@ -108,9 +108,9 @@ impl Puppet {
         writeln!(self.orders, "{order}").unwrap_or_else(|error| panic!("{}: {error}", self.jid));
     }
 
-    /// Sends a chat message.
-    pub fn say(&mut self, to: &str, id: &str) {
-        self.order(&json!({ "do": "message", "to": to, "id": id, "body": format!("text of {id}") }));
+    /// Sends chat messages with these ids, in one go.
+    pub fn say(&mut self, to: &str, ids: &[String]) {
+        self.order(&json!({ "do": "messages", "to": to, "ids": ids }));
     }
 
     /// Everything it has seen so far.

@@ -51,7 +51,11 @@ xmpp.on("stanza", async (stanza) => {
 });
 
 const obey = {
-  message: ({ to, id, body }) => xmpp.send(xml("message", { to, id, type: "chat" }, xml("body", {}, body))),
+  messages: async ({ to, ids }) => {
+    for (const id of ids) {
+      await xmpp.send(xml("message", { to, id, type: "chat" }, xml("body", {}, `text of ${id}`)));
+    }
+  },
   subscribe: ({ to }) => xmpp.send(xml("presence", { to, type: "subscribe" })),
   presence: ({ show, status }) => xmpp.send(xml("presence", {}, xml("show", {}, show), xml("status", {}, status))),
   ping: async ({ to }) => {

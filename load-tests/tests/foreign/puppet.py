@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 
-from slixmpp import ClientXMPP
+from slixmpp import ClientXMPP, Message
 
 
 def tell(event, **what):
@@ -38,6 +38,7 @@ class Puppet(ClientXMPP):
             "stream_error": lambda error: tell("error", what=str(error)),
         }.items():
             self.add_event_handler(event, handler)
+        self.add_filter("out_sync", self.wrote)
 
     async def get_dns_records(self, domain, port=None):
         """What SRV records of the domain would say."""
@@ -55,6 +56,12 @@ class Puppet(ClientXMPP):
             self.connect()
 
     @staticmethod
+    def wrote(stanza):
+        if isinstance(stanza, Message):
+            tell("wrote", id=stanza["id"])
+        return stanza
+
+    @staticmethod
     def shown(stanza):
         tell("message", id=stanza["id"], sender=str(stanza["from"]), body=stanza["body"])
 
@@ -68,10 +75,11 @@ class Puppet(ClientXMPP):
 
     async def obey(self, order):
         do = order["do"]
-        if do == "message":
-            stanza = self.make_message(order["to"], order["body"], mtype="chat")
-            stanza["id"] = order["id"]
-            stanza.send()
+        if do == "messages":
+            for id in order["ids"]:
+                stanza = self.make_message(order["to"], f"text of {id}", mtype="chat")
+                stanza["id"] = id
+                stanza.send()
         elif do == "subscribe":
             self.send_presence_subscription(order["to"])
         elif do == "presence":
