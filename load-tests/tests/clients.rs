@@ -160,14 +160,17 @@ async fn everyday_use_and_kill_9_of_their_node() {
     assert_eq!(of(romeo, "nurse"), ids("nurse"), "each once and in order\n{logs}");
     let in_order = [&from_romeo[rest..], &from_romeo[..rest]].concat();
     assert_eq!(of(nurse, "romeo"), in_order, "each once and in order\n{logs}");
-    let mut js = of(juliet, "js");
-    let resumed = juliet.events().iter().any(|e| e["event"] == "resumed");
-    println!("@xmpp/client: resumed {resumed}, {} messages shown", js.len());
-    if !resumed {
-        // In a new session what the old one had and did not acknowledge comes again.
-        js.dedup();
-    }
-    assert_eq!(js, ids("js"), "in order\n{logs}");
+    // @xmpp/client 0.14 leaves answers to its own requests out of its `h`, so that by its count it is owed the last few
+    // messages again. Nothing may be missing, or come in another order.
+    let shown = of(juliet, "js");
+    let mut first_shown: Vec<&String> = Vec::new();
+    shown.iter().for_each(|id| {
+        if !first_shown.contains(&id) {
+            first_shown.push(id)
+        }
+    });
+    println!("@xmpp/client: {} messages, {} shown twice", to_juliet.len(), shown.len() - to_juliet.len());
+    assert_eq!(first_shown, to_juliet.iter().collect::<Vec<_>>(), "in order\n{logs}");
     for puppet in [romeo, tablet] {
         assert!(!puppet.events().iter().any(|e| e["event"] == "sm_failed" || e["event"] == "error"));
     }
