@@ -6,3 +6,4 @@ pub mod numbered;
 pub mod pair;
 pub mod powerloss;
 pub mod rig;
+pub mod siege;

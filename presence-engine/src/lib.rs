@@ -3,6 +3,7 @@
 
 pub mod engine;
 pub mod ids;
+pub mod merge;
 pub mod record;
 pub mod state;
 pub mod subscription;

@@ -29,6 +29,7 @@ use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
+use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{JsmSession, Place, State};
 
@@ -193,6 +194,8 @@ pub struct Engine {
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     next_sweep_ms: u64,
+    /// See [`Engine::compare_offers_with`].
+    seen: Seen,
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,
 }
@@ -217,6 +220,7 @@ impl Engine {
             peer_up: false,
             arrived: Vec::new(),
             next_sweep_ms: 0,
+            seen: Seen::default(),
             roster_changes: 0,
         }
     }
