@@ -288,6 +288,7 @@ impl World {
         let acknowledged = self.clients[c].sm.begin_anew(told);
         self.acknowledged(acknowledged);
         self.ledger.refused(c);
+        self.people_end(c);
     }
 
     /// A takeover came so late that the session may have gone on elsewhere (D6).

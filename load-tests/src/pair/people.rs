@@ -75,6 +75,13 @@ impl World {
         }
     }
 
+    /// This client knows that its session is gone: contacts may be told so.
+    pub(super) fn people_end(&mut self, c: usize) {
+        if self.profile.people {
+            self.people.record.logs_out(&full(c));
+        }
+    }
+
     fn people_say(&mut self, c: usize, text: String, survives: bool) {
         let stanza = Outgoing { id: String::new(), bytes: Bytes::from(text), survives };
         self.clients[c].sm.push(stanza);
