@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `disk` or `partition` for those profiles).
+//! `apart`, `disk` or `partition` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,6 +126,11 @@ fn two_thousand_seeds_keep_every_promise() {
 fn contacts_see_no_flicker_and_miss_nothing() {
     let figures = hunt("people", 600, Profile::PEOPLE);
     at_least(&figures, &[("takeovers", 300), ("flips: moving", 40), ("presence shown", 600)]);
+}
+
+#[test]
+fn contacts_on_both_sides_of_a_long_partition_lose_no_message_and_the_nodes_agree() {
+    hunt("apart", 150, Profile::PEOPLE_APART);
 }
 
 #[test]

@@ -62,6 +62,8 @@ impl Profile {
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
+    /// The same with contacts.
+    pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
 /// What happened in a run.
