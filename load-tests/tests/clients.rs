@@ -12,8 +12,8 @@ use srm::demo::pair::{DOMAIN, Pair};
 use srm::setup::Plan;
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Messages that are on their way when a node dies, each way.
-const CHAT: usize = 20;
+/// Messages each way before the node dies, and again after.
+const CHAT: usize = 15;
 
 /// Romeo has two clients, Juliet one, and so has the Nurse, who only looks on.
 struct Stage {
@@ -101,6 +101,49 @@ async fn everyday_use_on_prosody_proves_the_test() {
     stage.fence();
 }
 
+/// What was said while the node died, in the order in which it was written.
+struct Said {
+    to_romeo: Vec<String>,
+    to_juliet: Vec<String>,
+    to_nurse: Vec<String>,
+}
+
+/// The Nurse talks on and on, Romeo in one breath; the node dies when that has begun to be written. (slixmpp drops what it
+/// is given while it is not connected; so it is given nothing then.) Waits until all of it has arrived.
+fn talk_while(stage: &mut Stage, die: impl FnOnce()) -> Said {
+    let Stage { romeo, tablet, juliet, nurse } = stage;
+    let ids =
+        |who: &str, from: usize, to: usize| (from..to).map(|n| format!("{who}-{n}")).collect::<Vec<_>>();
+    let said = Said {
+        to_romeo: ids("nurse", 0, 2 * CHAT),
+        to_juliet: ids("js", 0, 2 * CHAT),
+        to_nurse: ids("romeo", 0, 2 * CHAT),
+    };
+    nurse.say(&romeo.jid, &said.to_romeo[..CHAT]);
+    nurse.say(&juliet.jid, &said.to_juliet[..CHAT]);
+    romeo.say(&nurse.jid, &said.to_nurse[..CHAT]);
+    romeo.until("its own writing", |e| e["event"] == "wrote" && e["id"] == said.to_nurse[0].as_str());
+    die();
+    nurse.say(&romeo.jid, &said.to_romeo[CHAT..]);
+    nurse.say(&juliet.jid, &said.to_juliet[CHAT..]);
+    for puppet in [&*romeo, &*tablet] {
+        puppet.until("the end of its stream", |e| e["event"] == "disconnected");
+        puppet.until("its session again", |e| e["event"] == "resumed");
+    }
+    juliet.until("the end of its stream", |e| e["event"] == "disconnected");
+    romeo.say(&nurse.jid, &said.to_nurse[CHAT..]);
+    let has_all = |ids: &[String]| {
+        let ids = ids.to_vec();
+        move |events: &[serde_json::Value]| {
+            ids.iter().all(|id| events.iter().any(|e| e["event"] == "message" && e["id"] == id.as_str()))
+        }
+    };
+    romeo.until_all("every message of the Nurse", has_all(&said.to_romeo));
+    nurse.until_all("every message of Romeo", has_all(&said.to_nurse));
+    juliet.until_all("every message of the Nurse", has_all(&said.to_juliet));
+    said
+}
+
 /// Of three accounts two are homed on the node that is killed.
 #[tokio::test]
 async fn everyday_use_and_kill_9_of_their_node() {
@@ -121,35 +164,7 @@ async fn everyday_use_and_kill_9_of_their_node() {
     stage.fence();
     let seen_before = [&stage.romeo, &stage.tablet].map(|moved| stage.nurse.presences_of(&moved.jid));
     assert!(seen_before.iter().all(|seen| seen.contains(&"available".to_owned())), "{seen_before:?}");
-    let Stage { romeo, tablet, juliet, nurse } = &mut stage;
-
-    // The Nurse talks on and on, Romeo in one breath. The node dies when that has begun to be written. (slixmpp drops
-    // what it is given while it is not connected; so it is given nothing then.)
-    let ids = |who: &str| (0..CHAT).map(|n| format!("{who}-{n}")).collect::<Vec<_>>();
-    let (to_romeo, to_juliet) = (ids("nurse"), ids("js"));
-    let (first, rest) = (CHAT / 2, CHAT / 4);
-    nurse.say(&romeo.jid, &to_romeo[..first]);
-    nurse.say(&juliet.jid, &to_juliet[..first]);
-    let from_romeo = ids("romeo");
-    romeo.say(&nurse.jid, &from_romeo[rest..]);
-    romeo.until("its own writing", |e| e["event"] == "wrote" && e["id"] == from_romeo[rest].as_str());
-    pair.kill(0).expect("it runs");
-    nurse.say(&romeo.jid, &to_romeo[first..]);
-    nurse.say(&juliet.jid, &to_juliet[first..]);
-    for puppet in [&*romeo, &*tablet] {
-        puppet.until("the end of its stream", |e| e["event"] == "disconnected");
-        puppet.until("its session again", |e| e["event"] == "resumed");
-    }
-    juliet.until("the end of its stream", |e| e["event"] == "disconnected");
-    romeo.say(&nurse.jid, &from_romeo[..rest]);
-    let has_all = |ids: Vec<String>| {
-        move |events: &[serde_json::Value]| {
-            ids.iter().all(|id| events.iter().any(|e| e["event"] == "message" && e["id"] == id.as_str()))
-        }
-    };
-    romeo.until_all("every message of the Nurse", has_all(ids("nurse")));
-    nurse.until_all("every message of Romeo", has_all(ids("romeo")));
-    juliet.until_all("every message of the Nurse", has_all(ids("js")));
+    let said = talk_while(&mut stage, || _ = pair.kill(0).expect("it runs"));
     stage.fence();
     let Stage { romeo, tablet, juliet, nurse } = &stage;
 
@@ -157,9 +172,8 @@ async fn everyday_use_and_kill_9_of_their_node() {
         puppet.messages().into_iter().filter(|id| id.starts_with(&format!("{who}-"))).collect::<Vec<_>>()
     };
     let logs = rig::last_lines(&pair);
-    assert_eq!(of(romeo, "nurse"), ids("nurse"), "each once and in order\n{logs}");
-    let in_order = [&from_romeo[rest..], &from_romeo[..rest]].concat();
-    assert_eq!(of(nurse, "romeo"), in_order, "each once and in order\n{logs}");
+    assert_eq!(of(romeo, "nurse"), said.to_romeo, "each once and in order\n{logs}");
+    assert_eq!(of(nurse, "romeo"), said.to_nurse, "each once and in order\n{logs}");
     // @xmpp/client 0.14 leaves answers to its own requests out of its `h`, so that by its count it is owed the last few
     // messages again. Nothing may be missing, or come in another order.
     let shown = of(juliet, "js");
@@ -169,8 +183,12 @@ async fn everyday_use_and_kill_9_of_their_node() {
             first_shown.push(id)
         }
     });
-    println!("@xmpp/client: {} messages, {} shown twice", to_juliet.len(), shown.len() - to_juliet.len());
-    assert_eq!(first_shown, to_juliet.iter().collect::<Vec<_>>(), "in order\n{logs}");
+    println!(
+        "@xmpp/client: {} messages, {} shown twice",
+        said.to_juliet.len(),
+        shown.len() - said.to_juliet.len()
+    );
+    assert_eq!(first_shown, said.to_juliet.iter().collect::<Vec<_>>(), "in order\n{logs}");
     for puppet in [romeo, tablet] {
         assert!(!puppet.events().iter().any(|e| e["event"] == "sm_failed" || e["event"] == "error"));
     }

@@ -66,7 +66,12 @@ fn assert_none(failures: &[Failure], count: usize, logs: &str) {
 async fn prosody_follows_the_scripts() {
     let scripts = scripts("p");
     let prosody = Prosody::start(&accounts(&scripts));
-    let stage = Stage {
+    let failures = play(&scripts, &on_prosody(&prosody), Vec::new()).await;
+    assert_none(&failures, scripts.len(), &prosody.log());
+}
+
+fn on_prosody(prosody: &Prosody) -> Stage {
+    Stage {
         server: "Prosody".into(),
         nodes: prosody.places(),
         dialer: prosody.dialer(),
@@ -74,9 +79,50 @@ async fn prosody_follows_the_scripts() {
         away: 0,
         dual: [false, false],
         limit: LIMIT,
+    }
+}
+
+/// Scripts that are wrong on their last line, and what is said of it. In the first two the message comes a moment later:
+/// without the pings behind it nothing would have come yet.
+const WRONG: &[(&str, &str)] = &[
+    (
+        "Romeo sends:\n  <message to='juliet@example.org/b' id='m'/>\nJuliet receives nothing",
+        "expected nothing",
+    ),
+    ("Romeo sends:\n  <message to='juliet@example.org/b' id='m'/>", "expected nothing"),
+    (
+        "Romeo sends:\n  <message to='juliet@example.org/b' id='m'/>\nJuliet receives:\n  <message \
+         from='romeo@example.org/a' id='n'/>",
+        "id of <message xmlns='jabber:client'> is 'm', not 'n'",
+    ),
+    ("Romeo opens a stream\nRomeo's stream ends with conflict", "the stream goes on"),
+    ("Romeo sends:\n  <message to='juliet@example.org' id='{never}'/>", "{never} was not received before"),
+    ("Romeo disconnects\nRomeo sends:\n  <presence/>", "it is not connected"),
+];
+
+/// A test that cannot fail proves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_script_fails_where_it_is_wrong() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let cast =
+        "Romeo is romeo@example.org/a\nJuliet is juliet@example.org/b\nRomeo connects\nJuliet connects\n";
+    let load = |(index, (text, _)): (usize, &(&str, &str))| {
+        let path = dir.path().join("wrong.txt");
+        std::fs::write(&path, format!("{cast}{text}\n")).expect("a script");
+        let names = Names { domain: DOMAIN.into(), tag: format!("w{index}") };
+        Script::load(&path, &names).unwrap_or_else(|error| panic!("{error}"))
     };
-    let failures = play(&scripts, &stage, Vec::new()).await;
-    assert_none(&failures, scripts.len(), &prosody.log());
+    let scripts: Vec<Script> = WRONG.iter().enumerate().map(load).collect();
+    let prosody = Prosody::start(&accounts(&scripts));
+    let stage = Stage { limit: Duration::from_secs(5), ..on_prosody(&prosody) };
+    for (script, (text, what)) in scripts.iter().zip(WRONG) {
+        let failure = Player::new(script, &stage).play(None).await.expect_err(text);
+        assert!(failure.what.contains(what), "{text}: {failure}");
+        let step = text.lines().enumerate().filter(|(_, line)| !line.starts_with(' ')).last();
+        let line = step.map_or(0, |(index, _)| cast.lines().count() + index + 1);
+        let at_the_end = failure.place.ends_with("the end");
+        assert!(at_the_end || failure.place.ends_with(&format!("wrong.txt:{line}")), "{failure}");
+    }
 }
 
 /// A node, or a pair, ready.
