@@ -24,4 +24,5 @@ pub mod plain;
 pub mod presence;
 pub mod script;
 pub mod session;
+pub mod silence;
 pub mod sm;

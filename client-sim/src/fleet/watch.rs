@@ -235,6 +235,13 @@ impl Shared {
         user.alive = true;
     }
 
+    /// The session of `user` is no more; it will bind anew.
+    fn session_gone(&self, user: usize) {
+        if let Some(jid) = &lock(&self.users[user]).jid {
+            self.presence.logs_out(jid);
+        }
+    }
+
     /// Everyone is about to log out.
     pub(super) fn leaving(&self) {
         for user in &self.users {
@@ -335,6 +342,9 @@ impl Observer for Watching {
             Event::Parked { .. } => set(&|user| user.parked = true),
             Event::Unparked => set(&|user| user.parked = false),
             Event::MainLost { .. } => set(&|user| user.alive = false),
+            // What is sent again is acknowledged later; what is not stays unacknowledged in the ledger.
+            // Its contacts may be told.
+            Event::SessionGone { .. } => self.shared.session_gone(self.user),
             Event::Acknowledged { id } if id.is_empty() => {}
             Event::Acknowledged { id } => self.shared.ledger.acknowledged(&self.name, &id),
             Event::Stanza(stanza) => self.stanza(&stanza),

@@ -1,9 +1,9 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `apart`, `disk` and `partition`; one seed prints its trace.
+//! `people`, `apart`, `disk`, `operated` and `partition`; one seed prints its trace.
 
 use std::time::Instant;
 
-use load_tests::pair::{Profile, replay, run};
+use load_tests::pair::{FIGURES, Profile, replay, run};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -13,6 +13,7 @@ fn main() {
         Some("people") => Profile::PEOPLE,
         Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,
+        Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
         _ => Profile::STRICT,
     };
@@ -23,7 +24,7 @@ fn main() {
         println!("{}\n{:?}\n{:?}", verdict.trace, verdict.coverage, verdict.failure);
         return;
     }
-    let (mut failed, mut seeds) = (0, [0u32; 16]);
+    let (mut failed, mut seeds) = (0, [0u32; FIGURES]);
     for seed in first..first + count {
         let verdict = run(seed, profile);
         for (n, (_, figure)) in verdict.coverage.figures().into_iter().enumerate() {

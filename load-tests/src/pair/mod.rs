@@ -24,6 +24,8 @@ pub use oracle::{Verdict, replay, run, scenario};
 pub struct Profile {
     /// `commit = "peer-and-disk"`.
     pub peer_and_disk: bool,
+    /// Policy `available`. Otherwise `strict`: nobody takes over but by an operator's word, given where the other is dead.
+    pub available: bool,
     /// Faults at most; 0: none.
     pub faults: u64,
     /// Power is lost.
@@ -44,6 +46,7 @@ impl Profile {
     /// Nothing goes wrong.
     pub const CALM: Profile = Profile {
         peer_and_disk: false,
+        available: true,
         faults: 0,
         power: false,
         longest: 0,
@@ -59,6 +62,8 @@ impl Profile {
     pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
+    /// All faults under policy `strict`, with an operator.
+    pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
@@ -91,6 +96,10 @@ pub struct Coverage {
     pub leaves: u32,
     /// Sessions refused.
     pub refused: u32,
+    /// Resumes whose count cannot be: the client gives the session up (only where the profile is weak).
+    pub bad_counts: u32,
+    /// Nodes made active by the operator.
+    pub forced: u32,
     /// Messages.
     pub messages: u32,
     /// Tails of which something was written in their place (D7).
@@ -99,9 +108,12 @@ pub struct Coverage {
     pub presences: u32,
 }
 
+/// How many figures a run has.
+pub const FIGURES: usize = 18;
+
 impl Coverage {
     /// Names and numbers, for a table.
-    pub fn figures(&self) -> [(&'static str, u32); 16] {
+    pub fn figures(&self) -> [(&'static str, u32); FIGURES] {
         [
             ("kills under load", self.kills),
             ("power losses", self.powers),
@@ -116,6 +128,8 @@ impl Coverage {
             ("flips: moving", self.flips[2]),
             ("planned exits", self.leaves),
             ("sessions refused", self.refused),
+            ("impossible counts", self.bad_counts),
+            ("made active by force", self.forced),
             ("messages", self.messages),
             ("tails merged", self.merges),
             ("presence shown", self.presences),
