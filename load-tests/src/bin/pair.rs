@@ -1,5 +1,5 @@
-//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|operated|disk|partition]`; one seed
-//! prints its trace.
+//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
+//! `people`, `apart`, `disk`, `operated` and `partition`; one seed prints its trace.
 
 use std::time::Instant;
 
@@ -10,6 +10,8 @@ fn main() {
     let number = |i: usize, default: u64| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let profile = match args.get(2).map(String::as_str) {
         Some("calm") => Profile::CALM,
+        Some("people") => Profile::PEOPLE,
+        Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,

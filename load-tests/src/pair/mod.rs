@@ -10,6 +10,7 @@ pub mod host;
 pub mod ledger;
 pub mod link;
 mod oracle;
+pub mod people;
 pub mod rng;
 pub mod seek;
 pub mod socket;
@@ -37,6 +38,8 @@ pub struct Profile {
     pub may_refuse: bool,
     /// Both nodes may lead one group alone for a while: what was acknowledged may come late, or twice (D6, D7).
     pub weak: bool,
+    /// Clients have contacts and change their presence.
+    pub people: bool,
 }
 
 impl Profile {
@@ -50,10 +53,13 @@ impl Profile {
         beacon_loss: 0,
         may_refuse: false,
         weak: false,
+        people: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
         Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
+    /// The same with contacts: nobody is shown a flicker, and everybody the present in the end.
+    pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
     /// All faults under policy `strict`, with an operator.
@@ -61,6 +67,8 @@ impl Profile {
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
+    /// The same with contacts.
+    pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
 /// What happened in a run.
@@ -96,10 +104,12 @@ pub struct Coverage {
     pub messages: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
+    /// Presence stanzas that were shown to contacts.
+    pub presences: u32,
 }
 
 /// How many figures a run has.
-pub const FIGURES: usize = 17;
+pub const FIGURES: usize = 18;
 
 impl Coverage {
     /// Names and numbers, for a table.
@@ -122,6 +132,7 @@ impl Coverage {
             ("made active by force", self.forced),
             ("messages", self.messages),
             ("tails merged", self.merges),
+            ("presence shown", self.presences),
         ]
     }
 }

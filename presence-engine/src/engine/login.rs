@@ -100,7 +100,8 @@ impl Engine {
             return true;
         }
         let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
-        self.emit(Record::Bind { session, user, resource, at_ms }, out);
+        self.emit(Record::Bind { session, user: user.clone(), resource, at_ms }, out);
+        self.flush_others(&user, out);
         self.edge.set_phase(conn, Phase::Bound(session));
         out.push(Output::Deliver(conn, bind_result(stanza, &full)));
         true

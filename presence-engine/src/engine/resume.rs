@@ -29,6 +29,7 @@ impl Engine {
                     self.edge.answered(conn);
                     if h.0 != s.acked {
                         self.emit(Record::Trim { session, h: h.0 }, out);
+                        self.flush_more(session, out);
                     }
                 }
                 Err(ResumeError::TooHigh(sent)) => {
@@ -144,6 +145,7 @@ impl Engine {
             self.edge.delivered(conn, &self.state);
         }
         self.offer(session, out);
+        self.flush_more(session, out);
     }
 
     /// Tries again what waited for a decision.

@@ -169,7 +169,8 @@ impl Cursor {
             2 => Effect::Gap { about: self.option(Cursor::jid)?, to: self.list(Cursor::session)? },
             3 => {
                 let (user, id, at_ms) = (self.bare()?, self.stanza_id()?, self.u64()?);
-                Effect::Offline { user, id, at_ms, stanza: self.bytes()? }
+                let (open, due) = (self.flag()?, self.list(Cursor::text)?);
+                Effect::Offline { user, id, at_ms, open, due, stanza: self.bytes()? }
             }
             4 => Effect::Forward(self.forward()?),
             5 => {
@@ -177,7 +178,7 @@ impl Cursor {
                 let priority = self.option(|c| Ok(c.u8()? as i8))?;
                 Effect::Presence { session, priority, stanza: self.bytes()? }
             }
-            6 => Effect::FlushOffline { session: self.session()? },
+            6 => Effect::FlushOffline { session: self.session()?, count: self.u32()? },
             7 => Effect::Offer(self.forward()?),
             8 => {
                 let (id, to) = (self.stanza_id()?, self.list(Cursor::bare)?);
@@ -260,11 +261,13 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             put_option(out, about.as_ref(), |out, jid| put_bytes(out, jid.as_str().as_bytes()));
             put_list(out, to, |out, session| out.extend_from_slice(&session.0));
         }
-        Effect::Offline { user, id, at_ms, stanza } => {
+        Effect::Offline { user, id, at_ms, open, due, stanza } => {
             out.push(3);
             put_bytes(out, user.as_str().as_bytes());
             put_stanza_id(out, id);
             out.extend_from_slice(&at_ms.to_le_bytes());
+            out.push(*open as u8);
+            put_list(out, due, |out, resource| put_bytes(out, resource.as_bytes()));
             put_bytes(out, stanza);
         }
         Effect::Forward(f) | Effect::Offer(f) => {
@@ -279,9 +282,10 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             put_option(out, priority.as_ref(), |out, priority| out.push(*priority as u8));
             put_bytes(out, stanza);
         }
-        Effect::FlushOffline { session } => {
+        Effect::FlushOffline { session, count } => {
             out.push(6);
             out.extend_from_slice(&session.0);
+            out.extend_from_slice(&count.to_le_bytes());
         }
         Effect::FanOut { id, to, stanza } => {
             out.push(8);
@@ -372,8 +376,9 @@ impl Record {
             Record::Idle { .. } => 14,
             Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
-            Record::UserPasswd { .. } => 21,
-            Record::UserRemove { .. } => 22,
+            Record::Flush { .. } => 21,
+            Record::UserPasswd { .. } => 30,
+            Record::UserRemove { .. } => 31,
         }
     }
 
@@ -433,9 +438,11 @@ impl Record {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_effects(out, effects);
             }
-            Record::Trim { session, h } | Record::Resumed { session, h } => {
+            Record::Trim { session, h: n }
+            | Record::Resumed { session, h: n }
+            | Record::Flush { session, count: n } => {
                 out.extend_from_slice(&session.0);
-                out.extend_from_slice(&h.to_le_bytes());
+                out.extend_from_slice(&n.to_le_bytes());
             }
             Record::HandOver { user, to, epoch, applied_peer, counters } => {
                 put_bytes(out, user.as_str().as_bytes());
@@ -478,8 +485,8 @@ impl Record {
         Ok(match number {
             1 => Record::Lead { group: c.node()?, reg: c.reg()?, at_ms: c.u64()?, late: c.flag()? },
             2 => Record::UserAdd { user: c.bare()?, home: c.node()?, verifiers: c.verifiers()? },
-            21 => Record::UserPasswd { user: c.bare()?, verifiers: c.verifiers()? },
-            22 => Record::UserRemove { user: c.bare()?, effects: c.list(Cursor::effect)? },
+            30 => Record::UserPasswd { user: c.bare()?, verifiers: c.verifiers()? },
+            31 => Record::UserRemove { user: c.bare()?, effects: c.list(Cursor::effect)? },
             3 => {
                 let (session, user) = (c.session()?, c.bare()?);
                 Record::Bind { session, user, resource: c.text()?, at_ms: c.u64()? }
@@ -508,6 +515,7 @@ impl Record {
                 let (stanza, at_ms) = (c.stanza_id()?, c.u64()?);
                 Record::Kept { stanza, at_ms, effects: c.list(Cursor::effect)? }
             }
+            21 => Record::Flush { session: c.session()?, count: c.u32()? },
             20 => Record::Lapse { session: c.session()?, effects: c.list(Cursor::effect)? },
             other => return Err(CodecError::UnknownType(other)),
         })

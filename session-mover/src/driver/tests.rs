@@ -28,7 +28,7 @@ fn frame(seq: u64, bytes: usize) -> Frame {
     let id = StanzaId { session: SmId([1; 16]), number: seq as u32 };
     let stanza = Bytes::from(vec![b'x'; bytes]);
     let forward = RecordId { log: NodeIx::B, at: Position::default(), index: 0 };
-    let effects = vec![Effect::Offline { user, id, at_ms: 0, stanza }];
+    let effects = vec![Effect::Offline { user, id, at_ms: 0, open: true, due: Default::default(), stanza }];
     let at = |seq| Position { seq, inc: if seq == 0 { 0 } else { INC } };
     Frame {
         groups: 1,

@@ -1,6 +1,7 @@
 //! Two engines that ship their records to each other, without disks, sockets or time: every record goes through its
 //! binary form, and after every exchange both hold equal states (D11).
 
+mod chance;
 mod messages;
 mod moves;
 mod people;
@@ -107,16 +108,17 @@ impl Duo {
 
     /// One turn with one input, then everything that follows.
     pub(super) fn input(&mut self, node: NodeIx, input: Input) {
-        self.turn(node, vec![input]);
+        self.turn(node, vec![input], !self.held);
         if !self.held {
             self.settle();
         }
     }
 
-    fn turn(&mut self, node: NodeIx, inputs: Vec<Input>) {
+    fn turn(&mut self, node: NodeIx, inputs: Vec<Input>, arrives: bool) {
         let i = node.index();
         let Some(engine) = self.engines[i].as_mut() else { return };
-        let frames: Vec<Frame> = self.queues[i].drain(..).collect();
+        let count = if arrives { self.queues[i].len() } else { 0 };
+        let frames: Vec<Frame> = self.queues[i].drain(..count).collect();
         if let Some((at, _)) = frames.last() {
             self.applied[i] = *at;
         }
@@ -174,7 +176,7 @@ impl Duo {
         while self.queues.iter().any(|q| !q.is_empty()) {
             for node in NodeIx::BOTH {
                 if !self.queues[node.index()].is_empty() {
-                    self.turn(node, Vec::new());
+                    self.turn(node, Vec::new(), true);
                 }
             }
         }
@@ -276,7 +278,7 @@ impl Duo {
             let stanza = Stanza::parse(xml.as_bytes()).unwrap();
             Input::Element { conn: client.conn, stanza }
         };
-        self.turn(client.conn.node, xml.iter().map(element).collect());
+        self.turn(client.conn.node, xml.iter().map(element).collect(), true);
         self.settle();
     }
 
