@@ -167,6 +167,20 @@ pub enum Record {
         /// Its SCRAM verifiers.
         verifiers: Verifiers,
     },
+    /// An account has another password. Its sessions end with records of their own.
+    UserPasswd {
+        /// The account.
+        user: BareJid,
+        /// Its new SCRAM verifiers.
+        verifiers: Verifiers,
+    },
+    /// An account is gone, with its roster and whatever waits for it.
+    UserRemove {
+        /// The account.
+        user: BareJid,
+        /// What its contacts are told: no subscription is left.
+        effects: Vec<Effect>,
+    },
     /// A resource was bound (RFC 6120 7). A session that had it before ends: its queue goes offline, and the new one
     /// takes over what contacts believe (D14).
     Bind {

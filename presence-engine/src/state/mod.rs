@@ -184,6 +184,17 @@ impl State {
                     self.users.insert(user.clone(), account);
                 }
             }
+            Record::UserPasswd { user, verifiers } => {
+                if let Some(u) = self.users.get_mut(user) {
+                    u.verifiers = verifiers.clone();
+                }
+            }
+            Record::UserRemove { user, effects } => {
+                if let Some(u) = self.users.remove(user) {
+                    u.sessions.values().for_each(|session| _ = self.sessions.remove(session));
+                }
+                self.apply_effects(place, effects);
+            }
             Record::Bind { session, user, resource, at_ms } => {
                 self.apply_bind(*session, user, resource, *at_ms);
             }

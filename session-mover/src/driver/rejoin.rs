@@ -28,7 +28,7 @@ impl Driver {
         self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {
-            outputs.push(Output::Account(user.clone(), u.verifiers.clone()));
+            outputs.push(Output::Account(user.clone(), Some(u.verifiers.clone())));
         }
         self.engine.rebuilt(state, self.commit.clear(), &mut outputs);
         self.dos.extend(outputs.into_iter().map(Do::Release));

@@ -4,6 +4,7 @@
 mod accounts;
 mod disk;
 mod ops;
+mod users;
 mod worker;
 
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 //! clock; a simulation gives it the same in memory.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod accounts;
 mod cores;
 mod force;
 mod look;
@@ -99,6 +100,10 @@ pub enum Op {
     Fallback,
     /// Add an account; without a home, the node with fewer users gets it.
     UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
+    /// Give an account another password and end its sessions.
+    UserPasswd(BareJid, Box<Verifiers>),
+    /// Remove an account.
+    UserRemove(BareJid),
     /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
     ForceActive {
         /// The operator was told what may be missing and wants it.
@@ -138,8 +143,8 @@ pub enum Out {
     Credit(Conn),
     /// Last bytes, then the end of a client's stream.
     Close(Conn, Bytes, bool),
-    /// An account's verifiers, for logins.
-    Account(BareJid, Verifiers),
+    /// An account's verifiers, for logins; `None`: it is gone.
+    Account(BareJid, Option<Verifiers>),
     /// A beacon for the peer.
     Beacon(Bytes),
     /// Probe the peer twice, 20 ms apart.
@@ -214,7 +219,8 @@ pub struct Node {
     promises: Promises,
     causes: [crate::view::Cause; 2],
     moving: Option<Moving>,
-    adding: BTreeMap<BareJid, u64>,
+    /// Accounts that are being changed, and the operator's question.
+    changing: BTreeMap<BareJid, u64>,
     nonce: u64,
     path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
@@ -272,7 +278,7 @@ impl Node {
             promises: Promises::default(),
             causes: [crate::view::Cause::PeerReboot; 2],
             moving: None,
-            adding: BTreeMap::new(),
+            changing: BTreeMap::new(),
             nonce: 0,
             path_down_told: false,
             looked: None,
@@ -556,7 +562,7 @@ impl Node {
             Output::MainLost(_) => self.look(),
             Output::Parked(session, on) => self.driver.tell_parked(session, on),
             Output::Account(user, verifiers) => {
-                if let Some(number) = self.adding.remove(&user) {
+                if let Some(number) = self.changing.remove(&user) {
                     self.outs.push(Out::Reply(number, Reply::Done));
                 }
                 self.outs.push(Out::Account(user, verifiers));
