@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use load_tests::pair::{Coverage, Fault, Profile, Verdict, replay, run, scenario};
+use load_tests::pair::{Coverage, FIGURES, Fault, Profile, Verdict, replay, run, scenario};
 
 /// Lines of a trace that are printed.
 const LINES: usize = 300;
@@ -31,7 +31,7 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
         return Vec::new();
     }
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None::<u64>));
-    let seeds = Mutex::new([0u32; 15]);
+    let seeds = Mutex::new([0u32; FIGURES]);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {

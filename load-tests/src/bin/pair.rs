@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use load_tests::pair::{Profile, replay, run};
+use load_tests::pair::{FIGURES, Profile, replay, run};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -21,7 +21,7 @@ fn main() {
         println!("{}\n{:?}\n{:?}", verdict.trace, verdict.coverage, verdict.failure);
         return;
     }
-    let (mut failed, mut seeds) = (0, [0u32; 15]);
+    let (mut failed, mut seeds) = (0, [0u32; FIGURES]);
     for seed in first..first + count {
         let verdict = run(seed, profile);
         for (n, (_, figure)) in verdict.coverage.figures().into_iter().enumerate() {

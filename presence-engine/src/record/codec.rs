@@ -88,7 +88,8 @@ impl Cursor {
         CompactString::from_utf8(self.bytes()?).map_err(|_| CodecError::Bad("string"))
     }
 
-    fn bare(&mut self) -> Read<BareJid> {
+    /// A bare JID.
+    pub fn bare(&mut self) -> Read<BareJid> {
         BareJid::parse(&self.text()?).map_err(|_| CodecError::Bad("JID"))
     }
 
@@ -101,7 +102,8 @@ impl Cursor {
         NodeIx::from_index(self.u8()?.into()).ok_or(CodecError::Bad("node"))
     }
 
-    fn flag(&mut self) -> Read<bool> {
+    /// True or false.
+    pub fn flag(&mut self) -> Read<bool> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -109,7 +111,8 @@ impl Cursor {
         }
     }
 
-    fn session(&mut self) -> Read<SmId> {
+    /// A session's id.
+    pub fn session(&mut self) -> Read<SmId> {
         Ok(SmId(self.array()?))
     }
 
@@ -272,6 +275,7 @@ impl Record {
             Record::Absorb { .. } => 12,
             Record::Done { .. } => 13,
             Record::Idle { .. } => 14,
+            Record::Reattached { .. } => 16,
         }
     }
 
@@ -321,7 +325,9 @@ impl Record {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_effects(out, effects);
             }
-            Record::Trim { session, h } | Record::Resumed { session, h } => {
+            Record::Trim { session, h }
+            | Record::Resumed { session, h }
+            | Record::Reattached { session, written: h } => {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&h.to_le_bytes());
             }
@@ -379,6 +385,7 @@ impl Record {
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             14 => Record::Idle { group: c.node()?, on: c.flag()? },
+            16 => Record::Reattached { session: c.session()?, written: c.u32()? },
             other => return Err(CodecError::UnknownType(other)),
         })
     }

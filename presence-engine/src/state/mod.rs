@@ -178,6 +178,7 @@ impl State {
             | Record::Dual { session }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
+            | Record::Reattached { session, .. }
             | Record::Detached { session, .. } => {
                 if let Some(s) = self.sessions.get_mut(session) {
                     s.apply(record);

@@ -50,6 +50,8 @@ pub struct JsmSession {
     pub resume_ms: u64,
     /// The client has, or is about to have, a second stream parked on the other node.
     pub dual: bool,
+    /// How often it was resumed: names its present stream, so that what is left of an older one cannot come back (D5).
+    pub streams: u32,
     /// What the client has handled of our stanzas, as it last said, modulo 2^32.
     pub acked: u32,
     /// Numbers `acked + 1`, `acked + 2`, ...
@@ -73,6 +75,7 @@ impl JsmSession {
             enabled_at: None,
             resume_ms: 0,
             dual: false,
+            streams: 0,
             acked: 0,
             out: VecDeque::new(),
             priority: None,
@@ -128,6 +131,23 @@ impl JsmSession {
         }
     }
 
+    /// The client has what is numbered up to `written`; behind it, what left no body leaves no number either (D2).
+    fn reattach(&mut self, written: u32) {
+        let given = written.wrapping_sub(self.acked) as usize;
+        let mut number = 0;
+        self.out.retain(|entry| {
+            number += 1;
+            number <= given || matches!(entry, Entry::Stanza { .. })
+        });
+        self.detached_ms = None;
+        self.uncertain = None;
+    }
+
+    /// What the client was not given yet if it was given everything up to `written`.
+    pub fn after(&self, written: u32) -> impl Iterator<Item = &Entry> {
+        self.out.iter().skip(written.wrapping_sub(self.acked) as usize)
+    }
+
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
             Record::Enable { resume_ms, .. } => {
@@ -142,7 +162,9 @@ impl JsmSession {
                 self.out.retain(|entry| matches!(entry, Entry::Stanza { .. }));
                 self.detached_ms = None;
                 self.uncertain = None;
+                self.streams = self.streams.wrapping_add(1);
             }
+            Record::Reattached { written, .. } => self.reattach(*written),
             Record::Detached { at_ms, .. } => self.detached_ms = Some(*at_ms),
             _ => {}
         }

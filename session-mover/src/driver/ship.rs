@@ -96,6 +96,11 @@ impl Driver {
         }
     }
 
+    /// Whether something can be said to the peer beside the log.
+    pub fn is_linked(&self) -> bool {
+        self.outgoing.is_up()
+    }
+
     pub(super) fn close(&mut self, link: Link, why: &'static str) {
         match link {
             Link::Out => self.outgoing = Outgoing::default(),

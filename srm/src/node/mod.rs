@@ -6,10 +6,11 @@ mod cores;
 mod moves;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{Input, Output};
+use presence_engine::front::Fronted;
 use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
 use session_mover::driver::commit::Release;
@@ -156,6 +157,8 @@ pub enum Event {
 
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
+/// Elements of the peer's clients that one turn takes at most.
+const RELAYED_PER_TURN: usize = 4_096;
 
 /// One node.
 #[derive(Debug)]
@@ -167,6 +170,8 @@ pub struct Node {
     driver: Driver,
     evidence: Evidence,
     inbox: Vec<Input>,
+    /// From clients whose front the peer is.
+    relayed: VecDeque<Input>,
     outs: Vec<Out>,
     now_ms: u64,
     ticks: u64,
@@ -224,6 +229,7 @@ impl Node {
             driver,
             evidence,
             inbox: Vec::new(),
+            relayed: VecDeque::new(),
             outs: Vec::new(),
             now_ms: 0,
             ticks: 0,
@@ -326,6 +332,7 @@ impl Node {
         self.now_ms = self.now_ms.max(now_ms);
         self.pump_moves(disk);
         loop {
+            self.take_relayed();
             let inputs = std::mem::take(&mut self.inbox);
             if inputs.is_empty() && !self.driver.has_unprocessed() {
                 break;
@@ -334,6 +341,14 @@ impl Node {
             self.settle(disk);
         }
         self.settle(disk);
+    }
+
+    /// Input of the peer's clients, as long as ours would be read too.
+    fn take_relayed(&mut self) {
+        if self.driver.clients_may_send() {
+            let count = self.relayed.len().min(RELAYED_PER_TURN);
+            self.inbox.extend(self.relayed.drain(..count));
+        }
     }
 
     fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
@@ -405,7 +420,11 @@ impl Node {
         }
         match link {
             Link::Out => self.driver.on_out(msg, disk),
-            Link::In => self.inbox.extend(self.driver.on_in(msg, disk)),
+            Link::In => match self.driver.on_in(msg, disk) {
+                // The peer's clients are throttled as ours are (D9), all that a front says in its order.
+                Some(input @ Input::Relay(_)) => self.relayed.push_back(input),
+                input => self.inbox.extend(input),
+            },
         }
     }
 
@@ -522,8 +541,18 @@ impl Node {
         }
     }
 
-    fn released(&mut self, output: Output) {
+    pub(super) fn released(&mut self, output: Output) {
         match output {
+            Output::Deliver(conn, bytes) if conn.node != self.me => {
+                self.tell_peer(Msg::Fronted(Fronted::Deliver(conn, bytes)));
+            }
+            Output::Credit(conn) if conn.node != self.me => self.tell_peer(Msg::Fronted(Fronted::Credit(conn))),
+            Output::Close(conn, last, end) if conn.node != self.me => {
+                self.tell_peer(Msg::Fronted(Fronted::Close(conn, last, end)));
+            }
+            Output::Tell(told) => self.tell_peer(Msg::Fronted(told)),
+            Output::Relay(relay) => self.tell_peer(Msg::Relay(relay)),
+            Output::Fronted(output) => self.released(*output),
             Output::Deliver(conn, bytes) => self.outs.push(Out::Deliver(conn, bytes)),
             Output::Credit(conn) => self.outs.push(Out::Credit(conn)),
             Output::Close(conn, last, end) => self.outs.push(Out::Close(conn, last, end)),
@@ -549,6 +578,13 @@ impl Node {
                 self.outs.push(Out::Account(user, verifiers));
             }
             Output::Record { .. } => {}
+        }
+    }
+
+    /// As a front or to one. What does not reach the peer is told again when its link is there again (D5).
+    fn tell_peer(&mut self, msg: Msg) {
+        if self.driver.is_linked() {
+            self.outs.push(Out::Link(Link::Out, msg));
         }
     }
 
