@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use xmpp_core::dual::{self, Peer};
-use xmpp_core::sasl::{KeyCache, Mechanism, ScramClient};
+use xmpp_core::sasl::{ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL};
 use xmpp_core::xml::{Event, Framer, Limits, Writer};
 use xmpp_core::{Element, Stanza, StreamError, ns};
 
@@ -135,7 +135,7 @@ impl Dialer {
         let login = async {
             if place.direct_tls {
                 let tls = self.handshake(tcp, account, name).await?;
-                return Conn::over(tls).log_in(account).await;
+                return Conn::secure(tls).log_in(account).await;
             }
             let mut conn = Conn::over(tcp);
             let features = conn.open(&account.domain).await?;
@@ -150,7 +150,7 @@ impl Dialer {
                 return Err(ConnError::Protocol("STARTTLS refused".into()));
             }
             let tls = self.handshake(conn.into_io(), account, name).await?;
-            Conn::over(tls).log_in(account).await
+            Conn::secure(tls).log_in(account).await
         };
         timeout(self.login_timeout, login).await.unwrap_or(Err(ConnError::Timeout("login")))
     }
@@ -178,7 +178,7 @@ impl Dialer {
 pub struct Features {
     /// STARTTLS.
     pub starttls: bool,
-    /// The SCRAM mechanisms we know, as offered.
+    /// The mechanisms we know, as offered.
     pub mechanisms: Vec<Mechanism>,
     /// Resource binding.
     pub bind: bool,
@@ -206,6 +206,14 @@ impl Features {
     }
 }
 
+impl Features {
+    /// The best mechanism for us: bound to the connection where both sides can, and never one that shows the password.
+    fn best(&self, can_bind: bool) -> Option<Mechanism> {
+        let ours = |mech: &Mechanism| *mech != Mechanism::Plain && (can_bind || !mech.binds());
+        Mechanism::all().filter(ours).find(|mech| self.mechanisms.contains(mech))
+    }
+}
+
 /// Whatever carries bytes both ways.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -217,12 +225,28 @@ pub struct Conn {
     framer: Framer,
     out: BytesMut,
     unflushed: bool,
+    /// What this connection is bound to, on TLS 1.3.
+    exporter: Option<Exporter>,
 }
 
 impl Conn {
     /// Over something that is connected already.
     pub fn over(io: impl Io + 'static) -> Self {
-        Conn { io: Box::new(io), framer: Framer::new(Limits::S2S), out: BytesMut::new(), unflushed: false }
+        Conn {
+            io: Box::new(io),
+            framer: Framer::new(Limits::S2S),
+            out: BytesMut::new(),
+            unflushed: false,
+            exporter: None,
+        }
+    }
+
+    /// Over TLS, which the login binds to where it can.
+    fn secure<S: Io + 'static>(tls: tokio_rustls::client::TlsStream<S>) -> Self {
+        let state = tls.get_ref().1;
+        let tls13 = state.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        let exporter = || state.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok();
+        Conn { exporter: tls13.then(exporter).flatten(), ..Conn::over(tls) }
     }
 
     /// Adds bytes to what goes out.
@@ -326,12 +350,18 @@ impl Conn {
     /// SASL over a stream that is secure already, and the restart after it.
     pub async fn log_in(mut self, account: &Account) -> Result<(Conn, Features), ConnError> {
         let offered = self.open(&account.domain).await?;
-        let mech = Mechanism::ALL.into_iter().find(|mech| offered.mechanisms.contains(mech));
+        let mech = offered.best(self.exporter.is_some());
         let mech = mech.ok_or_else(|| ConnError::Protocol("no mechanism that we know".into()))?;
+        let binding = match self.exporter {
+            Some(exporter) if mech.binds() => ClientBinding::Exporter(exporter),
+            Some(_) => ClientBinding::NotOffered,
+            None => ClientBinding::Unsupported,
+        };
         let bad = |error: xmpp_core::sasl::SaslError| ConnError::Login(error.to_string());
-        let mut scram = ScramClient::new(mech, &account.user, &account.password, rand::random())
-            .map_err(bad)?
-            .with_cache(Arc::clone(&account.keys));
+        let mut scram =
+            ScramClient::new(mech.hash(), binding, &account.user, &account.password, rand::random())
+                .map_err(bad)?
+                .with_cache(Arc::clone(&account.keys));
         self.send(&sasl("auth", Some(mech), &scram.first()));
         let challenge = self.sasl_answer("challenge").await?;
         let (scram, response) = tokio::task::spawn_blocking(move || {

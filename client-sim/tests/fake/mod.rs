@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use xmpp_core::dual::{Dual, Epoch, Peer};
-use xmpp_core::sasl::{Mechanism, ScramCredentials, ScramServer};
+use xmpp_core::sasl::{Mechanism, ScramCredentials, ScramHash, ScramServer, Site};
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::tls::{Authority, Identity, c2s_client, c2s_server};
 use xmpp_core::xml::{Event, Framer, Limits};
@@ -94,12 +94,12 @@ impl Pair {
             listeners.push(listener);
         }
         let owner = homes.iter().enumerate().map(|(user, home)| (format!("u{user}"), *home)).collect();
-        let mech = Mechanism::ScramSha256;
         let pair = Arc::new(Pair {
             places,
             client_tls: c2s_client(&Authority::from_pem(&ca.pem()).unwrap()).unwrap(),
             acceptor: TlsAcceptor::from(c2s_server(&identity).unwrap()),
-            credentials: ScramCredentials::derive(mech, PASSWORD, b"sixteen bytes...", 4096).unwrap(),
+            credentials: ScramCredentials::derive(ScramHash::Sha256, PASSWORD, b"sixteen bytes...", 4096)
+                .unwrap(),
             memory: Mutex::new(Memory { owner, term: 2, ..Memory::default() }),
             health: (0..2).map(|_| watch::channel(Health::Up).0).collect(),
         });
@@ -292,7 +292,7 @@ impl Pair {
         let message = BASE64.decode(stanza.text()).unwrap();
         match stream.scram.take() {
             None => {
-                let mut scram = ScramServer::start(Mechanism::ScramSha256, &message).unwrap();
+                let mut scram = ScramServer::start(MECHANISM, &message, Site::default()).unwrap();
                 let challenge = BASE64.encode(scram.challenge(&self.credentials, rand::random()));
                 stream.say(format!("<challenge xmlns='{}'>{challenge}</challenge>", ns::SASL));
                 stream.scram = Some(scram);
@@ -448,11 +448,14 @@ async fn starttls(mut tcp: TcpStream) -> Option<TcpStream> {
     }
 }
 
+/// The one mechanism that these nodes offer: not even the best that the client knows.
+const MECHANISM: Mechanism = Mechanism::Scram(ScramHash::Sha256);
+
 fn features(authenticated: bool) -> String {
     let inside = if authenticated {
         format!("<bind xmlns='{}'/>{}{}", ns::BIND, xmpp_core::sm::FEATURE, xmpp_core::dual::FEATURE)
     } else {
-        let mech = Mechanism::ScramSha256.name();
+        let mech = MECHANISM.name();
         format!("<mechanisms xmlns='{}'><mechanism>{mech}</mechanism></mechanisms>", ns::SASL)
     };
     format!("{HEADER}<stream:features>{inside}</stream:features>")

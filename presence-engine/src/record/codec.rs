@@ -170,7 +170,8 @@ impl Cursor {
     fn verifiers(&mut self) -> Read<Verifiers> {
         let (salt, iterations) = (self.bytes()?, self.u32()?);
         let sha1 = (self.bytes()?, self.bytes()?);
-        Ok(Verifiers { salt, iterations, sha1, sha256: (self.bytes()?, self.bytes()?) })
+        let sha256 = (self.bytes()?, self.bytes()?);
+        Ok(Verifiers { salt, iterations, sha1, sha256, sha512: (self.bytes()?, self.bytes()?) })
     }
 }
 
@@ -252,6 +253,15 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
     }
 }
 
+fn put_verifiers(out: &mut Vec<u8>, v: &Verifiers) {
+    put_bytes(out, &v.salt);
+    out.extend_from_slice(&v.iterations.to_le_bytes());
+    for (stored_key, server_key) in [&v.sha1, &v.sha256, &v.sha512] {
+        put_bytes(out, stored_key);
+        put_bytes(out, server_key);
+    }
+}
+
 fn put_effects(out: &mut Vec<u8>, effects: &[Effect]) {
     out.extend_from_slice(&(effects.len() as u32).to_le_bytes());
     effects.iter().for_each(|e| put_effect(out, e));
@@ -300,11 +310,7 @@ impl Record {
             Record::UserAdd { user, home, verifiers: v } => {
                 put_bytes(out, user.as_str().as_bytes());
                 out.push(home.index() as u8);
-                put_bytes(out, &v.salt);
-                out.extend_from_slice(&v.iterations.to_le_bytes());
-                for key in [&v.sha1.0, &v.sha1.1, &v.sha256.0, &v.sha256.1] {
-                    put_bytes(out, key);
-                }
+                put_verifiers(out, v);
             }
             Record::Bind { session, user, resource } => {
                 out.extend_from_slice(&session.0);

@@ -22,6 +22,8 @@ pub struct Verifiers {
     pub sha1: (Bytes, Bytes),
     /// StoredKey and ServerKey of SCRAM-SHA-256.
     pub sha256: (Bytes, Bytes),
+    /// StoredKey and ServerKey of SCRAM-SHA-512.
+    pub sha512: (Bytes, Bytes),
 }
 
 /// One visible effect of a stanza. Effects are carried by the record of the stanza that caused them.

@@ -137,21 +137,23 @@ fn domains(domains: &mut Vec<String>, faults: &mut Faults<'_>) {
 
 fn mechanisms(config: &Config, faults: &mut Faults<'_>) {
     const KEY: &str = "c2s.mechanisms";
-    let known = Mechanism::ALL.map(Mechanism::name).join(", ");
+    let known = super::default_mechanisms().join(", ");
     if config.c2s.mechanisms.is_empty() {
         faults.add(KEY, "no mechanism is named", format!("name at least one of {known}, or remove the line"));
     }
     for name in &config.c2s.mechanisms {
-        if Mechanism::parse(name).is_none() {
-            faults.add(KEY, format!("{name:?} is not known"), format!("choose among {known}"));
+        match Mechanism::parse(name) {
+            Some(Mechanism::Scram(_)) => {}
+            Some(Mechanism::ScramPlus(_)) => faults.add(
+                KEY,
+                format!("{name:?} is not named by itself"),
+                "name it without -PLUS: wherever TLS 1.3 is used, each is offered with -PLUS too",
+            ),
+            Some(Mechanism::Plain) => {
+                faults.add(KEY, "\"PLAIN\" has a key of its own", "remove it here and write `plain = true`");
+            }
+            None => faults.add(KEY, format!("{name:?} is not known"), format!("choose among {known}")),
         }
-    }
-    if config.c2s.plain {
-        faults.add(
-            "c2s.plain",
-            "this version does not offer PLAIN",
-            "remove the line; clients log in with SCRAM, which does not show the password",
-        );
     }
 }
 
@@ -265,6 +267,10 @@ fn limits(limits: &Limits, faults: &mut Faults<'_>) {
     faults.range("limits.stanza_bytes", limits.stanza_bytes, stanza);
     faults.range("limits.queued_bytes", limits.queued_bytes, limits.stanza_bytes..=1 << 30);
     faults.range("limits.credits", limits.credits, 1..=10_000);
+    faults.range("limits.bytes_per_second", limits.bytes_per_second, 1_000..=1_000_000_000);
+    faults.range("limits.stanzas_per_second", limits.stanzas_per_second, 1..=1_000_000);
+    faults.range("limits.connections_per_minute", limits.connections_per_minute, 10..=100_000_000);
+    faults.range("limits.failed_logins_per_minute", limits.failed_logins_per_minute, 1..=1_000_000);
     faults.duration("limits.resume_timeout", limits.resume_timeout, 10..=86_400);
 }
 
@@ -289,6 +295,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if srm.disable_automatics {
         found.push(
             "srm.disable_automatics is set: no failover and no fallback happens without the operator"
+                .to_owned(),
+        );
+    }
+    if config.c2s.plain {
+        found.push(
+            "c2s.plain is set: clients that choose PLAIN show this node their passwords; remove it once they know SCRAM"
                 .to_owned(),
         );
     }

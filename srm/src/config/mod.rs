@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use xmpp_core::net::Rates;
+use xmpp_core::sasl::{Mechanism, ScramHash};
 
 pub use check::name_fault;
 pub use error::{ConfigError, Fault};
@@ -81,10 +83,12 @@ pub struct C2s {
     pub cert: PathBuf,
     /// PEM file of its private key. No default.
     pub key: PathBuf,
-    /// SASL mechanisms offered, best first. Default `["SCRAM-SHA-256", "SCRAM-SHA-1"]`. Clusterwide.
+    /// SASL mechanisms offered, of `"SCRAM-SHA-512"`, `"SCRAM-SHA-256"` and `"SCRAM-SHA-1"`; on TLS 1.3 each brings its
+    /// -PLUS. Default all three. Clusterwide.
     #[serde(default = "default_mechanisms")]
     pub mechanisms: Vec<String>,
-    /// Whether PLAIN is offered besides. Default false; this version has no PLAIN and refuses true. Clusterwide.
+    /// Whether PLAIN is offered besides, inside TLS: for clients that know nothing better. The node sees their
+    /// passwords and spends milliseconds of its processor on each login. Default false. Clusterwide.
     #[serde(default)]
     pub plain: bool,
 }
@@ -135,6 +139,18 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// Stanzas of one connection that are read ahead of being handled. Default 32, 1 to 10000.
     pub credits: u32,
+    /// Bytes per second that are read from one client; two seconds' worth may come at once, and what is above is read
+    /// later. Default 1048576, 1000 to 1000000000.
+    pub bytes_per_second: u32,
+    /// Stanzas (and other top-level elements) per second that are read from one client, likewise. Default 1000, 1 to
+    /// 1000000.
+    pub stanzas_per_second: u32,
+    /// New connections per minute from one IPv4 address or IPv6 /64 network; a minute's worth may come at once, and
+    /// more are closed unread. Default 6000, 10 to 100000000.
+    pub connections_per_minute: u32,
+    /// Wrong passwords per minute from one such address, likewise. Above it everybody there is told to try again later,
+    /// right or wrong; no account is ever locked. Default 60, 1 to 1000000.
+    pub failed_logins_per_minute: u32,
     /// Longest stanza of a client. Default 262144 bytes, 10000 to 262144. Clusterwide.
     pub stanza_bytes: usize,
     /// How long a session outlives its stream. Default 300 s, 10 s to 24 h. Clusterwide.
@@ -150,6 +166,7 @@ impl Default for Admin {
 
 impl Default for Limits {
     fn default() -> Self {
+        let rates = Rates::default();
         Limits {
             unauthenticated: xmpp_core::net::UNAUTHENTICATED,
             unauthenticated_per_address: xmpp_core::net::UNAUTHENTICATED_PER_ADDRESS,
@@ -157,6 +174,10 @@ impl Default for Limits {
             tcp_timeout: Duration::from_secs(60),
             queued_bytes: xmpp_core::net::QUEUED_BYTES,
             credits: 32,
+            bytes_per_second: rates.bytes_per_second,
+            stanzas_per_second: rates.stanzas_per_second,
+            connections_per_minute: rates.connections_per_minute,
+            failed_logins_per_minute: rates.failed_logins_per_minute,
             stanza_bytes: xmpp_core::xml::Limits::C2S.bytes,
             resume_timeout: Duration::from_secs(300),
         }
@@ -176,7 +197,15 @@ fn default_direct() -> SocketAddr {
 }
 
 fn default_mechanisms() -> Vec<String> {
-    xmpp_core::sasl::Mechanism::ALL.iter().map(|mech| mech.name().to_owned()).collect()
+    ScramHash::ALL.iter().map(|hash| Mechanism::Scram(*hash).name().to_owned()).collect()
+}
+
+/// The hash of a mechanism as `[c2s] mechanisms` names it: SCRAM without -PLUS, which comes by itself.
+pub fn scram_hash(name: &str) -> Option<ScramHash> {
+    match Mechanism::parse(name)? {
+        Mechanism::Scram(hash) => Some(hash),
+        Mechanism::ScramPlus(_) | Mechanism::Plain => None,
+    }
 }
 
 impl Config {

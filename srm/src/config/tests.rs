@@ -68,7 +68,7 @@ fn a_small_file_has_the_products_defaults() {
     assert_eq!(config.c2s.starttls, "[::]:5222".parse().unwrap());
     assert_eq!(config.c2s.direct, "[::]:5223".parse().unwrap());
     assert_eq!(config.admin.listen, "127.0.0.1:20075".parse().unwrap());
-    assert_eq!(config.c2s.mechanisms, ["SCRAM-SHA-256", "SCRAM-SHA-1"]);
+    assert_eq!(config.c2s.mechanisms, ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"]);
     assert_eq!(config.srm.critical_service_delay, Duration::from_secs(90));
     assert_eq!(config.srm.keep_alive_interval, Duration::from_secs(15));
     assert_eq!(config.srm.keep_alive_timeout, Duration::from_secs(60));
@@ -191,7 +191,18 @@ fn wrong_domains_are_refused() {
 fn wrong_mechanisms_are_refused() {
     assert_eq!(refusal(&[("c2s.mechanisms", "[]")]).0, "c2s.mechanisms");
     assert!(refusal(&[("c2s.mechanisms", "[\"DIGEST-MD5\"]")]).1.contains("SCRAM-SHA-256"));
-    assert_eq!(refusal(&[("c2s.plain", "true")]).0, "c2s.plain");
+    assert!(refusal(&[("c2s.mechanisms", "[\"SCRAM-SHA-256-PLUS\"]")]).1.contains("without -PLUS"));
+    assert!(refusal(&[("c2s.mechanisms", "[\"PLAIN\"]")]).1.contains("plain = true"));
+}
+
+#[test]
+fn plain_is_off_unless_asked_for_and_then_deserves_a_second_look() {
+    let about_plain = |text: &str| {
+        let config = load(text).unwrap();
+        (config.c2s.plain, config.warnings().iter().any(|warning| warning.starts_with("c2s.plain")))
+    };
+    assert_eq!(about_plain(&pair(&[])), (false, false));
+    assert_eq!(about_plain(&pair(&[("c2s.plain", "true")])), (true, true));
 }
 
 #[test]
@@ -336,9 +347,9 @@ fn limits_are_checked() {
 
 #[test]
 fn all_faults_are_told_at_once_in_the_order_of_the_file() {
-    let text = pair(&[("node.name", "\"\""), ("c2s.plain", "true"), ("srm.keep_alive_timeout", "\"1s\"")]);
+    let text = pair(&[("node.name", "\"\""), ("c2s.mechanisms", "[]"), ("srm.keep_alive_timeout", "\"1s\"")]);
     let keys: Vec<String> = load(&text).unwrap_err().faults().iter().map(|fault| fault.key.clone()).collect();
-    assert_eq!(keys, ["node.name", "c2s.plain", "srm.keep_alive_timeout"]);
+    assert_eq!(keys, ["node.name", "c2s.mechanisms", "srm.keep_alive_timeout"]);
 }
 
 #[test]

@@ -1,10 +1,16 @@
 //! Verifiers of all accounts, for the connection tasks: read at every login, written when an account's record is safe.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context;
 use dashmap::DashMap;
 use presence_engine::record::Verifiers;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::Lookup;
-use xmpp_core::sasl::{Mechanism, SaslError, ScramCredentials};
+use xmpp_core::sasl::{SaslError, ScramCredentials, ScramHash};
 
 /// PBKDF2 iterations of new accounts and of those that do not exist.
 pub const ITERATIONS: u32 = 4_096;
@@ -29,12 +35,14 @@ impl Accounts {
         }
     }
 
-    /// Credentials for a login.
-    pub fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup {
+    /// Credentials for a login. Takes the same time for accounts that exist and others.
+    pub fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+        let fake = ScramCredentials::fake(hash, &self.fake_secret, user, ITERATIONS);
         let found = self.map.get(user).map(|verifiers| {
-            let (stored_key, server_key) = match mechanism {
-                Mechanism::ScramSha1 => &verifiers.sha1,
-                Mechanism::ScramSha256 => &verifiers.sha256,
+            let (stored_key, server_key) = match hash {
+                ScramHash::Sha1 => &verifiers.sha1,
+                ScramHash::Sha256 => &verifiers.sha256,
+                ScramHash::Sha512 => &verifiers.sha512,
             };
             ScramCredentials {
                 salt: verifiers.salt.to_vec(),
@@ -45,17 +53,87 @@ impl Accounts {
         });
         match found {
             Some(credentials) => Lookup::Found(credentials),
-            None => Lookup::Unknown(ScramCredentials::fake(mechanism, &self.fake_secret, user, ITERATIONS)),
+            None => Lookup::Unknown(fake),
         }
+    }
+}
+
+/// The secret of a node that shares none with a peer: made at its first start, kept in its data folder. With one that
+/// everybody knows, everybody could tell made-up credentials from real ones.
+pub fn own_secret(data: &Path) -> anyhow::Result<[u8; 32]> {
+    let path = data.join("unknown.key");
+    let context = || format!("{}: cannot be read or written; check the data folder", path.display());
+    match fs::read(&path) {
+        Ok(bytes) => <[u8; 32]>::try_from(bytes)
+            .map_err(|_| anyhow::anyhow!("{}: damaged; remove it, a new one is made", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret: [u8; 32] = rand::random();
+            let new = path.with_extension("new");
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&new)
+                .with_context(context)?;
+            file.write_all(&secret).and_then(|()| file.sync_all()).with_context(context)?;
+            fs::rename(&new, &path).with_context(context)?;
+            Ok(secret)
+        }
+        Err(error) => Err(error).with_context(context),
     }
 }
 
 /// Verifiers of a password. Takes milliseconds: never on the node's thread.
 pub fn derive(password: &str, salt: [u8; 16]) -> Result<Verifiers, SaslError> {
-    let of = |mechanism| {
-        let c = ScramCredentials::derive(mechanism, password, &salt, ITERATIONS)?;
+    let of = |hash| {
+        let c = ScramCredentials::derive(hash, password, &salt, ITERATIONS)?;
         Ok((c.stored_key.into(), c.server_key.into()))
     };
-    let (sha1, sha256) = (of(Mechanism::ScramSha1)?, of(Mechanism::ScramSha256)?);
-    Ok(Verifiers { salt: salt.to_vec().into(), iterations: ITERATIONS, sha1, sha256 })
+    let (sha1, sha256, sha512) = (of(ScramHash::Sha1)?, of(ScramHash::Sha256)?, of(ScramHash::Sha512)?);
+    Ok(Verifiers { salt: salt.to_vec().into(), iterations: ITERATIONS, sha1, sha256, sha512 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(lookup: Lookup) -> (bool, ScramCredentials) {
+        match lookup {
+            Lookup::Found(credentials) => (true, credentials),
+            Lookup::Unknown(credentials) => (false, credentials),
+            Lookup::Unavailable => panic!("it can always be told"),
+        }
+    }
+
+    #[test]
+    fn an_account_has_keys_for_every_hash_and_one_salt_as_has_one_that_does_not_exist() {
+        let accounts = Accounts::new([3; 32]);
+        accounts.set(&BareJid::parse("alice@d.example").unwrap(), &derive("pencil", [1; 16]).unwrap());
+        for hash in ScramHash::ALL {
+            let (known, found) = challenge(accounts.lookup("alice", hash));
+            assert!(known);
+            assert_eq!(found, ScramCredentials::derive(hash, "pencil", &[1; 16], ITERATIONS).unwrap());
+            let (known, made_up) = challenge(accounts.lookup("bob", hash));
+            assert!(!known);
+            let salt = challenge(accounts.lookup("bob", ScramHash::Sha1)).1.salt;
+            assert_eq!((made_up.salt, made_up.iterations), (salt, found.iterations));
+            assert_eq!(made_up.stored_key.len(), found.stored_key.len());
+            // The other node, and this one after a restart.
+            assert_eq!(
+                challenge(Accounts::new([3; 32]).lookup("bob", hash)).1.stored_key,
+                made_up.stored_key
+            );
+        }
+    }
+
+    #[test]
+    fn a_single_nodes_secret_is_its_own_and_stays() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = own_secret(one.path()).unwrap();
+        assert_eq!(own_secret(one.path()).unwrap(), secret);
+        assert_ne!(own_secret(other.path()).unwrap(), secret);
+        fs::write(one.path().join("unknown.key"), b"short").unwrap();
+        assert!(own_secret(one.path()).unwrap_err().to_string().contains("damaged"));
+    }
 }

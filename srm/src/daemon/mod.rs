@@ -26,13 +26,13 @@ use tracing::{info, warn};
 use xmpp_core::dual;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::{self, Lookup};
-use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
-use xmpp_core::sasl::Mechanism;
+use xmpp_core::net::{ConnId, ConnSender, Entry, Host, Rates, ServerConfig, serve};
+use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Authority, Identity};
 
 use crate::beacon::Secret;
-use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
+use crate::config::{self, Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind};
@@ -93,7 +93,10 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     }
     let inc = u64::from_le_bytes(random());
     let node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
-    let fake = config.link.as_ref().map_or([7; 32], |l| l.secret.derive("unknown accounts"));
+    let fake = match config.pair() {
+        Some((_, link)) => link.secret.derive("unknown accounts"),
+        None => accounts::own_secret(&config.node.data)?,
+    };
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
     let beacon = match config.pair() {
@@ -195,6 +198,7 @@ struct Clients {
     accounts: Arc<Accounts>,
     to_node: Sender<ToNode>,
     leaving: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
 }
 
 impl Clients {
@@ -208,11 +212,16 @@ impl Clients {
 }
 
 impl Host for Clients {
-    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup {
+    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
         if self.leaving.load(Ordering::Relaxed) {
             return Lookup::Unavailable;
         }
-        self.accounts.lookup(user, mechanism)
+        self.accounts.lookup(user, hash)
+    }
+
+    /// A node that has no place, because it is starting or cut off, may have missed a new account or password.
+    fn is_current(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     fn features(&self) -> Bytes {
@@ -300,11 +309,18 @@ impl Shell {
         let identity = Identity::load(&c2s.cert, &c2s.key)?;
         let mut negotiation = negotiate::Config::new(self.config.node.domains[0].as_str());
         negotiation.domains = self.config.node.domains.iter().map(|d| d.as_str().into()).collect();
-        negotiation.mechanisms = c2s.mechanisms.iter().filter_map(|m| Mechanism::parse(m)).collect();
+        negotiation.hashes = c2s.mechanisms.iter().filter_map(|name| config::scram_hash(name)).collect();
+        negotiation.plain = c2s.plain;
         negotiation.after_auth.bytes = self.config.limits.stanza_bytes;
         let limits = &self.config.limits;
         let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
-            .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address);
+            .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
+            .rates(Rates {
+                bytes_per_second: limits.bytes_per_second,
+                stanzas_per_second: limits.stanzas_per_second,
+                connections_per_minute: limits.connections_per_minute,
+                failed_logins_per_minute: limits.failed_logins_per_minute,
+            });
         server.auth_timeout = limits.login_timeout;
         server.tcp_timeout = limits.tcp_timeout;
         server.queued_bytes = limits.queued_bytes;
@@ -317,6 +333,7 @@ impl Shell {
             accounts: self.accounts.clone(),
             to_node: self.to_node.clone(),
             leaving: leaving.clone(),
+            ready: self.ready.clone(),
         });
         for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
             let listener =

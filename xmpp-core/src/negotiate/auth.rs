@@ -1,14 +1,15 @@
-//! SASL (RFC 6120 6.4) with SCRAM.
+//! SASL (RFC 6120 6.4): SCRAM, and where a PLAIN message goes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::header::ExpectHeader;
-use super::{Facts, Input, Lookup, Next, Output, Turn, not_authorized};
+use super::plain::ExpectChecked;
+use super::{Carrier, Facts, Input, Lookup, Next, Output, Turn, not_authorized};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
 use crate::ns;
-use crate::sasl::{Mechanism, ScramServer};
+use crate::sasl::{Mechanism, Plain, SaslError, ScramServer, Site};
 use crate::stanza::Stanza;
 use crate::xml::Writer;
 
@@ -31,7 +32,7 @@ impl ExpectAuth {
         if !stanza.head.is(ns::SASL, "auth") {
             return Err(not_authorized());
         }
-        let offered = |m: &Mechanism| turn.config.mechanisms.contains(m);
+        let offered = |wanted: &Mechanism| self.facts.offered(turn.config).any(|known| known == *wanted);
         let named = stanza.attr("mechanism").and_then(|name| Mechanism::parse(&name)).filter(offered);
         let Some(mechanism) = named else { return again(self.facts, "invalid-mechanism", turn) };
         match payload(&stanza) {
@@ -45,31 +46,60 @@ impl ExpectAuth {
     }
 }
 
+/// Who is on the way in, as the first message says.
+pub(super) enum Claim {
+    Scram(Box<ScramServer>),
+    Plain(Plain),
+}
+
+impl Claim {
+    fn read(mechanism: Mechanism, first: &[u8], facts: &Facts) -> Result<Claim, SaslError> {
+        let domain = facts.domain.as_deref().unwrap_or_default();
+        if mechanism == Mechanism::Plain {
+            return Plain::parse(first, domain).map(Claim::Plain);
+        }
+        let site = Site { domain: Some(domain), exporter: facts.exporter() };
+        ScramServer::start(mechanism, first, site).map(|scram| Claim::Scram(Box::new(scram)))
+    }
+
+    fn username(&self) -> &str {
+        match self {
+            Claim::Scram(scram) => scram.username(),
+            Claim::Plain(plain) => plain.username(),
+        }
+    }
+}
+
 /// The answer to a lookup must come.
 pub struct ExpectCredentials {
     facts: Facts,
-    scram: Box<ScramServer>,
+    claim: Claim,
     /// From the name the client authenticates as, and nothing else (S11).
     user: BareJid,
 }
 
 impl ExpectCredentials {
-    /// Sends the challenge.
-    pub fn handle(mut self, input: Input, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
+    /// Sends the challenge, or has the password checked.
+    pub fn handle(self, input: Input, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
         let Input::Credentials(lookup) = input else { return Err(not_authorized()) };
         let (credentials, known) = match lookup {
             Lookup::Found(credentials) => (credentials, true),
             Lookup::Unknown(credentials) => (credentials, false),
-            Lookup::Unavailable => {
-                // Our fault: it does not count as an attempt.
-                turn.send(failure_bytes("temporary-auth-failure"));
-                return Ok(Next::Auth(ExpectAuth { facts: self.facts }));
-            }
+            Lookup::Unavailable => return Ok(not_now(self.facts, turn)),
         };
-        let challenge = self.scram.challenge(&credentials, turn.entropy);
-        turn.send(element("challenge", &challenge));
-        let exchange = Exchange::Final { scram: self.scram, user: self.user, known };
-        Ok(Next::Response(ExpectResponse { facts: self.facts, exchange }))
+        match self.claim {
+            Claim::Scram(mut scram) => {
+                let challenge = scram.challenge(&credentials, turn.entropy);
+                turn.send(element("challenge", &challenge));
+                let exchange = Exchange::Final { scram, user: self.user, known };
+                Ok(Next::Response(ExpectResponse { facts: self.facts, exchange }))
+            }
+            Claim::Plain(_) if turn.throttled => Ok(not_now(self.facts, turn)),
+            Claim::Plain(plain) => {
+                turn.out.push(Output::Check(plain.against(credentials)));
+                Ok(Next::Checked(ExpectChecked::new(self.facts, self.user, known)))
+            }
+        }
     }
 }
 
@@ -102,15 +132,12 @@ impl ExpectResponse {
         };
         match self.exchange {
             Exchange::First(mechanism) => begin(self.facts, mechanism, &data, turn),
+            // Not even looked at, so that nobody learns by it whether the password is right.
+            Exchange::Final { .. } if turn.throttled => Ok(not_now(self.facts, turn)),
             Exchange::Final { scram, user, known } => match scram.finish(&data) {
                 // A made-up credential cannot be met; should it be, there is still no account.
-                Ok(last) if known => {
-                    turn.send(element("success", &last));
-                    turn.out.push(Output::Restart);
-                    let facts = Facts { user: Some(user), ..self.facts };
-                    Ok(Next::Header(ExpectHeader::new(facts)))
-                }
-                Ok(_) => again(self.facts, "not-authorized", turn),
+                Ok(last) if known => Ok(welcome(self.facts, user, &last, turn)),
+                Ok(_) | Err(SaslError::NotAuthorized) => wrong(self.facts, turn),
                 Err(error) => again(self.facts, error.condition(), turn),
             },
         }
@@ -118,17 +145,17 @@ impl ExpectResponse {
 }
 
 fn begin(facts: Facts, mechanism: Mechanism, first: &[u8], turn: &mut Turn<'_>) -> Result<Next, StreamError> {
-    let domain = facts.domain.as_deref().unwrap_or_default();
-    let scram = match ScramServer::start_at_domain(mechanism, first, domain) {
-        Ok(scram) => scram,
+    let claim = match Claim::read(mechanism, first, &facts) {
+        Ok(claim) => claim,
         Err(error) => return again(facts, error.condition(), turn),
     };
     // A name that is no local part belongs to no account.
-    let Ok(user) = BareJid::new(Some(scram.username()), domain) else {
+    let domain = facts.domain.as_deref().unwrap_or_default();
+    let Ok(user) = BareJid::new(Some(claim.username()), domain) else {
         return again(facts, "not-authorized", turn);
     };
-    turn.out.push(Output::Lookup { user: user.local().unwrap_or_default().into(), mechanism });
-    Ok(Next::Credentials(ExpectCredentials { facts, scram: Box::new(scram), user }))
+    turn.out.push(Output::Lookup { user: user.local().unwrap_or_default().into(), hash: mechanism.hash() });
+    Ok(Next::Credentials(ExpectCredentials { facts, claim, user }))
 }
 
 /// The decoded payload: `None` if there is none, empty for `=` (RFC 6120 6.4.2).
@@ -142,7 +169,10 @@ fn payload(stanza: &Stanza) -> Result<Option<Vec<u8>>, &'static str> {
 
 fn element(name: &str, data: &[u8]) -> bytes::Bytes {
     let mut w = Writer::new();
-    w.open(name, ns::SASL).text(STANDARD.encode(data));
+    w.open(name, ns::SASL);
+    if !data.is_empty() {
+        w.text(STANDARD.encode(data));
+    }
     w.finish()
 }
 
@@ -150,6 +180,26 @@ fn failure_bytes(condition: &'static str) -> bytes::Bytes {
     let mut w = Writer::new();
     w.open("failure", ns::SASL).open(condition, "").close();
     w.finish()
+}
+
+/// Proved: a new stream begins, which is this user's. `last` is the server's last word, empty if it has none.
+pub(super) fn welcome(facts: Facts, user: BareJid, last: &[u8], turn: &mut Turn<'_>) -> Next {
+    turn.send(element("success", last));
+    turn.out.push(Output::Restart);
+    Next::Header(ExpectHeader::new(Facts { user: Some(user), ..facts }))
+}
+
+/// Our fault: it does not count as an attempt.
+pub(super) fn not_now(facts: Facts, turn: &mut Turn<'_>) -> Next {
+    turn.send(failure_bytes("temporary-auth-failure"));
+    Next::Auth(ExpectAuth { facts })
+}
+
+/// A wrong password or an unknown account. While the accounts may be out of date it is not said to be wrong: a good
+/// password is never refused as bad.
+pub(super) fn wrong(facts: Facts, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
+    turn.out.push(Output::Guessed);
+    again(facts, if turn.stale { "temporary-auth-failure" } else { "not-authorized" }, turn)
 }
 
 /// Reports a failed attempt; an error once there were too many.
@@ -169,4 +219,24 @@ pub(super) fn failure(
 fn again(mut facts: Facts, condition: &'static str, turn: &mut Turn<'_>) -> Result<Next, StreamError> {
     failure(&mut facts, condition, turn)?;
     Ok(Next::Auth(ExpectAuth { facts }))
+}
+
+impl Facts {
+    /// What `tls-exporter` binds to, where there is TLS 1.3.
+    pub(super) fn exporter(&self) -> Option<&crate::sasl::Exporter> {
+        match &self.carrier {
+            Carrier::Tls { exporter } => exporter.as_ref(),
+            Carrier::Clear => None,
+        }
+    }
+
+    /// The mechanisms of this stream, best first: the same for every user, and for every stream of its kind (S13).
+    pub(super) fn offered<'a>(&self, config: &'a super::Config) -> impl Iterator<Item = Mechanism> + 'a {
+        let binds = self.exporter().is_some();
+        Mechanism::all().filter(move |mechanism| match mechanism {
+            Mechanism::ScramPlus(hash) => binds && config.hashes.contains(hash),
+            Mechanism::Scram(hash) => config.hashes.contains(hash),
+            Mechanism::Plain => config.plain,
+        })
+    }
 }

@@ -7,9 +7,10 @@ use compact_str::CompactString;
 
 use super::auth::ExpectAuth;
 use super::tls::ExpectStartTls;
-use super::{Config, ENTROPY_BYTES, Facts, Input, Next, Output, Turn, not_authorized};
+use super::{Carrier, Config, ENTROPY_BYTES, Facts, Input, Next, Output, Turn, not_authorized};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::Jid;
+use crate::sasl::{Mechanism, TLS_EXPORTER};
 use crate::xml::{StreamHeader, Writer};
 use crate::{ns, sm};
 
@@ -38,8 +39,10 @@ impl ExpectHeader {
                 turn.out.push(Output::Authenticated(user));
                 Next::Done
             }
-            None if facts.secure => Next::Auth(ExpectAuth::new(facts)),
-            None => Next::StartTls(ExpectStartTls::new(facts)),
+            None => match facts.carrier {
+                Carrier::Tls { .. } => Next::Auth(ExpectAuth::new(facts)),
+                Carrier::Clear => Next::StartTls(ExpectStartTls::new(facts)),
+            },
         })
     }
 }
@@ -81,6 +84,19 @@ pub(super) fn answer(domain: &str, to: Option<&Jid>, entropy: [u8; ENTROPY_BYTES
     w.finish_open()
 }
 
+/// The mechanisms, and the types of channel binding for those that bind (XEP-0440).
+fn sasl(w: &mut Writer, facts: &Facts, config: &Config) {
+    w.open("mechanisms", ns::SASL);
+    for mechanism in facts.offered(config) {
+        w.open("mechanism", "").text(mechanism.name()).close();
+    }
+    w.close();
+    if facts.offered(config).any(Mechanism::binds) {
+        w.open("sasl-channel-binding", ns::SASL_BINDING);
+        w.open("channel-binding", "").attr("type", TLS_EXPORTER).close().close();
+    }
+}
+
 fn features(facts: &Facts, turn: &Turn<'_>) -> Bytes {
     let mut w = Writer::new();
     w.open("stream:features", "");
@@ -89,14 +105,9 @@ fn features(facts: &Facts, turn: &Turn<'_>) -> Bytes {
         w.raw(&String::from_utf8_lossy(&(turn.features)()));
         turn.config.after_auth
     } else {
-        if facts.secure {
-            w.open("mechanisms", ns::SASL);
-            for mechanism in &turn.config.mechanisms {
-                w.open("mechanism", "").text(mechanism.name()).close();
-            }
-            w.close();
-        } else {
-            w.open("starttls", ns::TLS).open("required", "").close().close();
+        match facts.carrier {
+            Carrier::Tls { .. } => sasl(&mut w, facts, turn.config),
+            Carrier::Clear => _ = w.open("starttls", ns::TLS).open("required", "").close().close(),
         }
         turn.config.before_auth
     };

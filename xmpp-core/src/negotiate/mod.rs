@@ -6,6 +6,7 @@
 
 mod auth;
 mod header;
+mod plain;
 mod tls;
 
 use bytes::Bytes;
@@ -13,11 +14,12 @@ use compact_str::CompactString;
 
 pub use auth::{ExpectAuth, ExpectCredentials, ExpectResponse};
 pub use header::ExpectHeader;
+pub use plain::ExpectChecked;
 pub use tls::{ExpectHandshake, ExpectStartTls};
 
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
-use crate::sasl::{Mechanism, ScramCredentials};
+use crate::sasl::{Exporter, PlainCheck, ScramCredentials, ScramHash};
 use crate::stanza::Stanza;
 use crate::xml::{Limits, StreamHeader};
 
@@ -29,8 +31,10 @@ pub const ENTROPY_BYTES: usize = 18;
 pub struct Config {
     /// Domains served here, in prepared form; the first answers where none was asked for.
     pub domains: Vec<CompactString>,
-    /// Mechanisms offered, best first.
-    pub mechanisms: Vec<Mechanism>,
+    /// SCRAM is offered with these hashes, on TLS 1.3 with -PLUS too.
+    pub hashes: Vec<ScramHash>,
+    /// Whether PLAIN is offered, inside TLS.
+    pub plain: bool,
     /// Limits before authentication.
     pub before_auth: Limits,
     /// Limits after it.
@@ -40,11 +44,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// One domain, SCRAM-SHA-256 and SCRAM-SHA-1, the usual limits, 3 attempts.
+    /// One domain, SCRAM with every hash and no PLAIN, the usual limits, 3 attempts.
     pub fn new(domain: impl Into<CompactString>) -> Self {
         Config {
             domains: vec![domain.into()],
-            mechanisms: vec![Mechanism::ScramSha256, Mechanism::ScramSha1],
+            hashes: ScramHash::ALL.to_vec(),
+            plain: false,
             before_auth: Limits::BEFORE_AUTH,
             after_auth: Limits::C2S,
             auth_attempts: 3,
@@ -55,12 +60,35 @@ impl Config {
 /// Answer to [`Output::Lookup`].
 #[derive(Clone)]
 pub enum Lookup {
-    /// The account's credentials for the mechanism.
+    /// The account's credentials for the hash.
     Found(ScramCredentials),
     /// No such account. The credentials are made up, always the same for the same name and on both nodes (S17).
     Unknown(ScramCredentials),
     /// Cannot be told now; becomes `temporary-auth-failure`, never `not-authorized`.
     Unavailable,
+}
+
+/// Answer to [`Output::Check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The password fits.
+    Holds,
+    /// It does not.
+    Wrong,
+    /// Cannot be told now, for instance because too many passwords are being checked.
+    Unavailable,
+}
+
+/// What carries the bytes of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP alone.
+    Clear,
+    /// TLS.
+    Tls {
+        /// What `tls-exporter` binds to; only TLS 1.3 gives it.
+        exporter: Option<Exporter>,
+    },
 }
 
 /// What happens to a stream that is being negotiated.
@@ -75,9 +103,14 @@ pub enum Input {
     /// The framer or the shell found an error.
     Fault(StreamError),
     /// The TLS handshake asked for by [`Output::StartTls`] is done.
-    TlsReady,
+    TlsReady {
+        /// As in [`Carrier::Tls`].
+        exporter: Option<Exporter>,
+    },
     /// The answer to [`Output::Lookup`].
     Credentials(Lookup),
+    /// The answer to [`Output::Check`].
+    Checked(Checked),
 }
 
 /// What the shell has to do, in order.
@@ -85,7 +118,8 @@ pub enum Input {
 pub enum Output {
     /// Write this.
     Send(Bytes),
-    /// Throw away what has been received, do the handshake as server, restart the framer, answer with [`Input::TlsReady`].
+    /// Throw away what has been received, do the handshake as server, restart the framer, answer with
+    /// [`Input::TlsReady`].
     StartTls,
     /// Restart the framer and give it the limits for after authentication.
     Restart,
@@ -93,9 +127,13 @@ pub enum Output {
     Lookup {
         /// Local part of the account, prepared.
         user: CompactString,
-        /// Mechanism in use.
-        mechanism: Mechanism,
+        /// Hash of the mechanism in use.
+        hash: ScramHash,
     },
+    /// Ask [`PlainCheck::holds`] where it may take its time; answer with [`Input::Checked`] before anything else.
+    Check(PlainCheck),
+    /// A password was wrong, or meant for an account that does not exist: somebody may be guessing.
+    Guessed,
     /// This is who it is; the stream is open and has its features. Nothing more comes from here.
     Authenticated(BareJid),
     /// The client closed the stream: write `</stream:stream>` and close the connection.
@@ -110,6 +148,11 @@ pub struct Turn<'a> {
     pub config: &'a Config,
     /// Random bytes of this turn only.
     pub entropy: [u8; ENTROPY_BYTES],
+    /// Too much was guessed lately where this client is: proofs are not looked at now, and get
+    /// `temporary-auth-failure`.
+    pub throttled: bool,
+    /// The accounts may have changed elsewhere: what does not fit gets `temporary-auth-failure`.
+    pub stale: bool,
     /// Further stream features after SASL, as XML; asked when they are sent.
     pub features: &'a dyn Fn() -> Bytes,
     /// Outputs are appended here.
@@ -125,8 +168,8 @@ impl Turn<'_> {
 /// What is known of the stream across restarts.
 #[derive(Clone, Debug)]
 struct Facts {
-    /// TLS is in use.
-    secure: bool,
+    /// What the stream runs over.
+    carrier: Carrier,
     /// The domain of the first header; it cannot change any more (S12).
     domain: Option<CompactString>,
     /// Failed attempts at SASL.
@@ -144,6 +187,7 @@ pub enum Next {
     Auth(ExpectAuth),
     Credentials(ExpectCredentials),
     Response(ExpectResponse),
+    Checked(ExpectChecked),
     /// Authenticated: the negotiation is over.
     Done,
 }
@@ -157,6 +201,7 @@ impl Next {
             Next::Auth(state) => state.handle(input, turn),
             Next::Credentials(state) => state.handle(input, turn),
             Next::Response(state) => state.handle(input, turn),
+            Next::Checked(state) => state.handle(input, turn),
             Next::Done => Ok(Next::Done),
         }
     }
@@ -169,9 +214,9 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// A new connection; `secure` on a port with direct TLS, after the handshake.
-    pub fn new(secure: bool) -> Self {
-        let facts = Facts { secure, domain: None, failures: 0, user: None };
+    /// A new connection; on a port with direct TLS after the handshake.
+    pub fn new(carrier: Carrier) -> Self {
+        let facts = Facts { carrier, domain: None, failures: 0, user: None };
         Negotiation { state: Some(Next::Header(ExpectHeader::new(facts))) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::auth::failure;
 use super::header::ExpectHeader;
-use super::{Facts, Input, Next, Output, Turn, not_authorized};
+use super::{Carrier, Facts, Input, Next, Output, Turn, not_authorized};
 use crate::error::StreamError;
 use crate::ns;
 
@@ -41,7 +41,8 @@ pub struct ExpectHandshake {
 impl ExpectHandshake {
     /// After the handshake a new stream begins; what was known of the old one is forgotten except its domain.
     pub fn handle(self, input: Input) -> Result<Next, StreamError> {
-        let Input::TlsReady = input else { return Err(not_authorized()) };
-        Ok(Next::Header(ExpectHeader::new(Facts { secure: true, ..self.facts })))
+        let Input::TlsReady { exporter } = input else { return Err(not_authorized()) };
+        let carrier = Carrier::Tls { exporter };
+        Ok(Next::Header(ExpectHeader::new(Facts { carrier, ..self.facts })))
     }
 }

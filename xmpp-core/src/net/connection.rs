@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::login::END_STREAM;
 use super::mailbox::{ConnSender, Mailbox, mailbox};
+use super::rates::Meter;
 use super::{ConnId, Host, ServerConfig, ToConn};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
@@ -46,7 +48,7 @@ pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
     host: &dyn Host,
 ) {
     let (tx, mailbox) = mailbox(config.queued_bytes);
-    let mut pipe = Pipe::new(stream, mailbox, config.credits);
+    let mut pipe = Pipe::new(stream, mailbox, config);
     let Some(mut registered) = Registered::open(host, user, peer, tx) else {
         pipe.fault(StreamError::new(StreamCondition::InternalServerError));
         return pipe.finish(config).await;
@@ -106,10 +108,13 @@ async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
     // What came together with the stream header is in the framer already.
     let mut more = true;
     loop {
-        while more && pipe.credits > 0 {
+        while more && pipe.credits > 0 && !pipe.pauses() {
             // A panic costs this stream only.
             match catch_unwind(AssertUnwindSafe(|| one(&mut framer, registered))) {
-                Ok(Ok(Step::Element)) => pipe.credits -= 1,
+                Ok(Ok(Step::Element)) => {
+                    pipe.credits -= 1;
+                    pipe.meter.element();
+                }
                 Ok(Ok(Step::More)) => more = false,
                 Ok(Ok(Step::Close)) => return Ended::ByClient,
                 Ok(Err(error)) => return Ended::Fault(error),
@@ -126,9 +131,10 @@ async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
                 }
                 framer.feed(data);
                 pipe.stream.consume(len);
+                pipe.meter.read(len);
                 more = true;
             }
-            Woken::Credit => {}
+            Woken::GoOn => {}
             Woken::Closing | Woken::Closed => return Ended::ByHost,
             Woken::Abandoned => return Ended::Abandoned,
             Woken::Lost => return Ended::Lost,
@@ -158,8 +164,8 @@ fn one(framer: &mut Framer, registered: &Registered<'_>) -> Result<Step, StreamE
 /// What the pipe has come to.
 enum Woken {
     Readable,
-    /// There were no credits, and now there are.
-    Credit,
+    /// There were no credits, or it went too fast; that is over.
+    GoOn,
     /// `ToConn::Close` has come; what stands before it may not be written yet.
     Closing,
     /// All is written, up to and with the last words.
@@ -175,6 +181,10 @@ struct Pipe<S> {
     credits: u32,
     /// Whether input is wanted (and there are credits for it).
     reading: bool,
+    /// What the client's rates leave it.
+    meter: Meter,
+    /// Nothing is read until then: the client is too fast.
+    pause: Option<Pin<Box<Sleep>>>,
     queue: VecDeque<ToConn>,
     /// What is being written; given back when all is out, so that an idle connection holds no buffer.
     batch: Vec<u8>,
@@ -191,12 +201,14 @@ struct Pipe<S> {
 }
 
 impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
-    fn new(stream: S, mailbox: Mailbox, credits: u32) -> Self {
+    fn new(stream: S, mailbox: Mailbox, config: &ServerConfig) -> Self {
         Pipe {
             stream,
             mailbox,
-            credits,
+            credits: config.credits,
             reading: true,
+            meter: Meter::new(&config.rates, Instant::now()),
+            pause: None,
             queue: VecDeque::new(),
             batch: Vec::new(),
             sent: 0,
@@ -206,6 +218,12 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             last: None,
             finishing: false,
         }
+    }
+
+    /// Whether the client is too fast; then `wait` ends when it may go on.
+    fn pauses(&mut self) -> bool {
+        self.pause = self.meter.pause(Instant::now).map(|pause| Box::pin(sleep(pause)));
+        self.pause.is_some()
     }
 
     async fn wait(&mut self) -> Woken {
@@ -229,7 +247,12 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         if before == 0 && self.credits > 0 {
-            return Poll::Ready(Woken::Credit);
+            return Poll::Ready(Woken::GoOn);
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+            return Poll::Ready(Woken::GoOn);
         }
         if self.reading && self.credits > 0 {
             let read = Pin::new(&mut self.stream).poll_fill_buf(cx).map_ok(|_| ());

@@ -59,8 +59,15 @@ impl Drop for Pass {
     }
 }
 
+impl Pass {
+    /// Where the client is, as rates count it.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 /// One household has one IPv4 address or one IPv6 /64.
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
         v4 => v4,

@@ -2,21 +2,31 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{Entry, Host, ServerConfig};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
-use crate::negotiate::{ENTROPY_BYTES, Input, Negotiation, Output, Turn};
+use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Turn};
+use crate::sasl::{Exporter, PlainCheck, TLS_EXPORTER_LABEL};
 use crate::xml::{Event, Framer};
 
 /// Read buffer in the clear, in bytes: a header and `<starttls/>`.
 const CLEAR_BYTES: usize = 512;
+/// Most bytes read from a client before it has logged in, white space and all (S3, S5). A login with three failed
+/// attempts takes less than a tenth.
+const BEFORE_AUTH_BYTES: usize = 64 * 1024;
+/// How long a password waits for its turn to be checked.
+const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// What ends a stream.
 pub(super) const END_STREAM: &[u8] = b"</stream:stream>";
 
@@ -29,17 +39,22 @@ pub(super) struct Session {
 }
 
 struct Login<'a> {
+    address: IpAddr,
     config: &'a ServerConfig,
     host: &'a dyn Host,
     framer: Framer,
     negotiation: Negotiation,
     reply: Vec<u8>,
+    /// Bytes read so far.
+    read: usize,
 }
 
 enum Flow {
     /// Wants more input.
     More,
     StartTls,
+    /// Wants a password checked.
+    Check(PlainCheck),
     User(BareJid),
     Closed,
 }
@@ -48,15 +63,18 @@ enum Flow {
 pub(super) async fn login(
     mut tcp: TcpStream,
     entry: Entry,
+    address: IpAddr,
     config: &ServerConfig,
     host: &dyn Host,
 ) -> Option<Session> {
     let mut login = Login {
+        address,
         config,
         host,
         framer: Framer::new(config.negotiation.before_auth),
-        negotiation: Negotiation::new(entry == Entry::DirectTls),
+        negotiation: Negotiation::new(Carrier::Clear),
         reply: Vec::new(),
+        read: 0,
     };
     if entry == Entry::StartTls {
         // The reader is dropped with all that came behind <starttls/> (S9).
@@ -64,10 +82,14 @@ pub(super) async fn login(
         let Ok(Flow::StartTls) = login.talk(&mut clear).await else { return None };
         login.framer.discard_buffered();
         login.framer.restart();
-        login.input(Input::TlsReady);
     }
     let acceptor = TlsAcceptor::from(config.tls.clone());
     let mut stream = Box::pin(acceptor.accept(tcp)).await.ok()?;
+    let exporter = exporter(stream.get_ref().1);
+    match entry {
+        Entry::StartTls => _ = login.input(Input::TlsReady { exporter }),
+        Entry::DirectTls => login.negotiation = Negotiation::new(Carrier::Tls { exporter }),
+    }
     match login.talk(&mut stream).await {
         Ok(Flow::User(user)) => Some(Session { stream, framer: login.framer, user }),
         Ok(_) => {
@@ -76,6 +98,12 @@ pub(super) async fn login(
         }
         Err(_) => None,
     }
+}
+
+/// What this connection gives for channel binding (RFC 9266): on TLS 1.3 only.
+fn exporter(tls: &rustls::ServerConnection) -> Option<Exporter> {
+    let tls13 = tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+    tls13.then(|| tls.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok()).flatten()
 }
 
 impl Login<'_> {
@@ -87,14 +115,20 @@ impl Login<'_> {
             if len == 0 {
                 return Ok(Flow::Closed);
             }
-            self.framer.feed(data);
+            self.read += len;
+            let too_much = self.read > BEFORE_AUTH_BYTES;
+            if !too_much {
+                self.framer.feed(data);
+            }
             stream.consume(len);
-            let flow = catch_unwind(AssertUnwindSafe(|| self.advance())).unwrap_or_else(|_| {
-                let error = StreamError::new(StreamCondition::InternalServerError);
-                self.reply.extend_from_slice(&error.to_bytes());
-                self.reply.extend_from_slice(END_STREAM);
-                Flow::Closed
-            });
+            let mut flow = self.guarded(|login| if too_much { login.too_much() } else { login.advance() });
+            while let Flow::Check(check) = flow {
+                let checked = self.check(check).await;
+                flow = self.guarded(|login| match login.input(Input::Checked(checked)) {
+                    Flow::More => login.advance(),
+                    other => other,
+                });
+            }
             if !self.reply.is_empty() {
                 stream.write_all(&std::mem::take(&mut self.reply)).await?;
                 stream.flush().await?;
@@ -102,6 +136,40 @@ impl Login<'_> {
             if !matches!(flow, Flow::More) {
                 return Ok(flow);
             }
+        }
+    }
+
+    /// A panic costs this stream only.
+    fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Flow) -> Flow {
+        catch_unwind(AssertUnwindSafe(|| run(self)))
+            .unwrap_or_else(|_| self.fault(StreamError::new(StreamCondition::InternalServerError)))
+    }
+
+    fn too_much(&mut self) -> Flow {
+        let error = StreamError::new(StreamCondition::PolicyViolation).with_text("too much before the login");
+        self.input(Input::Fault(error))
+    }
+
+    /// The last words of this stream.
+    fn fault(&mut self, error: StreamError) -> Flow {
+        self.reply.extend_from_slice(&error.to_bytes());
+        self.reply.extend_from_slice(END_STREAM);
+        Flow::Closed
+    }
+
+    /// Checks a password on a thread for slow work, when there is room.
+    async fn check(&self, check: PlainCheck) -> Checked {
+        let room = timeout(CHECK_WAIT, Arc::clone(&self.config.checks).acquire_owned());
+        let Ok(Ok(permit)) = room.await else { return Checked::Unavailable };
+        let slow = tokio::task::spawn_blocking(move || {
+            let holds = check.holds();
+            drop(permit);
+            holds
+        });
+        match slow.await {
+            Ok(true) => Checked::Holds,
+            Ok(false) => Checked::Wrong,
+            Err(_) => Checked::Unavailable,
         }
     }
 
@@ -131,8 +199,10 @@ impl Login<'_> {
                     self.framer.restart();
                     self.framer.set_limits(self.config.negotiation.after_auth);
                 }
-                Output::Lookup { user, mechanism } => {
-                    let found = self.host.lookup(&user, mechanism);
+                Output::Check(check) => return Flow::Check(check),
+                Output::Guessed => _ = self.config.guesses.take(self.address, Instant::now()),
+                Output::Lookup { user, hash } => {
+                    let found = self.host.lookup(&user, hash);
                     outputs.extend(self.turn(Input::Credentials(found)));
                 }
                 Output::Authenticated(user) => return Flow::User(user),
@@ -140,11 +210,7 @@ impl Login<'_> {
                     self.reply.extend_from_slice(END_STREAM);
                     return Flow::Closed;
                 }
-                Output::Close(error) => {
-                    self.reply.extend_from_slice(&error.to_bytes());
-                    self.reply.extend_from_slice(END_STREAM);
-                    return Flow::Closed;
-                }
+                Output::Close(error) => return self.fault(error),
             }
         }
         Flow::More
@@ -155,8 +221,15 @@ impl Login<'_> {
         let mut entropy = [0; ENTROPY_BYTES];
         self.host.random(&mut entropy);
         let features = || self.host.features();
-        let config = &self.config.negotiation;
-        self.negotiation.handle(input, &mut Turn { config, entropy, features: &features, out: &mut out });
+        let mut turn = Turn {
+            config: &self.config.negotiation,
+            entropy,
+            throttled: self.config.guesses.is_empty(self.address, Instant::now()),
+            stale: !self.host.is_current(),
+            features: &features,
+            out: &mut out,
+        };
+        self.negotiation.handle(input, &mut turn);
         out
     }
 }

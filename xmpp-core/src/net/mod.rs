@@ -5,25 +5,29 @@ mod connection;
 mod gate;
 mod login;
 mod mailbox;
+mod rates;
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 pub use crate::negotiate::Lookup;
 pub use mailbox::ConnSender;
+pub use rates::Rates;
 
 use crate::jid::BareJid;
 use crate::negotiate;
-use crate::sasl::Mechanism;
+use crate::sasl::ScramHash;
 use crate::stanza::Stanza;
 use gate::Gate;
+use rates::PerAddress;
 
 /// Number of an authenticated connection, given by the host; never used twice in one run of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +42,12 @@ impl fmt::Display for ConnId {
 /// What the shell needs of the node. Called on connection tasks: every call must return at once.
 pub trait Host: Send + Sync + 'static {
     /// The credentials of an account; `user` is its prepared local part.
-    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup;
+    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup;
+    /// Whether the accounts are known to be up to date. While they are not, a password that does not fit is not called
+    /// wrong: it may have been changed elsewhere.
+    fn is_current(&self) -> bool {
+        true
+    }
     /// Stream features after SASL beside `bind`, `sm` and the stream limits, as XML: `dual::FEATURE` while HA is on.
     fn features(&self) -> Bytes;
     /// Fills `out` from a cryptographic random source (S15).
@@ -93,6 +102,11 @@ pub struct ServerConfig {
     /// Bytes that may wait for one slow reader; above it the connection is closed, resumable. Default 4 MiB.
     pub queued_bytes: usize,
     gate: Arc<Gate>,
+    rates: Rates,
+    connections: PerAddress,
+    guesses: PerAddress,
+    /// Passwords (of PLAIN) that may be checked at the same time.
+    checks: Arc<Semaphore>,
 }
 
 /// Default of [`ServerConfig::queued_bytes`].
@@ -107,6 +121,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 impl ServerConfig {
     /// The defaults, with this TLS set-up and negotiation.
     pub fn new(tls: Arc<rustls::ServerConfig>, negotiation: negotiate::Config) -> Self {
+        let rates = Rates::default();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         ServerConfig {
             tls,
             negotiation,
@@ -116,6 +132,10 @@ impl ServerConfig {
             credits: 32,
             queued_bytes: QUEUED_BYTES,
             gate: Gate::new(UNAUTHENTICATED, UNAUTHENTICATED_PER_ADDRESS),
+            rates,
+            connections: PerAddress::new(rates.connections_per_minute),
+            guesses: PerAddress::new(rates.failed_logins_per_minute),
+            checks: Arc::new(Semaphore::new(cores)),
         }
     }
 
@@ -124,6 +144,20 @@ impl ServerConfig {
     #[must_use]
     pub fn unauthenticated(self, total: usize, per_address: usize) -> Self {
         ServerConfig { gate: Gate::new(total, per_address), ..self }
+    }
+
+    /// Sets how fast clients and their addresses may go.
+    #[must_use]
+    pub fn rates(self, rates: Rates) -> Self {
+        let connections = PerAddress::new(rates.connections_per_minute);
+        let guesses = PerAddress::new(rates.failed_logins_per_minute);
+        ServerConfig { rates, connections, guesses, ..self }
+    }
+
+    /// Admission, before TLS and before a task is spawned.
+    fn admit(&self, peer: SocketAddr) -> Option<gate::Pass> {
+        let soon = self.connections.take(gate::network(peer.ip()), Instant::now());
+        if soon { self.gate.enter(peer.ip()) } else { None }
     }
 }
 
@@ -137,8 +171,7 @@ pub async fn serve(
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
-                // Admission comes before TLS and before a task is spawned.
-                if let Some(pass) = config.gate.enter(peer.ip()) {
+                if let Some(pass) = config.admit(peer) {
                     tokio::spawn(client(tcp, peer, entry, config.clone(), host.clone(), pass));
                 }
             }
@@ -155,7 +188,7 @@ pub async fn serve_connection(
     config: Arc<ServerConfig>,
     host: Arc<dyn Host>,
 ) {
-    if let Some(pass) = config.gate.enter(peer.ip()) {
+    if let Some(pass) = config.admit(peer) {
         client(tcp, peer, entry, config, host, pass).await;
     }
 }
@@ -171,7 +204,7 @@ async fn client(
     // A socket that does not take its options is already dead and says so at the first read.
     let _ = set_options(&tcp, &config);
     // Boxed, so that what login needs is given back before the long life of the connection begins.
-    let login = Box::pin(login::login(tcp, entry, &config, &*host));
+    let login = Box::pin(login::login(tcp, entry, pass.address(), &config, &*host));
     let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else { return };
     drop(pass);
     let login::Session { stream, framer, user } = session;

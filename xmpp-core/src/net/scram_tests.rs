@@ -9,7 +9,7 @@ use tokio_rustls::client::TlsStream;
 use super::tests::{HEADER, listener, tls, tls_client, until};
 use super::*;
 use crate::ns;
-use crate::sasl::{ScramClient, ScramCredentials};
+use crate::sasl::{ClientBinding, Exporter, ScramClient, ScramCredentials, TLS_EXPORTER_LABEL};
 
 /// Knows one account, `alice` with the password `pencil`.
 struct OneAccount {
@@ -18,11 +18,11 @@ struct OneAccount {
 }
 
 impl Host for OneAccount {
-    fn lookup(&self, user: &str, mechanism: Mechanism) -> Lookup {
+    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
         match user {
-            "alice" => Lookup::Found(ScramCredentials::derive(mechanism, "pencil", &[1; 16], 4096).unwrap()),
+            "alice" => Lookup::Found(ScramCredentials::derive(hash, "pencil", &[1; 16], 4096).unwrap()),
             // Made so that "pencil" would fit: an unknown account must not get in even then.
-            _ => Lookup::Unknown(ScramCredentials::derive(mechanism, "pencil", &[1; 16], 4096).unwrap()),
+            _ => Lookup::Unknown(ScramCredentials::derive(hash, "pencil", &[1; 16], 4096).unwrap()),
         }
     }
     fn features(&self) -> Bytes {
@@ -49,6 +49,8 @@ impl Host for OneAccount {
     }
 }
 
+const UNBOUND: ClientBinding = ClientBinding::Unsupported;
+
 struct Client {
     stream: TlsStream<TcpStream>,
     seen: mpsc::UnboundedReceiver<String>,
@@ -56,8 +58,12 @@ struct Client {
 
 impl Client {
     async fn connect() -> Client {
+        Client::connect_to(|config| config).await
+    }
+
+    async fn connect_to(change: impl FnOnce(ServerConfig) -> ServerConfig) -> Client {
         let (server_tls, cert) = tls();
-        let config = ServerConfig::new(server_tls, negotiate::Config::new("d.example"));
+        let config = change(ServerConfig::new(server_tls, negotiate::Config::new("d.example")));
         let (seen, receiver) = mpsc::unbounded_channel();
         let host = OneAccount { seen, tx: std::sync::Mutex::default() };
         let addr = listener(config, Entry::DirectTls, Arc::new(host)).await;
@@ -68,17 +74,23 @@ impl Client {
         Client { stream, seen: receiver }
     }
 
+    /// What this end of the connection binds to.
+    fn exporter(&self) -> Exporter {
+        self.stream.get_ref().1.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).unwrap()
+    }
+
     /// One exchange; the last element of the server, `<success>` checked.
     async fn authenticate(
         &mut self,
-        mechanism: Mechanism,
+        hash: ScramHash,
+        binding: ClientBinding,
         user: &str,
         password: &str,
         authzid: &str,
     ) -> String {
-        let mut scram = ScramClient::new(mechanism, user, password, [4; 18]).unwrap();
-        let first = String::from_utf8(scram.first()).unwrap().replacen("n,,", &format!("n,{authzid},"), 1);
-        let name = mechanism.name();
+        let mut scram = ScramClient::new(hash, binding, user, password, [4; 18]).unwrap();
+        let first = String::from_utf8(scram.first()).unwrap().replacen(",,", &format!(",{authzid},"), 1);
+        let name = scram.mechanism().name();
         self.say(&format!("auth xmlns='{}' mechanism='{name}'", ns::SASL), "auth", first.as_bytes()).await;
         let challenge = until(&mut self.stream, "</").await;
         if challenge.starts_with("<failure") {
@@ -105,9 +117,12 @@ fn payload(element: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_right_password_opens_the_stream_and_elements_go_both_ways() {
-    for mechanism in [Mechanism::ScramSha256, Mechanism::ScramSha1] {
+    for (hash, bind) in ScramHash::ALL.into_iter().flat_map(|hash| [(hash, true), (hash, false)]) {
         let mut client = Client::connect().await;
-        assert!(client.authenticate(mechanism, "Alice", "pencil", "").await.starts_with("<success"));
+        let binding =
+            if bind { ClientBinding::Exporter(client.exporter()) } else { ClientBinding::Unsupported };
+        let last = client.authenticate(hash, binding, "Alice", "pencil", "").await;
+        assert!(last.starts_with("<success"), "{last}");
         // Pipelined with the header: what comes behind it belongs to the authenticated stream.
         client.stream.write_all(format!("{HEADER}<iq type='set' id='b'/>").as_bytes()).await.unwrap();
         let features = until(&mut client.stream, "<answer/>").await;
@@ -130,15 +145,65 @@ async fn the_right_password_opens_the_stream_and_elements_go_both_ways() {
 }
 
 #[tokio::test]
+async fn who_stands_between_with_a_connection_to_each_gets_nowhere() {
+    let mut client = Client::connect().await;
+    let elsewhere = Client::connect().await.exporter();
+    assert_ne!(client.exporter(), elsewhere);
+    let passed_on = ClientBinding::Exporter(elsewhere);
+    let last = client.authenticate(ScramHash::Sha512, passed_on, "alice", "pencil", "").await;
+    assert!(last.contains("<not-authorized/>"), "{last}");
+    // Nor does it help to take the offer out of the features: the client that could bind says so.
+    let last = client.authenticate(ScramHash::Sha512, ClientBinding::NotOffered, "alice", "pencil", "").await;
+    assert!(last.contains("<not-authorized/>"), "{last}");
+}
+
+#[tokio::test]
+async fn plain_lets_in_where_it_is_configured() {
+    let plain = |password: &str| STANDARD.encode(format!("\0alice\0{password}"));
+    let open = format!("<auth xmlns='{}' mechanism='PLAIN'>", ns::SASL);
+    let mut client = Client::connect_to(|mut config| {
+        config.negotiation.plain = true;
+        config
+    })
+    .await;
+    for (password, wanted) in [("eraser", "<not-authorized/>"), ("pencil", "<success ")] {
+        let auth = format!("{open}{}</auth>", plain(password));
+        client.stream.write_all(auth.as_bytes()).await.unwrap();
+        until(&mut client.stream, wanted).await;
+    }
+    client.stream.write_all(HEADER.as_bytes()).await.unwrap();
+    until(&mut client.stream, "</stream:features>").await;
+    assert_eq!(client.seen.recv().await.unwrap(), "alice@d.example");
+}
+
+#[tokio::test]
+async fn who_guesses_too_much_is_put_off_and_so_is_the_right_password_from_there() {
+    let rates = Rates { failed_logins_per_minute: 2, ..Rates::default() };
+    let mut client = Client::connect_to(|mut config| {
+        config.negotiation.auth_attempts = 10;
+        config.rates(rates)
+    })
+    .await;
+    for _ in 0..2 {
+        let last = client.authenticate(ScramHash::Sha1, UNBOUND, "alice", "eraser", "").await;
+        assert!(last.contains("<not-authorized/>"), "{last}");
+    }
+    for password in ["eraser", "pencil"] {
+        let last = client.authenticate(ScramHash::Sha1, UNBOUND, "alice", password, "").await;
+        assert!(last.contains("<temporary-auth-failure/>"), "{last}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_passwords_unknown_accounts_and_foreign_identities_fail_alike() {
     let mut client = Client::connect().await;
-    let wrong = client.authenticate(Mechanism::ScramSha256, "alice", "eraser", "").await;
+    let wrong = client.authenticate(ScramHash::Sha256, UNBOUND, "alice", "eraser", "").await;
     assert!(wrong.contains("<not-authorized/>"), "{wrong}");
-    assert_eq!(client.authenticate(Mechanism::ScramSha256, "bob", "pencil", "").await, wrong);
+    assert_eq!(client.authenticate(ScramHash::Sha256, UNBOUND, "bob", "pencil", "").await, wrong);
     // One attempt is left, and it is good although two were not.
-    let good = client.authenticate(Mechanism::ScramSha256, "alice", "pencil", "").await;
+    let good = client.authenticate(ScramHash::Sha256, UNBOUND, "alice", "pencil", "").await;
     assert!(good.starts_with("<success"), "{good}");
     let mut client = Client::connect().await;
-    let foreign = client.authenticate(Mechanism::ScramSha256, "alice", "pencil", "a=bob@d.example").await;
+    let foreign = client.authenticate(ScramHash::Sha256, UNBOUND, "alice", "pencil", "a=bob@d.example").await;
     assert!(foreign.contains("<invalid-authzid/>"), "{foreign}");
 }

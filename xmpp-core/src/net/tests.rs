@@ -27,7 +27,7 @@ struct TestHost {
 }
 
 impl Host for TestHost {
-    fn lookup(&self, _: &str, _: Mechanism) -> Lookup {
+    fn lookup(&self, _: &str, _: ScramHash) -> Lookup {
         Lookup::Unavailable
     }
     fn features(&self) -> Bytes {

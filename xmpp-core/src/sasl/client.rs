@@ -7,15 +7,47 @@ use ring::hmac;
 
 use super::credentials::SaltedKeys;
 use super::message::{self, Attributes};
-use super::{KeyCache, MAX_ITERATIONS, MIN_ITERATIONS, Mechanism, SaslError, saslprep, xor};
+use super::{
+    Exporter, KeyCache, MAX_ITERATIONS, MIN_ITERATIONS, Mechanism, SaslError, ScramHash, TLS_EXPORTER,
+    saslprep, xor,
+};
 
-/// The gs2 header of a client without channel binding, and its base64 for `c=`.
-const GS2_HEADER: &str = "n,,";
-const GS2_BASE64: &str = "biws";
+/// What the client knows of channel binding; it becomes the gs2 flag (RFC 5802 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientBinding {
+    /// This client, or its connection, cannot bind (`n`).
+    Unsupported,
+    /// It could, but the server offers no -PLUS mechanism (`y`): should that be the work of somebody between, the
+    /// server will notice.
+    NotOffered,
+    /// Bound to the connection by `tls-exporter` (`p=tls-exporter`), with a -PLUS mechanism.
+    Exporter(Exporter),
+}
+
+impl ClientBinding {
+    /// The gs2 header, without an authorization identity.
+    fn header(&self) -> String {
+        match self {
+            ClientBinding::Unsupported => "n,,".to_owned(),
+            ClientBinding::NotOffered => "y,,".to_owned(),
+            ClientBinding::Exporter(_) => format!("p={TLS_EXPORTER},,"),
+        }
+    }
+
+    /// What `c=` holds, in base64.
+    fn bound(&self) -> String {
+        let mut bytes = self.header().into_bytes();
+        if let ClientBinding::Exporter(data) = self {
+            bytes.extend_from_slice(data);
+        }
+        message::to_base64(&bytes)
+    }
+}
 
 /// One exchange: `first`, `respond` to the challenge, `verify` the server's last word.
 pub struct ScramClient {
-    mech: Mechanism,
+    hash: ScramHash,
+    binding: ClientBinding,
     user: String,
     password: String,
     nonce: String,
@@ -33,19 +65,29 @@ impl ScramClient {
     /// A client that will prove `password`; `nonce_entropy` is fresh from a CSPRNG. A name or password that
     /// SASLprep forbids is `Malformed`.
     pub fn new(
-        mech: Mechanism,
+        hash: ScramHash,
+        binding: ClientBinding,
         user: &str,
         password: &str,
         nonce_entropy: [u8; 18],
     ) -> Result<ScramClient, SaslError> {
         Ok(ScramClient {
-            mech,
+            hash,
+            binding,
             user: saslprep(user)?,
             password: saslprep(password)?,
             nonce: message::to_base64(&nonce_entropy),
             cache: None,
             expected: None,
         })
+    }
+
+    /// The mechanism that this exchange is one of.
+    pub fn mechanism(&self) -> Mechanism {
+        match self.binding {
+            ClientBinding::Exporter(_) => Mechanism::ScramPlus(self.hash),
+            ClientBinding::Unsupported | ClientBinding::NotOffered => Mechanism::Scram(self.hash),
+        }
     }
 
     /// Takes the slow rounds from `cache` where they have been done before.
@@ -56,7 +98,7 @@ impl ScramClient {
 
     /// client-first, for `<auth mechanism='..'>`.
     pub fn first(&self) -> Vec<u8> {
-        format!("{GS2_HEADER}{}", self.first_bare()).into_bytes()
+        format!("{}{}", self.binding.header(), self.first_bare()).into_bytes()
     }
 
     fn first_bare(&self) -> String {
@@ -79,18 +121,18 @@ impl ScramClient {
             return Err(SaslError::NotAuthorized);
         }
         let keys = self.keys(&salt, iterations)?;
-        let unsigned = format!("c={GS2_BASE64},r={nonce}");
+        let unsigned = format!("c={},r={nonce}", self.binding.bound());
         let auth_message = format!("{},{text},{unsigned}", self.first_bare());
-        let stored_key = self.mech.hash(&keys.client_key);
-        let proof = xor(&keys.client_key, &self.mech.sign(&stored_key, auth_message.as_bytes()));
+        let stored_key = self.hash.hash(&keys.client_key);
+        let proof = xor(&keys.client_key, &self.hash.sign(&stored_key, auth_message.as_bytes()));
         self.expected = Some(Expected { server_key: keys.server_key, auth_message });
         Ok(format!("{unsigned},p={}", message::to_base64(&proof)).into_bytes())
     }
 
     fn keys(&self, salt: &[u8], iterations: u32) -> Result<SaltedKeys, SaslError> {
         match &self.cache {
-            Some(cache) => cache.salted(self.mech, &self.user, &self.password, salt, iterations),
-            None => SaltedKeys::derive(self.mech, &self.password, salt, iterations),
+            Some(cache) => cache.salted(self.hash, &self.user, &self.password, salt, iterations),
+            None => SaltedKeys::derive(self.hash, &self.password, salt, iterations),
         }
     }
 
@@ -104,14 +146,14 @@ impl ScramClient {
         let mut attributes = Attributes::of(text);
         let signature = message::from_base64(attributes.expect('v')?)?;
         attributes.ignore_extensions()?;
-        hmac::verify(&self.mech.hmac(&expected.server_key), expected.auth_message.as_bytes(), &signature)
+        hmac::verify(&self.hash.hmac(&expected.server_key), expected.auth_message.as_bytes(), &signature)
             .map_err(|_| SaslError::NotAuthorized)
     }
 }
 
 impl fmt::Debug for ScramClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScramClient").field("mech", &self.mech).finish_non_exhaustive()
+        f.debug_struct("ScramClient").field("hash", &self.hash).finish_non_exhaustive()
     }
 }
 
@@ -122,14 +164,14 @@ mod tests {
     use super::*;
 
     /// The client with the nonce of an RFC's example.
-    fn client(mech: Mechanism, nonce: &str) -> ScramClient {
-        let client = ScramClient::new(mech, "user", "pencil", [0; 18]).unwrap();
+    fn client(hash: ScramHash, nonce: &str) -> ScramClient {
+        let client = ScramClient::new(hash, ClientBinding::Unsupported, "user", "pencil", [0; 18]).unwrap();
         ScramClient { nonce: nonce.into(), ..client }
     }
 
     #[test]
     fn test_vector_of_rfc_7677() {
-        let mut client = client(Mechanism::ScramSha256, "rOprNGfwEbeRWgbNEkqO");
+        let mut client = client(ScramHash::Sha256, "rOprNGfwEbeRWgbNEkqO");
         assert_eq!(client.first(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let challenge =
             b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
@@ -144,7 +186,7 @@ mod tests {
 
     #[test]
     fn test_vector_of_rfc_5802() {
-        let mut client = client(Mechanism::ScramSha1, "fyko+d2lbbFgONRv9qkxdawL");
+        let mut client = client(ScramHash::Sha1, "fyko+d2lbbFgONRv9qkxdawL");
         let challenge = b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096";
         let last = String::from_utf8(client.respond(challenge).unwrap()).unwrap();
         assert_eq!(
@@ -159,8 +201,28 @@ mod tests {
     }
 
     #[test]
+    fn the_flag_says_what_the_client_knows_of_channel_binding() {
+        for (binding, header, bound, mechanism) in [
+            (ClientBinding::Unsupported, "n,,", "c=biws,", Mechanism::Scram(ScramHash::Sha1)),
+            (ClientBinding::NotOffered, "y,,", "c=eSws,", Mechanism::Scram(ScramHash::Sha1)),
+            (
+                ClientBinding::Exporter([0; 32]),
+                "p=tls-exporter,,",
+                "c=cD10bHMtZXhwb3J0ZXIsLAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA,",
+                Mechanism::ScramPlus(ScramHash::Sha1),
+            ),
+        ] {
+            let mut client = ScramClient { binding, ..client(ScramHash::Sha1, "abc") };
+            assert_eq!(client.mechanism(), mechanism);
+            assert!(client.first().starts_with(header.as_bytes()));
+            let last = client.respond(b"r=abcdef,s=QSXCR+Q6sek8bf92,i=4096").unwrap();
+            assert!(last.starts_with(bound.as_bytes()), "{}", String::from_utf8_lossy(&last));
+        }
+    }
+
+    #[test]
     fn a_server_cannot_weaken_the_exchange() {
-        let respond = |challenge: &str| client(Mechanism::ScramSha1, "abc").respond(challenge.as_bytes());
+        let respond = |challenge: &str| client(ScramHash::Sha1, "abc").respond(challenge.as_bytes());
         assert!(respond("r=abcdef,s=QSXCR+Q6sek8bf92,i=4096").is_ok());
         assert_eq!(respond("r=abcdef,s=QSXCR+Q6sek8bf92,i=1").unwrap_err(), SaslError::Malformed);
         assert_eq!(respond("r=abcdef,s=QSXCR+Q6sek8bf92,i=4294967295").unwrap_err(), SaslError::Malformed);
@@ -168,20 +230,21 @@ mod tests {
         assert_eq!(respond("r=abc,s=QSXCR+Q6sek8bf92,i=4096").unwrap_err(), SaslError::NotAuthorized);
         assert_eq!(respond("r=xyzdef,s=QSXCR+Q6sek8bf92,i=4096").unwrap_err(), SaslError::NotAuthorized);
         assert_eq!(respond("m=x,r=abcdef,s=QSXCR+Q6sek8bf92,i=4096").unwrap_err(), SaslError::Malformed);
-        assert_eq!(client(Mechanism::ScramSha1, "abc").verify(b"v=AAAA"), Err(SaslError::Malformed));
+        assert_eq!(client(ScramHash::Sha1, "abc").verify(b"v=AAAA"), Err(SaslError::Malformed));
     }
 
     #[test]
     fn the_cache_gives_the_same_answer_and_is_used() {
         let cache = Arc::new(KeyCache::new());
         let challenge = b"r=abcdef,s=QSXCR+Q6sek8bf92,i=4096";
-        let plain = client(Mechanism::ScramSha1, "abc").respond(challenge);
+        let plain = client(ScramHash::Sha1, "abc").respond(challenge);
         for _ in 0..3 {
-            let mut cached = client(Mechanism::ScramSha1, "abc").with_cache(Arc::clone(&cache));
+            let mut cached = client(ScramHash::Sha1, "abc").with_cache(Arc::clone(&cache));
             assert_eq!(cached.respond(challenge), plain);
         }
         assert_eq!(cache.len(), 1);
-        let other = ScramClient::new(Mechanism::ScramSha1, "user", "other", [0; 18]).unwrap();
+        let other =
+            ScramClient::new(ScramHash::Sha1, ClientBinding::Unsupported, "user", "other", [0; 18]).unwrap();
         let mut other = ScramClient { nonce: "abc".into(), ..other }.with_cache(Arc::clone(&cache));
         assert_ne!(other.respond(challenge), plain);
         assert_eq!(cache.len(), 2);
@@ -193,7 +256,7 @@ mod tests {
             first in "(r=)?(abc)?\\PC{0,20}(,s=[A-Za-z+/=]{0,8})?(,i=[0-9]{0,3})?",
             last in "(v=|e=)?\\PC{0,40}",
         ) {
-            let mut client = client(Mechanism::ScramSha1, "abc");
+            let mut client = client(ScramHash::Sha1, "abc");
             let _ = client.respond(first.as_bytes());
             let _ = client.verify(last.as_bytes());
         }

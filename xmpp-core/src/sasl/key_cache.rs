@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use super::credentials::SaltedKeys;
-use super::{Mechanism, SaslError};
+use super::{SaslError, ScramHash};
 
-/// Keys already computed, by mechanism, user, password (hashed), salt and rounds. It holds what is worth a
+/// Keys already computed, by hash, user, password (hashed), salt and rounds. It holds what is worth a
 /// password: for test clients, or one person's own client. It grows with the number of different keys.
 #[derive(Default)]
 pub struct KeyCache {
@@ -18,7 +18,7 @@ pub struct KeyCache {
 
 #[derive(PartialEq, Eq, Hash)]
 struct CacheKey {
-    mech: Mechanism,
+    hash: ScramHash,
     user: String,
     password_hash: Vec<u8>,
     salt: Vec<u8>,
@@ -44,18 +44,18 @@ impl KeyCache {
     /// The keys, computed outside the lock when they are new: two logins at once may both compute them.
     pub(super) fn salted(
         &self,
-        mech: Mechanism,
+        hash: ScramHash,
         user: &str,
         password: &str,
         salt: &[u8],
         iterations: u32,
     ) -> Result<SaltedKeys, SaslError> {
-        let password_hash = Mechanism::ScramSha256.hash(password.as_bytes());
-        let key = CacheKey { mech, user: user.into(), password_hash, salt: salt.into(), iterations };
+        let password_hash = ScramHash::Sha256.hash(password.as_bytes());
+        let key = CacheKey { hash, user: user.into(), password_hash, salt: salt.into(), iterations };
         if let Some(found) = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(found.clone());
         }
-        let made = SaltedKeys::derive(mech, password, salt, iterations)?;
+        let made = SaltedKeys::derive(hash, password, salt, iterations)?;
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
         Ok(made)
     }

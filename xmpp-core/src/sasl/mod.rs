@@ -1,22 +1,28 @@
-//! SCRAM (RFC 5802, RFC 7677) for both ends of a stream, without sockets, clocks or randomness of its own.
+//! SASL for both ends of a stream, without sockets, clocks or randomness of its own: SCRAM (RFC 5802, RFC 7677) with
+//! and without channel binding by `tls-exporter` (RFC 9266), and PLAIN (RFC 4616) for the server.
 //!
-//! Channel binding (`-PLUS`) is not offered yet: the gs2 flags `n` and `y` are accepted, `p` is refused. PLAIN is off.
 //! Everything read here comes from an unauthenticated stranger: nothing in this module panics on its input, and
 //! nothing in it tells whether an account exists.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod client;
 mod credentials;
+mod hash;
 mod key_cache;
+mod mechanism;
 mod message;
+mod plain;
 mod server;
 
-pub use client::ScramClient;
+pub use client::{ClientBinding, ScramClient};
 pub use credentials::ScramCredentials;
+pub use hash::ScramHash;
 pub use key_cache::KeyCache;
-pub use server::ScramServer;
+pub use mechanism::Mechanism;
+pub use plain::{Plain, PlainCheck};
+pub use server::{ScramServer, Site};
 
-use ring::{digest, hmac, pbkdf2};
+use crate::jid::BareJid;
 
 /// Rounds of PBKDF2 below which our client refuses to answer (RFC 5802 section 5.1, RFC 7677 section 4): a
 /// server that asks for fewer is after the password.
@@ -28,10 +34,18 @@ pub const SALT_LEN: usize = 16;
 /// Longest SASL message in bytes (decoded) that is looked at; a longer one is malformed.
 pub const MAX_MESSAGE_LEN: usize = 4096;
 
+/// The one type of channel binding that we speak (RFC 9266). On TLS 1.3 only: below it, it would need more care than
+/// it is worth.
+pub const TLS_EXPORTER: &str = "tls-exporter";
+/// Label under which TLS gives the binding, with an empty context (RFC 9266 section 2).
+pub const TLS_EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// What `tls-exporter` binds to: both ends of one TLS connection have the same, and no other connection has it.
+pub type Exporter = [u8; 32];
+
 /// What went wrong in a SASL exchange; all of them are the other side's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
-    /// The message does not follow RFC 5802; nothing about the account has been looked at.
+    /// The message does not follow its RFC; nothing about the account has been looked at.
     #[error("the SASL message is malformed")]
     Malformed,
     /// Wrong password, unknown account, foreign nonce or forged binding: deliberately not told apart.
@@ -40,9 +54,14 @@ pub enum SaslError {
     /// The client asked to act as somebody other than it proved to be (S11).
     #[error("the authorization identity is not the authenticated one")]
     InvalidAuthzid,
-    /// The client insists on channel binding, which no offered mechanism has (gs2 flag `p`).
-    #[error("channel binding was demanded but not offered")]
+    /// The client binds to a channel in a way that the mechanism or this connection does not have (gs2 flag `p`), or
+    /// does not bind with a -PLUS mechanism.
+    #[error("the channel binding does not fit the mechanism or is of a type that was not offered")]
     UnsupportedChannelBinding,
+    /// The client would bind, and believes that we cannot (gs2 flag `y`), although we offered it: somebody between us
+    /// took the offer away (RFC 5802 section 6).
+    #[error("the client was kept from seeing that channel binding is offered")]
+    Downgrade,
 }
 
 impl SaslError {
@@ -50,70 +69,10 @@ impl SaslError {
     pub fn condition(&self) -> &'static str {
         match self {
             SaslError::Malformed => "malformed-request",
-            SaslError::NotAuthorized | SaslError::UnsupportedChannelBinding => "not-authorized",
+            SaslError::NotAuthorized | SaslError::UnsupportedChannelBinding | SaslError::Downgrade => {
+                "not-authorized"
+            }
             SaslError::InvalidAuthzid => "invalid-authzid",
-        }
-    }
-}
-
-/// The SCRAM mechanisms we speak, the better one first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Mechanism {
-    /// `SCRAM-SHA-256` (RFC 7677).
-    ScramSha256,
-    /// `SCRAM-SHA-1` (RFC 5802), which RFC 6120 makes mandatory and some clients know alone.
-    ScramSha1,
-}
-
-impl Mechanism {
-    /// All mechanisms in order of preference: the list a server offers.
-    pub const ALL: [Mechanism; 2] = [Mechanism::ScramSha256, Mechanism::ScramSha1];
-
-    /// The registered name, as in `<mechanism/>`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha1 => "SCRAM-SHA-1",
-        }
-    }
-
-    /// The mechanism of this registered name; names are upper case (RFC 4422 section 3.1).
-    pub fn parse(name: &str) -> Option<Mechanism> {
-        Mechanism::ALL.into_iter().find(|mech| mech.name() == name)
-    }
-
-    /// Bytes in a key, proof or signature of this mechanism.
-    pub fn key_len(self) -> usize {
-        self.digest().output_len()
-    }
-
-    fn digest(self) -> &'static digest::Algorithm {
-        match self {
-            Mechanism::ScramSha256 => &digest::SHA256,
-            Mechanism::ScramSha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
-        }
-    }
-
-    fn hmac(self, key: &[u8]) -> hmac::Key {
-        let algorithm = match self {
-            Mechanism::ScramSha256 => hmac::HMAC_SHA256,
-            Mechanism::ScramSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-        };
-        hmac::Key::new(algorithm, key)
-    }
-
-    fn sign(self, key: &[u8], data: &[u8]) -> Vec<u8> {
-        hmac::sign(&self.hmac(key), data).as_ref().to_vec()
-    }
-
-    fn hash(self, data: &[u8]) -> Vec<u8> {
-        digest::digest(self.digest(), data).as_ref().to_vec()
-    }
-
-    fn pbkdf2(self) -> pbkdf2::Algorithm {
-        match self {
-            Mechanism::ScramSha256 => pbkdf2::PBKDF2_HMAC_SHA256,
-            Mechanism::ScramSha1 => pbkdf2::PBKDF2_HMAC_SHA1,
         }
     }
 }
@@ -122,6 +81,17 @@ impl Mechanism {
 fn saslprep(text: &str) -> Result<String, SaslError> {
     let prepared = stringprep::saslprep(text).map_err(|_| SaslError::Malformed)?;
     if prepared.is_empty() { Err(SaslError::Malformed) } else { Ok(prepared.into_owned()) }
+}
+
+/// Whom the client wants to act as must be who it proves to be (S11): by the bare name, or by its bare JID, which is
+/// how RFC 6120 section 6.3.8 writes it. Empty means the same.
+fn check_authzid(authzid: &str, username: &str, domain: Option<&str>) -> Result<(), SaslError> {
+    let own_jid = || {
+        let own = BareJid::new(Some(username), domain?).ok()?;
+        Some(BareJid::parse(authzid).ok()? == own)
+    };
+    let own = authzid.is_empty() || authzid == username || own_jid() == Some(true);
+    if own { Ok(()) } else { Err(SaslError::InvalidAuthzid) }
 }
 
 fn xor(left: &[u8], right: &[u8]) -> Vec<u8> {
