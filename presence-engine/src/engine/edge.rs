@@ -44,7 +44,7 @@ impl Item {
 #[derive(Clone, Debug)]
 pub(super) enum Held {
     /// It took a credit.
-    Element(Item),
+    Element(Box<Item>),
     /// A front attaches a connection that carries a session.
     Attach(Attach),
 }

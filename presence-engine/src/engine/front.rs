@@ -136,7 +136,7 @@ impl Engine {
         let mut front = Front::new(carried, self.turn.now_ms);
         for held in self.edge.take_held(conn) {
             if let Held::Element(item) = held {
-                front.keep(item);
+                front.keep(*item);
             }
         }
         self.edge.set_phase(conn, Phase::Front);
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// What the owner let go. A name that is not known is an old one.
-    pub(super) fn from_owner(&mut self, told: Fronted, out: &mut Vec<Output>) {
+    pub(super) fn owner_says(&mut self, told: Fronted, out: &mut Vec<Output>) {
         let (Fronted::Deliver(name, _)
         | Fronted::Credit(name)
         | Fronted::Close(name, ..)
@@ -277,7 +277,9 @@ impl Engine {
             Fronted::Attached { session, stream, inbound, written, .. } => {
                 let next = inbound.wrapping_add(1);
                 return match &mut front.carried {
-                    Some(c) if (c.session, c.stream) == (session, stream) => c.written = c.written.or(written),
+                    Some(c) if (c.session, c.stream) == (session, stream) => {
+                        c.written = c.written.or(written)
+                    }
                     _ => front.carry(Carried { session, stream, next, written }),
                 };
             }
@@ -309,9 +311,8 @@ impl Engine {
         front.lose_owner(now);
         self.edge.set_phase(conn, Phase::Fresh);
         if let Some(Carried { session, stream, written, .. }) = front.carried {
-            let attached = written.is_some_and(|written| {
-                self.attach(conn, Attach { session, stream, written }, out)
-            });
+            let attached =
+                written.is_some_and(|written| self.attach(conn, Attach { session, stream, written }, out));
             if !attached {
                 let error = StreamError::new(StreamCondition::Reset);
                 self.fail(conn, error.with_text("the session is served elsewhere now: resume it"), out);
@@ -319,7 +320,7 @@ impl Engine {
             }
         }
         for item in front.kept {
-            self.edge.hold(conn, Held::Element(item), now);
+            self.edge.hold(conn, Held::Element(Box::new(item)), now);
         }
         self.retry_one(conn, out);
         if front.ended.is_some() {

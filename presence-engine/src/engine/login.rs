@@ -99,7 +99,14 @@ impl Engine {
         true
     }
 
-    fn is_bound(&mut self, conn: Conn, session: SmId, stanza: &Stanza, full: &FullJid, out: &mut Vec<Output>) {
+    fn is_bound(
+        &mut self,
+        conn: Conn,
+        session: SmId,
+        stanza: &Stanza,
+        full: &FullJid,
+        out: &mut Vec<Output>,
+    ) {
         self.edge.set_phase(conn, Phase::Bound(session));
         self.tell_attached(conn, session, out);
         out.push(Output::Deliver(conn, bind_result(stanza, full)));

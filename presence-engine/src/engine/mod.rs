@@ -310,7 +310,7 @@ impl Engine {
                 self.retry(out);
             }
             Input::Relay(relay) => self.relay(relay, out),
-            Input::Fronted(told) => self.from_owner(told, out),
+            Input::Fronted(told) => self.owner_says(told, out),
             Input::Leaving => self.leave(out),
             Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
             Input::Tick => self.tick(out),
@@ -402,14 +402,14 @@ impl Engine {
         if self.edge.phase(conn) == Some(Phase::Front) {
             self.front_element(conn, item, out);
         } else if self.edge.is_holding(conn) {
-            self.edge.hold(conn, Held::Element(item), self.turn.now_ms);
+            self.edge.hold(conn, Held::Element(Box::new(item)), self.turn.now_ms);
         } else if self.wants_front(conn, &item.stanza) {
             self.begin_front(conn, None);
             self.front_element(conn, item, out);
         } else if self.try_element(conn, &item, out) {
             out.push(Output::Credit(conn));
         } else {
-            self.edge.hold(conn, Held::Element(item), self.turn.now_ms);
+            self.edge.hold(conn, Held::Element(Box::new(item)), self.turn.now_ms);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Engine, Output};
 use crate::front::{Attach, Fronted, Relay};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
-use crate::state::Entry;
+use crate::state::{Entry, JsmSession};
 
 /// How long connections of a front that is not heard are kept, in milliseconds. Longer than a link takes to be dialled
 /// again; whoever comes back later attaches anew.
@@ -77,8 +77,9 @@ impl Engine {
         let Attach { session, stream, written } = attach;
         let user = self.edge.user(conn);
         let s = self.state.session(session).filter(|s| Some(&s.user) == user && s.enabled_at.is_some());
-        // Another stream of the session is younger: this one's client is there.
-        if !s.is_some_and(|s| s.streams == stream && s.check(written).is_ok()) {
+        // Another stream of the session is younger, or may be (D6): this one's client is there.
+        let same = |s: &JsmSession| s.streams == stream && s.uncertain.is_none();
+        if !s.is_some_and(|s| same(s) && s.check(written).is_ok()) {
             return false;
         }
         if let Some(old) = self.edge.conn_of(session).filter(|old| *old != conn) {

@@ -140,7 +140,6 @@ impl JsmSession {
             number <= given || matches!(entry, Entry::Stanza { .. })
         });
         self.detached_ms = None;
-        self.uncertain = None;
     }
 
     /// What the client was not given yet if it was given everything up to `written`.

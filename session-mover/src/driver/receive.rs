@@ -75,7 +75,8 @@ impl Driver {
             return self.close(Link::In, "both nodes have the same name");
         }
         if hello.versions.1 < VERSIONS.0 || VERSIONS.1 < hello.versions.0 {
-            return self.close(Link::In, "the peer speaks another version of the link: upgrade the older node");
+            return self
+                .close(Link::In, "the peer speaks another version of the link: upgrade the older node");
         }
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;

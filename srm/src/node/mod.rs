@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod cores;
+mod fronts;
 mod moves;
 mod status;
 
@@ -10,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{Input, Output};
-use presence_engine::front::Fronted;
 use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
 use session_mover::driver::commit::Release;
@@ -157,8 +157,6 @@ pub enum Event {
 
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
-/// Elements of the peer's clients that one turn takes at most.
-const RELAYED_PER_TURN: usize = 4_096;
 
 /// One node.
 #[derive(Debug)]
@@ -341,14 +339,6 @@ impl Node {
             self.settle(disk);
         }
         self.settle(disk);
-    }
-
-    /// Input of the peer's clients, as long as ours would be read too.
-    fn take_relayed(&mut self) {
-        if self.driver.clients_may_send() {
-            let count = self.relayed.len().min(RELAYED_PER_TURN);
-            self.inbox.extend(self.relayed.drain(..count));
-        }
     }
 
     fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
@@ -542,17 +532,8 @@ impl Node {
     }
 
     pub(super) fn released(&mut self, output: Output) {
+        let Some(output) = self.send_to_peer(output) else { return };
         match output {
-            Output::Deliver(conn, bytes) if conn.node != self.me => {
-                self.tell_peer(Msg::Fronted(Fronted::Deliver(conn, bytes)));
-            }
-            Output::Credit(conn) if conn.node != self.me => self.tell_peer(Msg::Fronted(Fronted::Credit(conn))),
-            Output::Close(conn, last, end) if conn.node != self.me => {
-                self.tell_peer(Msg::Fronted(Fronted::Close(conn, last, end)));
-            }
-            Output::Tell(told) => self.tell_peer(Msg::Fronted(told)),
-            Output::Relay(relay) => self.tell_peer(Msg::Relay(relay)),
-            Output::Fronted(output) => self.released(*output),
             Output::Deliver(conn, bytes) => self.outs.push(Out::Deliver(conn, bytes)),
             Output::Credit(conn) => self.outs.push(Out::Credit(conn)),
             Output::Close(conn, last, end) => self.outs.push(Out::Close(conn, last, end)),
@@ -577,14 +558,7 @@ impl Node {
                 }
                 self.outs.push(Out::Account(user, verifiers));
             }
-            Output::Record { .. } => {}
-        }
-    }
-
-    /// As a front or to one. What does not reach the peer is told again when its link is there again (D5).
-    fn tell_peer(&mut self, msg: Msg) {
-        if self.driver.is_linked() {
-            self.outs.push(Out::Link(Link::Out, msg));
+            Output::Record { .. } | Output::Relay(_) | Output::Tell(_) | Output::Fronted(_) => {}
         }
     }
 
