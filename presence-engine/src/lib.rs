@@ -6,3 +6,4 @@ pub mod front;
 pub mod ids;
 pub mod record;
 pub mod state;
+pub mod subscription;

@@ -264,6 +264,7 @@ impl World {
             domain: "d".into(),
             resume_ms: 300_000,
             relogin_s: (0, 1),
+            limits: engine::Limits::DEFAULT,
         };
         Config {
             names: ["a".into(), "b".into()],

@@ -91,10 +91,15 @@ impl Engine {
         };
         let old = self.state.user(&user).and_then(|u| u.sessions.get(full.resource_str()).copied());
         if let Some(old) = old {
-            self.replace(old, out);
+            self.close_streams(old, out);
+        } else if self.state.user(&user).is_some_and(|u| u.sessions.len() >= self.cfg.limits.resources) {
+            let error = StanzaError::new(StanzaCondition::ResourceConstraint);
+            let error = error.with_text("too many resources of this account are in use; end one first");
+            out.extend(error.reply(stanza).map(|bytes| Output::Deliver(conn, bytes)));
+            return true;
         }
-        let resource = full.resource_str().into();
-        self.emit(Record::Bind { session, user, resource }, out);
+        let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
+        self.emit(Record::Bind { session, user, resource, at_ms }, out);
         self.is_bound(conn, session, stanza, &full, out);
         true
     }
@@ -112,8 +117,8 @@ impl Engine {
         out.push(Output::Deliver(conn, bind_result(stanza, full)));
     }
 
-    /// The resource of a session was bound anew: the old one ends, its stream with `conflict`.
-    fn replace(&mut self, old: SmId, out: &mut Vec<Output>) {
+    /// The resource of a session was bound anew: its streams end with `conflict`, and the session with the binding.
+    fn close_streams(&mut self, old: SmId, out: &mut Vec<Output>) {
         if let Some(conn) = self.edge.conn_of(old) {
             self.edge.remove(conn);
             out.push(Output::Close(conn, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
@@ -122,7 +127,6 @@ impl Engine {
             self.edge.remove(conn);
             out.push(Output::Close(conn, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
         }
-        self.emit(Record::End { session: old, at_ms: self.turn.now_ms }, out);
     }
 
     /// Parks a stream for a session of the same account, wherever the session is served.

@@ -1,15 +1,26 @@
 //! The engine: inputs in, ordered outputs out. It decides; [`crate::state::State::apply`] changes; the driver makes
 //! everything wait until it is safe; the shells write to sockets.
 
+mod carbons;
+mod delivery;
+mod disco;
 mod edge;
+mod emit;
 mod front;
+mod iq;
+mod limits;
 mod login;
 mod moves;
 mod peer;
+mod presence;
 mod remote;
 mod resume;
+mod roster;
 mod route;
 mod stanza;
+mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -21,11 +32,12 @@ use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
-use crate::record::{Effect, Record, Verifiers};
-use crate::state::{Place, State, with_delay};
+use crate::record::{Record, Verifiers};
+use crate::state::{JsmSession, Place, State};
 
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
+pub use limits::Limits;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -40,6 +52,8 @@ pub struct Config {
     pub resume_ms: u64,
     /// Re-login limits of the *peer*, told to the client, in seconds.
     pub relogin_s: (u32, u32),
+    /// What one account or session may cost.
+    pub limits: Limits,
 }
 
 /// Time and place of a turn.
@@ -198,6 +212,8 @@ pub struct Engine {
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     next_sweep_ms: u64,
+    /// Roster changes of this turn, for their versions.
+    roster_changes: u32,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -223,6 +239,7 @@ impl Engine {
             next_name: 1,
             arrived: Vec::new(),
             next_sweep_ms: 0,
+            roster_changes: 0,
         }
     }
 
@@ -272,6 +289,7 @@ impl Engine {
     /// Starts a turn: everything until the next belongs to one frame.
     pub fn begin(&mut self, turn: Turn) {
         self.turn = turn;
+        self.roster_changes = 0;
         self.place = Place { log: self.cfg.me, at: turn.at, forwards: 0 };
     }
 
@@ -327,74 +345,6 @@ impl Engine {
             }
             Input::Idle { .. } => {}
             Input::Absorb { from } => self.absorb(from, out),
-        }
-    }
-
-    /// Appends a record to the turn: applies it, then lets its effects reach the live connections.
-    fn emit(&mut self, record: Record, out: &mut Vec<Output>) {
-        let live = self.live(&record);
-        let groups = self.groups(&record);
-        self.state.apply(&mut self.place, &record);
-        out.push(Output::Record { groups, record });
-        for (conn, bytes) in live {
-            self.edge.delivered(conn, &self.state);
-            out.push(Output::Deliver(conn, bytes));
-        }
-    }
-
-    /// What the effects of a record put on live connections.
-    fn live(&self, record: &Record) -> Vec<(Conn, Bytes)> {
-        let (Record::SmIn { effects, .. } | Record::Done { effects, .. }) = record else { return Vec::new() };
-        let mut live = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Out { to, stanza, .. } => {
-                    live.extend(self.edge.conn_of(*to).map(|conn| (conn, stanza.clone())));
-                }
-                Effect::FlushOffline { session } => {
-                    let user = self.state.session(*session).and_then(|s| self.state.user(&s.user));
-                    let (Some(conn), Some(user)) = (self.edge.conn_of(*session), user) else { continue };
-                    let stamped =
-                        |m: &crate::state::Offline| with_delay(&m.stanza, &self.cfg.domain, m.at_ms);
-                    live.extend(user.offline.iter().map(|m| (conn, stamped(m))));
-                }
-                _ => {}
-            }
-        }
-        live
-    }
-
-    /// Mask of the groups that a record belongs to: its frame must be safe for each of them.
-    fn groups(&self, record: &Record) -> u8 {
-        let of_user = |user: &BareJid| self.state.user(user).map_or(0, |u| 1 << u.register.index());
-        let of_session = |id: &SmId| self.state.session(*id).map_or(0, |s| of_user(&s.user));
-        let of_effects = |effects: &[Effect]| {
-            effects.iter().fold(0, |mask, effect| {
-                mask | match effect {
-                    Effect::Out { to: session, .. }
-                    | Effect::Gap { to: session }
-                    | Effect::Presence { session, .. }
-                    | Effect::FlushOffline { session } => of_session(session),
-                    Effect::Offline { user, .. } => of_user(user),
-                    Effect::Forward(_) => 0,
-                }
-            })
-        };
-        match record {
-            Record::Lead { group, .. } => 1 << group.index(),
-            Record::UserAdd { home, .. } => 1 << home.index(),
-            Record::Bind { user, .. } | Record::HandOver { user, .. } => of_user(user),
-            Record::Enable { session, .. }
-            | Record::Dual { session }
-            | Record::Trim { session, .. }
-            | Record::Resumed { session, .. }
-            | Record::Reattached { session, .. }
-            | Record::Detached { session, .. }
-            | Record::End { session, .. } => of_session(session),
-            Record::SmIn { session, effects, .. } => of_session(session) | of_effects(effects),
-            Record::Done { effects, .. } => of_effects(effects),
-            Record::Idle { .. } => 1 << self.cfg.me.index(),
-            Record::Absorb { .. } => 0b11,
         }
     }
 
@@ -509,7 +459,7 @@ impl Engine {
         }
         let at_ms = self.turn.now_ms;
         if end || !s.resumable() {
-            self.emit(Record::End { session, at_ms }, out);
+            self.end_session(session, out);
         } else {
             self.emit(Record::Detached { session, at_ms }, out);
         }
@@ -524,12 +474,13 @@ impl Engine {
             return;
         }
         self.next_sweep_ms = now + SWEEP_MS;
-        let over = |s: &crate::state::JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
+        let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
         let ended: Vec<SmId> = self.state.sessions().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
         for id in ended {
             if self.edge.conn_of(id).is_none() {
                 self.detach(id, true, out);
             }
         }
+        self.lapse(out);
     }
 }

@@ -144,7 +144,7 @@ impl Engine {
     fn orphan(&mut self, session: SmId, out: &mut Vec<Output>) {
         let Some(s) = self.state.session(session) else { return };
         if !s.resumable() {
-            self.emit(Record::End { session, at_ms: self.turn.now_ms }, out);
+            self.end_session(session, out);
         } else if s.detached_ms.is_none() {
             self.emit(Record::Detached { session, at_ms: self.turn.now_ms }, out);
         }

@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+    pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_none() || !self.serves(&user) {
             return;
@@ -77,7 +77,6 @@ impl Engine {
         };
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
-        self.emit(Record::Done { forward: id, effects: route.effects }, out);
-        self.deliver_volatile(route.volatile, out);
+        self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
     }
 }

@@ -12,7 +12,7 @@ use super::{Engine, Output};
 use crate::front::{Attach, Fronted, Relay};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
-use crate::state::{Entry, JsmSession};
+use crate::state::JsmSession;
 
 /// How long connections of a front that is not heard are kept, in milliseconds. Longer than a link takes to be dialled
 /// again; whoever comes back later attaches anew.
@@ -37,7 +37,7 @@ impl Engine {
             Relay::Element { conn, seq, number, again, stanza } => {
                 if !self.edge.follows(conn, seq) {
                     // Unknown here, or something is missing: the front must not believe that it is attached.
-                    return self.give_up(conn, out);
+                    return self.turn_away(conn, out);
                 }
                 match Stanza::from_bytes(stanza) {
                     Ok(stanza) => self.element(conn, Item { stanza, number, again }, out),
@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    fn give_up(&mut self, conn: Conn, out: &mut Vec<Output>) {
+    fn turn_away(&mut self, conn: Conn, out: &mut Vec<Output>) {
         self.closed(conn, false, out);
         out.push(Output::Close(conn, Bytes::new(), false));
     }
@@ -91,19 +91,6 @@ impl Engine {
         self.deliver_after(conn, session, written, out);
         self.offer(session, out);
         true
-    }
-
-    fn deliver_after(&mut self, conn: Conn, session: SmId, written: u32, out: &mut Vec<Output>) {
-        let Some(s) = self.state.session(session) else { return };
-        let before = out.len();
-        for entry in s.after(written) {
-            if let Entry::Stanza { stanza, .. } = entry {
-                out.push(Output::Deliver(conn, stanza.clone()));
-            }
-        }
-        if out.len() > before {
-            self.edge.delivered(conn, &self.state);
-        }
     }
 
     /// Tells the front what the connection carries now: before the client hears it.
@@ -157,7 +144,7 @@ impl Engine {
         if silent {
             self.peer_lost_ms = None;
             for conn in self.edge.remote(self.cfg.me.peer()) {
-                self.give_up(conn, out);
+                self.turn_away(conn, out);
             }
         }
     }

@@ -135,15 +135,26 @@ impl Engine {
         let Some(s) = self.state.session(session) else { return };
         let previd = CompactString::from(session.to_string());
         out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
-        for entry in &s.out {
-            if let Entry::Stanza { stanza, .. } = entry {
-                out.push(Output::Deliver(conn, stanza.clone()));
+        self.deliver_after(conn, session, s.acked, out);
+        self.offer(session, out);
+    }
+
+    /// What a stream that goes on has not seen yet, numbered after `written`.
+    pub(super) fn deliver_after(&mut self, conn: Conn, session: SmId, written: u32, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session) else { return };
+        let before = out.len();
+        for entry in s.after(written) {
+            match entry {
+                Entry::Stanza { stanza, .. } => out.push(Output::Deliver(conn, stanza.clone())),
+                Entry::Gap { about: Some(about) } => {
+                    out.push(Output::Deliver(conn, self.current_presence(s, about)));
+                }
+                Entry::Gap { about: None } => debug_assert!(false, "a stream that goes on has none of these"),
             }
         }
-        if !s.out.is_empty() {
+        if out.len() > before {
             self.edge.delivered(conn, &self.state);
         }
-        self.offer(session, out);
     }
 
     /// Tries again what waited for a decision.

@@ -1,28 +1,48 @@
-//! Where a stanza goes (RFC 6121 8.5), for the addressees that this node serves; the rest is forwarded.
+//! Where a stanza goes, for the addressees that this node serves; the rest is forwarded (RFC 6121 8).
 
 use bytes::Bytes;
 use xmpp_core::error::{StanzaCondition, StanzaError};
 use xmpp_core::jid::{BareJid, Jid};
+use xmpp_core::ns;
 use xmpp_core::stanza::{Kind, Stanza};
 
-use super::{Engine, Output};
+use super::Engine;
+use super::delivery::{Account, Delivery, Named, Type, delivery};
 use crate::ids::{SmId, StanzaId};
 use crate::record::{Effect, Forward};
+use crate::state::{JsmSession, User};
 
 /// Chat states (XEP-0085 2.0).
 const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// Message processing hints (XEP-0334 0.4).
+pub(super) const HINTS: &str = "urn:xmpp:hints";
 
 /// What a stanza causes.
 #[derive(Debug, Default)]
 pub(super) struct Route {
-    /// Durable effects, in order.
+    /// What happens, in order.
     pub(super) effects: Vec<Effect>,
-    /// Volatile stanzas for live sessions; their gaps are among the effects.
-    pub(super) volatile: Vec<(SmId, Bytes)>,
+    /// The volatile stanzas that its gaps stand for, one for each `Effect::Gap`, in order. Presence has no `to` yet.
+    pub(super) volatile: Vec<Bytes>,
+}
+
+impl Route {
+    /// A stanza for a session that lives as long as the session does.
+    pub(super) fn out(&mut self, to: SmId, id: StanzaId, stanza: Bytes) {
+        self.effects.push(Effect::Out { to, id, keep: false, stanza });
+    }
+
+    /// Somebody's presence for sessions; it keeps no body.
+    pub(super) fn presence(&mut self, about: &Jid, to: Vec<SmId>, stanza: Bytes) {
+        if !to.is_empty() {
+            self.effects.push(Effect::Gap { about: Some(about.clone()), to });
+            self.volatile.push(stanza);
+        }
+    }
 }
 
 /// A message that carries a chat state and nothing else: may be dropped before it is numbered, keeps no body.
-fn is_volatile(stanza: &Stanza) -> bool {
+pub(super) fn is_volatile(stanza: &Stanza) -> bool {
     let head = &stanza.head;
     head.kind == Kind::Message
         && !head.children.is_empty()
@@ -36,83 +56,114 @@ impl Engine {
             return self.bounce(stanza, id, StanzaCondition::RemoteServerNotFound, route);
         }
         let user = to.to_bare();
-        let Some(u) = self.state.user(&user) else {
-            return self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route);
-        };
-        if self.state.owner(u) != Some(self.cfg.me) {
+        let found = self.state.user(&user);
+        if found.is_some_and(|u| self.state.owner(u) != Some(self.cfg.me)) {
             let forward = Forward { to: to.clone(), id, stanza: stanza.bytes.clone() };
             return route.effects.push(Effect::Forward(forward));
         }
-        let full = to.resource().and_then(|r| u.sessions.get(r).copied());
         match stanza.head.kind {
-            Kind::Message => self.route_message(stanza, &user, full, id, route),
-            Kind::Iq => match full {
-                Some(session) => self.push(stanza, session, id, false, route),
+            Kind::Message => self.route_message(stanza, to, &user, id, route),
+            Kind::Iq => match found.and_then(|u| named(u, to)) {
+                Some(session) => route.out(session, id, stanza.bytes.clone()),
                 None => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
             },
-            // Broadcast and subscriptions come with their own issue; directed presence reaches a bound resource.
-            Kind::Presence => {
-                if let Some(session) = full {
-                    self.push(stanza, session, id, false, route);
-                }
-            }
+            // RFC 6121 8.5.1: presence for nobody is ignored, so it tells nobody whether the account exists.
+            Kind::Presence if found.is_none() => {}
+            Kind::Presence => self.presence_arrives(stanza, to, &user, id, route),
             Kind::Other => {}
         }
     }
 
-    /// RFC 6121 8.5.2 and 8.5.3.
-    fn route_message(
-        &self,
-        stanza: &Stanza,
-        user: &BareJid,
-        full: Option<SmId>,
-        id: StanzaId,
-        route: &mut Route,
-    ) {
-        let type_ = stanza.head.type_.as_deref().unwrap_or("normal");
-        let keep = !matches!(type_, "headline" | "error" | "groupchat");
-        if let Some(session) = full {
-            return self.push(stanza, session, id, keep, route);
+    /// RFC 6121 8.5.2 and 8.5.3, by the table in `delivery.rs`.
+    fn route_message(&self, stanza: &Stanza, to: &Jid, user: &BareJid, id: StanzaId, route: &mut Route) {
+        let type_ = Type::of(stanza.head.type_.as_deref());
+        let u = self.state.user(user);
+        let resource = u.and_then(|u| named(u, to));
+        let names = match to.resource() {
+            None => Named::Bare,
+            Some(_) if resource.is_some() => Named::Resource,
+            Some(_) => Named::NoResource,
+        };
+        let mut given = Vec::new();
+        match delivery(self.account(u), names, type_) {
+            Delivery::Drop => {}
+            Delivery::Bounce => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
+            Delivery::Store => self.store(stanza, user, id, route),
+            Delivery::One => given.extend(resource),
+            Delivery::All => given.extend(
+                self.sessions_of(user).filter_map(|(id, s)| s.priority.is_some_and(|p| p >= 0).then_some(id)),
+            ),
         }
-        match type_ {
-            "groupchat" => return self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
-            "error" => return,
-            _ => {}
+        for session in &given {
+            self.push(stanza, *session, id, type_.is_kept(), route);
         }
-        let sessions = self.state.user(user).map(|u| u.sessions.values().copied().collect::<Vec<_>>());
-        let available: Vec<SmId> = sessions
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|s| self.state.session(*s).and_then(|s| s.priority).is_some_and(|p| p >= 0))
-            .collect();
-        for session in &available {
-            self.push(stanza, *session, id, keep, route);
+        self.carbons_received(stanza, to, user, &given, id, route);
+    }
+
+    fn account(&self, user: Option<&User>) -> Account {
+        let Some(user) = user else { return Account::Missing };
+        let priorities = user.sessions.values().filter_map(|s| self.state.session(*s)?.priority);
+        match priorities.max() {
+            None => Account::Away,
+            Some(p) if p < 0 => Account::Negative,
+            Some(_) => Account::Present,
         }
-        if available.is_empty() && keep && !is_volatile(stanza) {
-            let (user, at_ms) = (user.clone(), self.turn.now_ms);
-            route.effects.push(Effect::Offline { user, id, at_ms, stanza: stanza.bytes.clone() });
+    }
+
+    /// Offline storage (XEP-0160). What may not be stored is not lost in silence: its sender gets an error.
+    fn store(&self, stanza: &Stanza, user: &BareJid, id: StanzaId, route: &mut Route) {
+        if is_volatile(stanza) {
+            return;
         }
+        let head = &stanza.head;
+        let forbidden = head.has_child(HINTS, "no-store") || head.has_child(HINTS, "no-permanent-store");
+        if forbidden && !head.has_child(ns::CLIENT, "body") {
+            return;
+        }
+        let full = self.state.user(user).is_some_and(|u| {
+            u.offline.len() >= self.cfg.limits.offline_messages
+                || u.offline.bytes() + stanza.bytes.len() as u64 > self.cfg.limits.offline_bytes
+        });
+        if full || forbidden {
+            return self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route);
+        }
+        let (user, at_ms) = (user.clone(), self.turn.now_ms);
+        route.effects.push(Effect::Offline { user, id, at_ms, stanza: stanza.bytes.clone() });
     }
 
     /// Into one session's out-queue.
-    fn push(&self, stanza: &Stanza, to: SmId, id: StanzaId, keep: bool, route: &mut Route) {
-        if !is_volatile(stanza) {
-            return route.effects.push(Effect::Out { to, id, keep, stanza: stanza.bytes.clone() });
+    pub(super) fn push(&self, stanza: &Stanza, to: SmId, id: StanzaId, keep: bool, route: &mut Route) {
+        self.push_bytes(is_volatile(stanza), stanza.bytes.clone(), to, id, keep, route);
+    }
+
+    /// The same for bytes that are made from a stanza.
+    pub(super) fn push_bytes(
+        &self,
+        volatile: bool,
+        stanza: Bytes,
+        to: SmId,
+        id: StanzaId,
+        keep: bool,
+        route: &mut Route,
+    ) {
+        if !volatile {
+            return route.effects.push(Effect::Out { to, id, keep, stanza });
         }
         if self.edge.conn_of(to).is_some() {
-            route.effects.push(Effect::Gap { to });
-            route.volatile.push((to, stanza.bytes.clone()));
+            route.effects.push(Effect::Gap { about: None, to: vec![to] });
+            route.volatile.push(stanza);
         }
     }
 
-    /// Volatile bytes follow the record that holds their gap.
-    pub(super) fn deliver_volatile(&mut self, volatile: Vec<(SmId, Bytes)>, out: &mut Vec<Output>) {
-        for (session, bytes) in volatile {
-            if let Some(conn) = self.edge.conn_of(session) {
-                self.edge.delivered(conn, &self.state);
-                out.push(Output::Deliver(conn, bytes));
-            }
-        }
+    /// Sessions of an account, by resource.
+    pub(super) fn sessions_of(&self, user: &BareJid) -> impl Iterator<Item = (SmId, &JsmSession)> {
+        let ids = self.state.user(user).into_iter().flat_map(|u| u.sessions.values());
+        ids.filter_map(|id| self.state.session(*id).map(|s| (*id, s)))
+    }
+
+    /// Available sessions of an account (RFC 6121 1.4).
+    pub(super) fn available(&self, user: &BareJid) -> Vec<SmId> {
+        self.sessions_of(user).filter(|(_, s)| s.priority.is_some()).map(|(id, _)| id).collect()
     }
 
     /// An error for the sender, by the way that any stanza takes.
@@ -123,7 +174,12 @@ impl Engine {
         condition: StanzaCondition,
         route: &mut Route,
     ) {
-        let Some(bytes) = StanzaError::new(condition).reply(stanza) else { return };
+        self.refuse(stanza, id, &StanzaError::new(condition), route);
+    }
+
+    /// The same with a text.
+    pub(super) fn refuse(&self, stanza: &Stanza, id: StanzaId, error: &StanzaError, route: &mut Route) {
+        let Some(bytes) = error.reply(stanza) else { return };
         let Some(sender) = stanza.head.from.clone() else { return };
         self.answer(bytes, &sender, id, route);
     }
@@ -134,7 +190,12 @@ impl Engine {
         if self.state.owner(user) != Some(self.cfg.me) {
             route.effects.push(Effect::Forward(Forward { to: to.clone(), id, stanza: bytes }));
         } else if let Some(session) = to.resource().and_then(|r| user.sessions.get(r)) {
-            route.effects.push(Effect::Out { to: *session, id, keep: false, stanza: bytes });
+            route.out(*session, id, bytes);
         }
     }
+}
+
+/// The session that a full JID names.
+fn named(user: &User, to: &Jid) -> Option<SmId> {
+    to.resource().and_then(|r| user.sessions.get(r).copied())
 }

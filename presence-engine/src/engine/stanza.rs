@@ -1,21 +1,17 @@
 //! Stanzas of a bound session: counted, stamped, handled, routed. One stanza is one record (architecture: `SmIn`).
 
-use bytes::Bytes;
 use xmpp_core::error::StanzaCondition;
-use xmpp_core::jid::Jid;
-use xmpp_core::ns;
+use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::stanza::{Kind, Stanza};
 use xmpp_core::xml::Writer;
 
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{SmId, StanzaId};
-use crate::record::{Effect, Record};
+use crate::record::Record;
 
-/// Roster management (RFC 6121 2).
-const ROSTER: &str = "jabber:iq:roster";
-/// XMPP ping (XEP-0199 2.0).
-const PING: &str = "urn:xmpp:ping";
+/// Delayed delivery (XEP-0203 2.0).
+const DELAY: &str = "urn:xmpp:delay";
 
 impl Engine {
     pub(super) fn stanza(&mut self, session: SmId, stanza: &Stanza, out: &mut Vec<Output>) {
@@ -23,79 +19,53 @@ impl Engine {
         let number = s.inbound.wrapping_add(1);
         let id = StanzaId { session, number };
         let Ok(from) = s.user.with_resource(&s.resource) else { return };
-        let from: Jid = (*from).clone();
-        let user: Jid = (*s.user).clone();
-        // S18: whatever the client wrote, the sender is the session. Errors are built from the stamped stanza too.
-        let stamped = Stanza::from_bytes(stanza.rewrite(Some(&from), None));
-        let Ok(stamped) = stamped else {
-            debug_assert!(false, "rewriting broke a stanza");
-            return;
-        };
+        let (from, user): (Jid, BareJid) = ((*from).clone(), s.user.clone());
+        let Some(stamped) = self.stamped(stanza, &from) else { return };
         let mut route = Route::default();
         if stamped.check_addresses().is_err() {
             self.bounce(&stamped, id, StanzaCondition::JidMalformed, &mut route);
         } else {
             match stamped.head.kind {
                 Kind::Message => {
-                    let to = stamped.head.to.clone().unwrap_or(user);
+                    let to = stamped.head.to.clone().unwrap_or_else(|| (*user).clone());
                     self.route(&stamped, &to, id, &mut route);
+                    self.carbons_sent(&stamped, session, &user, id, &mut route);
                 }
                 Kind::Presence => self.presence(session, &stamped, id, &mut route),
-                Kind::Iq => self.iq(&stamped, &user, id, &mut route),
+                Kind::Iq => self.iq(session, &user, &stamped, id, &mut route),
                 Kind::Other => {}
             }
         }
-        self.emit(Record::SmIn { session, number, effects: route.effects }, out);
-        self.deliver_volatile(route.volatile, out);
+        self.emit_with(Record::SmIn { session, number, effects: route.effects }, route.volatile, out);
     }
 
-    /// The session's own presence is recorded, with its priority. The first available one brings what is stored.
-    fn presence(&self, session: SmId, stanza: &Stanza, id: StanzaId, route: &mut Route) {
-        if let Some(to) = &stanza.head.to {
-            return self.route(stanza, to, id, route);
+    /// S18: whatever the client wrote, the sender is the session; errors are built from the stamped stanza too. S43:
+    /// what only this server says, that it kept a stanza, no client says in its name.
+    fn stamped(&self, stanza: &Stanza, from: &Jid) -> Option<Stanza> {
+        let mut stamped = Stanza::from_bytes(stanza.rewrite(Some(from), None));
+        if let Ok(forged) = stamped.as_ref()
+            && forged.head.has_child(DELAY, "delay")
+        {
+            stamped = Stanza::from_bytes(self.without_forged_delay(forged));
         }
-        let was = self.state.session(session).and_then(|s| s.priority);
-        let priority = match stanza.head.type_.as_deref() {
-            None => {
-                let text = stanza.child(ns::CLIENT, "priority").map(|p| p.text).unwrap_or_default();
-                Some(text.trim().parse::<i8>().unwrap_or(0))
-            }
-            Some("unavailable") => None,
-            Some(_) => return,
-        };
-        route.effects.push(Effect::Presence { session, priority, stanza: stanza.bytes.clone() });
-        if was.is_none_or(|p| p < 0) && priority.is_some_and(|p| p >= 0) {
-            route.effects.push(Effect::FlushOffline { session });
-        }
+        debug_assert!(stamped.is_ok(), "rewriting broke a stanza");
+        stamped.ok()
     }
 
-    fn iq(&self, stanza: &Stanza, user: &Jid, id: StanzaId, route: &mut Route) {
-        let head = &stanza.head;
-        let asks = matches!(head.type_.as_deref(), Some("get" | "set"));
-        let own = head.to.as_ref().is_none_or(|to| to == user || to.as_str() == self.cfg.domain);
-        if let Some(to) = head.to.as_ref().filter(|_| !own) {
-            return self.route(stanza, to, id, route);
+    fn without_forged_delay(&self, stanza: &Stanza) -> bytes::Bytes {
+        let mut tree = stanza.element();
+        let before = tree.children.len();
+        tree.children.retain(|child| {
+            let ours = child
+                .attr("from")
+                .is_none_or(|from| Jid::parse(from).is_ok_and(|jid| jid.as_str() == self.cfg.domain));
+            !(child.is(DELAY, "delay") && ours)
+        });
+        if tree.children.len() == before {
+            return stanza.bytes.clone();
         }
-        if !asks {
-            return;
-        }
-        let Some(sender) = head.from.clone() else { return };
-        let get = head.type_.as_deref() == Some("get");
-        if get && head.has_child(ROSTER, "query") {
-            self.answer(result(stanza, |w| _ = w.open("query", ROSTER).close()), &sender, id, route);
-        } else if get && head.has_child(PING, "ping") {
-            self.answer(result(stanza, |_| ()), &sender, id, route);
-        } else {
-            self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route);
-        }
+        let mut w = Writer::new();
+        tree.write(&mut w, "");
+        w.finish()
     }
-}
-
-fn result(stanza: &Stanza, payload: impl FnOnce(&mut Writer)) -> Bytes {
-    let head = &stanza.head;
-    let mut w = Writer::new();
-    w.open("iq", ns::CLIENT).attr("type", "result").attr_opt("id", head.id.as_deref());
-    w.attr_opt("from", head.to.as_ref()).attr_opt("to", head.from.as_ref());
-    payload(&mut w);
-    w.finish()
 }

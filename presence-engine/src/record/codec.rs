@@ -5,8 +5,10 @@ use compact_str::CompactString;
 use thiserror::Error;
 use xmpp_core::jid::{BareJid, Jid};
 
-use super::{Effect, Forward, Record, Verifiers};
+use super::{Effect, Flag, Forward, Record, Verifiers};
 use crate::ids::{Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
+use crate::state::{Item, RosterVersion};
+use crate::subscription::Subscription;
 
 /// Why bytes are not records.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -132,6 +134,22 @@ impl Cursor {
         Ok(RecordId { log: self.node()?, at: take_position(self)?, index: self.u32()? })
     }
 
+    fn option<T>(&mut self, item: impl FnOnce(&mut Cursor) -> Read<T>) -> Read<Option<T>> {
+        if self.flag()? { item(self).map(Some) } else { Ok(None) }
+    }
+
+    fn item(&mut self) -> Read<Item> {
+        let (name, groups) = (self.text()?, self.list(Cursor::text)?);
+        let subscription = Subscription::from_index(self.u8()?).ok_or(CodecError::Bad("subscription"))?;
+        let (listed, approved) = (self.flag()?, self.flag()?);
+        Ok(Item { name, groups, subscription, listed, approved, request: self.bytes()? })
+    }
+
+    fn roster_version(&mut self) -> Read<RosterVersion> {
+        let epoch = Epoch { term: self.u64()?, moves: self.u32()? };
+        Ok(RosterVersion { epoch, at: take_position(self)?, number: self.u32()? })
+    }
+
     fn list<T>(&mut self, mut item: impl FnMut(&mut Cursor) -> Read<T>) -> Read<Vec<T>> {
         let n = self.u32()? as usize;
         // Each item takes a byte at least: a forged count cannot make us reserve more than the frame is long.
@@ -151,7 +169,7 @@ impl Cursor {
                 let (to, id, keep) = (self.session()?, self.stanza_id()?, self.flag()?);
                 Effect::Out { to, id, keep, stanza: self.bytes()? }
             }
-            2 => Effect::Gap { to: self.session()? },
+            2 => Effect::Gap { about: self.option(Cursor::jid)?, to: self.list(Cursor::session)? },
             3 => {
                 let (user, id, at_ms) = (self.bare()?, self.stanza_id()?, self.u64()?);
                 Effect::Offline { user, id, at_ms, stanza: self.bytes()? }
@@ -159,10 +177,29 @@ impl Cursor {
             4 => Effect::Forward(self.forward()?),
             5 => {
                 let session = self.session()?;
-                let priority = if self.flag()? { Some(self.u8()? as i8) } else { None };
+                let priority = self.option(|c| Ok(c.u8()? as i8))?;
                 Effect::Presence { session, priority, stanza: self.bytes()? }
             }
             6 => Effect::FlushOffline { session: self.session()? },
+            8 => {
+                let (id, to) = (self.stanza_id()?, self.list(Cursor::bare)?);
+                Effect::FanOut { id, to, stanza: self.bytes()? }
+            }
+            9 => {
+                let (user, contact) = (self.bare()?, self.bare()?);
+                let item = self.option(Cursor::item)?;
+                Effect::Roster { user, contact, item, version: self.option(Cursor::roster_version)? }
+            }
+            10 => {
+                let session = self.session()?;
+                let flag = match self.u8()? {
+                    0 => Flag::Interested,
+                    1 => Flag::Carbons,
+                    _ => return Err(CodecError::Bad("switch")),
+                };
+                Effect::Flag { session, flag, on: self.flag()? }
+            }
+            11 => Effect::Directed { session: self.session()?, to: self.jid()?, on: self.flag()? },
             _ => return Err(CodecError::Bad("effect")),
         })
     }
@@ -220,9 +257,10 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.push(*keep as u8);
             put_bytes(out, stanza);
         }
-        Effect::Gap { to } => {
+        Effect::Gap { about, to } => {
             out.push(2);
-            out.extend_from_slice(&to.0);
+            put_option(out, about.as_ref(), |out, jid| put_bytes(out, jid.as_str().as_bytes()));
+            put_list(out, to, |out, session| out.extend_from_slice(&session.0));
         }
         Effect::Offline { user, id, at_ms, stanza } => {
             out.push(3);
@@ -240,17 +278,67 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
         Effect::Presence { session, priority, stanza } => {
             out.push(5);
             out.extend_from_slice(&session.0);
-            out.push(priority.is_some() as u8);
-            if let Some(priority) = priority {
-                out.push(*priority as u8);
-            }
+            put_option(out, priority.as_ref(), |out, priority| out.push(*priority as u8));
             put_bytes(out, stanza);
         }
         Effect::FlushOffline { session } => {
             out.push(6);
             out.extend_from_slice(&session.0);
         }
+        Effect::FanOut { id, to, stanza } => {
+            out.push(8);
+            put_stanza_id(out, id);
+            put_list(out, to, |out, jid| put_bytes(out, jid.as_str().as_bytes()));
+            put_bytes(out, stanza);
+        }
+        Effect::Roster { user, contact, item, version } => {
+            out.push(9);
+            put_bytes(out, user.as_str().as_bytes());
+            put_bytes(out, contact.as_str().as_bytes());
+            put_option(out, item.as_ref(), put_item);
+            put_option(out, version.as_ref(), put_roster_version);
+        }
+        Effect::Flag { session, flag, on } => {
+            out.push(10);
+            out.extend_from_slice(&session.0);
+            out.push(matches!(flag, Flag::Carbons) as u8);
+            out.push(*on as u8);
+        }
+        Effect::Directed { session, to, on } => {
+            out.push(11);
+            out.extend_from_slice(&session.0);
+            put_bytes(out, to.as_str().as_bytes());
+            out.push(*on as u8);
+        }
     }
+}
+
+fn put_item(out: &mut Vec<u8>, item: &Item) {
+    put_bytes(out, item.name.as_bytes());
+    put_list(out, &item.groups, |out, group| put_bytes(out, group.as_bytes()));
+    out.push(item.subscription as u8);
+    out.push(item.listed as u8);
+    out.push(item.approved as u8);
+    put_bytes(out, &item.request);
+}
+
+fn put_roster_version(out: &mut Vec<u8>, version: &RosterVersion) {
+    out.extend_from_slice(&version.epoch.term.to_le_bytes());
+    out.extend_from_slice(&version.epoch.moves.to_le_bytes());
+    put_position(out, version.at);
+    out.extend_from_slice(&version.number.to_le_bytes());
+}
+
+fn put_option<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+    out.push(value.is_some() as u8);
+    if let Some(value) = value {
+        put(out, value);
+    }
+}
+
+fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
+    out.extend_from_slice(&(items.len() as u32).to_le_bytes());
+    items.iter().for_each(|item| put(out, item));
 }
 
 fn put_verifiers(out: &mut Vec<u8>, v: &Verifiers) {
@@ -263,8 +351,7 @@ fn put_verifiers(out: &mut Vec<u8>, v: &Verifiers) {
 }
 
 fn put_effects(out: &mut Vec<u8>, effects: &[Effect]) {
-    out.extend_from_slice(&(effects.len() as u32).to_le_bytes());
-    effects.iter().for_each(|e| put_effect(out, e));
+    put_list(out, effects, put_effect);
 }
 
 impl Record {
@@ -286,6 +373,7 @@ impl Record {
             Record::Done { .. } => 13,
             Record::Idle { .. } => 14,
             Record::Reattached { .. } => 16,
+            Record::Lapse { .. } => 20,
         }
     }
 
@@ -312,18 +400,24 @@ impl Record {
                 out.push(home.index() as u8);
                 put_verifiers(out, v);
             }
-            Record::Bind { session, user, resource } => {
+            Record::Bind { session, user, resource, at_ms } => {
                 out.extend_from_slice(&session.0);
                 put_bytes(out, user.as_str().as_bytes());
                 put_bytes(out, resource.as_bytes());
+                out.extend_from_slice(&at_ms.to_le_bytes());
             }
             Record::Enable { session, resume_ms: n } | Record::Detached { session, at_ms: n } => {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&n.to_le_bytes());
             }
-            Record::End { session, at_ms } => {
+            Record::End { session, at_ms, effects } => {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&at_ms.to_le_bytes());
+                put_effects(out, effects);
+            }
+            Record::Lapse { session, effects } => {
+                out.extend_from_slice(&session.0);
+                put_effects(out, effects);
             }
             Record::Dual { session } => out.extend_from_slice(&session.0),
             Record::SmIn { session, number, effects } => {
@@ -373,14 +467,20 @@ impl Record {
         Ok(match number {
             1 => Record::Lead { group: c.node()?, reg: c.reg()?, at_ms: c.u64()?, late: c.flag()? },
             2 => Record::UserAdd { user: c.bare()?, home: c.node()?, verifiers: c.verifiers()? },
-            3 => Record::Bind { session: c.session()?, user: c.bare()?, resource: c.text()? },
+            3 => {
+                let (session, user) = (c.session()?, c.bare()?);
+                Record::Bind { session, user, resource: c.text()?, at_ms: c.u64()? }
+            }
             4 => Record::Enable { session: c.session()?, resume_ms: c.u64()? },
             5 => Record::Dual { session: c.session()? },
             6 => Record::SmIn { session: c.session()?, number: c.u32()?, effects: c.list(Cursor::effect)? },
             7 => Record::Trim { session: c.session()?, h: c.u32()? },
             8 => Record::Resumed { session: c.session()?, h: c.u32()? },
             9 => Record::Detached { session: c.session()?, at_ms: c.u64()? },
-            10 => Record::End { session: c.session()?, at_ms: c.u64()? },
+            10 => {
+                let (session, at_ms) = (c.session()?, c.u64()?);
+                Record::End { session, at_ms, effects: c.list(Cursor::effect)? }
+            }
             11 => Record::HandOver {
                 user: c.bare()?,
                 to: c.node()?,
@@ -392,6 +492,7 @@ impl Record {
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             14 => Record::Idle { group: c.node()?, on: c.flag()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },
+            20 => Record::Lapse { session: c.session()?, effects: c.list(Cursor::effect)? },
             other => return Err(CodecError::UnknownType(other)),
         })
     }

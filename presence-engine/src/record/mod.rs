@@ -8,6 +8,7 @@ use compact_str::CompactString;
 use xmpp_core::jid::{BareJid, Jid};
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+use crate::state::{Item, RosterVersion};
 
 pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
 
@@ -40,10 +41,12 @@ pub enum Effect {
         /// As the client gets it.
         stanza: Bytes,
     },
-    /// A volatile stanza takes a number and leaves no body (D2).
+    /// A volatile stanza takes a number in each of these sessions and leaves no body (D2).
     Gap {
-        /// The receiving session.
-        to: SmId,
+        /// Full JID whose presence it was: a resumed session is told its current presence. `None` for a chat state.
+        about: Option<Jid>,
+        /// The receiving sessions.
+        to: Vec<SmId>,
     },
     /// Kept until the user is available (XEP-0160).
     Offline {
@@ -72,6 +75,53 @@ pub enum Effect {
         /// The session.
         session: SmId,
     },
+    /// One stanza for many users of the other node: a forward for each, the bytes once.
+    FanOut {
+        /// Whose stanza.
+        id: StanzaId,
+        /// The addressees.
+        to: Vec<BareJid>,
+        /// The stanza, stamped with its sender.
+        stanza: Bytes,
+    },
+    /// A roster item is set or removed (RFC 6121 2).
+    Roster {
+        /// The roster's owner.
+        user: BareJid,
+        /// The contact.
+        contact: BareJid,
+        /// What the roster says from now on; `None`: nothing.
+        item: Option<Item>,
+        /// The roster's version from now on; `None` where clients see no change.
+        version: Option<RosterVersion>,
+    },
+    /// A switch of a session.
+    Flag {
+        /// The session.
+        session: SmId,
+        /// Which.
+        flag: Flag,
+        /// Whether it is on from now on.
+        on: bool,
+    },
+    /// The session sent directed presence there (RFC 6121 4.6), or took it back.
+    Directed {
+        /// The session.
+        session: SmId,
+        /// Where, as addressed.
+        to: Jid,
+        /// Sent, or taken back.
+        on: bool,
+    },
+}
+
+/// Switches of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flag {
+    /// It asked for the roster and gets roster pushes (RFC 6121 2.2).
+    Interested,
+    /// It gets copies of its user's messages (XEP-0280 4).
+    Carbons,
 }
 
 /// A stanza on its way to a user of the other node.
@@ -108,7 +158,8 @@ pub enum Record {
         /// Its SCRAM verifiers.
         verifiers: Verifiers,
     },
-    /// A resource was bound (RFC 6120 7).
+    /// A resource was bound (RFC 6120 7). A session that had it before ends: its queue goes offline, and the new one
+    /// takes over what contacts believe (D14).
     Bind {
         /// The new session.
         session: SmId,
@@ -116,6 +167,8 @@ pub enum Record {
         user: BareJid,
         /// The resource.
         resource: CompactString,
+        /// When, in milliseconds since 1970.
+        at_ms: u64,
     },
     /// Stream management was enabled (XEP-0198 3).
     Enable {
@@ -173,6 +226,15 @@ pub enum Record {
         session: SmId,
         /// When, in milliseconds since 1970.
         at_ms: u64,
+        /// What its contacts are told.
+        effects: Vec<Effect>,
+    },
+    /// The session never sent the presence that its predecessor's contacts still believe in: they are told (D14).
+    Lapse {
+        /// The session.
+        session: SmId,
+        /// What its contacts are told.
+        effects: Vec<Effect>,
     },
     /// The user belongs to the register of `to` from here on (D4).
     HandOver {

@@ -2,31 +2,23 @@
 //! only mutation; two nodes that applied the same records of both logs hold equal states.
 
 mod delay;
+mod offline;
+mod roster;
 mod session;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bytes::Bytes;
 use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 
-use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
-use crate::record::{Effect, Forward, Record, Verifiers};
+use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId};
+use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 
 pub use delay::{stamp, with_delay};
+pub use offline::{MOST_DUE, Offline, OfflineQueue};
+pub use roster::{Item, Roster, RosterVersion};
 pub use session::{Entry, JsmSession, ResumeError};
-
-/// A message that waits for its user (XEP-0160).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Offline {
-    /// Whose stanza.
-    pub id: StanzaId,
-    /// When it was stored, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// As it will be delivered, without the delay stamp.
-    pub stanza: Bytes,
-}
 
 /// An account.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -41,8 +33,10 @@ pub struct User {
     pub verifiers: Verifiers,
     /// Bound resources.
     pub sessions: BTreeMap<CompactString, SmId>,
-    /// Messages that wait, oldest first.
-    pub offline: VecDeque<Offline>,
+    /// Messages that wait.
+    pub offline: OfflineQueue,
+    /// Contacts.
+    pub roster: Roster,
 }
 
 /// All that a node knows of users and sessions, its own and its peer's.
@@ -144,16 +138,14 @@ impl State {
                         moved: Epoch::default(),
                         verifiers: verifiers.clone(),
                         sessions: BTreeMap::new(),
-                        offline: VecDeque::new(),
+                        offline: OfflineQueue::default(),
+                        roster: Roster::default(),
                     };
                     self.users.insert(user.clone(), account);
                 }
             }
-            Record::Bind { session, user, resource } => {
-                if let Some(u) = self.users.get_mut(user) {
-                    u.sessions.insert(resource.clone(), *session);
-                    self.sessions.insert(*session, JsmSession::new(user.clone(), resource.clone()));
-                }
+            Record::Bind { session, user, resource, at_ms } => {
+                self.apply_bind(*session, user, resource, *at_ms);
             }
             Record::SmIn { session, number, effects } => {
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -165,7 +157,24 @@ impl State {
                 self.undone.remove(forward);
                 self.apply_effects(place, effects);
             }
-            Record::End { session, at_ms } => self.apply_end(*session, *at_ms),
+            Record::End { session, at_ms, effects } => {
+                self.apply_end(*session, *at_ms);
+                self.apply_effects(place, effects);
+            }
+            Record::Lapse { session, effects } => {
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.visible = false;
+                    s.directed.clear();
+                }
+                self.apply_effects(place, effects);
+            }
+            Record::Trim { session, h } => self.apply_trim(*session, *h),
+            Record::Resumed { session, h } => {
+                self.apply_trim(*session, *h);
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.apply(record);
+                }
+            }
             Record::HandOver { user, to, epoch, .. } => {
                 if let Some(u) = self.users.get_mut(user) {
                     u.register = *to;
@@ -176,8 +185,6 @@ impl State {
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
             Record::Enable { session, .. }
             | Record::Dual { session }
-            | Record::Trim { session, .. }
-            | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }
             | Record::Detached { session, .. } => {
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -224,21 +231,49 @@ impl State {
         }
     }
 
-    fn apply_end(&mut self, id: SmId, at_ms: u64) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        let Some(user) = self.users.get_mut(&session.user) else { return };
+    /// A session that had the resource ends without a word to its contacts: they go on believing in this one (D14).
+    fn apply_bind(&mut self, id: SmId, user: &BareJid, resource: &CompactString, at_ms: u64) {
+        let Some(u) = self.users.get(user) else { return };
+        let mut session = JsmSession::new(user.clone(), resource.clone(), at_ms);
+        if let Some(old) = u.sessions.get(resource).copied()
+            && let Some(old) = self.apply_end(old, at_ms)
+        {
+            (session.visible, session.directed) = (old.visible, old.directed);
+        }
+        if let Some(u) = self.users.get_mut(user) {
+            u.sessions.insert(resource.clone(), id);
+            self.sessions.insert(id, session);
+        }
+    }
+
+    /// What the client handled leaves its queue. Other resources' copies of it are seen from now on.
+    fn apply_trim(&mut self, id: SmId, h: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let gone = session.trim(h);
+        let Some(user) = self.users.get(&session.user) else { return };
+        for other in user.sessions.values().filter(|other| **other != id) {
+            let Some(other) = self.sessions.get_mut(other) else { continue };
+            for entry in &gone {
+                if let Entry::Stanza { id, keep: true, .. } = entry {
+                    other.mark_seen(*id);
+                }
+            }
+        }
+    }
+
+    fn apply_end(&mut self, id: SmId, at_ms: u64) -> Option<JsmSession> {
+        let mut session = self.sessions.remove(&id)?;
+        let user = self.users.get_mut(&session.user)?;
         if user.sessions.get(&session.resource) == Some(&id) {
             user.sessions.remove(&session.resource);
         }
         let others: Vec<&JsmSession> = user.sessions.values().filter_map(|s| self.sessions.get(s)).collect();
-        for entry in session.out {
-            let Entry::Stanza { id, keep: true, stanza } = entry else { continue };
-            // What another resource was given too and still has before it does not go offline as well.
-            let elsewhere = others.iter().any(|s| s.holds(id)) || user.offline.iter().any(|m| m.id == id);
-            if !elsewhere {
-                user.offline.push_back(Offline { id, at_ms, stanza });
-            }
+        for entry in std::mem::take(&mut session.out) {
+            let Entry::Stanza { id, keep: true, seen, stanza } = entry else { continue };
+            let open = !seen && !others.iter().any(|s| s.holds(id));
+            user.offline.give_back(id, &session.resource, open, at_ms, stanza);
         }
+        Some(session)
     }
 
     fn apply_effects(&mut self, place: &mut Place, effects: &[Effect]) {
@@ -246,28 +281,52 @@ impl State {
             match effect {
                 Effect::Out { to, id, keep, stanza } => {
                     if let Some(s) = self.sessions.get_mut(to) {
-                        s.queue(Entry::Stanza { id: *id, keep: *keep, stanza: stanza.clone() });
+                        s.queue(Entry::Stanza { id: *id, keep: *keep, seen: false, stanza: stanza.clone() });
                     }
                 }
-                Effect::Gap { to } => {
-                    if let Some(s) = self.sessions.get_mut(to) {
-                        s.queue(Entry::Gap);
+                Effect::Gap { about, to } => {
+                    for session in to {
+                        if let Some(s) = self.sessions.get_mut(session) {
+                            s.queue(Entry::Gap { about: about.clone() });
+                        }
                     }
                 }
                 Effect::Offline { user, id, at_ms, stanza } => {
                     if let Some(u) = self.users.get_mut(user) {
-                        u.offline.push_back(Offline { id: *id, at_ms: *at_ms, stanza: stanza.clone() });
+                        u.offline.store(*id, *at_ms, stanza.clone());
                     }
                 }
-                Effect::Forward(forward) => {
-                    let id = RecordId { log: place.log, at: place.at, index: place.forwards };
-                    place.forwards += 1;
-                    self.undone.insert(id, forward.clone());
+                Effect::Forward(forward) => self.forward(place, forward.clone()),
+                Effect::FanOut { id, to, stanza } => {
+                    for contact in to {
+                        let (to, stanza) = ((**contact).clone(), stanza.clone());
+                        self.forward(place, Forward { to, id: *id, stanza });
+                    }
                 }
                 Effect::Presence { session, priority, stanza } => {
                     if let Some(s) = self.sessions.get_mut(session) {
-                        s.priority = *priority;
-                        s.presence = stanza.clone();
+                        s.set_presence(*priority, stanza.clone());
+                    }
+                }
+                Effect::Roster { user, contact, item, version } => {
+                    if let Some(u) = self.users.get_mut(user) {
+                        u.roster.set(contact, item.as_ref(), *version);
+                    }
+                }
+                Effect::Flag { session, flag, on } => {
+                    if let Some(s) = self.sessions.get_mut(session) {
+                        match flag {
+                            Flag::Interested => s.interested = *on,
+                            Flag::Carbons => s.carbons = *on,
+                        }
+                    }
+                }
+                Effect::Directed { session, to, on } => {
+                    if let Some(s) = self.sessions.get_mut(session) {
+                        match on {
+                            true => s.directed.insert(to.clone()),
+                            false => s.directed.remove(to),
+                        };
                     }
                 }
                 Effect::FlushOffline { session } => self.flush_offline(*session),
@@ -275,12 +334,18 @@ impl State {
         }
     }
 
+    fn forward(&mut self, place: &mut Place, forward: Forward) {
+        let id = RecordId { log: place.log, at: place.at, index: place.forwards };
+        place.forwards += 1;
+        self.undone.insert(id, forward);
+    }
+
     fn flush_offline(&mut self, id: SmId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(user) = self.users.get_mut(&session.user) else { return };
-        for message in std::mem::take(&mut user.offline) {
+        for message in user.offline.take(&session.resource) {
             let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);
-            session.queue(Entry::Stanza { id: message.id, keep: true, stanza });
+            session.queue(Entry::Stanza { id: message.id, keep: true, seen: !message.open, stanza });
         }
     }
 }

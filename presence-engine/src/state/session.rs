@@ -1,10 +1,10 @@
 //! A JSM session: one bound resource of one user, with its stream management state (XEP-0198).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use xmpp_core::jid::BareJid;
+use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sm::Handled;
 
 use crate::ids::{Epoch, StanzaId};
@@ -19,11 +19,26 @@ pub enum Entry {
         id: StanzaId,
         /// Goes to offline storage if the session ends first.
         keep: bool,
+        /// Another resource of the user has acknowledged it.
+        seen: bool,
         /// As the client gets it.
         stanza: Bytes,
     },
     /// A volatile stanza was given this number (D2).
-    Gap,
+    Gap {
+        /// Full JID whose presence it was; `None` for a chat state.
+        about: Option<Jid>,
+    },
+}
+
+impl Entry {
+    /// What it counts for in [`JsmSession::out_bytes`].
+    fn bytes(&self) -> u64 {
+        match self {
+            Entry::Stanza { stanza, .. } => stanza.len() as u64,
+            Entry::Gap { .. } => 0,
+        }
+    }
 }
 
 /// Why a session cannot be resumed with this `h` (XEP-0198 5).
@@ -56,10 +71,25 @@ pub struct JsmSession {
     pub acked: u32,
     /// Numbers `acked + 1`, `acked + 2`, ...
     pub out: VecDeque<Entry>,
+    /// Size of the stanzas in `out`, in bytes.
+    pub out_bytes: u64,
+    /// Full JIDs whose presence changed while the session had no stream: told when it is resumed (D2).
+    pub missed: BTreeSet<Jid>,
+    /// When it was bound, in milliseconds since 1970.
+    pub bound_ms: u64,
     /// Priority of its presence; `None` while it is not available (RFC 6121 4.7.2.3).
     pub priority: Option<i8>,
-    /// Its last presence stanza.
+    /// Its last presence stanza, stamped with its full JID.
     pub presence: Bytes,
+    /// Contacts believe it to be available. With `priority` the same but for one that was bound in the place of an
+    /// available session and has sent no presence yet (D14).
+    pub visible: bool,
+    /// Where it sent directed presence (RFC 6121 4.6), as addressed.
+    pub directed: BTreeSet<Jid>,
+    /// It asked for the roster and gets roster pushes (RFC 6121 2.2).
+    pub interested: bool,
+    /// It gets copies of its user's messages (XEP-0280).
+    pub carbons: bool,
     /// When it lost its stream, in milliseconds since 1970.
     pub detached_ms: Option<u64>,
     /// Set by a late takeover: only a client that was last told this epoch may resume (D6).
@@ -67,7 +97,7 @@ pub struct JsmSession {
 }
 
 impl JsmSession {
-    pub(super) fn new(user: BareJid, resource: CompactString) -> JsmSession {
+    pub(super) fn new(user: BareJid, resource: CompactString, bound_ms: u64) -> JsmSession {
         JsmSession {
             user,
             resource,
@@ -78,8 +108,15 @@ impl JsmSession {
             streams: 0,
             acked: 0,
             out: VecDeque::new(),
+            out_bytes: 0,
+            missed: BTreeSet::new(),
+            bound_ms,
             priority: None,
             presence: Bytes::new(),
+            visible: false,
+            directed: BTreeSet::new(),
+            interested: false,
+            carbons: false,
             detached_ms: None,
             uncertain: None,
         }
@@ -100,6 +137,27 @@ impl JsmSession {
         self.out.iter().any(|entry| matches!(entry, Entry::Stanza { id, .. } if *id == stanza))
     }
 
+    /// Another resource has acknowledged the stanza.
+    pub(super) fn mark_seen(&mut self, stanza: StanzaId) {
+        for entry in &mut self.out {
+            if let Entry::Stanza { id, seen, .. } = entry
+                && *id == stanza
+            {
+                *seen = true;
+            }
+        }
+    }
+
+    /// The session's own presence (RFC 6121 4). Unavailable takes back directed presence too (4.6.3).
+    pub(super) fn set_presence(&mut self, priority: Option<i8>, stanza: Bytes) {
+        self.priority = priority;
+        self.visible = priority.is_some();
+        self.presence = stanza;
+        if priority.is_none() {
+            self.directed.clear();
+        }
+    }
+
     /// Number of the last stanza given to the client.
     pub fn sent(&self) -> u32 {
         self.acked.wrapping_add(self.out.len() as u32)
@@ -117,28 +175,55 @@ impl JsmSession {
 
     /// Appends to the out-queue. Without stream management nothing is kept: what is released counts as delivered.
     pub(super) fn queue(&mut self, entry: Entry) {
-        if self.enabled_at.is_some() {
-            self.out.push_back(entry);
+        if self.enabled_at.is_none() {
+            return;
+        }
+        match entry {
+            // Nobody gets it now, so it needs no number: once is enough, however often the contact changes.
+            Entry::Gap { about: Some(about) } if self.detached_ms.is_some() => _ = self.missed.insert(about),
+            entry => {
+                self.out_bytes += entry.bytes();
+                self.out.push_back(entry);
+            }
         }
     }
 
-    /// Drops what is numbered up to `h`.
-    fn trim(&mut self, h: u32) {
-        if self.check(h).is_ok() {
-            let n = h.wrapping_sub(self.acked) as usize;
-            self.out.drain(..n);
-            self.acked = h;
+    /// Drops what is numbered up to `h`, and returns it.
+    pub(super) fn trim(&mut self, h: u32) -> Vec<Entry> {
+        if self.check(h).is_err() {
+            return Vec::new();
         }
+        let n = h.wrapping_sub(self.acked) as usize;
+        let gone: Vec<Entry> = self.out.drain(..n).collect();
+        self.out_bytes -= gone.iter().map(Entry::bytes).sum::<u64>();
+        self.acked = h;
+        gone
     }
 
-    /// The client has what is numbered up to `written`; behind it, what left no body leaves no number either (D2).
+    /// D2: the durable rest is numbered anew, without gaps, from h + 1; behind it comes one number for each full JID
+    /// whose presence the client may not have seen.
+    pub(super) fn resume(&mut self) {
+        self.close_gaps(0);
+        self.uncertain = None;
+        self.streams = self.streams.wrapping_add(1);
+    }
+
+    /// The same behind `written`: the client has what is numbered up to there.
     fn reattach(&mut self, written: u32) {
-        let given = written.wrapping_sub(self.acked) as usize;
-        let mut number = 0;
-        self.out.retain(|entry| {
-            number += 1;
-            number <= given || matches!(entry, Entry::Stanza { .. })
-        });
+        self.close_gaps(written.wrapping_sub(self.acked) as usize);
+    }
+
+    /// The session has a stream again, on which its first `given` entries were written.
+    fn close_gaps(&mut self, given: usize) {
+        let mut about = std::mem::take(&mut self.missed);
+        let rest = self.out.split_off(given.min(self.out.len()));
+        for entry in rest {
+            match entry {
+                Entry::Gap { about: jid } => about.extend(jid),
+                stanza => self.out.push_back(stanza),
+            }
+        }
+        self.out.extend(about.into_iter().map(|about| Entry::Gap { about: Some(about) }));
         self.detached_ms = None;
     }
 
@@ -154,15 +239,7 @@ impl JsmSession {
                 self.resume_ms = *resume_ms;
             }
             Record::Dual { .. } => self.dual = true,
-            Record::Trim { h, .. } => self.trim(*h),
-            Record::Resumed { h, .. } => {
-                self.trim(*h);
-                // D2: the durable rest is numbered anew, without gaps, from h + 1.
-                self.out.retain(|entry| matches!(entry, Entry::Stanza { .. }));
-                self.detached_ms = None;
-                self.uncertain = None;
-                self.streams = self.streams.wrapping_add(1);
-            }
+            Record::Resumed { .. } => self.resume(),
             Record::Reattached { written, .. } => self.reattach(*written),
             Record::Detached { at_ms, .. } => self.detached_ms = Some(*at_ms),
             _ => {}

@@ -154,6 +154,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
         domain: config.node.domains[0].as_str().into(),
         resume_ms: config.limits.resume_timeout.as_millis() as u64,
         relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
+        limits: engine::Limits::DEFAULT,
     };
     let boot = u64::from_le_bytes(random()) | 1;
     let secret = pair.map_or([0; 32], |(_, link)| link.secret.derive("beacon"));

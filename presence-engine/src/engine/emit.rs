@@ -1,0 +1,178 @@
+//! How a record leaves the engine: applied, put out, its effects written to live connections in the order in which
+//! sessions number them, and whatever follows from it for users of this node.
+
+use bytes::Bytes;
+use xmpp_core::error::{StreamCondition, StreamError};
+use xmpp_core::jid::BareJid;
+
+use super::roster::roster_changes;
+use super::{Engine, Output};
+use crate::ids::{Conn, RecordId, SmId};
+use crate::record::{Effect, Record};
+use crate::state::with_delay;
+
+impl Engine {
+    /// Appends a record to the turn.
+    pub(super) fn emit(&mut self, record: Record, out: &mut Vec<Output>) {
+        self.emit_with(record, Vec::new(), out);
+    }
+
+    /// Appends a record with gaps to the turn. `volatile`: what the gaps stand for, one for each `Effect::Gap`.
+    pub(super) fn emit_with(&mut self, record: Record, volatile: Vec<Bytes>, out: &mut Vec<Output>) {
+        let live = self.live(&record, volatile);
+        let groups = self.groups(&record);
+        let before = self.place.forwards;
+        self.roster_changes += roster_changes(effects_of(&record));
+        self.state.apply(&mut self.place, &record);
+        let full = self.overfull(&record);
+        out.push(Output::Record { groups, record });
+        for (conn, bytes) in live {
+            self.edge.delivered(conn, &self.state);
+            out.push(Output::Deliver(conn, bytes));
+        }
+        // Forwards to users of this node are done at once, each with a record of its own.
+        for index in before..self.place.forwards {
+            let id = RecordId { log: self.place.log, at: self.place.at, index };
+            if let Some(forward) = self.state.undone_forward(id).cloned() {
+                self.process_one(id, forward, out);
+            }
+        }
+        for session in full {
+            self.give_up(session, out);
+        }
+    }
+
+    /// What the effects of a record put on live connections, in order.
+    fn live(&self, record: &Record, volatile: Vec<Bytes>) -> Vec<(Conn, Bytes)> {
+        let mut volatile = volatile.into_iter();
+        let mut live = Vec::new();
+        for effect in effects_of(record) {
+            match effect {
+                Effect::Out { to, stanza, .. } => {
+                    live.extend(self.edge.conn_of(*to).map(|conn| (conn, stanza.clone())));
+                }
+                Effect::Gap { about, to } => {
+                    let Some(bytes) = volatile.next() else {
+                        debug_assert!(false, "a gap without the stanza that it stands for");
+                        continue;
+                    };
+                    for session in to {
+                        let Some(conn) = self.edge.conn_of(*session) else { continue };
+                        let user = self.state.session(*session).map(|s| &s.user);
+                        let bytes = match (about, user) {
+                            (Some(_), Some(user)) => addressed(&bytes, user),
+                            _ => bytes.clone(),
+                        };
+                        live.push((conn, bytes));
+                    }
+                }
+                Effect::FlushOffline { session } => {
+                    let s = self.state.session(*session);
+                    let user = s.and_then(|s| self.state.user(&s.user));
+                    let (Some(conn), Some(s), Some(user)) = (self.edge.conn_of(*session), s, user) else {
+                        continue;
+                    };
+                    let for_it = user.offline.iter().filter(|m| m.is_for(&s.resource));
+                    live.extend(for_it.map(|m| (conn, with_delay(&m.stanza, &self.cfg.domain, m.at_ms))));
+                }
+                _ => {}
+            }
+        }
+        live
+    }
+
+    /// Sessions whose queue a record made longer than it may be (S28).
+    fn overfull(&self, record: &Record) -> Vec<SmId> {
+        let mut full = Vec::new();
+        let mut look = |session: &SmId| {
+            let over = self.state.session(*session).is_some_and(|s| {
+                s.out.len() > self.cfg.limits.queue_stanzas || s.out_bytes > self.cfg.limits.queue_bytes
+            });
+            if over && !full.contains(session) {
+                full.push(*session);
+            }
+        };
+        for effect in effects_of(record) {
+            match effect {
+                Effect::Out { to: session, .. } | Effect::FlushOffline { session } => look(session),
+                Effect::Gap { to, .. } => to.iter().for_each(&mut look),
+                _ => {}
+            }
+        }
+        full
+    }
+
+    /// The client does not acknowledge what it gets: its session ends, what is kept goes offline.
+    fn give_up(&mut self, session: SmId, out: &mut Vec<Output>) {
+        let error = StreamError::new(StreamCondition::ResourceConstraint)
+            .with_text("too much waits for your acknowledgement; log in again");
+        for conn in [self.edge.conn_of(session), self.edge.parked_of(session)].into_iter().flatten() {
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, error.to_bytes(), true));
+        }
+        self.end_session(session, out);
+    }
+
+    /// Mask of the groups that a record belongs to: its frame must be safe for each of them.
+    fn groups(&self, record: &Record) -> u8 {
+        let of_user = |user: &BareJid| self.state.user(user).map_or(0, |u| 1 << u.register.index());
+        let of_session = |id: &SmId| self.state.session(*id).map_or(0, |s| of_user(&s.user));
+        let of_effects = effects_of(record).iter().fold(0, |mask, effect| {
+            mask | match effect {
+                Effect::Out { to: session, .. }
+                | Effect::Presence { session, .. }
+                | Effect::Flag { session, .. }
+                | Effect::Directed { session, .. }
+                | Effect::FlushOffline { session } => of_session(session),
+                Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
+                Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
+                Effect::Forward(_) | Effect::FanOut { .. } => 0,
+            }
+        });
+        let of_record = match record {
+            Record::Lead { group, .. } => 1 << group.index(),
+            Record::UserAdd { home, .. } => 1 << home.index(),
+            Record::Bind { user, .. } | Record::HandOver { user, .. } => of_user(user),
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Trim { session, .. }
+            | Record::Resumed { session, .. }
+            | Record::Reattached { session, .. }
+            | Record::Detached { session, .. }
+            | Record::End { session, .. }
+            | Record::Lapse { session, .. }
+            | Record::SmIn { session, .. } => of_session(session),
+            // Done is done for its addressee, even if nothing came of it.
+            Record::Done { forward, .. } => {
+                self.state.undone_forward(*forward).map_or(0, |f| of_user(&f.to.to_bare()))
+            }
+            Record::Idle { .. } => 1 << self.cfg.me.index(),
+            Record::Absorb { .. } => 0b11,
+        };
+        of_effects | of_record
+    }
+}
+
+/// The effects that a record carries.
+fn effects_of(record: &Record) -> &[Effect] {
+    match record {
+        Record::SmIn { effects, .. }
+        | Record::Done { effects, .. }
+        | Record::End { effects, .. }
+        | Record::Lapse { effects, .. } => effects,
+        _ => &[],
+    }
+}
+
+/// A presence stanza that has no addressee, with one. Only its start tag changes.
+pub(super) fn addressed(presence: &Bytes, to: &BareJid) -> Bytes {
+    let name_end = presence.iter().position(|c| c.is_ascii_whitespace() || matches!(c, b'/' | b'>'));
+    let (name, rest) = presence.split_at(name_end.unwrap_or(presence.len()));
+    let mut tag = String::from_utf8_lossy(name).into_owned();
+    tag.push_str(" to='");
+    xmpp_core::xml::write::escape_attr(&mut tag, to.as_str());
+    tag.push('\'');
+    let mut bytes = tag.into_bytes();
+    bytes.extend_from_slice(rest);
+    Bytes::from(bytes)
+}
