@@ -55,6 +55,10 @@ pub(super) struct Front {
     relayed_bytes: usize,
     seq: u64,
     pub(super) carried: Option<Carried>,
+    /// What the oldest element brings, once its client hears of it.
+    brings: Option<Carried>,
+    /// The client has the answer to the oldest element, whose credit is on its way.
+    answered: bool,
     /// Since when there is no owner.
     alone_ms: Option<u64>,
     /// The client is gone; whether it closed its stream.
@@ -75,14 +79,34 @@ impl Front {
         self.kept.push_back(item);
     }
 
-    /// The owner, or the path to it, is gone: nobody knows what became of what was relayed.
-    fn lose_owner(&mut self, now_ms: u64) {
+    /// The owner, or the path to it, is gone: nobody knows what became of what was relayed. `true`: but for the oldest,
+    /// which is dealt with.
+    fn lose_owner(&mut self, now_ms: u64) -> bool {
         self.name = None;
+        self.brings = None;
+        let answered = std::mem::take(&mut self.answered) && self.kept.pop_front().is_some();
+        self.relayed -= usize::from(answered);
         self.kept.iter_mut().take(self.relayed).for_each(|item| item.again = true);
         (self.relayed, self.relayed_bytes, self.seq) = (0, 0, 0);
         self.alone_ms.get_or_insert(now_ms);
         if self.carried.is_none() {
             self.number_from_bind();
+        }
+        answered
+    }
+
+    /// Bytes go to the client.
+    fn write(&mut self, bytes: &Bytes) {
+        if let Some(brings) = self.brings.take() {
+            self.answered = true;
+            match &mut self.carried {
+                Some(c) if (c.session, c.stream) == (brings.session, brings.stream) => {
+                    c.written = c.written.or(brings.written);
+                }
+                _ => self.carry(brings),
+            }
+        } else if let Some(written) = self.carried.as_mut().and_then(|c| c.written.as_mut()) {
+            *written = written.wrapping_add(u32::from(counts(bytes)));
         }
     }
 
@@ -233,12 +257,12 @@ impl Engine {
     }
 
     /// The path to the owner is gone.
-    pub(super) fn detach_fronts(&mut self) {
+    pub(super) fn detach_fronts(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
         self.edge.forget_names();
         for conn in self.edge.fronts() {
-            if let Some(front) = self.edge.front(conn) {
-                front.lose_owner(now);
+            if self.edge.front(conn).is_some_and(|front| front.lose_owner(now)) {
+                out.push(Output::Credit(conn));
             }
         }
     }
@@ -254,10 +278,7 @@ impl Engine {
         let Some(front) = self.edge.front(conn) else { return };
         let now = match told {
             Fronted::Deliver(_, bytes) => {
-                let written = front.carried.as_mut().and_then(|c| c.written.as_mut());
-                if let Some(written) = written.filter(|_| counts(&bytes)) {
-                    *written = written.wrapping_add(1);
-                }
+                front.write(&bytes);
                 Output::Deliver(conn, bytes)
             }
             Fronted::Credit(_) => {
@@ -265,6 +286,7 @@ impl Engine {
                     return;
                 }
                 let item = front.kept.pop_front();
+                front.answered = false;
                 front.relayed -= 1;
                 front.relayed_bytes -= item.map_or(0, |item| item.stanza.bytes.len());
                 out.push(Output::Fronted(Box::new(Output::Credit(conn))));
@@ -275,13 +297,10 @@ impl Engine {
                 Output::Close(conn, last, end)
             }
             Fronted::Attached { session, stream, inbound, written, .. } => {
+                // The answer to the client follows: only with it the session is there.
                 let next = inbound.wrapping_add(1);
-                return match &mut front.carried {
-                    Some(c) if (c.session, c.stream) == (session, stream) => {
-                        c.written = c.written.or(written)
-                    }
-                    _ => front.carry(Carried { session, stream, next, written }),
-                };
+                front.brings = Some(Carried { session, stream, next, written });
+                return;
             }
             Fronted::Offer(_, epoch) => {
                 let Some(peer) = self.cfg.peer.clone() else { return };
@@ -308,7 +327,9 @@ impl Engine {
             // Whoever was the owner until now keeps nothing of it.
             out.push(Output::Relay(Relay::Closed { conn: name, clean: false }));
         }
-        front.lose_owner(now);
+        if front.lose_owner(now) {
+            out.push(Output::Credit(conn));
+        }
         self.edge.set_phase(conn, Phase::Fresh);
         if let Some(Carried { session, stream, written, .. }) = front.carried {
             let attached =

@@ -323,7 +323,7 @@ impl Engine {
                     self.attach_fronts(out);
                 } else {
                     self.edge.forget_peer_parked();
-                    self.detach_fronts();
+                    self.detach_fronts(out);
                 }
                 self.retry(out);
             }
