@@ -5,3 +5,4 @@ pub mod numbered;
 pub mod pair;
 pub mod powerloss;
 pub mod rig;
+pub mod siege;

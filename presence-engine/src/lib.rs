@@ -4,6 +4,7 @@
 pub mod engine;
 pub mod front;
 pub mod ids;
+pub mod merge;
 pub mod record;
 pub mod state;
 pub mod subscription;

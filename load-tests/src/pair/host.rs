@@ -25,11 +25,11 @@ impl LogStore for SimDisk {
         self.log.read(which, from, max_bytes)
     }
 
-    fn truncate(&mut self, which: Which, keep: u64) {
+    fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>) {
         // A cut waits for what was appended before it, and leaves nothing that is not on disk.
         self.log.complete_write(which);
         self.log.complete_sync(which);
-        self.log.truncate(which, keep);
+        self.log.replace_tail(which, keep, instead);
         self.cut[which as usize] = true;
     }
 

@@ -33,7 +33,7 @@ pub struct Profile {
     pub beacon_loss: u64,
     /// Sessions may be refused after a takeover that could not know everything (D6).
     pub may_refuse: bool,
-    /// What was acknowledged is only never destroyed: it may be late, doubled, or set aside.
+    /// Both nodes may lead one group alone for a while: what was acknowledged may come late, or twice (D6, D7).
     pub weak: bool,
 }
 
@@ -94,8 +94,8 @@ pub struct Coverage {
     pub refused: u32,
     /// Messages.
     pub messages: u32,
-    /// Messages that were set aside instead of shown (only where the profile is weak).
-    pub set_aside: u32,
+    /// Tails of which something was written in their place (D7).
+    pub merges: u32,
 }
 
 impl Coverage {
@@ -119,7 +119,7 @@ impl Coverage {
             ("planned exits", self.leaves),
             ("sessions refused", self.refused),
             ("messages", self.messages),
-            ("messages set aside", self.set_aside),
+            ("tails merged", self.merges),
         ]
     }
 }

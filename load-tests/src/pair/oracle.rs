@@ -54,7 +54,6 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
     world.heal();
     world.judge();
     world.coverage.messages = world.ledger.total() as u32;
-    world.coverage.set_aside = world.ledger.lost().len() as u32;
     Verdict {
         failure: world.failure.take(),
         coverage: world.coverage,
@@ -193,7 +192,7 @@ impl World {
                 ));
             }
         }
-        let open = if self.profile.weak { self.destroyed() } else { self.ledger.open() };
+        let open = if self.profile.weak { self.ledger.lost() } else { self.ledger.open() };
         (!open.is_empty()).then(|| format!("open: {open:?}"))
     }
 
@@ -215,7 +214,7 @@ impl World {
         if let Some(open) = self.what_is_open() {
             return self.fail(format!("it does not stay healed: {open}"));
         }
-        let lost = if self.profile.weak { self.destroyed() } else { self.ledger.lost() };
+        let lost = self.ledger.lost();
         if !lost.is_empty() {
             return self.fail(format!("acknowledged and not shown: {lost:?}"));
         }
@@ -226,17 +225,6 @@ impl World {
             let at = states[0].iter().zip(&states[1]).next().map(|(a, b)| difference(a, b));
             self.fail(format!("the nodes hold different states: {}", at.unwrap_or_default()));
         }
-    }
-
-    /// Acknowledged, never shown, and not set aside either.
-    fn destroyed(&self) -> Vec<String> {
-        let lost = self.ledger.lost();
-        if lost.is_empty() {
-            return lost;
-        }
-        let aside = self.hosts.iter().flat_map(|host| host.disk.log.aside());
-        let texts: Vec<String> = aside.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
-        lost.into_iter().filter(|id| !texts.iter().any(|t| t.contains(&format!(">{id}<")))).collect()
     }
 
     /// Never two nodes that acknowledge for one group alone.

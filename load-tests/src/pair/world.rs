@@ -474,7 +474,10 @@ impl World {
                     self.at(wait, Event::Fault(Fault::Kill(node, outputs, back)));
                 }
             }
-            News::SetAside(_, frames, _) if frames > 0 => self.coverage.asides += 1,
+            News::SetAside(_, frames, _, kept) if frames > 0 => {
+                self.coverage.asides += 1;
+                self.coverage.merges += u32::from(kept > 0);
+            }
             _ => {}
         }
     }

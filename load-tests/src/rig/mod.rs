@@ -71,7 +71,11 @@ impl Rig {
         };
         let mut plan = plan.expect("free ports");
         for (key, value) in settings {
-            plan = plan.set(key, *value);
+            plan = match (value.parse::<i64>(), value.parse::<bool>()) {
+                (Ok(number), _) => plan.set(key, number),
+                (_, Ok(flag)) => plan.set(key, flag),
+                _ => plan.set(key, *value),
+            };
         }
         let mut pair = Pair::make(&tandem(), &plan).expect("files are made");
         for (node, key, value) in env {

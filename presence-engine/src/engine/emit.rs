@@ -126,7 +126,7 @@ impl Engine {
                 | Effect::FlushOffline { session } => of_session(session),
                 Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
                 Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
-                Effect::Forward(_) | Effect::FanOut { .. } => 0,
+                Effect::Forward(_) | Effect::Offer(_) | Effect::FanOut { .. } => 0,
             }
         });
         let of_record = match record {
@@ -146,6 +146,8 @@ impl Engine {
             Record::Done { forward, .. } => {
                 self.state.undone_forward(*forward).map_or(0, |f| of_user(&f.to.to_bare()))
             }
+            // Its effects say whose it is.
+            Record::Kept { .. } => 0,
             Record::Idle { .. } => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         };
@@ -158,6 +160,7 @@ fn effects_of(record: &Record) -> &[Effect] {
     match record {
         Record::SmIn { effects, .. }
         | Record::Done { effects, .. }
+        | Record::Kept { effects, .. }
         | Record::End { effects, .. }
         | Record::Lapse { effects, .. } => effects,
         _ => &[],

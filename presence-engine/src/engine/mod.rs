@@ -32,6 +32,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
+use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{JsmSession, Place, State};
 
@@ -212,6 +213,8 @@ pub struct Engine {
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     next_sweep_ms: u64,
+    /// See [`Engine::compare_offers_with`].
+    seen: Seen,
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,
 }
@@ -239,6 +242,7 @@ impl Engine {
             next_name: 1,
             arrived: Vec::new(),
             next_sweep_ms: 0,
+            seen: Seen::default(),
             roster_changes: 0,
         }
     }

@@ -73,9 +73,12 @@ impl Engine {
     /// What dual clients of a group are told before anything is acknowledged under a new term (D6).
     pub fn announcement(&self, group: Group, reg: Reg) -> Vec<Output> {
         let mut told = Vec::new();
-        for (conn, session) in self.edge.bound() {
+        let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
+        // A hand-over that waits with what was given before it takes the user out of the group, not the stream.
+        let left = self.edge.left().map(|(conn, session)| (conn, session, group.peer()));
+        for (conn, session, register) in bound.chain(left) {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
-            let Some(u) = self.state.user(&s.user).filter(|u| u.register == group) else { continue };
+            let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
             let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
             told.extend(self.offer_to(conn, epoch));
         }

@@ -5,6 +5,7 @@ use xmpp_core::stanza::Stanza;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Position, RecordId};
+use crate::merge::Seen;
 use crate::record::{Forward, Record};
 use crate::state::Place;
 
@@ -65,6 +66,17 @@ impl Engine {
         }
     }
 
+    /// What this node's branch of a partition took from clients: offers of the other branch are compared with it (D7).
+    pub fn compare_offers_with(&mut self, seen: Seen) {
+        self.seen = seen;
+    }
+
+    /// Whether the addressee has this stanza from another branch of the sender's session (D7).
+    fn is_there(&self, id: RecordId, forward: &Forward) -> bool {
+        let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
+        offered_twice || self.state.was_kept(forward.id, &forward.to.to_bare())
+    }
+
     pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_none() || !self.serves(&user) {
@@ -75,6 +87,9 @@ impl Engine {
             debug_assert!(false, "a forward that is no stanza");
             return;
         };
+        if self.is_there(id, &forward) {
+            return self.emit(Record::Done { forward: id, effects: Vec::new() }, out);
+        }
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);

@@ -95,7 +95,7 @@ impl Engine {
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for (contact, _) in user.roster.items.iter().filter(|(_, item)| item.subscription.is_seen()) {
             let Some(u) = self.state.user(contact) else { continue };
-            if self.state.owner(u) != Some(self.cfg.me) {
+            if !self.serves(contact) {
                 there.push(contact.clone());
             } else if !available || u.roster.subscription(&s.user).sees() {
                 here.extend(self.available(contact));

@@ -10,7 +10,7 @@ use super::login::Whose;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
-use crate::state::{Entry, ResumeError};
+use crate::state::{Branch, Entry, ResumeError};
 
 /// How long a `<resume/>` on a parked stream waits for the session to come before `<wait/>` voids it, in milliseconds.
 const HELD_RESUME_MS: u64 = 2_000;
@@ -83,9 +83,9 @@ impl Engine {
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
             let s = self.state.session(*id);
-            // D6: whoever was last told an epoch that we hold, or one before it, was promised nothing that we lack.
-            let known = |e: Epoch| told.is_some_and(|told| told <= e);
-            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.is_none_or(known))
+            // D6: whoever was last told an epoch of our branch was promised nothing that we lack.
+            let known = |branch: &Branch| told.is_some_and(|told| branch.has(told));
+            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.as_ref().is_none_or(known))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
         let s = self.state.session(id).expect("found above");

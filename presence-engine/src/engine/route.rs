@@ -57,7 +57,7 @@ impl Engine {
         }
         let user = to.to_bare();
         let found = self.state.user(&user);
-        if found.is_some_and(|u| self.state.owner(u) != Some(self.cfg.me)) {
+        if found.is_some() && !self.serves(&user) {
             let forward = Forward { to: to.clone(), id, stanza: stanza.bytes.clone() };
             return route.effects.push(Effect::Forward(forward));
         }
@@ -187,7 +187,7 @@ impl Engine {
     /// A stanza of the server itself for the session that caused it.
     pub(super) fn answer(&self, bytes: Bytes, to: &Jid, id: StanzaId, route: &mut Route) {
         let Some(user) = self.state.user(&to.to_bare()) else { return };
-        if self.state.owner(user) != Some(self.cfg.me) {
+        if !self.serves(&to.to_bare()) {
             route.effects.push(Effect::Forward(Forward { to: to.clone(), id, stanza: bytes }));
         } else if let Some(session) = to.resource().and_then(|r| user.sessions.get(r)) {
             route.out(*session, id, bytes);

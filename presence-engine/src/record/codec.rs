@@ -181,6 +181,7 @@ impl Cursor {
                 Effect::Presence { session, priority, stanza: self.bytes()? }
             }
             6 => Effect::FlushOffline { session: self.session()? },
+            7 => Effect::Offer(self.forward()?),
             8 => {
                 let (id, to) = (self.stanza_id()?, self.list(Cursor::bare)?);
                 Effect::FanOut { id, to, stanza: self.bytes()? }
@@ -269,8 +270,8 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             out.extend_from_slice(&at_ms.to_le_bytes());
             put_bytes(out, stanza);
         }
-        Effect::Forward(f) => {
-            out.push(4);
+        Effect::Forward(f) | Effect::Offer(f) => {
+            out.push(if matches!(effect, Effect::Offer(_)) { 7 } else { 4 });
             put_bytes(out, f.to.as_str().as_bytes());
             put_stanza_id(out, &f.id);
             put_bytes(out, &f.stanza);
@@ -373,6 +374,7 @@ impl Record {
             Record::Done { .. } => 13,
             Record::Idle { .. } => 14,
             Record::Reattached { .. } => 16,
+            Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
         }
     }
@@ -452,6 +454,11 @@ impl Record {
                 out.extend_from_slice(&forward.index.to_le_bytes());
                 put_effects(out, effects);
             }
+            Record::Kept { stanza, at_ms, effects } => {
+                put_stanza_id(out, stanza);
+                out.extend_from_slice(&at_ms.to_le_bytes());
+                put_effects(out, effects);
+            }
         }
     }
 
@@ -492,6 +499,10 @@ impl Record {
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             14 => Record::Idle { group: c.node()?, on: c.flag()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },
+            15 => {
+                let (stanza, at_ms) = (c.stanza_id()?, c.u64()?);
+                Record::Kept { stanza, at_ms, effects: c.list(Cursor::effect)? }
+            }
             20 => Record::Lapse { session: c.session()?, effects: c.list(Cursor::effect)? },
             other => return Err(CodecError::UnknownType(other)),
         })

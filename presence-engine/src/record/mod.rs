@@ -61,6 +61,8 @@ pub enum Effect {
     },
     /// For a user of the other node, which processes it (D3).
     Forward(Forward),
+    /// The same, from a branch of the sender's session that is void: taken only if it is not there already (D7).
+    Offer(Forward),
     /// The session's own presence (RFC 6121 4).
     Presence {
         /// The session.
@@ -268,6 +270,16 @@ pub enum Record {
         /// The record.
         forward: RecordId,
         /// All that it caused.
+        effects: Vec<Effect>,
+    },
+    /// What a void branch of a sender's session had brought to users of this node, or offers to those of the other
+    /// (D7). It counts for no session.
+    Kept {
+        /// The stanza.
+        stanza: StanzaId,
+        /// When it came, in milliseconds since 1970.
+        at_ms: u64,
+        /// What is left of its effects.
         effects: Vec<Effect>,
     },
 }

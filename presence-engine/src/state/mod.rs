@@ -1,24 +1,30 @@
 //! The replicated state: accounts, JSM sessions, offline messages, forwards that are not done. [`State::apply`] is its
 //! only mutation; two nodes that applied the same records of both logs hold equal states.
 
+mod branch;
 mod delay;
 mod offline;
 mod roster;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 
-use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId};
+use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
 use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 
+pub use branch::Branch;
+use branch::Way;
 pub use delay::{stamp, with_delay};
 pub use offline::{MOST_DUE, Offline, OfflineQueue};
 pub use roster::{Item, Roster, RosterVersion};
 pub use session::{Entry, JsmSession, ResumeError};
+
+/// How long it is remembered what void branches brought, in milliseconds (a week).
+const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// An account.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -47,6 +53,11 @@ pub struct State {
     leads: [Option<Reg>; 2],
     idle: [bool; 2],
     undone: BTreeMap<RecordId, Forward>,
+    /// Those of them that are taken only if they are not there already (D7).
+    offers: BTreeSet<RecordId>,
+    /// Stanzas of void branches, whom they reached, and when: their senders' valid branch may bring them again.
+    kept: BTreeMap<StanzaId, (BTreeSet<BareJid>, u64)>,
+    ways: [Way; 2],
 }
 
 /// Where records stand that are being applied: gives forwards their identity.
@@ -58,6 +69,14 @@ pub struct Place {
     pub at: Position,
     /// Forwards of this frame so far.
     pub forwards: u32,
+}
+
+impl Place {
+    /// Identity of the next forward.
+    pub fn next_forward(&mut self) -> RecordId {
+        self.forwards += 1;
+        RecordId { log: self.log, at: self.at, index: self.forwards - 1 }
+    }
 }
 
 impl State {
@@ -117,6 +136,21 @@ impl State {
         self.undone.get(&id)
     }
 
+    /// Whether any forward is an offer.
+    pub fn has_offers(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// Whether this forward is an offer: taken only if the stanza is not there already.
+    pub fn is_offer(&self, id: RecordId) -> bool {
+        self.offers.contains(&id)
+    }
+
+    /// Whether a void branch of its sender's session has brought this stanza to the user before (D7).
+    pub fn was_kept(&self, stanza: StanzaId, user: &BareJid) -> bool {
+        self.kept.get(&stanza).is_some_and(|(users, _)| users.contains(user))
+    }
+
     /// A digest that is equal on both nodes when they hold the same.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -150,11 +184,17 @@ impl State {
             Record::SmIn { session, number, effects } => {
                 if let Some(s) = self.sessions.get_mut(session) {
                     s.inbound = *number;
+                    s.is_here();
                 }
                 self.apply_effects(place, effects);
             }
             Record::Done { forward, effects } => {
                 self.undone.remove(forward);
+                self.offers.remove(forward);
+                self.apply_effects(place, effects);
+            }
+            Record::Kept { stanza, at_ms, effects } => {
+                self.note_kept(*stanza, *at_ms, effects);
                 self.apply_effects(place, effects);
             }
             Record::End { session, at_ms, effects } => {
@@ -168,7 +208,12 @@ impl State {
                 }
                 self.apply_effects(place, effects);
             }
-            Record::Trim { session, h } => self.apply_trim(*session, *h),
+            Record::Trim { session, h } => {
+                self.apply_trim(*session, *h);
+                if let Some(s) = self.sessions.get_mut(session) {
+                    s.is_here();
+                }
+            }
             Record::Resumed { session, h } => {
                 self.apply_trim(*session, *h);
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -208,14 +253,47 @@ impl State {
                     all
                 });
             for id in members {
-                let uncertain = late.then(|| self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u)));
+                let epoch = self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u));
+                let branch =
+                    epoch.filter(|_| late).map(|known| Branch { known, terms: Vec::new(), from: u64::MAX });
                 if let Some(s) = self.sessions.get_mut(&id) {
                     s.detached_ms.get_or_insert(at_ms);
-                    s.uncertain = uncertain.flatten().or(s.uncertain);
+                    s.uncertain = branch.or(s.uncertain.take());
                 }
             }
         }
+        if before.is_some_and(|b| reg.settled > b.settled) {
+            self.settle(group, reg);
+        }
+        self.kept.retain(|_, (_, kept_ms)| kept_ms.saturating_add(KEPT_MS) > at_ms);
+        self.ways[group.index()].step(reg);
         self.leads[group.index()] = Some(reg);
+    }
+
+    fn note_kept(&mut self, stanza: StanzaId, at_ms: u64, effects: &[Effect]) {
+        for effect in effects {
+            let user = match effect {
+                Effect::Out { to, .. } => self.sessions.get(to).map(|s| s.user.clone()),
+                Effect::Offline { user, .. } => Some(user.clone()),
+                _ => None,
+            };
+            if let Some(user) = user {
+                self.kept.entry(stanza).or_insert((BTreeSet::new(), at_ms)).0.insert(user);
+            }
+        }
+    }
+
+    /// Two nodes led the group alone, and this is the branch that goes on (D6).
+    fn settle(&mut self, group: Group, reg: Reg) {
+        let pair = self.ways.iter().map(|way| way.pair).max().unwrap_or_default();
+        let branch = self.ways[group.index()].branch(pair, reg);
+        for user in self.users.values().filter(|u| u.register == group) {
+            for id in user.sessions.values() {
+                if let Some(s) = self.sessions.get_mut(id) {
+                    s.uncertain.get_or_insert_with(|| branch.clone());
+                }
+            }
+        }
     }
 
     fn apply_absorb(&mut self, from: Group, into: Group) {
@@ -296,7 +374,11 @@ impl State {
                         u.offline.store(*id, *at_ms, stanza.clone());
                     }
                 }
-                Effect::Forward(forward) => self.forward(place, forward.clone()),
+                Effect::Forward(forward) => _ = self.forward(place, forward.clone()),
+                Effect::Offer(forward) => {
+                    let id = self.forward(place, forward.clone());
+                    self.offers.insert(id);
+                }
                 Effect::FanOut { id, to, stanza } => {
                     for contact in to {
                         let (to, stanza) = ((**contact).clone(), stanza.clone());
@@ -334,10 +416,10 @@ impl State {
         }
     }
 
-    fn forward(&mut self, place: &mut Place, forward: Forward) {
-        let id = RecordId { log: place.log, at: place.at, index: place.forwards };
-        place.forwards += 1;
+    fn forward(&mut self, place: &mut Place, forward: Forward) -> RecordId {
+        let id = place.next_forward();
         self.undone.insert(id, forward);
+        id
     }
 
     fn flush_offline(&mut self, id: SmId) {

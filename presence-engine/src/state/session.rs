@@ -7,7 +7,8 @@ use compact_str::CompactString;
 use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sm::Handled;
 
-use crate::ids::{Epoch, StanzaId};
+use super::branch::Branch;
+use crate::ids::StanzaId;
 use crate::record::Record;
 
 /// One number of the out-queue.
@@ -92,8 +93,8 @@ pub struct JsmSession {
     pub carbons: bool,
     /// When it lost its stream, in milliseconds since 1970.
     pub detached_ms: Option<u64>,
-    /// Set by a late takeover: only a client that was last told this epoch may resume (D6).
-    pub uncertain: Option<Epoch>,
+    /// There may have been another branch of it: only a client of this one may resume (D6).
+    pub uncertain: Option<Branch>,
 }
 
 impl JsmSession {
@@ -230,6 +231,13 @@ impl JsmSession {
     /// What the client was not given yet if it was given everything up to `written`.
     pub fn after(&self, written: u32) -> impl Iterator<Item = &Entry> {
         self.out.iter().skip(written.wrapping_sub(self.acked) as usize)
+    }
+
+    /// A client that names no epoch is on this branch if its stream goes on here.
+    pub(super) fn is_here(&mut self) {
+        if !self.dual {
+            self.uncertain = None;
+        }
     }
 
     pub(super) fn apply(&mut self, record: &Record) {

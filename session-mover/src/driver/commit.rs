@@ -10,8 +10,9 @@ use presence_engine::ids::Group;
 /// What the safety core of a group demands before a frame with its records is let go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Release {
-    /// Our own disk.
-    Alone,
+    /// Our own disk, which holds at least everything up to this frame: the record that says that we lead alone. A tail
+    /// whose writer died can then be told from one that nobody ever saw (D7).
+    Alone(u64),
     /// Our own disk and the peer (R8).
     Both,
     /// Nothing leaves.
@@ -115,7 +116,7 @@ impl Commit {
         let safe = |release| match release {
             Release::Nothing => false,
             Release::Both => self.synced >= held.seq && self.acked >= held.seq,
-            Release::Alone => self.synced >= held.seq,
+            Release::Alone(since) => self.synced >= held.seq.max(since),
         };
         let of = |group: Group| held.groups & (1 << group.index()) != 0;
         let named = Group::BOTH.into_iter().filter(|g| of(*g));
@@ -174,7 +175,7 @@ mod tests {
         commit.hold(2, 1, 10, credit(2));
         commit.synced(2);
         assert_eq!(released(&mut commit, need), 0, "the own disk alone is not enough");
-        assert_eq!(released(&mut commit, [Release::Alone, Release::Nothing]), 1);
+        assert_eq!(released(&mut commit, [Release::Alone(0), Release::Nothing]), 1);
     }
 
     #[test]
@@ -182,9 +183,9 @@ mod tests {
         let mut commit = Commit::default();
         commit.hold(1, 0b11, 10, credit(1));
         commit.synced(1);
-        assert_eq!(released(&mut commit, [Release::Alone, Release::Both]), 0);
-        assert_eq!(released(&mut commit, [Release::Alone, Release::Nothing]), 0);
-        assert_eq!(released(&mut commit, [Release::Alone, Release::Alone]), 1);
+        assert_eq!(released(&mut commit, [Release::Alone(0), Release::Both]), 0);
+        assert_eq!(released(&mut commit, [Release::Alone(0), Release::Nothing]), 0);
+        assert_eq!(released(&mut commit, [Release::Alone(0), Release::Alone(0)]), 1);
     }
 
     #[test]
@@ -194,9 +195,9 @@ mod tests {
         commit.hold(1, 0, 0, credit(2));
         commit.hold(2, 2, 10, credit(3));
         commit.synced(2);
-        assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 0);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 0);
         commit.acked(1);
-        assert_eq!(released(&mut commit, [Release::Both, Release::Alone]), 3);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 3);
     }
 
     #[test]

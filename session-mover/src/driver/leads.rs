@@ -1,14 +1,25 @@
 //! Who began to lead a group when, and how much of the other log it had then: what tells history from a void tail (D8).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presence_engine::ids::{Group, NodeIx, Term};
+use presence_engine::ids::{Group, Mode, NodeIx, Term};
 use presence_engine::record::Record;
 
 use crate::frame::Frame;
 
 /// The `Lead` records of one log.
 #[derive(Debug, Default)]
-pub(super) struct Leads(Vec<(Group, Term, u64)>);
+pub(super) struct Leads(Vec<Lead>);
+
+#[derive(Debug)]
+struct Lead {
+    group: Group,
+    term: Term,
+    mode: Mode,
+    /// How much of the other log the writer had.
+    had: u64,
+    /// Where it stands in its own.
+    at: u64,
+}
 
 impl Leads {
     /// One more frame of the log that `writer` writes.
@@ -17,7 +28,8 @@ impl Leads {
             if let Record::Lead { group, reg, .. } = record
                 && reg.primary == writer
             {
-                self.0.push((*group, reg.term, frame.applied_peer.seq));
+                let (had, at) = (frame.applied_peer.seq, frame.at.seq);
+                self.0.push(Lead { group: *group, term: reg.term, mode: reg.mode, had, at });
             }
         }
     }
@@ -25,7 +37,23 @@ impl Leads {
     /// How much of the other log the writer had when it first led the group after this term; `None`: it did not, as far
     /// as is known.
     pub(super) fn had_after(&self, group: Group, term: Term) -> Option<u64> {
-        let mut later = self.0.iter().filter(|(g, t, _)| *g == group && *t > term);
-        later.next().map(|(_, _, had)| *had)
+        let mut later = self.0.iter().filter(|l| l.group == group && l.term > term);
+        later.next().map(|l| l.had)
+    }
+
+    /// The frame at which the writer went to lead a group alone when it last did, of the earlier group.
+    pub(super) fn last_alone(&self) -> Option<u64> {
+        let begun = |group: Group| {
+            let mut alone = None;
+            let mut before = Mode::Pair;
+            for lead in self.0.iter().filter(|l| l.group == group) {
+                if lead.mode == Mode::Solo && before == Mode::Pair {
+                    alone = Some(lead.at);
+                }
+                before = lead.mode;
+            }
+            alone
+        };
+        Group::BOTH.into_iter().filter_map(begun).min()
     }
 }

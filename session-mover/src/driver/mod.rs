@@ -4,6 +4,7 @@
 
 pub mod commit;
 mod leads;
+mod merge;
 mod receive;
 mod rejoin;
 mod ship;
@@ -68,8 +69,9 @@ pub enum Do {
     Release(Output),
     /// A control message of the peer.
     Control(bytes::Bytes),
-    /// A tail was set aside: of which log, how many frames, and how many of them had been released alone.
-    SetAside(Which, u64, u64),
+    /// A tail was set aside: of which log, how many frames, how many of them had been released alone, and how many
+    /// were written in its place (D7).
+    SetAside(Which, u64, u64, u64),
 }
 
 /// Bytes of frames in flight at which clients are no longer read.
@@ -110,6 +112,8 @@ pub struct Driver {
     peer_leads: Leads,
     /// The peer's log does not have them either.
     void: Option<Position>,
+    /// Offers of the peer are there, and the engine knows what to compare them with.
+    compares_offers: bool,
     rebuilds: u64,
     dos: Vec<Do>,
 }
@@ -138,6 +142,7 @@ impl Driver {
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
+            compares_offers: false,
             rebuilds: 0,
             dos: Vec::new(),
         };
@@ -265,6 +270,7 @@ impl Driver {
         for frame in &frames {
             forwards.extend(self.engine.apply_peer(frame.at, &frame.records, &mut outputs));
         }
+        self.compare_offers(store);
         if !frames.is_empty() {
             self.engine.process(forwards, &mut outputs);
             self.tell_applied();
@@ -310,7 +316,8 @@ impl Driver {
             }
             return;
         }
-        let alone = |g: NodeIx| u8::from(self.view.release[g.index()] == Release::Alone) << g.index();
+        let alone =
+            |g: NodeIx| u8::from(matches!(self.view.release[g.index()], Release::Alone(_))) << g.index();
         let frame = Frame {
             groups,
             solo: alone(NodeIx::A) | alone(NodeIx::B),

@@ -101,7 +101,7 @@ impl Driver {
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
         }
-        self.cut(Which::Peer, keep, store);
+        self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
         self.incoming.flows = true;
     }

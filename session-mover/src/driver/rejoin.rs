@@ -16,18 +16,18 @@ use crate::runs::Runs;
 const CHUNK: usize = 1 << 20;
 
 /// Reads one log frame by frame.
-struct Reader {
+pub(super) struct Reader {
     which: Which,
     next: u64,
     frames: VecDeque<Frame>,
 }
 
 impl Reader {
-    fn new(which: Which) -> Reader {
-        Reader { which, next: 1, frames: VecDeque::new() }
+    pub(super) fn new(which: Which, from: u64) -> Reader {
+        Reader { which, next: from, frames: VecDeque::new() }
     }
 
-    fn peek(&mut self, store: &mut dyn LogStore) -> Option<&Frame> {
+    pub(super) fn peek(&mut self, store: &mut dyn LogStore) -> Option<&Frame> {
         if self.frames.is_empty() {
             let read = store.read(self.which, self.next, CHUNK);
             self.next += read.len() as u64;
@@ -37,13 +37,13 @@ impl Reader {
         self.frames.front()
     }
 
-    fn pop(&mut self, store: &mut dyn LogStore) -> Option<Frame> {
+    pub(super) fn pop(&mut self, store: &mut dyn LogStore) -> Option<Frame> {
         self.peek(store)?;
         self.frames.pop_front()
     }
 }
 
-fn apply(state: &mut State, log: NodeIx, frame: &Frame) {
+pub(super) fn apply(state: &mut State, log: NodeIx, frame: &Frame) {
     let mut place = Place { log, at: frame.at, forwards: 0 };
     frame.records.iter().for_each(|record| state.apply(&mut place, record));
 }
@@ -57,7 +57,7 @@ impl Driver {
         let (mut own, mut peer) = (Runs::default(), Runs::default());
         let mut built_on = Position::default();
         let (mut own_leads, mut peer_leads) = (Leads::default(), Leads::default());
-        let (mut mine, mut theirs) = (Reader::new(Which::Own), Reader::new(Which::Peer));
+        let (mut mine, mut theirs) = (Reader::new(Which::Own, 1), Reader::new(Which::Peer, 1));
         while let Some(frame) = mine.pop(store) {
             while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
                 let f = theirs.pop(store).expect("just seen");
@@ -109,29 +109,40 @@ impl Driver {
         }
     }
 
-    /// Sets the tail of a log aside and builds the state anew. A new incarnation begins with a cut of the own log.
-    pub(super) fn cut(&mut self, which: Which, keep: u64, store: &mut dyn LogStore) {
-        let end = match which {
-            Which::Own => self.own.end().seq,
-            Which::Peer => self.peer.end().seq,
-        };
+    /// Sets the tail of the copy of the peer's log aside and builds the state anew.
+    pub(super) fn cut_copy(&mut self, keep: u64, store: &mut dyn LogStore) {
+        let end = self.peer.end().seq;
         if end <= keep {
             return;
         }
-        let released = self.released_alone(which, keep, store);
-        store.truncate(which, keep);
-        if which == Which::Own {
-            // A cut leaves nothing that is not on disk.
-            self.commit.restart(keep);
-            self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
-        }
-        self.dos.push(Do::SetAside(which, end - keep, released));
+        let released = self.released_alone(Which::Peer, keep, store);
+        store.replace_tail(Which::Peer, keep, Vec::new());
+        self.dos.push(Do::SetAside(Which::Peer, end - keep, released, 0));
         self.rebuild(store);
+    }
+
+    /// Sets the tail of the own log aside, writes in its place what is left of it (D7), and builds the state anew. A
+    /// new incarnation begins.
+    pub(super) fn cut_own(&mut self, keep: u64, store: &mut dyn LogStore) {
+        let end = self.own.end().seq;
+        if end <= keep {
+            return;
+        }
+        let released = self.released_alone(Which::Own, keep, store);
+        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+        let (instead, before) = self.merged(keep, store);
+        let kept = instead.len() as u64;
+        store.replace_tail(Which::Own, keep, instead);
+        // That leaves nothing that is not on disk.
+        self.commit.restart(keep + kept);
+        self.dos.push(Do::SetAside(Which::Own, end - keep, released, kept));
+        self.rebuild(store);
+        debug_assert!(self.is_same_branch(&before), "a merge changed numbers that clients were given");
     }
 
     /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).
     fn released_alone(&mut self, which: Which, keep: u64, store: &mut dyn LogStore) -> u64 {
-        let mut reader = Reader { which, next: keep + 1, frames: VecDeque::new() };
+        let mut reader = Reader::new(which, keep + 1);
         let mut released = 0;
         while let Some(frame) = reader.pop(store) {
             released += u64::from(frame.solo & frame.groups != 0);

@@ -1,7 +1,7 @@
 //! Our log on its way to the peer: handshake, catch-up from disk, then frame by frame as they are written.
 
 use bytes::Bytes;
-use presence_engine::ids::{NodeIx, Position, Reg};
+use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
@@ -116,12 +116,15 @@ impl Driver {
         if !ours {
             return self.close(Link::Out, "the other side is not the peer of this cluster");
         }
+        if NodeIx::BOTH.iter().any(|g| self.in_conflict(*g, hello.regs[g.index()])) {
+            return self.close(Link::Out, "both nodes lead a group alone: their beacons settle that first");
+        }
         self.outgoing.peer_regs = hello.regs;
         self.outgoing.boot = hello.boot;
         let common = self.own.common(&copy);
         let first_void = self.first_void(common, store);
         if let Some(first_void) = first_void {
-            self.cut(Which::Own, first_void - 1, store);
+            self.cut_own(first_void - 1, store);
         }
         let (own, theirs) = (self.own.end().seq, copy.end().seq);
         if theirs > common && own > common {
@@ -140,6 +143,20 @@ impl Driver {
             self.dos.push(Do::Send(Link::Out, Msg::Rewind(theirs)));
         }
         self.go_live(theirs, store);
+    }
+
+    /// Both nodes lead the group alone by their own copies of the register, and neither knows yet who leads on (R0).
+    fn in_conflict(&self, group: NodeIx, theirs: Option<Reg>) -> bool {
+        let (Some(mine), Some(theirs)) = (self.view.regs[group.index()], theirs) else { return false };
+        let settled = theirs.settled >= mine.term || mine.settled >= theirs.term;
+        mine.mode == Mode::Solo && theirs.mode == Mode::Solo && mine.primary != theirs.primary && !settled
+    }
+
+    /// Whether the peer leads the group now, as far as either node knows.
+    pub(super) fn peer_leads_now(&self, group: NodeIx) -> bool {
+        let known = [self.view.regs[group.index()], self.outgoing.peer_regs[group.index()]];
+        let last = known.into_iter().flatten().max_by_key(|reg| reg.term);
+        last.is_some_and(|reg| reg.primary != self.cfg.engine.me)
     }
 
     /// The first frame of our tail with a record of a group that the peer took over since, and that it did not have then:

@@ -54,7 +54,7 @@ pub struct Stored {
 
 enum Job {
     Append(Position, Bytes),
-    Truncate(u64, SyncSender<()>),
+    Replace(u64, Vec<Bytes>, SyncSender<()>),
     Sync(SyncSender<()>),
 }
 
@@ -177,14 +177,21 @@ impl LogStore for FileLog {
         }
     }
 
-    fn truncate(&mut self, which: Which, keep: u64) {
+    fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>) {
         let log = &mut self.logs[which as usize];
-        log.wait(|done| Job::Truncate(keep, done));
-        log.end = keep.min(log.end);
+        let keep = keep.min(log.end);
+        let count = instead.len() as u64;
+        log.wait(|done| Job::Replace(keep, instead, done));
         while log.tail.back().is_some_and(|(seq, _)| *seq > keep) {
             let (_, bytes) = log.tail.pop_back().expect("just seen");
             log.tail_bytes -= bytes.len();
         }
+        if count > 0 {
+            // They are in the file and not in the tail: what is appended next follows them there.
+            log.tail.clear();
+            log.tail_bytes = 0;
+        }
+        log.end = keep + count;
         log.reader.reset();
     }
 
@@ -225,11 +232,11 @@ impl<F: Fn(Stored)> Worker<F> {
         for job in jobs {
             match job {
                 Job::Append(at, frame) => self.write(&[frame], Some(at)),
-                Job::Truncate(keep, done) => {
-                    if let Err(error) = self.segments.truncate(keep, &self.aside) {
+                Job::Replace(keep, instead, done) => {
+                    if let Err(error) = self.segments.replace_tail(keep, instead, &self.aside) {
                         die(self.which, "cutting failed", &io::Error::other(error));
                     }
-                    self.written.store(keep, Ordering::Release);
+                    self.written.store(self.segments.next() - 1, Ordering::Release);
                     let _ = done.send(());
                 }
                 Job::Sync(done) => {

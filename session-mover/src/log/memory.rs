@@ -111,12 +111,13 @@ impl LogStore for MemoryLog {
             .collect()
     }
 
-    fn truncate(&mut self, which: Which, keep: u64) {
+    fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>) {
         let log = &mut self.logs[which as usize];
         let keep = (keep as usize).min(log.frames.len());
         self.aside.extend(log.frames.split_off(keep));
-        log.written = log.written.min(keep);
-        log.synced = log.synced.min(keep);
+        log.frames.extend(instead);
+        log.written = log.frames.len();
+        log.synced = log.frames.len();
     }
 
     fn sync_received(&mut self) {

@@ -2,6 +2,7 @@
 
 mod file;
 mod memory;
+mod replace;
 mod segment;
 
 use bytes::Bytes;
@@ -26,8 +27,9 @@ pub trait LogStore {
     fn append(&mut self, which: Which, at: Position, frame: Bytes);
     /// Some frames from sequence number `from` on, about `max_bytes` at most; none only if the log ends before.
     fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes>;
-    /// Sets everything after `keep` aside. Durable when it returns.
-    fn truncate(&mut self, which: Which, keep: u64);
+    /// Sets everything after `keep` aside and puts `instead` in its place: all of that or nothing, whenever the process
+    /// dies. Durable when it returns.
+    fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>);
     /// Makes durable what was received (before a promotion, R8). Durable when it returns.
     fn sync_received(&mut self);
 }

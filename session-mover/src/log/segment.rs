@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::file::LogError;
+use super::replace::Plan;
 use crate::frame::{Frame, FrameError};
 
 /// Size at which a segment is closed and the next begun.
@@ -81,6 +82,9 @@ impl Segments {
                 .map_err(|e| LogError::at(&last.path, e))?;
         }
         sync_dir(dir).map_err(io)?;
+        if let Some(plan) = Plan::load(dir).map_err(io)? {
+            log.carry_out(&plan, aside)?;
+        }
         Ok((log, lost))
     }
 
@@ -186,8 +190,38 @@ impl Segments {
         }
     }
 
+    /// Sets everything after sequence number `keep` aside and writes `instead` in its place, all of that or nothing.
+    pub(super) fn replace_tail(
+        &mut self,
+        keep: u64,
+        instead: Vec<Bytes>,
+        aside: &Path,
+    ) -> Result<(), LogError> {
+        if instead.is_empty() {
+            return self.truncate(keep, aside);
+        }
+        let plan = Plan { keep, frames: instead };
+        plan.save(&self.dir).map_err(|e| LogError::at(&self.dir, e))?;
+        self.carry_out(&plan, aside)
+    }
+
+    /// What stands behind `keep` is the tail that is to go, or what an earlier try put there; nothing came after it.
+    fn carry_out(&mut self, plan: &Plan, aside: &Path) -> Result<(), LogError> {
+        let at = |error| LogError::at(&self.dir, error);
+        if self.next <= plan.keep {
+            // Damage took what it stands on.
+            fs::create_dir_all(aside).map_err(at)?;
+            fs::rename(self.dir.join("replace"), aside.join("replace")).map_err(at)?;
+            return sync_dir(aside).map_err(at);
+        }
+        self.truncate(plan.keep, aside)?;
+        let appended = self.append(&plan.frames).and_then(|()| self.sync());
+        appended.map_err(|e| LogError::at(&self.dir, e))?;
+        Plan::forget(&self.dir).map_err(|e| LogError::at(&self.dir, e))
+    }
+
     /// Sets everything after sequence number `keep` aside.
-    pub(super) fn truncate(&mut self, keep: u64, aside: &Path) -> Result<(), LogError> {
+    fn truncate(&mut self, keep: u64, aside: &Path) -> Result<(), LogError> {
         self.sync().map_err(|e| LogError::at(&self.dir, e))?;
         self.current = None;
         while let Some(last) = self.segments.last().cloned() {

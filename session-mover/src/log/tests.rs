@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use super::replace::Plan;
 use super::*;
 use crate::frame::Frame;
 use presence_engine::ids::{SmId, Term};
@@ -17,6 +18,14 @@ fn frame(seq: u64) -> (Position, Bytes) {
     let terms = [Term(2), Term(3)];
     let applied_peer = Position::default();
     (at, Frame { groups: 1, solo: 0, terms, at, prev, applied_peer, now_ms: 1, records }.encode())
+}
+
+/// A frame of another incarnation, which follows the third of the first.
+fn other(seq: u64) -> (Position, Bytes) {
+    let mut frame = Frame::decode(&frame(seq).1).unwrap();
+    frame.at.inc = 6;
+    frame.prev.inc = if seq == 4 { 5 } else { 6 };
+    (frame.at, frame.encode())
 }
 
 fn all(store: &mut dyn LogStore, which: Which) -> Vec<Bytes> {
@@ -41,13 +50,21 @@ fn suite(store: &mut dyn LogStore) {
         assert_eq!(store.read(which, 7, 1), vec![frame(7).1], "at least one");
         assert!(store.read(which, 21, 1000).is_empty());
     }
-    store.truncate(Which::Own, 5);
+    store.replace_tail(Which::Own, 5, Vec::new());
     assert_eq!(all(store, Which::Own).len(), 5);
     assert_eq!(all(store, Which::Peer).len(), 20);
     let (at, bytes) = frame(6);
     store.append(Which::Own, at, bytes.clone());
     assert_eq!(store.read(Which::Own, 6, 1000), vec![bytes]);
     store.sync_received();
+    let instead: Vec<Bytes> = (4..=8).map(|seq| other(seq).1).collect();
+    store.replace_tail(Which::Own, 3, instead.clone());
+    assert_eq!(all(store, Which::Own), [vec![frame(1).1, frame(2).1, frame(3).1], instead].concat());
+    let (at, bytes) = other(9);
+    store.append(Which::Own, at, bytes.clone());
+    assert_eq!(all(store, Which::Own)[7..], [other(8).1, bytes]);
+    store.replace_tail(Which::Own, 6, Vec::new());
+    assert_eq!(all(store, Which::Own).len(), 6);
 }
 
 fn open(dir: &Path) -> (FileLog, Opened, Receiver<Stored>) {
@@ -81,7 +98,54 @@ fn files_pass_the_suite_and_are_read_back() {
     assert_eq!(opened.set_aside, [0, 0]);
     assert_eq!(all(&mut log, Which::Own).len(), 6);
     assert_eq!(log.read(Which::Peer, 15, usize::MAX).len(), 6);
-    assert_eq!(fs::read_dir(dir.path().join("aside")).unwrap().count(), 1, "the cut tail is kept");
+    assert_eq!(fs::read_dir(dir.path().join("aside")).unwrap().count(), 3, "the cut tails are kept");
+}
+
+/// A process may die at any step of replacing a tail: the next one ends what it began.
+#[test]
+fn a_replaced_tail_is_whole_wherever_the_process_died() {
+    let instead: Vec<Bytes> = (4..=6).map(|seq| other(seq).1).collect();
+    // On the disk: so many of the old frames, then so many of the new ones.
+    for (old, new) in [(9, 0), (5, 0), (3, 0), (3, 1), (3, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _, told) = open(dir.path());
+        for seq in 1..=old {
+            let (at, bytes) = frame(seq);
+            log.append(Which::Own, at, bytes);
+        }
+        for seq in old + 1..=old + new {
+            let (at, bytes) = other(seq);
+            log.append(Which::Own, at, bytes);
+        }
+        wait_synced(&told, old + new);
+        drop(log);
+        let plan = Plan { keep: 3, frames: instead.clone() };
+        plan.save(&dir.path().join("log/own")).unwrap();
+        for _ in 0..2 {
+            let (mut log, _, _told) = open(dir.path());
+            let wanted = [vec![frame(1).1, frame(2).1, frame(3).1], instead.clone()].concat();
+            assert_eq!(all(&mut log, Which::Own), wanted, "{old} old and {new} new frames");
+        }
+        assert_eq!(Plan::load(&dir.path().join("log/own")).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_torn_plan_replaces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _, told) = open(dir.path());
+    for seq in 1..=5 {
+        let (at, bytes) = frame(seq);
+        log.append(Which::Own, at, bytes);
+    }
+    wait_synced(&told, 5);
+    drop(log);
+    let own = dir.path().join("log/own");
+    Plan { keep: 3, frames: vec![other(4).1] }.save(&own).unwrap();
+    let bytes = fs::read(own.join("replace")).unwrap();
+    fs::write(own.join("replace"), &bytes[..bytes.len() - 1]).unwrap();
+    let (mut log, _, _told) = open(dir.path());
+    assert_eq!(all(&mut log, Which::Own).len(), 5);
 }
 
 #[test]

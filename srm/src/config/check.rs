@@ -13,7 +13,7 @@ use xmpp_core::tls::{self, Authority, Identity, TlsError};
 
 use super::error::{ConfigError, Fault, Source};
 use super::link::split_port;
-use super::{Config, LEASE, Limits, Link, Peer, Srm, file, text};
+use super::{Config, LEASE, Link, Peer, Srm, file, text};
 
 /// Collects faults and finds their lines.
 pub(super) struct Faults<'a> {
@@ -38,7 +38,12 @@ impl<'a> Faults<'a> {
         self.list
     }
 
-    fn range<T: PartialOrd + Copy + ToString>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
+    pub fn range<T: PartialOrd + Copy + ToString>(
+        &mut self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
         if !allowed.contains(&value) {
             let (low, high) = (allowed.start().to_string(), allowed.end().to_string());
             self.add(
@@ -49,7 +54,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    fn duration(&mut self, key: &str, value: Duration, allowed: RangeInclusive<u64>) {
+    pub fn duration(&mut self, key: &str, value: Duration, allowed: RangeInclusive<u64>) {
         let (low, high) = (Duration::from_secs(*allowed.start()), Duration::from_secs(*allowed.end()));
         if value < low || value > high {
             let problem = format!("{} is not within {} to {}", text(value), text(low), text(high));
@@ -74,7 +79,7 @@ pub(super) fn rules(config: &mut Config, faults: &mut Faults<'_>) {
         _ => {}
     }
     srm(&config.srm, faults);
-    limits(&config.limits, faults);
+    config.limits.check(faults);
 }
 
 fn names(config: &Config, faults: &mut Faults<'_>) {
@@ -255,23 +260,6 @@ fn srm(srm: &Srm, faults: &mut Faults<'_>) {
     }
     faults.range("srm.force_failover_clients", srm.force_failover_clients, 1..=1000);
     faults.range("srm.automatic_failovers_per_hour", srm.automatic_failovers_per_hour, 1..=60);
-}
-
-fn limits(limits: &Limits, faults: &mut Faults<'_>) {
-    faults.range("limits.unauthenticated", limits.unauthenticated, 1..=1_000_000);
-    let most = if limits.unauthenticated == 0 { usize::MAX } else { limits.unauthenticated };
-    faults.range("limits.unauthenticated_per_address", limits.unauthenticated_per_address, 1..=most);
-    faults.duration("limits.login_timeout", limits.login_timeout, 1..=600);
-    faults.duration("limits.tcp_timeout", limits.tcp_timeout, 1..=3_600);
-    let stanza = 10_000..=xmpp_core::xml::Limits::C2S.bytes;
-    faults.range("limits.stanza_bytes", limits.stanza_bytes, stanza);
-    faults.range("limits.queued_bytes", limits.queued_bytes, limits.stanza_bytes..=1 << 30);
-    faults.range("limits.credits", limits.credits, 1..=10_000);
-    faults.range("limits.bytes_per_second", limits.bytes_per_second, 1_000..=1_000_000_000);
-    faults.range("limits.stanzas_per_second", limits.stanzas_per_second, 1..=1_000_000);
-    faults.range("limits.connections_per_minute", limits.connections_per_minute, 10..=100_000_000);
-    faults.range("limits.failed_logins_per_minute", limits.failed_logins_per_minute, 1..=1_000_000);
-    faults.duration("limits.resume_timeout", limits.resume_timeout, 10..=86_400);
 }
 
 /// What is allowed but deserves a second look.

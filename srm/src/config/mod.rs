@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod file;
+mod limits;
 mod link;
 mod srm;
 #[cfg(test)]
@@ -17,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use xmpp_core::net::Rates;
 use xmpp_core::sasl::{Mechanism, ScramHash};
 
 pub use check::name_fault;
 pub use error::{ConfigError, Fault};
 pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
+pub use limits::Limits;
 pub(crate) use link::with_port;
 pub use link::{Commit, Link, Peer, Policy, Secret};
 pub use srm::{Assignment, Srm, Window};
@@ -120,67 +121,9 @@ pub enum Engine {
     Sled,
 }
 
-/// `[limits]`: what clients may cost. All have defaults that suit thousands of clients.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Most connections that have not logged in yet. Default 2000, at least 1.
-    pub unauthenticated: usize,
-    /// The same from one IPv4 address or IPv6 /64 network. Default 200, 1 to `unauthenticated`.
-    pub unauthenticated_per_address: usize,
-    /// Time from connecting to logging in. Default 30 s, 1 s to 10 min.
-    #[serde(with = "humantime_serde")]
-    pub login_timeout: Duration,
-    /// How long sent bytes may stay unacknowledged by TCP, and silence before its keep-alive. Default 60 s, 1 s to 1 h.
-    #[serde(with = "humantime_serde")]
-    pub tcp_timeout: Duration,
-    /// Bytes that may wait for one slow reader before its connection is closed, resumable. Default 4194304, at least
-    /// `stanza_bytes`.
-    pub queued_bytes: usize,
-    /// Stanzas of one connection that are read ahead of being handled. Default 32, 1 to 10000.
-    pub credits: u32,
-    /// Bytes per second that are read from one client; two seconds' worth may come at once, and what is above is read
-    /// later. Default 1048576, 1000 to 1000000000.
-    pub bytes_per_second: u32,
-    /// Stanzas (and other top-level elements) per second that are read from one client, likewise. Default 1000, 1 to
-    /// 1000000.
-    pub stanzas_per_second: u32,
-    /// New connections per minute from one IPv4 address or IPv6 /64 network; a minute's worth may come at once, and
-    /// more are closed unread. Default 6000, 10 to 100000000.
-    pub connections_per_minute: u32,
-    /// Wrong passwords per minute from one such address, likewise. Above it everybody there is told to try again later,
-    /// right or wrong; no account is ever locked. Default 60, 1 to 1000000.
-    pub failed_logins_per_minute: u32,
-    /// Longest stanza of a client. Default 262144 bytes, 10000 to 262144. Clusterwide.
-    pub stanza_bytes: usize,
-    /// How long a session outlives its stream. Default 300 s, 10 s to 24 h. Clusterwide.
-    #[serde(with = "humantime_serde")]
-    pub resume_timeout: Duration,
-}
-
 impl Default for Admin {
     fn default() -> Self {
         Admin { listen: ([127, 0, 0, 1], 20_075).into(), token_file: "admin.token".into() }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let rates = Rates::default();
-        Limits {
-            unauthenticated: xmpp_core::net::UNAUTHENTICATED,
-            unauthenticated_per_address: xmpp_core::net::UNAUTHENTICATED_PER_ADDRESS,
-            login_timeout: Duration::from_secs(30),
-            tcp_timeout: Duration::from_secs(60),
-            queued_bytes: xmpp_core::net::QUEUED_BYTES,
-            credits: 32,
-            bytes_per_second: rates.bytes_per_second,
-            stanzas_per_second: rates.stanzas_per_second,
-            connections_per_minute: rates.connections_per_minute,
-            failed_logins_per_minute: rates.failed_logins_per_minute,
-            stanza_bytes: xmpp_core::xml::Limits::C2S.bytes,
-            resume_timeout: Duration::from_secs(300),
-        }
     }
 }
 
@@ -239,9 +182,8 @@ impl Config {
             ("node.domains", self.node.domains.join(" ")),
             ("c2s.mechanisms", self.c2s.mechanisms.join(" ")),
             ("c2s.plain", self.c2s.plain.to_string()),
-            ("limits.stanza_bytes", self.limits.stanza_bytes.to_string()),
-            ("limits.resume_timeout", text(self.limits.resume_timeout)),
         ];
+        self.limits.clusterwide(&mut all);
         if let Some(link) = &self.link {
             all.push(("link.commit", link.commit.as_str().into()));
             all.push(("link.policy", link.policy.as_str().into()));

@@ -164,8 +164,8 @@ impl LogStore for NodeDisk {
         self.log.read(which, from, max_bytes)
     }
 
-    fn truncate(&mut self, which: Which, keep: u64) {
-        self.log.truncate(which, keep);
+    fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>) {
+        self.log.replace_tail(which, keep, instead);
     }
 
     fn sync_received(&mut self) {

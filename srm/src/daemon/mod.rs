@@ -26,12 +26,12 @@ use tracing::{info, warn};
 use xmpp_core::dual;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::{self, Lookup};
-use xmpp_core::net::{ConnId, ConnSender, Entry, Host, Rates, ServerConfig, serve};
+use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
 use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Authority, Identity};
 
-use crate::beacon::Secret;
+use crate::beacon::{self, Secret};
 use crate::config::{self, Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::node::{self, In, Node};
@@ -154,10 +154,10 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
         domain: config.node.domains[0].as_str().into(),
         resume_ms: config.limits.resume_timeout.as_millis() as u64,
         relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
-        limits: engine::Limits::DEFAULT,
+        limits: config.limits.engine(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
-    let secret = pair.map_or([0; 32], |(_, link)| link.secret.derive("beacon"));
+    let secret = pair.map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link));
     let available = pair.is_none_or(|(_, link)| link.policy == Policy::Available);
     let cluster = pair.map_or(0, |(_, link)| link.secret.cluster_id());
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
@@ -173,17 +173,25 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
             quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
             init: ticks(srm.initialization_keep_alive_timeout),
         },
-        secret: Secret::new(&secret),
+        secret,
         config_hash: config.hash(),
         nonce_key: Secret::new(&random::<32>()),
         park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
     })
 }
 
+fn beacon_secret(link: &LinkConfig) -> Secret {
+    Secret::new(&link.secret.derive("beacon"))
+}
+
 fn beacons(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<Beacons> {
     let to_node = to_node.clone();
+    let secret = beacon_secret(link);
     let on = move |heard: Heard<'_>| {
-        if let Heard::Datagram(bytes) = heard {
+        // Read here once before: what strangers send must not queue up before the node's thread (S31).
+        if let Heard::Datagram(bytes) = heard
+            && beacon::Datagram::decode(&secret, bytes).is_some()
+        {
             let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
         }
     };
@@ -316,12 +324,8 @@ impl Shell {
         let limits = &self.config.limits;
         let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
             .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
-            .rates(Rates {
-                bytes_per_second: limits.bytes_per_second,
-                stanzas_per_second: limits.stanzas_per_second,
-                connections_per_minute: limits.connections_per_minute,
-                failed_logins_per_minute: limits.failed_logins_per_minute,
-            });
+            .connections_per_account(limits.connections_per_account)
+            .rates(limits.rates());
         server.auth_timeout = limits.login_timeout;
         server.tcp_timeout = limits.tcp_timeout;
         server.queued_bytes = limits.queued_bytes;

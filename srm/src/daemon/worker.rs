@@ -270,8 +270,8 @@ impl Worker {
             ),
             Event::Unprotected(group) => warn!(group = name(group), "unprotected: served without a standby"),
             Event::PeerGone(gone) => warn!(evidence = ?gone, "peer gone"),
-            Event::SetAside(which, frames, released) => {
-                warn!(log = ?which, frames, released, "tail of a log set aside");
+            Event::SetAside(which, frames, released, kept) => {
+                warn!(log = ?which, frames, released, kept, "tail of a log set aside");
             }
             Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
         }

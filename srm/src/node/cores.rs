@@ -94,6 +94,11 @@ impl Node {
     fn tell_cores(&mut self, disk: &mut dyn Disk) {
         let me = self.me;
         self.learn_leads(disk);
+        // A hand-over carries the higher term of both groups: whatever comes later must be above it (D6).
+        let floor = self.cores.iter().map(|core| core.reg().term).max().unwrap_or_default();
+        for group in NodeIx::BOTH {
+            self.feed_once(group, In::Floor(floor), |c| c.floor() >= floor, disk);
+        }
         for group in NodeIx::BOTH {
             let g = group.index();
             if self.driver.fetched() {
@@ -189,6 +194,7 @@ impl Node {
                 // Two ticks for what the two clocks and the way of the beacon may differ.
                 let late = self.since_ack[g] + 2 > u64::from(self.cfg.lease);
                 self.turn_now(Input::Lead { group, reg, late }, disk);
+                self.lead_at[g] = self.driver.own_end().seq;
                 again = true;
             } else if leads != self.serving[g] {
                 self.serving[g] = leads;

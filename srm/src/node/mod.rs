@@ -149,8 +149,9 @@ pub enum Event {
     Register(Group, Reg),
     /// The peer is held to be gone.
     PeerGone(Gone),
-    /// The tail of a log was set aside: which, frames, and how many of them had been released alone.
-    SetAside(Which, u64, u64),
+    /// The tail of a log was set aside: which, frames, how many of them had been released alone, and frames that were
+    /// written in its place (D7).
+    SetAside(Which, u64, u64, u64),
     /// Clients prove that the peer lives although it is not heard here.
     OnlyPathDown,
 }
@@ -189,6 +190,8 @@ pub struct Node {
     /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
     /// when the peer began to be needed, and ticks since a beacon of its primary was acknowledged.
     written: [Option<Reg>; 2],
+    /// The frame with that record.
+    lead_at: [u64; 2],
     announced: [Option<Reg>; 2],
     serving: [bool; 2],
     rebuilds: u64,
@@ -244,6 +247,7 @@ impl Node {
             peer_up: false,
             peer_leaving: false,
             written: [None; 2],
+            lead_at: [0; 2],
             announced: [None; 2],
             serving: [false; 2],
             rebuilds: 0,
@@ -524,8 +528,8 @@ impl Node {
                 Do::Close(link, why) => self.outs.push(Out::CloseLink(link, why)),
                 Do::Release(output) => self.released(output),
                 Do::Control(bytes) => self.control(&bytes, disk),
-                Do::SetAside(which, frames, released) => {
-                    self.outs.push(Out::Event(Event::SetAside(which, frames, released)));
+                Do::SetAside(which, frames, released, kept) => {
+                    self.outs.push(Out::Event(Event::SetAside(which, frames, released, kept)));
                 }
             }
         }
@@ -563,8 +567,10 @@ impl Node {
     }
 
     fn release_of(&self, group: Group) -> Release {
-        match self.cores[group.index()].release() {
-            safety::Release::Alone => Release::Alone,
+        let (g, core) = (group.index(), &self.cores[group.index()]);
+        let told = self.written[g] == Some(core.reg());
+        match core.release() {
+            safety::Release::Alone => Release::Alone(if told { self.lead_at[g] } else { u64::MAX }),
             safety::Release::Both => Release::Both,
             safety::Release::Nothing => Release::Nothing,
         }

@@ -120,6 +120,11 @@ impl Core {
         self.role == Role::Backup && self.pending.is_none()
     }
 
+    /// The term above which this core issues its own.
+    pub fn floor(&self) -> Term {
+        self.floor
+    }
+
     /// Whether the peer was last said to be near enough to join.
     pub fn is_near(&self) -> bool {
         self.near

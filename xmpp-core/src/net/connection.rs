@@ -73,6 +73,18 @@ pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
     pipe.finish(config).await;
 }
 
+/// Ends a stream that nobody is to serve.
+pub(super) async fn refuse<S: AsyncBufRead + AsyncWrite + Unpin>(
+    stream: S,
+    error: StreamError,
+    config: &ServerConfig,
+) {
+    let (_tx, mailbox) = mailbox(config.queued_bytes);
+    let mut pipe = Pipe::new(stream, mailbox, config);
+    pipe.fault(error);
+    pipe.finish(config).await;
+}
+
 /// The host's registration of this connection; tells it exactly once that the connection is gone.
 struct Registered<'a> {
     host: &'a dyn Host,

@@ -1,8 +1,12 @@
-//! How many connections may be open before authentication (S3): in all, and from one address.
+//! How many connections may be open: before authentication in all and from one address (S3), after it for one account
+//! (S30).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::jid::BareJid;
 
 /// Counts connections that have not authenticated.
 pub(super) struct Gate {
@@ -66,6 +70,50 @@ impl Pass {
     }
 }
 
+/// Counts the connections of accounts.
+pub(super) struct Accounts {
+    most: usize,
+    counts: Mutex<HashMap<BareJid, usize>>,
+}
+
+/// The right of one of an account's connections to be there; dropping it makes room.
+pub(super) struct Membership {
+    accounts: Arc<Accounts>,
+    user: BareJid,
+}
+
+impl Accounts {
+    pub fn new(most: usize) -> Arc<Accounts> {
+        Arc::new(Accounts { most, counts: Mutex::default() })
+    }
+
+    /// A place among the connections of this account, unless there are too many already.
+    pub fn enter(self: &Arc<Self>, user: &BareJid) -> Option<Membership> {
+        let mut counts = self.counts();
+        let here = counts.entry(user.clone()).or_insert(0);
+        if *here >= self.most {
+            return None;
+        }
+        *here += 1;
+        Some(Membership { accounts: self.clone(), user: user.clone() })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<BareJid, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut here) = self.accounts.counts().entry(self.user.clone()) {
+            *here.get_mut() -= 1;
+            if *here.get() == 0 {
+                here.remove();
+            }
+        }
+    }
+}
+
 /// One household has one IPv4 address or one IPv6 /64.
 pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
@@ -77,6 +125,18 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_has_so_many_connections_and_others_have_theirs() {
+        let user = |text: &str| BareJid::parse(text).unwrap();
+        let accounts = Accounts::new(2);
+        let first = accounts.enter(&user("a@d")).unwrap();
+        let _second = accounts.enter(&user("a@d")).unwrap();
+        assert!(accounts.enter(&user("a@d")).is_none());
+        drop((accounts.enter(&user("b@d")).unwrap(), first));
+        assert!(accounts.enter(&user("a@d")).is_some());
+        assert_eq!(accounts.counts().len(), 1);
+    }
 
     #[test]
     fn room_is_limited_in_all_and_per_network_and_comes_back() {

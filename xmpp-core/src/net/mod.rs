@@ -22,11 +22,12 @@ pub use crate::negotiate::Lookup;
 pub use mailbox::ConnSender;
 pub use rates::Rates;
 
+use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
 use crate::negotiate;
 use crate::sasl::ScramHash;
 use crate::stanza::Stanza;
-use gate::Gate;
+use gate::{Accounts, Gate};
 use rates::PerAddress;
 
 /// Number of an authenticated connection, given by the host; never used twice in one run of the process.
@@ -102,6 +103,7 @@ pub struct ServerConfig {
     /// Bytes that may wait for one slow reader; above it the connection is closed, resumable. Default 4 MiB.
     pub queued_bytes: usize,
     gate: Arc<Gate>,
+    accounts: Arc<Accounts>,
     rates: Rates,
     connections: PerAddress,
     guesses: PerAddress,
@@ -115,6 +117,8 @@ pub const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 pub const UNAUTHENTICATED: usize = 2_000;
 /// Default most connections before authentication from one IPv4 address or IPv6 /64 network.
 pub const UNAUTHENTICATED_PER_ADDRESS: usize = 200;
+/// Default most connections of one account, whatever they are used for.
+pub const CONNECTIONS_PER_ACCOUNT: usize = 100;
 /// Pause after accept(2) failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -132,6 +136,7 @@ impl ServerConfig {
             credits: 32,
             queued_bytes: QUEUED_BYTES,
             gate: Gate::new(UNAUTHENTICATED, UNAUTHENTICATED_PER_ADDRESS),
+            accounts: Accounts::new(CONNECTIONS_PER_ACCOUNT),
             rates,
             connections: PerAddress::new(rates.connections_per_minute),
             guesses: PerAddress::new(rates.failed_logins_per_minute),
@@ -144,6 +149,12 @@ impl ServerConfig {
     #[must_use]
     pub fn unauthenticated(self, total: usize, per_address: usize) -> Self {
         ServerConfig { gate: Gate::new(total, per_address), ..self }
+    }
+
+    /// Sets how many connections one account may have. One more gets `policy-violation` once it has logged in.
+    #[must_use]
+    pub fn connections_per_account(self, most: usize) -> Self {
+        ServerConfig { accounts: Accounts::new(most), ..self }
     }
 
     /// Sets how fast clients and their addresses may go.
@@ -208,6 +219,11 @@ async fn client(
     let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else { return };
     drop(pass);
     let login::Session { stream, framer, user } = session;
+    let Some(_membership) = config.accounts.enter(&user) else {
+        let error = StreamError::new(StreamCondition::PolicyViolation);
+        return connection::refuse(stream, error.with_text("too many connections of this account"), &config)
+            .await;
+    };
     connection::run(stream, framer, user, peer, &config, &*host).await;
 }
 

@@ -1,0 +1,99 @@
+//! The ports between the nodes. Whoever is not the peer gets nothing from them, and changes nothing.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use load_tests::siege::{Attacker, Siege};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use srm::config::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use xmpp_core::tls::{self, Authority, Identity};
+
+fn config(siege: &Siege, node: usize) -> Config {
+    Config::load(&siege.rig.pair.made.nodes[node].config).expect("the node's configuration")
+}
+
+fn link(siege: &Siege, node: usize) -> SocketAddr {
+    config(siege, node).link.expect("a link").listen
+}
+
+/// TLS to the link of `a` with this certificate, as the link makes it; then garbage. Whether the server let it in.
+async fn knock(siege: &Siege, client: Arc<rustls::ClientConfig>, garbage: &[u8]) -> bool {
+    let tcp = TcpStream::connect(link(siege, 0)).await.expect("the link listens");
+    let name = rustls::pki_types::ServerName::try_from("a").unwrap();
+    let Ok(mut stream) = tokio_rustls::TlsConnector::from(client).connect(name, tcp).await else {
+        return false;
+    };
+    let _ = stream.write_all(garbage).await;
+    let mut answer = [0; 1];
+    // In TLS 1.3 a client learns with its first read that its certificate was refused.
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
+    matches!(read.expect("an answer or the end"), Ok(n) if n > 0)
+}
+
+/// A certificate for `name` of an authority of one's own.
+fn stranger(name: &str) -> Identity {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    Identity::from_pem(&cert.pem(), &key.serialize_pem()).unwrap()
+}
+
+/// Mutual TLS that fails closed: no certificate, one of another authority, one of the cluster with the wrong name. And
+/// garbage of every kind, on the link's port, on the life socket, and as beacons.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s31_link() {
+    let siege = Siege::begin(2, &[]).await;
+    let before = [siege.rss(0), siege.rss(1)];
+    let mut rng = StdRng::seed_from_u64(31);
+    let mut noise = vec![0; 100_000];
+    rng.fill_bytes(&mut noise);
+    let a = config(&siege, 0).link.unwrap();
+    let authority = Authority::load(&a.ca).unwrap();
+    // Of the cluster, but not the peer's: a's own, shown to a.
+    let own = Identity::load(&a.cert, &a.key).unwrap();
+    let with = |identity: &Identity| tls::link_client(identity, &authority).unwrap();
+    for garbage in [&b""[..], b"\0\0\0\0", &[0xff; 64], &noise] {
+        assert!(!knock(&siege, with(&stranger("b")), garbage).await, "a certificate of another authority");
+        assert!(!knock(&siege, with(&own), garbage).await, "a certificate with another name");
+        assert!(!knock(&siege, siege.tls(), garbage).await, "no certificate");
+    }
+    for port in [link(&siege, 0), link(&siege, 1)] {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"<stream:stream>", &noise] {
+            Attacker::clear(port).await.end_of(garbage).await;
+        }
+        // Who connects and says nothing, in numbers, does not keep the peer out: the link is there already.
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(Attacker::clear(port).await);
+        }
+        let life = SocketAddr::new(port.ip(), port.port() + 1);
+        let _ = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(life)).await;
+    }
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for round in 0..50_000_usize {
+        let to = link(&siege, round % 2);
+        let length = [0, 1, 2, 20, 150, 1_400][round % 6];
+        let mut datagram = noise[round..round + length].to_vec();
+        if round % 3 == 0 && length > 4 {
+            datagram[..4].copy_from_slice(b"TDM1");
+        }
+        let _ = udp.send_to(&datagram, to);
+        if round % 1_000 == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for (node, before) in before.into_iter().enumerate() {
+        let status = siege.rig.pair.status(node).expect("the node answers");
+        assert!(srm::demo::pair::protected(&status), "{status:?}\n{}", siege.rig.logs());
+        let grown = siege.rss(node).saturating_sub(before);
+        assert!(grown < 32 << 20, "{grown} bytes more");
+    }
+    siege.end().await;
+}

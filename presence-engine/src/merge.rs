@@ -1,0 +1,290 @@
+//! What is kept of the divergent tail of a log (D7): after a partition both nodes may have led both groups alone. The
+//! node that leads a group in the end keeps its own branch of that group's sessions; of the other branch only messages
+//! that had been acknowledged to their senders are offered to it, never counters, numbers or trims.
+//!
+//! The loser's log is one file with records of both groups. Its tail is cut where the first void record stands, and
+//! what this module makes of it is written in its place: records of groups that this node still leads as they are;
+//! what void senders brought to users of those groups as [`Record::Kept`]; messages for users of lost groups as
+//! forwards to the node that leads them. Roster changes of a void branch are not merged: its owner's roster stands.
+
+mod seen;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xmpp_core::jid::{BareJid, Jid};
+use xmpp_core::stanza::{Kind, Stanza};
+
+use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
+use crate::record::{Effect, Forward, Record};
+use crate::state::{Place, State};
+
+pub use seen::Seen;
+
+/// Carbons (XEP-0280): copies, which are not offered; the message itself is.
+const CARBONS: &str = "urn:xmpp:carbons:2";
+
+/// The frame of the tail that is at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    /// Groups whose records in it had been let go alone, by index.
+    pub released: [bool; 2],
+    /// When it was written, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// Whose branch an effect comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Of {
+    /// A sender's who is led here on.
+    Valid,
+    /// A void one, and the sender was told that it is safe.
+    Told,
+    /// A void one, and the sender will send it again.
+    Untold,
+}
+
+/// Turns the records of one tail into those that replace them.
+#[derive(Clone, Debug)]
+pub struct Merge {
+    me: NodeIx,
+    led: [bool; 2],
+    /// Forwards of the tail: where they stand now, if they do, and whose they are.
+    moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
+}
+
+/// A record that takes another's place, and the groups that it belongs to as a bit mask.
+pub type Kept = (u8, Record);
+
+impl Merge {
+    /// For the tail of node `me`; `led`: the groups that it leads on, by index.
+    pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
+        Merge { me, led, moved: BTreeMap::new() }
+    }
+
+    /// What is left of a record that is about to be applied to `state`, this branch as it was then. `old` and `new`:
+    /// where its effects stood and will stand; `new` moves on.
+    pub fn keep(
+        &mut self,
+        state: &State,
+        spot: Spot,
+        old: Place,
+        new: &mut Place,
+        record: &Record,
+    ) -> Vec<Kept> {
+        let of_user = |user: &BareJid| state.user(user).map(|u| u.register);
+        let of_session = |id: &SmId| state.session(*id).and_then(|s| of_user(&s.user));
+        match record {
+            Record::SmIn { session, effects, .. }
+            | Record::End { session, effects, .. }
+            | Record::Lapse { session, effects } => {
+                let Some(group) = of_session(session) else { return Vec::new() };
+                let of = self.of(group, spot);
+                let effects = self.effects(state, old, new, effects, of);
+                let mask = mask_of(state, &effects);
+                match of {
+                    Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
+                    _ => kept(mask, stanza_of(record), spot, effects),
+                }
+            }
+            Record::Done { forward, effects } => self.done(state, spot, (old, new), *forward, effects),
+            // What was kept once is kept again: it belongs to nobody's branch.
+            Record::Kept { stanza, at_ms, effects } => {
+                let effects = self.effects(state, old, new, effects, Of::Told);
+                let at_ms = *at_ms;
+                kept(mask_of(state, &effects), *stanza, Spot { at_ms, ..spot }, effects)
+            }
+            // An account is there once it was added; the log that both nodes read first decides between two.
+            Record::UserAdd { .. } => vec![(0, record.clone())],
+            Record::Lead { group, .. } => self.as_it_is(Some(*group), record),
+            Record::Idle { .. } => self.as_it_is(Some(self.me), record),
+            Record::Bind { user, .. } => self.as_it_is(of_user(user), record),
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Trim { session, .. }
+            | Record::Resumed { session, .. }
+            | Record::Reattached { session, .. }
+            | Record::Detached { session, .. } => self.as_it_is(of_session(session), record),
+            // Nobody hands over alone, and what one branch gave or took the other never heard of.
+            Record::HandOver { .. } | Record::Absorb { .. } => Vec::new(),
+        }
+    }
+
+    fn of(&self, group: Group, spot: Spot) -> Of {
+        match (self.led[group.index()], spot.released[group.index()]) {
+            (true, _) => Of::Valid,
+            (false, true) => Of::Told,
+            (false, false) => Of::Untold,
+        }
+    }
+
+    fn as_it_is(&self, group: Option<Group>, record: &Record) -> Vec<Kept> {
+        let group = group.filter(|g| self.led[g.index()]);
+        group.map(|g| (1 << g.index(), record.clone())).into_iter().collect()
+    }
+
+    /// A forward was done for a user who is led here on, or for one who is not: then its owner does it anew.
+    fn done(
+        &mut self,
+        state: &State,
+        spot: Spot,
+        (old, new): (Place, &mut Place),
+        id: RecordId,
+        effects: &[Effect],
+    ) -> Vec<Kept> {
+        let Some(forward) = state.undone_forward(id) else { return Vec::new() };
+        let Some(user) = state.user(&forward.to.to_bare()) else { return Vec::new() };
+        let valid = self.led[user.register.index()];
+        let (now, of) = self.moved.get(&id).copied().unwrap_or((Some(id), Of::Valid));
+        if valid && of == Of::Valid {
+            let effects = self.effects(state, old, new, effects, Of::Valid);
+            let mask = mask_of(state, &effects) | 1 << user.register.index();
+            return now.map(|forward| (mask, Record::Done { forward, effects })).into_iter().collect();
+        }
+        let effects = self.effects(state, old, new, effects, Of::Untold);
+        let mut left = kept(mask_of(state, &effects), forward.id, spot, effects);
+        if let Some(forward) = now.filter(|_| valid) {
+            left.push((1 << user.register.index(), Record::Done { forward, effects: Vec::new() }));
+        }
+        left
+    }
+
+    /// Effects on users that are led here stay; messages for the others go to the node that leads them.
+    fn effects(
+        &mut self,
+        state: &State,
+        mut old: Place,
+        new: &mut Place,
+        effects: &[Effect],
+        of: Of,
+    ) -> Vec<Effect> {
+        let mut told = BTreeSet::new();
+        let mut left = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Forward(forward) | Effect::Offer(forward) => {
+                    let was = old.next_forward();
+                    let sent = sent(forward.clone(), of);
+                    let now = sent.is_some().then(|| new.next_forward());
+                    self.moved.insert(was, (now, of));
+                    left.extend(sent);
+                }
+                Effect::FanOut { to, .. } => {
+                    for _ in to {
+                        let was = old.next_forward();
+                        let now = (of == Of::Valid).then(|| new.next_forward());
+                        self.moved.insert(was, (now, of));
+                    }
+                    left.extend((of == Of::Valid).then(|| effect.clone()));
+                }
+                Effect::Out { to, id, stanza, .. } if !self.leads_session(state, to) => {
+                    let Some(user) = state.session(*to).map(|s| s.user.clone()) else { continue };
+                    let Some(to) = addressee(stanza, &user).filter(|_| told.insert((*id, user))) else {
+                        continue;
+                    };
+                    let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
+                    left.extend(sent.inspect(|_| _ = new.next_forward()));
+                }
+                Effect::Offline { user, id, stanza, .. } if !self.leads(state, user) => {
+                    if told.insert((*id, user.clone())) {
+                        let to = (**user).clone();
+                        let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
+                        left.extend(sent.inspect(|_| _ = new.next_forward()));
+                    }
+                }
+                Effect::Gap { about, to } => {
+                    let to: Vec<SmId> = to.iter().filter(|s| self.leads_session(state, s)).copied().collect();
+                    left.extend((!to.is_empty()).then(|| Effect::Gap { about: about.clone(), to }));
+                }
+                Effect::Out { to: session, .. }
+                | Effect::Presence { session, .. }
+                | Effect::Flag { session, .. }
+                | Effect::Directed { session, .. }
+                | Effect::FlushOffline { session } => {
+                    left.extend(self.leads_session(state, session).then(|| effect.clone()));
+                }
+                Effect::Offline { user, .. } | Effect::Roster { user, .. } => {
+                    left.extend(self.leads(state, user).then(|| effect.clone()));
+                }
+            }
+        }
+        left
+    }
+
+    fn leads(&self, state: &State, user: &BareJid) -> bool {
+        state.user(user).is_some_and(|u| self.led[u.register.index()])
+    }
+
+    fn leads_session(&self, state: &State, id: &SmId) -> bool {
+        state.session(*id).is_some_and(|s| self.leads(state, &s.user))
+    }
+}
+
+/// A stanza for a user of the other node: it may be there already if it comes from a void branch.
+fn sent(forward: Forward, of: Of) -> Option<Effect> {
+    match of {
+        Of::Valid => Some(Effect::Forward(forward)),
+        Of::Told => Some(Effect::Offer(forward)),
+        Of::Untold => None,
+    }
+}
+
+fn kept(mask: u8, stanza: StanzaId, spot: Spot, effects: Vec<Effect>) -> Vec<Kept> {
+    match effects.is_empty() {
+        true => Vec::new(),
+        false => vec![(mask, Record::Kept { stanza, at_ms: spot.at_ms, effects })],
+    }
+}
+
+fn stanza_of(record: &Record) -> StanzaId {
+    match record {
+        Record::SmIn { session, number, .. } => StanzaId { session: *session, number: *number },
+        Record::End { session, .. } | Record::Lapse { session, .. } => {
+            StanzaId { session: *session, number: 0 }
+        }
+        _ => StanzaId::default(),
+    }
+}
+
+fn with_effects(record: &Record, new: Vec<Effect>) -> Record {
+    let mut record = record.clone();
+    if let Record::SmIn { effects, .. } | Record::End { effects, .. } | Record::Lapse { effects, .. } =
+        &mut record
+    {
+        *effects = new;
+    }
+    record
+}
+
+/// To whom a stanza in a session's queue was sent, if the other node should have it: messages of people, and requests
+/// that somebody waits for.
+fn addressee(stanza: &bytes::Bytes, user: &BareJid) -> Option<Jid> {
+    let stanza = Stanza::from_bytes(stanza.clone()).ok()?;
+    let head = &stanza.head;
+    let type_ = head.type_.as_deref();
+    let wanted = match head.kind {
+        Kind::Message => {
+            type_ != Some("error") && !head.has_child(CARBONS, "sent") && !head.has_child(CARBONS, "received")
+        }
+        Kind::Iq => matches!(type_, Some("get" | "set")),
+        Kind::Presence | Kind::Other => false,
+    };
+    wanted.then(|| head.to.clone().unwrap_or_else(|| (**user).clone()))
+}
+
+/// Groups of the users that these effects touch, as a bit mask.
+fn mask_of(state: &State, effects: &[Effect]) -> u8 {
+    let of_user = |user: &BareJid| state.user(user).map_or(0, |u| 1 << u.register.index());
+    let of_session = |id: &SmId| state.session(*id).map_or(0, |s| of_user(&s.user));
+    effects.iter().fold(0, |mask, effect| {
+        mask | match effect {
+            Effect::Out { to: session, .. }
+            | Effect::Presence { session, .. }
+            | Effect::Flag { session, .. }
+            | Effect::Directed { session, .. }
+            | Effect::FlushOffline { session } => of_session(session),
+            Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
+            Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
+            Effect::Forward(_) | Effect::Offer(_) | Effect::FanOut { .. } => 0,
+        }
+    })
+}

@@ -1,0 +1,73 @@
+//! Branches of a session (D6): after a partition without a witness both nodes may have led its group alone. The state
+//! goes on from one branch; a client that lived on the other must not resume, because its `h` counts other stanzas.
+
+use crate::ids::{Mode, Reg};
+use xmpp_core::dual::Epoch;
+
+/// What a client may have been told last if it is to resume here.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Branch {
+    /// Up to this epoch all is here.
+    pub known: Epoch,
+    /// Terms that the node led alone in.
+    pub terms: Vec<u64>,
+    /// From this term on there is one branch again.
+    pub from: u64,
+}
+
+impl Branch {
+    /// Whether whoever was last told this epoch was promised nothing that is not here.
+    pub fn has(&self, told: Epoch) -> bool {
+        told <= self.known || told.term >= self.from || self.terms.contains(&told.term)
+    }
+}
+
+/// The way that a group's register went.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Way {
+    /// Term of the last value in Pair: both nodes were there.
+    pub(super) pair: u64,
+    /// Terms of the values since.
+    alone: Vec<u64>,
+}
+
+impl Way {
+    /// The next value.
+    pub(super) fn step(&mut self, reg: Reg) {
+        match reg.mode {
+            Mode::Pair => *self = Way { pair: reg.term.0, alone: Vec::new() },
+            Mode::Solo => self.alone.push(reg.term.0),
+        }
+    }
+
+    /// The branch that ends with the value `settled`, above two Solo copies that met. `pair`: the last term in which
+    /// both nodes were, of either group, because a hand-over between them carries the higher one.
+    pub(super) fn branch(&self, pair: u64, settled: Reg) -> Branch {
+        let known = Epoch { term: pair, moves: u32::MAX };
+        Branch { known, terms: self.alone.clone(), from: settled.term.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NodeIx, Term};
+
+    fn reg(term: u64, mode: Mode) -> Reg {
+        Reg { term: Term(term), primary: NodeIx::B, mode, settled: Term(0) }
+    }
+
+    #[test]
+    fn only_the_other_branch_is_refused() {
+        let mut way = Way::default();
+        [reg(3, Mode::Solo), reg(5, Mode::Pair), reg(9, Mode::Solo), reg(11, Mode::Solo)]
+            .into_iter()
+            .for_each(|r| way.step(r));
+        let branch = way.branch(7, reg(13, Mode::Solo));
+        let has = |term| branch.has(Epoch { term, moves: 2 });
+        assert!(has(5) && has(7), "from before the partition");
+        assert!(has(9) && has(11), "told by the node that leads on");
+        assert!(!has(8) && !has(10) && !has(12), "told by the other");
+        assert!(has(13) && has(20), "told since");
+    }
+}

@@ -1,0 +1,122 @@
+//! Two branches meet after a partition (D7): what is written in the place of the cut tail of the own log, and what the
+//! peer's offers are compared with.
+
+use bytes::Bytes;
+use presence_engine::ids::{Mode, NodeIx, Position};
+use presence_engine::merge::{Merge, Seen, Spot};
+use presence_engine::record::Record;
+use presence_engine::state::{JsmSession, Place, State};
+
+use super::Driver;
+use super::rejoin::{Reader, apply};
+use crate::frame::Frame;
+use crate::log::{LogStore, Which};
+
+impl Driver {
+    /// Frames that take the place of everything after `keep` in the own log.
+    pub(super) fn merged(&mut self, keep: u64, store: &mut dyn LogStore) -> (Vec<Bytes>, State) {
+        let me = self.cfg.engine.me;
+        let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
+        let alone_from = self.went_alone(keep, store);
+        let mut state = State::default();
+        let (mut mine, mut theirs) = (Reader::new(Which::Own, 1), Reader::new(Which::Peer, 1));
+        let mut prev = self.own.at(keep).unwrap_or_default();
+        let mut merge = Merge::new(me, led);
+        let mut instead = Vec::new();
+        while let Some(frame) = mine.pop(store) {
+            while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
+                let f = theirs.pop(store).expect("just seen");
+                apply(&mut state, me.peer(), &f);
+            }
+            if frame.at.seq <= keep {
+                apply(&mut state, me, &frame);
+                continue;
+            }
+            // What waited when the group went Solo was let go then.
+            let released = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
+            let spot = Spot { released, at_ms: frame.now_ms };
+            let Some(next) = self.merge_frame(&mut state, &frame, &mut merge, spot, prev) else { continue };
+            prev = next.at;
+            instead.push(next.encode());
+        }
+        (instead, state)
+    }
+
+    /// Clients of the groups that this node leads on were given numbers by the old tail: they hold in the new one.
+    pub(super) fn is_same_branch(&self, before: &State) -> bool {
+        let now = self.engine.state();
+        let led = |user| now.user(user).is_some_and(|u| !self.peer_leads_now(u.register));
+        let counts = |s: &JsmSession| (s.inbound, s.acked, s.sent());
+        before
+            .sessions()
+            .filter(|(_, s)| led(&s.user))
+            .all(|(id, s)| now.session(id).map(counts) == Some(counts(s)))
+    }
+
+    /// What is left of one frame, behind `prev`.
+    fn merge_frame(
+        &self,
+        state: &mut State,
+        frame: &Frame,
+        merge: &mut Merge,
+        spot: Spot,
+        prev: Position,
+    ) -> Option<Frame> {
+        let log = self.cfg.engine.me;
+        let at = Position { seq: prev.seq + 1, inc: self.inc };
+        let (mut old, mut new) = (Place { log, at: frame.at, forwards: 0 }, Place { log, at, forwards: 0 });
+        let (mut groups, mut records) = (0, Vec::new());
+        for record in &frame.records {
+            for (mask, kept) in merge.keep(state, spot, old, &mut new, record) {
+                groups |= mask;
+                records.push(kept);
+            }
+            state.apply(&mut old, record);
+        }
+        let led =
+            NodeIx::BOTH.iter().filter(|g| !self.peer_leads_now(**g)).fold(0, |m, g| m | 1 << g.index());
+        (!records.is_empty()).then(|| Frame {
+            groups,
+            solo: frame.solo & led,
+            terms: self.view.regs.map(|reg| reg.map(|r| r.term).unwrap_or_default()),
+            at,
+            prev,
+            applied_peer: frame.applied_peer,
+            now_ms: frame.now_ms,
+            records,
+        })
+    }
+
+    /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none.
+    fn went_alone(&self, keep: u64, store: &mut dyn LogStore) -> [u64; 2] {
+        let mut from = [0; 2];
+        let mut tail = Reader::new(Which::Own, keep + 1);
+        while let Some(frame) = tail.pop(store) {
+            for record in &frame.records {
+                if let Record::Lead { group, reg, .. } = record
+                    && reg.mode == Mode::Solo
+                {
+                    from[group.index()] = frame.at.seq;
+                }
+            }
+        }
+        from
+    }
+
+    /// Before offers of the peer are processed: what this node's own branch took from clients.
+    pub(super) fn compare_offers(&mut self, store: &mut dyn LogStore) {
+        let offers = self.engine.state().has_offers();
+        if offers == self.compares_offers {
+            return;
+        }
+        self.compares_offers = offers;
+        let mut seen = Seen::default();
+        if let Some(from) = self.own_leads.last_alone().filter(|_| offers) {
+            let mut branch = Reader::new(Which::Own, from);
+            while let Some(frame) = branch.pop(store) {
+                frame.records.iter().for_each(|record| seen.note(record));
+            }
+        }
+        self.engine.compare_offers_with(seen);
+    }
+}
