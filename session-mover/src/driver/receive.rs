@@ -88,7 +88,9 @@ impl Driver {
             told_applied: self.applied.seq,
         };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
-            (self.lacks, self.void) = (None, Some(lacks));
+            // The peer does not have the last of them either. What it still has comes before our own frames all the same.
+            let there = hello.runs.end();
+            (self.lacks, self.void) = ((there.seq > end.seq).then_some(there), Some(lacks));
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
