@@ -16,6 +16,7 @@ use srm::demo::pair::{DOMAIN, PASSWORD};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use xmpp_core::sasl::{ClientBinding, Exporter, Mechanism, ScramClient, ScramHash, TLS_EXPORTER_LABEL};
 
 use crate::rig::{Load, QUICK, Rig};
@@ -166,8 +167,21 @@ pub fn rss(pid: u32) -> u64 {
     1024 * kib.expect("the process lives")
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Io for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Io for TlsStream<Box<dyn Io>> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0.tcp()
+    }
+}
 
 /// One end of a connection, in whatever state.
 pub struct Attacker {
@@ -200,6 +214,11 @@ impl Attacker {
         let tls = tokio_rustls::TlsConnector::from(tls).connect(name, self.io).await.ok()?;
         let exporter = tls.get_ref().1.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok();
         Some(Attacker { io: Box::new(tls), unread: Vec::new(), exporter })
+    }
+
+    /// Goes away without a word, and without leaving a trace in the kernel of this machine.
+    pub fn reset(self) {
+        let _ = self.io.tcp().set_zero_linger();
     }
 
     /// What this connection binds to.

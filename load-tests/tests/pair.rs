@@ -1,5 +1,5 @@
-//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=disk` or
-//! `partition` for those profiles).
+//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
+//! `disk` or `partition` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,6 +120,19 @@ fn two_thousand_seeds_keep_every_promise() {
             ("planned exits", 100),
         ],
     );
+}
+
+#[test]
+fn contacts_see_no_flicker_and_miss_nothing() {
+    let figures = hunt("people", 600, Profile::PEOPLE);
+    at_least(&figures, &[("takeovers", 300), ("flips: moving", 40), ("presence shown", 600)]);
+}
+
+#[test]
+fn presence_of_contacts_on_both_nodes_survives_a_kill_and_the_way_back() {
+    let plan = [(4_000, Fault::Kill(0, 0, 1_000)), (12_000, Fault::Fallback(1))];
+    let verdicts = holds("a kill and a fallback among contacts", Profile::PEOPLE, &plan);
+    assert!(verdicts.iter().all(|v| v.coverage.takeovers > 0 && v.coverage.presences > 20));
 }
 
 #[test]

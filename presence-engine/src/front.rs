@@ -85,6 +85,8 @@ pub enum Fronted {
     },
     /// A dual client is to hear this epoch, and of the node that sends this as the place to park.
     Offer(Conn, Epoch),
+    /// The connection that this comes on is new: what was said before may not have arrived. Attach everything again.
+    Again,
 }
 
 fn put_conn(out: &mut Vec<u8>, conn: Conn) {
@@ -194,6 +196,7 @@ impl Fronted {
                 out.extend_from_slice(&epoch.term.to_le_bytes());
                 out.extend_from_slice(&epoch.moves.to_le_bytes());
             }
+            Fronted::Again => out.push(6),
         }
     }
 
@@ -208,6 +211,7 @@ impl Fronted {
                 Fronted::Attached { conn, session, stream, inbound: c.u32()?, written: take_number(c)? }
             }
             5 => Fronted::Offer(take_conn(c)?, Epoch { term: c.u64()?, moves: c.u32()? }),
+            6 => Fronted::Again,
             other => return Err(CodecError::UnknownType(other.into())),
         })
     }

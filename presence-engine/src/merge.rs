@@ -22,6 +22,8 @@ pub use seen::Seen;
 
 /// Carbons (XEP-0280): copies, which are not offered; the message itself is.
 const CARBONS: &str = "urn:xmpp:carbons:2";
+/// Roster management (RFC 6121 2).
+const ROSTER: &str = "jabber:iq:roster";
 
 /// The frame of the tail that is at hand.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,7 @@ impl Merge {
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }
+            | Record::Flush { session, .. }
             | Record::Detached { session, .. } => self.as_it_is(of_session(session), record),
             // Nobody hands over alone, and what one branch gave or took the other never heard of.
             Record::HandOver { .. } | Record::Absorb { .. } => Vec::new(),
@@ -199,7 +202,7 @@ impl Merge {
                 | Effect::Presence { session, .. }
                 | Effect::Flag { session, .. }
                 | Effect::Directed { session, .. }
-                | Effect::FlushOffline { session } => {
+                | Effect::FlushOffline { session, .. } => {
                     left.extend(self.leads_session(state, session).then(|| effect.clone()));
                 }
                 Effect::Offline { user, .. } | Effect::Roster { user, .. } => {
@@ -265,7 +268,8 @@ fn addressee(stanza: &bytes::Bytes, user: &BareJid) -> Option<Jid> {
         Kind::Message => {
             type_ != Some("error") && !head.has_child(CARBONS, "sent") && !head.has_child(CARBONS, "received")
         }
-        Kind::Iq => matches!(type_, Some("get" | "set")),
+        // A roster push is the server's own: the winner's roster is another.
+        Kind::Iq => matches!(type_, Some("get" | "set")) && !head.has_child(ROSTER, "query"),
         Kind::Presence | Kind::Other => false,
     };
     wanted.then(|| head.to.clone().unwrap_or_else(|| (**user).clone()))
@@ -281,7 +285,7 @@ fn mask_of(state: &State, effects: &[Effect]) -> u8 {
             | Effect::Presence { session, .. }
             | Effect::Flag { session, .. }
             | Effect::Directed { session, .. }
-            | Effect::FlushOffline { session } => of_session(session),
+            | Effect::FlushOffline { session, .. } => of_session(session),
             Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
             Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
             Effect::Forward(_) | Effect::Offer(_) | Effect::FanOut { .. } => 0,

@@ -176,6 +176,7 @@ mod tests {
             Msg::Relay(Relay::Closed { conn, clean: true }),
             Msg::Fronted(Fronted::Deliver(conn, Bytes::from_static(b"<a/>"))),
             Msg::Fronted(Fronted::Credit(conn)),
+            Msg::Fronted(Fronted::Again),
             Msg::Fronted(Fronted::Close(conn, Bytes::new(), true)),
             Msg::Fronted(Fronted::Attached { conn, session, stream: 1, inbound: 2, written: None }),
             Msg::Fronted(Fronted::Offer(conn, Epoch { term: 7, moves: 1 })),

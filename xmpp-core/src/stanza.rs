@@ -8,7 +8,7 @@ use crate::error::{StanzaCondition, StanzaError, StreamError};
 use crate::jid::Jid;
 use crate::ns;
 use crate::xml::scope::Scope;
-use crate::xml::token::{Token, Tokens, legal_text, unescape};
+use crate::xml::token::{Token, Tokens, legal_text, line_ends, unescape};
 use crate::xml::tree::{self, Element};
 use crate::xml::write::escape_attr;
 use crate::xml::{Limits, Prefix, StreamScope, strict};
@@ -187,7 +187,7 @@ impl Stanza {
                 Token::Start { empty, .. } => depth += u32::from(!empty),
                 Token::End(_) => depth = depth.saturating_sub(1),
                 Token::Text(text) if depth == 1 => out.push_str(&unescape(text, false)),
-                Token::CData(text) if depth == 1 => out.push_str(text),
+                Token::CData(text) if depth == 1 => out.push_str(&line_ends(text)),
                 Token::Text(_) | Token::CData(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|disk|partition]`; one seed
+//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|people|disk|partition]`; one seed
 //! prints its trace.
 
 use std::time::Instant;
@@ -10,6 +10,7 @@ fn main() {
     let number = |i: usize, default: u64| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let profile = match args.get(2).map(String::as_str) {
         Some("calm") => Profile::CALM,
+        Some("people") => Profile::PEOPLE,
         Some("disk") => Profile::DISK,
         Some("partition") => Profile::PARTITION,
         _ => Profile::STRICT,

@@ -341,6 +341,7 @@ impl World {
                 client.sm.begin_anew(None);
                 let bytes = Bytes::from_static(b"<presence/>");
                 client.sm.push_first(Outgoing { id: String::new(), bytes, survives: false });
+                self.people_begin(c);
             }
         }
         let anew = resumed_h.is_none();
@@ -408,6 +409,7 @@ impl World {
 
     /// A stanza counts as shown.
     pub(super) fn show(&mut self, c: usize, stanza: &Stanza) {
+        self.people_show(c, stanza);
         let body = stanza.child(ns::CLIENT, "body").filter(|_| stanza.head.kind == Kind::Message);
         let Some(body) = body else { return };
         if stanza.head.type_.as_deref() == Some("error") {
@@ -496,6 +498,7 @@ impl World {
             Outgoing { id, bytes: text.into(), survives: true }
         };
         self.clients[c].sm.push(stanza);
+        self.people_talk(c);
         self.client_pumps(c);
     }
 }

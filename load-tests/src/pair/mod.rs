@@ -10,6 +10,7 @@ pub mod host;
 pub mod ledger;
 pub mod link;
 mod oracle;
+pub mod people;
 pub mod rng;
 pub mod seek;
 pub mod socket;
@@ -35,6 +36,8 @@ pub struct Profile {
     pub may_refuse: bool,
     /// Both nodes may lead one group alone for a while: what was acknowledged may come late, or twice (D6, D7).
     pub weak: bool,
+    /// Clients have contacts and change their presence.
+    pub people: bool,
 }
 
 impl Profile {
@@ -47,10 +50,13 @@ impl Profile {
         beacon_loss: 0,
         may_refuse: false,
         weak: false,
+        people: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
         Profile { faults: 4, power: true, longest: 7_000, beacon_loss: 2, ..Profile::CALM };
+    /// The same with contacts: nobody is shown a flicker, and everybody the present in the end.
+    pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
@@ -59,7 +65,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 18;
+pub const FIGURES: usize = 19;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +102,8 @@ pub struct Coverage {
     pub messages: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
+    /// Presence stanzas that were shown to contacts.
+    pub presences: u32,
 }
 
 impl Coverage {
@@ -120,6 +128,7 @@ impl Coverage {
             ("sessions refused", self.refused),
             ("messages", self.messages),
             ("tails merged", self.merges),
+            ("presence shown", self.presences),
         ]
     }
 }

@@ -54,6 +54,7 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
     world.heal();
     world.judge();
     world.coverage.messages = world.ledger.total() as u32;
+    world.coverage.presences = world.people.shown() as u32;
     Verdict {
         failure: world.failure.take(),
         coverage: world.coverage,
@@ -191,6 +192,9 @@ impl World {
                     client.dual
                 ));
             }
+        }
+        if let Some(unseen) = self.unseen() {
+            return Some(unseen);
         }
         let open = if self.profile.weak { self.ledger.lost() } else { self.ledger.open() };
         (!open.is_empty()).then(|| format!("open: {open:?}"))

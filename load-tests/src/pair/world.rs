@@ -20,6 +20,7 @@ use super::faults::Fault;
 use super::host::{Host, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
+use super::people::People;
 use super::rng::Rng;
 use super::socket::{Item, Socket, Upward};
 use super::{Coverage, Profile};
@@ -122,6 +123,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What they were promised.
     pub ledger: Ledger,
+    /// What they know of each other.
+    pub people: People,
     /// Nothing more goes wrong.
     pub over: bool,
     /// Clients talk until then.
@@ -167,6 +170,7 @@ impl World {
             sockets: Vec::new(),
             clients: Vec::new(),
             ledger: Ledger::default(),
+            people: People::new(seed),
             over: false,
             talk_until: 0,
             profile,

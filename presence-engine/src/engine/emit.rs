@@ -66,19 +66,25 @@ impl Engine {
                         live.push((conn, bytes));
                     }
                 }
-                Effect::FlushOffline { session } => {
-                    let s = self.state.session(*session);
-                    let user = s.and_then(|s| self.state.user(&s.user));
-                    let (Some(conn), Some(s), Some(user)) = (self.edge.conn_of(*session), s, user) else {
-                        continue;
-                    };
-                    let for_it = user.offline.iter().filter(|m| m.is_for(&s.resource));
-                    live.extend(for_it.map(|m| (conn, with_delay(&m.stanza, &self.cfg.domain, m.at_ms))));
-                }
+                Effect::FlushOffline { session, count } => live.extend(self.stored(*session, *count)),
                 _ => {}
             }
         }
+        if let Record::Flush { session, count } = record {
+            live.extend(self.stored(*session, *count));
+        }
         live
+    }
+
+    /// What a session takes from offline storage.
+    fn stored(&self, session: SmId, count: u32) -> Vec<(Conn, Bytes)> {
+        let s = self.state.session(session);
+        let user = s.and_then(|s| self.state.user(&s.user));
+        let (Some(conn), Some(s), Some(user)) = (self.edge.conn_of(session), s, user) else {
+            return Vec::new();
+        };
+        let taken = user.offline.of(&s.resource).take(count as usize);
+        taken.map(|m| (conn, with_delay(&m.stanza, &self.cfg.domain, m.at_ms))).collect()
     }
 
     /// Sessions whose queue a record made longer than it may be (S28).
@@ -86,7 +92,8 @@ impl Engine {
         let mut full = Vec::new();
         let mut look = |session: &SmId| {
             let over = self.state.session(*session).is_some_and(|s| {
-                s.out.len() > self.cfg.limits.queue_stanzas || s.out_bytes > self.cfg.limits.queue_bytes
+                s.out.len() + s.missed.len() > self.cfg.limits.queue_stanzas
+                    || s.out_bytes > self.cfg.limits.queue_bytes
             });
             if over && !full.contains(session) {
                 full.push(*session);
@@ -94,7 +101,7 @@ impl Engine {
         };
         for effect in effects_of(record) {
             match effect {
-                Effect::Out { to: session, .. } | Effect::FlushOffline { session } => look(session),
+                Effect::Out { to: session, .. } => look(session),
                 Effect::Gap { to, .. } => to.iter().for_each(&mut look),
                 _ => {}
             }
@@ -123,7 +130,7 @@ impl Engine {
                 | Effect::Presence { session, .. }
                 | Effect::Flag { session, .. }
                 | Effect::Directed { session, .. }
-                | Effect::FlushOffline { session } => of_session(session),
+                | Effect::FlushOffline { session, .. } => of_session(session),
                 Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
                 Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
                 Effect::Forward(_) | Effect::Offer(_) | Effect::FanOut { .. } => 0,
@@ -141,6 +148,7 @@ impl Engine {
             | Record::Detached { session, .. }
             | Record::End { session, .. }
             | Record::Lapse { session, .. }
+            | Record::Flush { session, .. }
             | Record::SmIn { session, .. } => of_session(session),
             // Done is done for its addressee, even if nothing came of it.
             Record::Done { forward, .. } => {

@@ -269,14 +269,24 @@ impl Engine {
 
     /// What the owner let go. A name that is not known is an old one.
     pub(super) fn owner_says(&mut self, told: Fronted, out: &mut Vec<Output>) {
-        let (Fronted::Deliver(name, _)
-        | Fronted::Credit(name)
-        | Fronted::Close(name, ..)
-        | Fronted::Attached { conn: name, .. }
-        | Fronted::Offer(name, _)) = told;
+        let name = match &told {
+            Fronted::Deliver(name, _)
+            | Fronted::Credit(name)
+            | Fronted::Close(name, ..)
+            | Fronted::Attached { conn: name, .. }
+            | Fronted::Offer(name, _) => *name,
+            Fronted::Again => {
+                self.detach_fronts(out);
+                if self.peer_up {
+                    self.attach_fronts(out);
+                }
+                return;
+            }
+        };
         let Some(conn) = self.edge.named(name) else { return };
         let Some(front) = self.edge.front(conn) else { return };
         let now = match told {
+            Fronted::Again => return,
             Fronted::Deliver(_, bytes) => {
                 front.write(&bytes);
                 Output::Deliver(conn, bytes)

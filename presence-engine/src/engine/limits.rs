@@ -6,8 +6,8 @@
 pub struct Limits {
     /// Sessions of one account. One more: `resource-constraint` to the binding (RFC 6120 7.6.2.1). Default 32.
     pub resources: usize,
-    /// Stanzas in one session's queue that its client has not acknowledged (XEP-0198). One more ends the session; its
-    /// messages go offline. Default 5,000.
+    /// Stanzas in one session's queue that its client has not acknowledged (XEP-0198), and full JIDs whose presence it
+    /// missed. One more ends the session; its messages go offline. Default 5,000.
     pub queue_stanzas: usize,
     /// Bytes of the same. Default 8 MiB.
     pub queue_bytes: u64,
@@ -16,8 +16,10 @@ pub struct Limits {
     pub offline_messages: usize,
     /// Bytes of the same. Default 16 MiB.
     pub offline_bytes: u64,
-    /// Items of one roster, those included that only ask. Default 2,000.
+    /// Items of one roster. One more: `resource-constraint`. Default 2,000.
     pub roster_items: usize,
+    /// Contacts that are in no roster and ask to be (RFC 6121 3.1.3). One more is refused: `unsubscribed`. Default 200.
+    pub requests: usize,
     /// Groups of one roster item. Default 32.
     pub roster_groups: usize,
     /// Longest name of a roster item or group, in bytes. Default 1,023.
@@ -25,6 +27,9 @@ pub struct Limits {
     /// Longest subscription request that is kept and shown as it came, in bytes; of a longer one only the request is
     /// kept. Default 4 KiB.
     pub request_bytes: usize,
+    /// Longest presence that is broadcast, in bytes. A longer one: `policy-violation`. It goes to every contact, so it costs
+    /// more than a message of its size. Default 16 KiB.
+    pub presence_bytes: usize,
     /// Addresses with directed presence of one session (RFC 6121 4.6). One more: `resource-constraint`. Default 1,000.
     pub directed: usize,
 }
@@ -38,9 +43,11 @@ impl Limits {
         offline_messages: 2_000,
         offline_bytes: 16 << 20,
         roster_items: 2_000,
+        requests: 200,
         roster_groups: 32,
         roster_name_bytes: 1_023,
         request_bytes: 4 << 10,
+        presence_bytes: 16 << 10,
         directed: 1_000,
     };
 }

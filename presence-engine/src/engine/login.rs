@@ -99,7 +99,8 @@ impl Engine {
             return true;
         }
         let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
-        self.emit(Record::Bind { session, user, resource, at_ms }, out);
+        self.emit(Record::Bind { session, user: user.clone(), resource, at_ms }, out);
+        self.flush_others(&user, out);
         self.is_bound(conn, session, stanza, &full, out);
         true
     }

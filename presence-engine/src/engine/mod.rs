@@ -11,6 +11,7 @@ mod iq;
 mod limits;
 mod login;
 mod moves;
+mod offline;
 mod peer;
 mod presence;
 mod remote;
@@ -39,6 +40,7 @@ use crate::state::{JsmSession, Place, State};
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
+pub use roster::STREAM_FEATURES;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]

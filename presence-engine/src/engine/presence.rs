@@ -56,6 +56,10 @@ impl Engine {
     fn broadcast(&self, session: SmId, stanza: &Stanza, id: StanzaId, route: &mut Route) {
         let Some(s) = self.state.session(session) else { return };
         let Some(from) = stanza.head.from.clone() else { return };
+        if stanza.bytes.len() > self.cfg.limits.presence_bytes {
+            let error = StanzaError::new(StanzaCondition::PolicyViolation);
+            return self.refuse(stanza, id, &error.with_text("presence is too long"), route);
+        }
         let available = stanza.head.type_.is_none();
         let priority = available.then(|| {
             let text = stanza.child(ns::CLIENT, "priority").map(|p| p.text).unwrap_or_default();
@@ -77,7 +81,7 @@ impl Engine {
             self.look_around(session, s, id, route);
         }
         if priority.is_some_and(|p| p >= 0) && s.priority.is_none_or(|p| p < 0) {
-            route.effects.push(Effect::FlushOffline { session });
+            route.effects.push(Effect::FlushOffline { session, count: self.room(s) });
         }
     }
 
@@ -240,8 +244,10 @@ impl Engine {
 
     /// The session is over: whoever believes it available is told, once.
     pub(super) fn end_session(&mut self, session: SmId, out: &mut Vec<Output>) {
+        let Some(user) = self.state.session(session).map(|s| s.user.clone()) else { return };
         let Route { effects, volatile } = self.farewell(session);
         self.emit_with(Record::End { session, at_ms: self.turn.now_ms, effects }, volatile, out);
+        self.flush_others(&user, out);
     }
 
     /// Sessions that were bound in the place of an available one, and have not sent presence for as long as the old one

@@ -90,6 +90,7 @@ impl Engine {
         self.edge.set_phase(conn, Phase::Bound(session));
         self.deliver_after(conn, session, written, out);
         self.offer(session, out);
+        self.flush_more(session, out);
         true
     }
 

@@ -29,6 +29,7 @@ impl Engine {
                     self.edge.answered(conn);
                     if h.0 != s.acked {
                         self.emit(Record::Trim { session, h: h.0 }, out);
+                        self.flush_more(session, out);
                     }
                 }
                 Err(ResumeError::TooHigh(sent)) => {
@@ -137,6 +138,7 @@ impl Engine {
         out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
         self.deliver_after(conn, session, s.acked, out);
         self.offer(session, out);
+        self.flush_more(session, out);
     }
 
     /// What a stream that goes on has not seen yet, numbered after `written`.

@@ -10,6 +10,7 @@ use xmpp_core::xml::tree::Element;
 
 use super::Engine;
 use super::iq::{Answer, Request, result};
+use super::presence::full_jid;
 use super::route::Route;
 use super::subscribe::ask_stanza;
 use crate::ids::StanzaId;
@@ -19,6 +20,10 @@ use crate::subscription::{Ask, Subscription};
 
 /// Namespace of roster management.
 pub(super) const ROSTER: &str = "jabber:iq:roster";
+
+/// Stream features of the engine after authentication: roster versions (RFC 6121 2.6.1) and approval in advance (3.4.1).
+pub const STREAM_FEATURES: &str =
+    "<ver xmlns='urn:xmpp:features:rosterver'/><sub xmlns='urn:xmpp:features:pre-approval'/>";
 
 /// What a client wants to be written down.
 struct Wish {
@@ -63,7 +68,8 @@ impl Engine {
                     let error = StanzaError::new(StanzaCondition::NotAllowed);
                     return Err(error.with_text("nobody is a contact of themselves"));
                 }
-                if known.is_none() && user.roster.items.len() >= self.cfg.limits.roster_items {
+                let new = known.is_none_or(|item| !item.listed);
+                if new && user.roster.listed().count() >= self.cfg.limits.roster_items {
                     let error = StanzaError::new(StanzaCondition::ResourceConstraint);
                     return Err(error.with_text("the roster is full; remove a contact"));
                 }
@@ -160,8 +166,9 @@ impl Engine {
         let (owner, contact) = (user.clone(), contact.clone());
         route.effects.push(Effect::Roster { user: owner, contact: contact.clone(), item: after, version });
         let Some((version, listed)) = push else { return };
-        for (session, _) in self.sessions_of(user).filter(|(_, s)| s.interested) {
-            route.out(session, id, roster_push(user, &contact, listed.as_ref(), version));
+        for (session, s) in self.sessions_of(user).filter(|(_, s)| s.interested) {
+            let Some(to) = full_jid(s) else { continue };
+            route.out(session, id, roster_push(user, &to, &contact, listed.as_ref(), version));
         }
     }
 
@@ -178,11 +185,17 @@ pub(super) fn roster_changes(effects: &[Effect]) -> u32 {
 }
 
 /// A roster push: from the account itself, which nobody else can be (S19).
-fn roster_push(user: &BareJid, contact: &BareJid, item: Option<&Item>, version: RosterVersion) -> Bytes {
+fn roster_push(
+    user: &BareJid,
+    to: &Jid,
+    contact: &BareJid,
+    item: Option<&Item>,
+    version: RosterVersion,
+) -> Bytes {
     let version = version.to_string();
     let mut w = Writer::new();
     w.open("iq", ns::CLIENT).attr("type", "set").attr("id", format_args!("push-{version}"));
-    w.attr("from", user).attr("to", user).open("query", ROSTER).attr("ver", &version);
+    w.attr("from", user).attr("to", to).open("query", ROSTER).attr("ver", &version);
     write_item(&mut w, contact, item);
     w.finish()
 }

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use xmpp_core::error::{StanzaCondition, StanzaError};
 use xmpp_core::jid::{BareJid, Jid};
-use xmpp_core::ns;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use super::Engine;
@@ -85,17 +84,22 @@ impl Engine {
             Some(_) => Named::NoResource,
         };
         let mut given = Vec::new();
+        let keeps = type_.is_kept() && !is_volatile(stanza);
         match delivery(self.account(u), names, type_) {
             Delivery::Drop => {}
             Delivery::Bounce => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
-            Delivery::Store => self.store(stanza, user, id, route),
+            Delivery::Store => self.store(stanza, user, id, true, Vec::new(), route),
             Delivery::One => given.extend(resource),
             Delivery::All => given.extend(
                 self.sessions_of(user).filter_map(|(id, s)| s.priority.is_some_and(|p| p >= 0).then_some(id)),
             ),
         }
-        for session in &given {
+        let (behind, ready) = self.by_backlog(&given);
+        for session in if keeps { &ready } else { &given } {
             self.push(stanza, *session, id, type_.is_kept(), route);
+        }
+        if keeps && !behind.is_empty() {
+            self.store(stanza, user, id, ready.is_empty(), behind, route);
         }
         self.carbons_received(stanza, to, user, &given, id, route);
     }
@@ -108,27 +112,6 @@ impl Engine {
             Some(p) if p < 0 => Account::Negative,
             Some(_) => Account::Present,
         }
-    }
-
-    /// Offline storage (XEP-0160). What may not be stored is not lost in silence: its sender gets an error.
-    fn store(&self, stanza: &Stanza, user: &BareJid, id: StanzaId, route: &mut Route) {
-        if is_volatile(stanza) {
-            return;
-        }
-        let head = &stanza.head;
-        let forbidden = head.has_child(HINTS, "no-store") || head.has_child(HINTS, "no-permanent-store");
-        if forbidden && !head.has_child(ns::CLIENT, "body") {
-            return;
-        }
-        let full = self.state.user(user).is_some_and(|u| {
-            u.offline.len() >= self.cfg.limits.offline_messages
-                || u.offline.bytes() + stanza.bytes.len() as u64 > self.cfg.limits.offline_bytes
-        });
-        if full || forbidden {
-            return self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route);
-        }
-        let (user, at_ms) = (user.clone(), self.turn.now_ms);
-        route.effects.push(Effect::Offline { user, id, at_ms, stanza: stanza.bytes.clone() });
     }
 
     /// Into one session's out-queue.

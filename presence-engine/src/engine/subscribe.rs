@@ -53,7 +53,7 @@ impl Engine {
             Ask::Unsubscribed => item.approved = false,
             Ask::Unsubscribe => {}
         }
-        if known.is_none() && item.listed && u.roster.items.len() >= self.cfg.limits.roster_items {
+        if !before.listed && item.listed && u.roster.listed().count() >= self.cfg.limits.roster_items {
             let error = StanzaError::new(StanzaCondition::ResourceConstraint);
             return self.refuse(stanza, id, &error.with_text("the roster is full; remove a contact"), route);
         }
@@ -104,7 +104,8 @@ impl Engine {
             return;
         }
         if ask == Ask::Subscribe {
-            if known.is_none() && u.roster.items.len() >= self.cfg.limits.roster_items {
+            let waiting = u.roster.items.len() - u.roster.listed().count();
+            if known.is_none() && waiting >= self.cfg.limits.requests {
                 return self.forward(contact, id, ask_stanza(Ask::Unsubscribed, user, contact), route);
             }
             item.request = match stanza.bytes.len() <= self.cfg.limits.request_bytes {
@@ -142,6 +143,13 @@ impl Engine {
         let after = (!nothing).then_some(item);
         if before == after.as_ref() {
             return;
+        }
+        if let (Some(before), Some(after)) = (before, &after)
+            && before.looks_like(after)
+        {
+            // A request that waits is no change of the roster: nothing to push, and no new version (RFC 6121 3.1.3).
+            let (user, contact, item) = (user.clone(), contact.clone(), Some(after.clone()));
+            return route.effects.push(Effect::Roster { user, contact, item, version: None });
         }
         self.change_roster(user, contact, before, after, id, route);
     }

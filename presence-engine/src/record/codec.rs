@@ -172,7 +172,8 @@ impl Cursor {
             2 => Effect::Gap { about: self.option(Cursor::jid)?, to: self.list(Cursor::session)? },
             3 => {
                 let (user, id, at_ms) = (self.bare()?, self.stanza_id()?, self.u64()?);
-                Effect::Offline { user, id, at_ms, stanza: self.bytes()? }
+                let (open, due) = (self.flag()?, self.list(Cursor::text)?);
+                Effect::Offline { user, id, at_ms, open, due, stanza: self.bytes()? }
             }
             4 => Effect::Forward(self.forward()?),
             5 => {
@@ -180,7 +181,7 @@ impl Cursor {
                 let priority = self.option(|c| Ok(c.u8()? as i8))?;
                 Effect::Presence { session, priority, stanza: self.bytes()? }
             }
-            6 => Effect::FlushOffline { session: self.session()? },
+            6 => Effect::FlushOffline { session: self.session()?, count: self.u32()? },
             7 => Effect::Offer(self.forward()?),
             8 => {
                 let (id, to) = (self.stanza_id()?, self.list(Cursor::bare)?);
@@ -263,11 +264,13 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             put_option(out, about.as_ref(), |out, jid| put_bytes(out, jid.as_str().as_bytes()));
             put_list(out, to, |out, session| out.extend_from_slice(&session.0));
         }
-        Effect::Offline { user, id, at_ms, stanza } => {
+        Effect::Offline { user, id, at_ms, open, due, stanza } => {
             out.push(3);
             put_bytes(out, user.as_str().as_bytes());
             put_stanza_id(out, id);
             out.extend_from_slice(&at_ms.to_le_bytes());
+            out.push(*open as u8);
+            put_list(out, due, |out, resource| put_bytes(out, resource.as_bytes()));
             put_bytes(out, stanza);
         }
         Effect::Forward(f) | Effect::Offer(f) => {
@@ -282,9 +285,10 @@ fn put_effect(out: &mut Vec<u8>, effect: &Effect) {
             put_option(out, priority.as_ref(), |out, priority| out.push(*priority as u8));
             put_bytes(out, stanza);
         }
-        Effect::FlushOffline { session } => {
+        Effect::FlushOffline { session, count } => {
             out.push(6);
             out.extend_from_slice(&session.0);
+            out.extend_from_slice(&count.to_le_bytes());
         }
         Effect::FanOut { id, to, stanza } => {
             out.push(8);
@@ -376,6 +380,7 @@ impl Record {
             Record::Reattached { .. } => 16,
             Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
+            Record::Flush { .. } => 21,
         }
     }
 
@@ -427,11 +432,12 @@ impl Record {
                 out.extend_from_slice(&number.to_le_bytes());
                 put_effects(out, effects);
             }
-            Record::Trim { session, h }
-            | Record::Resumed { session, h }
-            | Record::Reattached { session, written: h } => {
+            Record::Trim { session, h: n }
+            | Record::Resumed { session, h: n }
+            | Record::Reattached { session, written: n }
+            | Record::Flush { session, count: n } => {
                 out.extend_from_slice(&session.0);
-                out.extend_from_slice(&h.to_le_bytes());
+                out.extend_from_slice(&n.to_le_bytes());
             }
             Record::HandOver { user, to, epoch, applied_peer, counters } => {
                 put_bytes(out, user.as_str().as_bytes());
@@ -503,6 +509,7 @@ impl Record {
                 let (stanza, at_ms) = (c.stanza_id()?, c.u64()?);
                 Record::Kept { stanza, at_ms, effects: c.list(Cursor::effect)? }
             }
+            21 => Record::Flush { session: c.session()?, count: c.u32()? },
             20 => Record::Lapse { session: c.session()?, effects: c.list(Cursor::effect)? },
             other => return Err(CodecError::UnknownType(other)),
         })

@@ -56,6 +56,10 @@ pub enum Effect {
         id: StanzaId,
         /// When it was stored, in milliseconds since 1970.
         at_ms: u64,
+        /// No resource was given it: whichever is available next takes it.
+        open: bool,
+        /// Resources that are to get it all the same: others were given it, they have older messages to take first.
+        due: Vec<CompactString>,
         /// As it will be delivered, without the delay stamp.
         stanza: Bytes,
     },
@@ -72,10 +76,12 @@ pub enum Effect {
         /// The stanza as sent.
         stanza: Bytes,
     },
-    /// All that is stored offline for the session's user goes into its out-queue, stamped with its delay (XEP-0203).
+    /// What is stored offline for the session goes into its out-queue, oldest first, stamped with its delay (XEP-0203).
     FlushOffline {
         /// The session.
         session: SmId,
+        /// Messages at most: what its queue has room for.
+        count: u32,
     },
     /// One stanza for many users of the other node: a forward for each, the bytes once.
     FanOut {
@@ -230,6 +236,13 @@ pub enum Record {
         at_ms: u64,
         /// What its contacts are told.
         effects: Vec<Effect>,
+    },
+    /// The session's queue has room again for messages that are stored offline.
+    Flush {
+        /// The session.
+        session: SmId,
+        /// Messages at most.
+        count: u32,
     },
     /// The session never sent the presence that its predecessor's contacts still believe in: they are told (D14).
     Lapse {

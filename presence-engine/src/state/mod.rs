@@ -208,6 +208,7 @@ impl State {
                 }
                 self.apply_effects(place, effects);
             }
+            Record::Flush { session, count } => self.flush_offline(*session, *count),
             Record::Trim { session, h } => {
                 self.apply_trim(*session, *h);
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -369,9 +370,10 @@ impl State {
                         }
                     }
                 }
-                Effect::Offline { user, id, at_ms, stanza } => {
+                Effect::Offline { user, id, at_ms, open, due, stanza } => {
                     if let Some(u) = self.users.get_mut(user) {
-                        u.offline.store(*id, *at_ms, stanza.clone());
+                        let (id, at_ms, open, due) = (*id, *at_ms, *open, due.iter().cloned().collect());
+                        u.offline.store(Offline { id, at_ms, open, due, stanza: stanza.clone() });
                     }
                 }
                 Effect::Forward(forward) => _ = self.forward(place, forward.clone()),
@@ -411,7 +413,7 @@ impl State {
                         };
                     }
                 }
-                Effect::FlushOffline { session } => self.flush_offline(*session),
+                Effect::FlushOffline { session, count } => self.flush_offline(*session, *count),
             }
         }
     }
@@ -422,10 +424,10 @@ impl State {
         id
     }
 
-    fn flush_offline(&mut self, id: SmId) {
+    fn flush_offline(&mut self, id: SmId, count: u32) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(user) = self.users.get_mut(&session.user) else { return };
-        for message in user.offline.take(&session.resource) {
+        for message in user.offline.take(&session.resource, count) {
             let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);
             session.queue(Entry::Stanza { id: message.id, keep: true, seen: !message.open, stanza });
         }

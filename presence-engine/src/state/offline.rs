@@ -14,6 +14,9 @@
 //! it, and the other gets it when it comes. The first takes it into its queue; if it does not acknowledge it either, the
 //! message is open again.
 //!
+//! A resource that has older messages to take than its queue has room for takes them as it acknowledges; what comes
+//! for it meanwhile waits behind them, so that it is shown in order.
+//!
 //! What is not open has been seen by its user. A device that never comes back must not fill the store with it: of such
 //! messages the newest [`MOST_DUE`] are kept for each user.
 
@@ -78,10 +81,15 @@ impl OfflineQueue {
         self.bytes
     }
 
-    /// A message that no resource was given.
-    pub(super) fn store(&mut self, id: StanzaId, at_ms: u64, stanza: Bytes) {
-        self.bytes += stanza.len() as u64;
-        self.messages.push_back(Offline { id, at_ms, open: true, due: BTreeSet::new(), stanza });
+    /// A message to be kept.
+    pub(super) fn store(&mut self, message: Offline) {
+        self.bytes += message.stanza.len() as u64;
+        self.messages.push_back(message);
+    }
+
+    /// Messages that a resource would get, oldest first.
+    pub fn of<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Offline> {
+        self.messages.iter().filter(move |m| m.is_for(resource))
     }
 
     /// A message comes back from the queue of a resource that ended. `open`: nobody acknowledged it, nobody holds it.
@@ -99,11 +107,8 @@ impl OfflineQueue {
                 message.due.insert(resource.clone());
             }
             None => {
-                self.store(id, at_ms, stanza);
-                if let Some(message) = self.messages.back_mut() {
-                    message.open = open;
-                    message.due.insert(resource.clone());
-                }
+                let due = BTreeSet::from([resource.clone()]);
+                self.store(Offline { id, at_ms, open, due, stanza });
             }
         }
         let seen = |m: &Offline| !m.open;
@@ -115,12 +120,12 @@ impl OfflineQueue {
         }
     }
 
-    /// A resource takes what is for it. What other resources are due stays for them.
-    pub(super) fn take(&mut self, resource: &str) -> Vec<Offline> {
+    /// A resource takes what is for it, `count` messages at most. What other resources are due stays for them.
+    pub(super) fn take(&mut self, resource: &str, count: u32) -> Vec<Offline> {
         let mut taken = Vec::new();
         let mut left = VecDeque::new();
         for mut message in std::mem::take(&mut self.messages) {
-            if message.is_for(resource) {
+            if taken.len() < count as usize && message.is_for(resource) {
                 taken.push(message.clone());
                 message.open = false;
                 message.due.remove(resource);
@@ -144,6 +149,11 @@ mod tests {
         StanzaId { number, ..StanzaId::default() }
     }
 
+    fn open(number: u32) -> Offline {
+        let stanza = Bytes::from_static(b"<message/>");
+        Offline { id: id(number), at_ms: 0, open: true, due: BTreeSet::new(), stanza }
+    }
+
     fn bodies(taken: &[Offline]) -> Vec<u32> {
         taken.iter().map(|m| m.id.number).collect()
     }
@@ -151,9 +161,9 @@ mod tests {
     #[test]
     fn what_nobody_had_goes_to_whoever_comes_first() {
         let mut queue = OfflineQueue::default();
-        queue.store(id(1), 0, Bytes::from_static(b"<message/>"));
-        assert_eq!(bodies(&queue.take("laptop")), [1]);
-        assert_eq!(bodies(&queue.take("phone")), [0u32; 0]);
+        queue.store(open(1));
+        assert_eq!(bodies(&queue.take("laptop", 1_000)), [1]);
+        assert_eq!(bodies(&queue.take("phone", 1_000)), [0u32; 0]);
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 
@@ -161,8 +171,8 @@ mod tests {
     fn seen_on_the_laptop_and_not_on_the_phone_waits_for_the_phone_alone() {
         let mut queue = OfflineQueue::default();
         queue.give_back(id(1), &"phone".into(), false, 0, Bytes::from_static(b"<message/>"));
-        assert_eq!(bodies(&queue.take("laptop")), [0u32; 0]);
-        assert_eq!(bodies(&queue.take("phone")), [1]);
+        assert_eq!(bodies(&queue.take("laptop", 1_000)), [0u32; 0]);
+        assert_eq!(bodies(&queue.take("phone", 1_000)), [1]);
         assert!(queue.is_empty());
     }
 
@@ -171,23 +181,34 @@ mod tests {
         let mut queue = OfflineQueue::default();
         queue.give_back(id(1), &"phone".into(), false, 0, Bytes::from_static(b"<message/>"));
         queue.give_back(id(1), &"laptop".into(), true, 0, Bytes::from_static(b"<message/>"));
-        assert_eq!(bodies(&queue.take("tablet")), [1], "open: somebody gets it");
-        assert_eq!(bodies(&queue.take("tablet")), [0u32; 0]);
-        assert_eq!(bodies(&queue.take("phone")), [1]);
-        assert_eq!(bodies(&queue.take("laptop")), [1]);
+        assert_eq!(bodies(&queue.take("tablet", 1_000)), [1], "open: somebody gets it");
+        assert_eq!(bodies(&queue.take("tablet", 1_000)), [0u32; 0]);
+        assert_eq!(bodies(&queue.take("phone", 1_000)), [1]);
+        assert_eq!(bodies(&queue.take("laptop", 1_000)), [1]);
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 
     #[test]
     fn devices_that_never_return_do_not_fill_the_store() {
         let mut queue = OfflineQueue::default();
-        queue.store(id(0), 0, Bytes::from_static(b"<message/>"));
+        queue.store(open(0));
         for number in 1..=2 * MOST_DUE as u32 {
             queue.give_back(id(number), &"gone".into(), false, 0, Bytes::from_static(b"<message/>"));
         }
         assert_eq!(queue.len(), MOST_DUE + 1);
-        let left = queue.take("gone");
+        let left = queue.take("gone", 1_000);
         assert_eq!(left.first().map(|m| m.id), Some(id(0)), "what nobody has seen is never dropped");
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_resource_takes_no_more_than_it_has_room_for_and_the_rest_in_order() {
+        let mut queue = OfflineQueue::default();
+        (1..=5).for_each(|n| queue.store(open(n)));
+        queue.give_back(id(6), &"phone".into(), false, 0, Bytes::from_static(b"<message/>"));
+        assert_eq!(bodies(&queue.take("laptop", 2)), [1, 2]);
+        assert_eq!(bodies(&queue.take("phone", 2)), [3, 4]);
+        assert_eq!(bodies(&queue.take("phone", 9)), [5, 6]);
+        assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 }

@@ -46,6 +46,17 @@ pub struct Item {
     pub request: Bytes,
 }
 
+impl Item {
+    /// Whether clients see the same of both: of requests and of consent given beforehand, only what the roster shows.
+    pub fn looks_like(&self, other: &Item) -> bool {
+        let shown = |item: &Item| {
+            let subscription = (item.subscription.attribute(), item.subscription.pending_out());
+            (item.listed, subscription, item.approved, item.name.clone(), item.groups.clone())
+        };
+        shown(self) == shown(other)
+    }
+}
+
 /// A roster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Roster {

@@ -234,7 +234,8 @@ impl Host for Clients {
     }
 
     fn features(&self) -> Bytes {
-        Bytes::from_static(if self.paired { dual::FEATURE.as_bytes() } else { b"" })
+        let dual = if self.paired { dual::FEATURE } else { "" };
+        Bytes::from(format!("{dual}{}", engine::STREAM_FEATURES))
     }
 
     fn random(&self, out: &mut [u8]) {

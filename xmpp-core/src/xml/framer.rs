@@ -187,7 +187,7 @@ impl Framer {
                 }
                 Frame::Close => {
                     let qname = self.stream.as_ref().map(|s| s.qname.as_bytes());
-                    if Some(piece[2..piece.len() - 1].trim_ascii_end()) != qname {
+                    if Some(without_space(&piece[2..piece.len() - 1])) != qname {
                         return Err(malformed("end tag that does not match"));
                     }
                     self.buf = Vec::new();
@@ -372,4 +372,10 @@ impl Framer {
         self.scan -= self.start;
         self.start = 0;
     }
+}
+
+/// Without white space at the end (XML 1.0 2.3: fewer bytes are that than ASCII calls white).
+fn without_space(name: &[u8]) -> &[u8] {
+    let len = name.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r')).map_or(0, |at| at + 1);
+    &name[..len]
 }

@@ -182,6 +182,10 @@ fn text_and_cdata_may_contain_what_looks_like_markup() {
     let stanza = one(text);
     assert_eq!(stanza.bytes, text);
     assert_eq!(stanza.child("jabber:client", "body").unwrap().text, "a > b ]] ]></body> > ]] ]> ]]>");
+    // Line ends are of one kind, in CDATA too (XML 1.0 2.11).
+    let lines = one("<message><a>1\r\n2\r3<![CDATA[4\r\n5\r6]]></a></message>");
+    assert_eq!(lines.child("jabber:client", "a").unwrap().text, "1\n2\n34\n5\n6");
+    assert_eq!(one("<message><![CDATA[a\rb]]></message>").text(), "a\nb");
     assert_eq!(one("<message a='>' b=\"'/>\"/>").attr("b").unwrap(), "'/>");
 }
 

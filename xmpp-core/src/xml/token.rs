@@ -331,6 +331,11 @@ fn character(number: &str) -> Result<char, StreamError> {
         .ok_or_else(|| malformed("character reference"))
 }
 
+/// Character data of a CDATA section: as it stands but for line ends (XML 1.0 2.11).
+pub(crate) fn line_ends(raw: &str) -> Cow<'_, str> {
+    if raw.contains('\r') { raw.replace("\r\n", "\n").replace('\r', "\n").into() } else { raw.into() }
+}
+
 /// Resolves references and normalises line ends; in an attribute white space becomes spaces. `raw` was checked.
 pub(crate) fn unescape(raw: &str, attribute: bool) -> Cow<'_, str> {
     let special = |b: u8| b == b'&' || b == b'\r' || (attribute && (b == b'\t' || b == b'\n'));

@@ -4,7 +4,7 @@
 use compact_str::CompactString;
 
 use super::scope::Scope;
-use super::token::{Name, Token, Tokens, legal_text, malformed, unescape};
+use super::token::{Name, Token, Tokens, legal_text, line_ends, malformed, unescape};
 use super::{Limits, Prefix, Writer};
 use crate::error::StreamError;
 use crate::ns;
@@ -122,7 +122,7 @@ pub(crate) fn find(
             }
             Token::CData(text) => {
                 if let Some(top) = stack.last_mut() {
-                    top.text.push_str(text);
+                    top.text.push_str(&line_ends(text));
                 }
             }
         }

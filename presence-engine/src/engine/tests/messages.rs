@@ -157,6 +157,47 @@ fn seen_on_one_device_and_expired_on_the_other_it_waits_for_the_other_alone() {
 }
 
 #[test]
+fn what_a_device_did_not_take_another_that_is_there_takes_at_once() {
+    for binds_again in [false, true] {
+        let mut duo = Duo::new();
+        let romeo = duo.login(ORCHARD);
+        let laptop = duo.login("juliet@example.org/laptop");
+        let phone = duo.login("juliet@example.org/phone");
+        duo.ack(phone, "juliet@example.org/phone");
+        duo.drop_tcp(laptop);
+        duo.send(romeo, &message("juliet@example.org/laptop", "chat", "1"));
+        if binds_again {
+            duo.bind_sm("juliet@example.org/laptop");
+        } else {
+            duo.after(301_000);
+        }
+        assert_eq!(bodies(&duo.got(phone)), ["1"]);
+        duo.send(romeo, &message("juliet@example.org/phone", "chat", "2"));
+        assert_eq!(bodies(&duo.got(phone)), ["2"], "not stuck behind anything");
+        let laptop = duo.login_raw("juliet@example.org/laptop");
+        assert_eq!(bodies(&duo.got(laptop)), ["1"]);
+    }
+}
+
+#[test]
+fn what_comes_before_the_first_presence_waits_behind_what_the_resource_left() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let balcony = "juliet@example.org/balcony";
+    let juliet = duo.login(balcony);
+    duo.drop_tcp(juliet);
+    duo.send(romeo, &message(balcony, "chat", "1"));
+    let juliet = duo.bind_sm(balcony);
+    duo.send(romeo, &message(balcony, "chat", "2"));
+    duo.send(juliet, "<presence/>");
+    assert_eq!(bodies(&duo.got(juliet)), ["1", "2"]);
+    // Where nothing was left a full JID reaches a resource without presence.
+    let hall = duo.bind_sm("juliet@example.org/hall");
+    duo.send(romeo, &message("juliet@example.org/hall", "chat", "3"));
+    assert_eq!(bodies(&duo.got(hall)), ["3"]);
+}
+
+#[test]
 fn expired_on_both_it_is_shown_once_on_each() {
     let mut duo = Duo::new();
     let romeo = duo.login(ORCHARD);
@@ -197,15 +238,21 @@ fn a_queue_that_nobody_acknowledges_ends_the_session_and_nothing_is_lost() {
             if !lost {
                 assert!(duo.closed(juliet).unwrap().contains("resource-constraint"));
             }
-            let mut limits_off = duo.login_raw("juliet@example.org/other");
-            let mut got = bodies(&duo.got(limits_off));
-            // The queue of the next session is no longer: it goes on with what is left.
-            while duo.session("juliet@example.org/other").is_none() {
-                limits_off = duo.bind("juliet@example.org/other");
-                duo.send(limits_off, "<presence/>");
-                got = bodies(&duo.got(limits_off));
+            // The next session takes it in portions, as it acknowledges, and what comes meanwhile behind it.
+            let other = "juliet@example.org/other";
+            let juliet = duo.login_raw(other);
+            let mut got = bodies(&duo.got(juliet));
+            assert!(!got.is_empty() && got.len() < 12, "{got:?}");
+            duo.send(romeo, &message("juliet@example.org", "chat", "last"));
+            while !got.ends_with(&["last".to_owned()]) {
+                duo.ack(juliet, other);
+                let more = bodies(&duo.got(juliet));
+                assert!(!more.is_empty(), "{got:?}");
+                got.extend(more);
             }
+            let names: Vec<String> = names.into_iter().chain(["last".to_owned()]).collect();
             assert_eq!(got, names, "in order and complete");
+            assert!(duo.closed(juliet).is_none());
             assert!(!has(&duo.got(romeo), "error"));
         }
     }

@@ -157,3 +157,49 @@ fn presence_that_was_on_its_way_when_a_node_died_arrives() {
     let (_, told) = duo.resume(id, JULIET, h);
     assert!(told.len() == 1 && told[0].contains("<show>away</show>"), "{told:?}");
 }
+
+/// D11: every field of a session is there on the node that takes over. Whoever adds a field must name it here.
+#[test]
+fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
+    // `Duo` compares the whole states of both nodes after each input; here each field gets a value that is not its first.
+    let (mut duo, romeo, juliet) = friends();
+    duo.send(romeo, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.send(romeo, "<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+    duo.send(romeo, "<presence to='nurse@example.org'/>");
+    duo.send(romeo, "<presence><priority>7</priority></presence>");
+    duo.ack(romeo, ORCHARD);
+    duo.send(juliet, "<message to='romeo@example.org' type='chat'><body>hi</body></message>");
+    duo.drop_tcp(romeo);
+    duo.send(juliet, "<presence><show>away</show></presence>");
+    let before = duo.session(ORCHARD).unwrap().clone();
+    let crate::state::JsmSession {
+        user,
+        resource,
+        inbound,
+        enabled_at,
+        resume_ms,
+        dual,
+        acked,
+        out,
+        out_bytes,
+        missed,
+        bound_ms,
+        priority,
+        presence,
+        visible,
+        directed,
+        interested,
+        carbons,
+        detached_ms,
+        uncertain,
+        streams,
+    } = before.clone();
+    assert!(user.as_str() == ROMEO && resource == "orchard" && inbound > 0 && acked > 0);
+    assert!(enabled_at.is_some() && resume_ms == 300_000 && dual && out.len() == 1 && out_bytes > 0);
+    assert_eq!(missed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), [BALCONY]);
+    assert!(bound_ms > 0 && priority == Some(7) && presence.starts_with(b"<presence") && visible);
+    assert_eq!(directed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), ["nurse@example.org"]);
+    assert!(interested && carbons && detached_ms.is_some() && uncertain.is_none() && streams == 0);
+    duo.kill(A);
+    assert_eq!(duo.session(ORCHARD), Some(&before), "and the node that takes over goes on with them");
+}

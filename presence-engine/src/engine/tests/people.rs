@@ -147,6 +147,9 @@ fn a_negative_priority_gets_presence_and_no_messages_to_the_account() {
 #[test]
 fn presence_of_an_unknown_type_is_an_error_and_no_broadcast() {
     let (mut duo, romeo, juliet) = friends(JULIET);
+    let long = "x".repeat(20_000);
+    duo.send(romeo, &format!("<presence id='1'><status>{long}</status></presence>"));
+    assert!(duo.got_one(romeo).contains("policy-violation"));
     duo.send(romeo, "<presence type='hello' id='1'/>");
     assert!(duo.got_one(romeo).contains("bad-request"));
     assert!(duo.got(juliet).is_empty());

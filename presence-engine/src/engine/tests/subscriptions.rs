@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{A, B, Client, Duo, bare, presences};
+use super::{A, B, Client, Duo, Limits, bare, presences};
 use crate::ids::SmId;
 use crate::record::{Effect, Record};
 use crate::state::{Item, Place};
@@ -73,8 +73,10 @@ fn every_outbound_cell_changes_the_state_and_is_routed_as_the_table_says() {
                 let hidden = arrived.contains(&"unavailable romeo@example.org/orchard".to_owned());
                 assert_eq!(hidden, state.is_seen() && !cell.next.is_seen(), "{at}: {arrived:?}");
                 let pushes = duo.got(romeo).iter().filter(|s| s.contains("jabber:iq:roster")).count();
-                let unlisted = |s: Subscription| s == Subscription::NoneIn;
-                let visible = (cell.next != state && !(unlisted(state) && cell.next == Subscription::None))
+                // What a client can see of a state: requests of the contact are not in the roster (RFC 6121 3.1.3).
+                let look = |s: Subscription| (s != Subscription::NoneIn, s.attribute(), s.pending_out());
+                let kept = cell.next != Subscription::None || state != Subscription::NoneIn;
+                let visible = (kept && look(cell.next) != look(state))
                     || (ask == Ask::Subscribed && !cell.pass && !state.is_seen());
                 assert_eq!(pushes == 1, visible, "{at}: {pushes} pushes");
             }
@@ -270,4 +272,28 @@ fn consent_for_oneself_cannot_be_forged() {
     duo.send(nurse, "<presence to='romeo@example.org' type='unsubscribed'/>");
     assert!(duo.got(romeo).is_empty());
     assert!(duo.state().user(&bare(ROMEO)).unwrap().roster.items.is_empty());
+}
+
+#[test]
+fn strangers_that_ask_do_not_fill_the_roster() {
+    let mut duo = Duo::with(Limits { requests: 1, roster_items: 1, request_bytes: 200, ..Limits::DEFAULT });
+    let romeo = duo.login("romeo@example.org/orchard");
+    let [nurse, juliet] = ["nurse@example.org/x", "juliet@example.org/x"].map(|full| duo.login(full));
+    let long = "x".repeat(300);
+    duo.send(
+        nurse,
+        &format!("<presence to='romeo@example.org' type='subscribe'><status>{long}</status></presence>"),
+    );
+    let request = duo.got_one(romeo);
+    assert!(
+        request.contains("type='subscribe'") && !request.contains("xxx"),
+        "cut to what matters: {request}"
+    );
+    duo.send(juliet, "<presence to='romeo@example.org' type='subscribe'/>");
+    assert!(duo.got(romeo).is_empty(), "one may wait at a time");
+    assert_eq!(presences(&duo.got(juliet)), ["unsubscribed romeo@example.org"]);
+    duo.asks(romeo, Ask::Subscribe, JULIET);
+    assert_eq!(duo.subscription(ROMEO, JULIET), Subscription::NoneOut, "the roster has room all the same");
+    duo.asks(romeo, Ask::Subscribed, "nurse@example.org");
+    assert!(duo.got(romeo).iter().any(|s| s.contains("resource-constraint")), "and is full now");
 }

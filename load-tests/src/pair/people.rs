@@ -1,0 +1,143 @@
+//! Contacts and presence in the simulation: clients subscribe to each other and change their presence while things go
+//! wrong; nobody may be shown a flicker or a repeat, and in the end everybody must have been shown the present.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use client_sim::presence::{Content, PresenceRecord};
+use client_sim::sm::Outgoing;
+use xmpp_core::stanza::{Kind, Stanza};
+
+use super::rng::Rng;
+use super::world::World;
+
+/// What the clients said of themselves and were shown of each other.
+#[derive(Debug)]
+pub struct People {
+    /// Chance of its own, so that a run without people is the same run.
+    rng: Rng,
+    record: PresenceRecord,
+    /// What each client was last shown, by full JID; `None`: unavailable.
+    seen: Vec<BTreeMap<String, Option<Content>>>,
+    /// What each client last said.
+    said: Vec<Content>,
+    introduced: Vec<bool>,
+    changes: u64,
+}
+
+impl People {
+    /// Nobody yet.
+    pub fn new(seed: u64) -> People {
+        People {
+            rng: Rng::new(seed ^ 0x70656f706c65),
+            record: PresenceRecord::new(),
+            seen: Vec::new(),
+            said: Vec::new(),
+            introduced: Vec::new(),
+            changes: 0,
+        }
+    }
+
+    fn meet(&mut self, count: usize) {
+        self.seen.resize(count, BTreeMap::new());
+        self.said.resize(count, Content::empty());
+        self.introduced.resize(count, false);
+    }
+
+    /// Presence stanzas that were shown.
+    pub fn shown(&self) -> u64 {
+        self.record.report().shown
+    }
+}
+
+fn full(c: usize) -> String {
+    format!("u{c}@d/r")
+}
+
+impl World {
+    /// A new session of this client, whose first stanza is `<presence/>`.
+    pub(super) fn people_begin(&mut self, c: usize) {
+        if !self.profile.people {
+            return;
+        }
+        self.people.meet(self.clients.len());
+        self.people.record.begins(&format!("u{c}@d"));
+        self.people.record.says(&full(c), Some(Content::empty()));
+        self.people.seen[c].clear();
+        self.people.said[c] = Content::empty();
+        if std::mem::replace(&mut self.people.introduced[c], true) {
+            return;
+        }
+        for other in 0..self.clients.len() {
+            if other != c && self.people.rng.chance(60) {
+                self.people_say(c, format!("<presence to='u{other}@d' type='subscribe'/>"), true);
+            }
+        }
+    }
+
+    fn people_say(&mut self, c: usize, text: String, survives: bool) {
+        let stanza = Outgoing { id: String::new(), bytes: Bytes::from(text), survives };
+        self.clients[c].sm.push(stanza);
+    }
+
+    /// A client that talks may change its presence too.
+    pub(super) fn people_talk(&mut self, c: usize) {
+        if !self.profile.people || !self.people.rng.chance(25) {
+            return;
+        }
+        self.people.changes += 1;
+        let text = format!("<presence><status>{}</status></presence>", self.people.changes);
+        let Ok(stanza) = Stanza::parse(text.as_bytes()) else { return };
+        let content = Content::of(&stanza);
+        self.people.said[c] = content;
+        self.people.record.says(&full(c), Some(content));
+        self.people_say(c, text, false);
+    }
+
+    /// A client was shown a stanza.
+    pub(super) fn people_show(&mut self, c: usize, stanza: &Stanza) {
+        if !self.profile.people || stanza.head.kind != Kind::Presence {
+            return;
+        }
+        let Some(from) = stanza.head.from.clone() else { return };
+        let content = match stanza.head.type_.as_deref() {
+            None => Some(Content::of(stanza)),
+            Some("unavailable") => None,
+            Some("subscribe") => {
+                let text = format!("<presence to='{}' type='subscribed'/>", from.bare_str());
+                return self.people_say(c, text, true);
+            }
+            Some(_) => return,
+        };
+        self.people.record.shown(&format!("u{c}@d"), stanza);
+        self.people.seen[c].insert(from.to_string(), content);
+        let report = self.people.record.report();
+        if !self.profile.weak && report.flickers + report.repeats > 0 {
+            let (flickers, repeats) = (report.flickers_list, report.repeats);
+            self.fail(format!("u{c} from {from}: flickers {flickers:?}, {repeats} repeats"));
+        }
+    }
+
+    /// A contact who was not shown the present, or two rosters that disagree.
+    pub(super) fn unseen(&self) -> Option<String> {
+        let node = self.hosts[0].node().filter(|_| self.profile.people && !self.profile.weak)?;
+        let state = node.driver().engine().state();
+        for (c, client) in self.clients.iter().enumerate() {
+            for (o, other) in self.clients.iter().enumerate().filter(|(o, _)| *o != c) {
+                let sees = state.user(&client.user)?.roster.subscription(&other.user).sees();
+                let seen = state.user(&other.user)?.roster.subscription(&client.user).is_seen();
+                if sees != seen {
+                    return Some(format!("u{c} sees u{o}: {sees}; u{o} is seen: {seen}"));
+                }
+                let shown = self.people.seen[c].get(&full(o)).copied().flatten();
+                if sees && shown != Some(self.people.said[o]) {
+                    return Some(format!(
+                        "u{c} was last shown {shown:?} of u{o}, not {:?}",
+                        self.people.said[o]
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
