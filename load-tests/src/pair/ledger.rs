@@ -1,6 +1,6 @@
 //! What every client was promised and what it was shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Ledger {
     flows: BTreeMap<(usize, usize), Flow>,
     /// The user of each client.
     users: Vec<usize>,
+    /// Users who lost a session: what is for a device that binds anew may wait for all of them (XEP-0160).
+    anew: BTreeSet<usize>,
 }
 
 /// The text that a message carries as its id and its body.
@@ -59,6 +61,7 @@ impl Ledger {
 
     /// A new message; its number, from 1. `any`: any device of the receiver's user may get it.
     pub fn sent(&mut self, from: usize, to: usize, any: bool) -> u64 {
+        let any = any || self.anew.contains(&self.users[to]);
         let flow = self.flows.entry((from, to)).or_default();
         flow.entries.push(Entry { any, ..Entry::default() });
         flow.entries.len() as u64
@@ -102,6 +105,7 @@ impl Ledger {
     /// A session of this client was refused: what is under way from or to it may come twice (D6).
     pub fn refused(&mut self, client: usize) {
         let user = self.users[client];
+        self.anew.insert(user);
         for ((from, to), flow) in &mut self.flows {
             if *from == client {
                 flow.entries.iter_mut().filter(|e| !e.acknowledged).for_each(|e| e.excused = true);

@@ -86,7 +86,7 @@ impl World {
                 self.fail(format!("user add: {why:?}"));
             }
             // A laptop, and with some a phone: each where its client happens to connect.
-            let devices = if self.rng.chance(35) { 2 } else { 1 };
+            let devices = if self.rng.chance(35) && !self.profile.people { 2 } else { 1 };
             for resource in &["r", "p"][..devices] {
                 let (dual, silence) = (self.rng.chance(50), self.rng.range(6_000, 20_000));
                 let pace = self.rng.range(60, 500);
