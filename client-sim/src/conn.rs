@@ -76,6 +76,11 @@ impl ConnError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, ConnError::Login(condition) if condition != "temporary-auth-failure")
     }
+
+    /// Whether the session can never be resumed: what was counted on both sides does not fit.
+    pub fn ends_session(&self) -> bool {
+        matches!(self, ConnError::Stream(error) if error.is_handled_count_too_high())
+    }
 }
 
 /// Who logs in.

@@ -22,4 +22,5 @@ pub mod ledger;
 pub mod plain;
 pub mod presence;
 pub mod session;
+pub mod silence;
 pub mod sm;

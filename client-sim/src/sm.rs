@@ -29,6 +29,15 @@ pub struct BadCount {
     pub sent: u32,
 }
 
+/// What became of the stanzas of a session that is gone, but for those that wait to be sent again.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// The server had counted these.
+    pub acknowledged: Vec<Outgoing>,
+    /// Nobody can say whether the server had these; they belong to the old session and are not sent again.
+    pub unknown: Vec<Outgoing>,
+}
+
 /// Both counters of a session and the queue of what is not acknowledged.
 #[derive(Debug)]
 pub struct SmQueue {
@@ -109,15 +118,22 @@ impl SmQueue {
     }
 
     /// The session is gone and a new one begins. `<failed h/>` may still tell what the server had counted; a count
-    /// that cannot be is ignored. Returns what is acknowledged; what survives waits for the new session.
-    pub fn begin_anew(&mut self, failed_h: Option<u32>) -> Vec<Outgoing> {
+    /// that cannot be is ignored. What survives waits for the new session: see [`SmQueue::waiting`].
+    pub fn begin_anew(&mut self, failed_h: Option<u32>) -> Ended {
         let acknowledged = failed_h.and_then(|h| self.acknowledge(h).ok()).unwrap_or_default();
-        self.queue.retain(|stanza| stanza.survives);
+        let (queue, unknown): (VecDeque<_>, VecDeque<_>) =
+            self.queue.drain(..).partition(|stanza| stanza.survives);
+        self.queue = queue;
         self.acknowledged = 0;
         self.written = 0;
         self.inbound = 0;
         self.unrequested = 0;
-        acknowledged
+        Ended { acknowledged, unknown: unknown.into() }
+    }
+
+    /// Ids of what waits for its acknowledgement, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = &str> {
+        self.queue.iter().map(|stanza| stanza.id.as_str())
     }
 
     /// A stanza came in and has been dealt with.
@@ -228,12 +244,14 @@ mod tests {
         });
         write_all(&mut queue);
         queue.handled();
-        assert_eq!(ids(&queue.begin_anew(Some(1))), ["m1"]);
+        let ended = queue.begin_anew(Some(1));
+        assert_eq!((ids(&ended.acknowledged), ids(&ended.unknown)), (vec!["m1"], vec!["p"]));
+        assert_eq!(queue.waiting().collect::<Vec<_>>(), ["m2"]);
         assert_eq!((queue.inbound(), queue.backlog(), queue.in_flight()), (0, 1, 0));
         assert_eq!(write_all(&mut queue), ["m2"]);
         assert_eq!(ids(&queue.acknowledge(1).unwrap()), ["m2"]);
         let mut queue = filled(1);
-        assert_eq!(ids(&queue.begin_anew(Some(77))), [""; 0]);
+        assert_eq!(ids(&queue.begin_anew(Some(77)).acknowledged), [""; 0]);
         assert_eq!(write_all(&mut queue), ["m1"]);
     }
 

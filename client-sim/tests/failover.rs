@@ -5,8 +5,10 @@ mod fake;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client_sim::conn::Dialer;
+use client_sim::conn::{Account, Dialer};
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
+use client_sim::session::{Event, Options, Session};
+use client_sim::sm::Outgoing;
 use fake::{DOMAIN, PASSWORD, Pair, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -130,4 +132,73 @@ async fn a_node_that_falls_silent_is_left() {
     assert_eq!(report.counters.flips.take_after_lost, 2, "{report:#?}");
     assert_eq!((report.flip_ms.count, report.plain_resume_ms.count), (2, 2), "{report:#?}");
     assert!(report.flip_ms.max < report.plain_resume_ms.p50, "no handshake with a dead node: {report:#?}");
+}
+
+fn outgoing(id: &str, survives: bool) -> Outgoing {
+    let bytes = format!("<message to='u1@{DOMAIN}' id='{id}'><body>{id}</body></message>").into();
+    Outgoing { id: id.into(), bytes, survives }
+}
+
+/// The next event that is wanted, within the deadline.
+async fn event<T>(
+    events: &mut tokio::sync::mpsc::UnboundedReceiver<Event>,
+    what: &str,
+    wanted: impl Fn(Event) -> Option<T>,
+) -> T {
+    let found = tokio::time::timeout(DEADLINE, async {
+        loop {
+            if let Some(found) = wanted(events.recv().await.expect("the client runs")) {
+                return found;
+            }
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+/// A count that does not fit will never fit: the session is given up, on either stream, and a new one begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_counts_do_not_fit_is_given_up() {
+    for dual in [false, true] {
+        let pair = Pair::start(&[0, 0]).await;
+        let account = Account {
+            user: "u0".into(),
+            domain: DOMAIN.into(),
+            password: PASSWORD.into(),
+            resource: Some("sim".into()),
+            keys: Arc::default(),
+        };
+        let dialer = Dialer::new(Arc::clone(&pair.client_tls));
+        let (tell, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let options = Options { dual, ..Options::new(account, dialer, pair.places.clone()) };
+        let session = Session::spawn(options, Arc::new(tell));
+        event(&mut events, "bound", |e| matches!(e, Event::Bound { again: false, .. }).then_some(())).await;
+        if dual {
+            event(&mut events, "parked", |e| matches!(e, Event::Parked { .. }).then_some(())).await;
+        }
+        pair.lose_counts();
+        if dual {
+            pair.kill(0);
+        } else {
+            session.break_main();
+        }
+        session.send(outgoing("m1", true));
+        session.send(outgoing("s1", false));
+        let gone = |e| match e {
+            Event::SessionGone { again, unknown } => Some((again, unknown)),
+            _ => None,
+        };
+        let (again, unknown) = event(&mut events, "the session is given up", gone).await;
+        let expected = |known: &[&str]| known.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        assert_eq!((again, unknown), (expected(&["m1"]), expected(&["s1"])), "dual: {dual}");
+        let acknowledged = |e| match e {
+            Event::Acknowledged { id } if !id.is_empty() => Some(id),
+            _ => None,
+        };
+        event(&mut events, "a new one", |e| matches!(e, Event::Bound { again: true, .. }).then_some(()))
+            .await;
+        session.send(outgoing("m2", true));
+        for id in ["m1", "m2"] {
+            assert_eq!(event(&mut events, id, acknowledged).await, id, "dual: {dual}");
+        }
+    }
 }

@@ -209,6 +209,40 @@ async fn strict_waits_for_the_killed_node() {
     rig.settle().await;
 }
 
+/// Under `strict` a node is killed for good: the operator makes the survivor active, which first says what may be
+/// missing, and it serves all users; nothing is lost or doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_serves_on_at_the_operators_word() {
+    let seed = seed();
+    let settings = [QUICK, &[("link.policy", "strict")]].concat();
+    let mut rig = Rig::start(2, load(seed), &settings, &[]).await;
+    rig.traffic(100).await;
+    let force = |rig: &Rig, node: usize, confirm: Option<&str>| {
+        let made = &rig.pair.made.nodes[node];
+        let mut command = std::process::Command::new(load_tests::rig::tandem());
+        command.args(["force-active", &made.name, "--json", "-c"]).arg(&made.config);
+        command.args(confirm.map(|name| ["--confirm", name]).into_iter().flatten());
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let name = rig.pair.made.nodes[1].name.clone();
+    let (code, text) = force(&rig, 1, Some(&name));
+    assert!(code == Some(1) && text.contains("is heard"), "while both serve it is refused: {text}");
+    rig.kill(0);
+    let fenced = |s: &srm::admin::Status| s.groups.iter().all(|g| g.release == "nothing");
+    rig.until(1, LIMIT, "nothing is released", fenced);
+    let (code, text) = force(&rig, 1, None);
+    assert!(code == Some(2) && text.contains(r#""missing":[]"#) && text.contains("diverge"), "{text}");
+    assert!(rig.pair.status(1).is_some_and(|s| fenced(&s)), "nothing is done unconfirmed");
+    let (code, text) = force(&rig, 1, Some(&name));
+    assert!(code == Some(0) && text.contains(r#""done":true"#), "{text}");
+    rig.until(1, LIMIT, "alone", |s| s.groups.iter().all(|g| g.mode == "Solo" && g.role == "Primary"));
+    rig.clients_go_on(Duration::from_secs(60)).await;
+    rig.traffic(200).await;
+    let report = rig.settle().await;
+    assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
+
 /// A single node is a good server: killed and started again, nothing is lost, doubled or reordered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_node_survives_kills() {

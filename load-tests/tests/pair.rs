@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `disk` or `partition` for those profiles).
+//! `apart`, `disk`, `operated` or `partition` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,6 +129,11 @@ fn contacts_see_no_flicker_and_miss_nothing() {
 }
 
 #[test]
+fn contacts_on_both_sides_of_a_long_partition_lose_no_message_and_the_nodes_agree() {
+    hunt("apart", 150, Profile::PEOPLE_APART);
+}
+
+#[test]
 fn presence_of_contacts_on_both_nodes_survives_a_kill_and_the_way_back() {
     let plan = [(4_000, Fault::Kill(0, 0, 1_000)), (12_000, Fault::Fallback(1))];
     let verdicts = holds("a kill and a fallback among contacts", Profile::PEOPLE, &plan);
@@ -144,6 +149,13 @@ fn seeds_keep_every_promise_when_both_disks_must_hold_what_is_acknowledged() {
 fn what_both_sides_of_a_long_partition_acknowledged_is_shown() {
     let figures = hunt("partition", 300, Profile::PARTITION);
     at_least(&figures, &[("tails merged", 3), ("tails set aside", 10)]);
+}
+
+/// Policy `strict`: what nobody may decide by itself the operator decides, where the other node is dead.
+#[test]
+fn seeds_keep_every_promise_when_nobody_takes_over_but_at_the_operators_word() {
+    let figures = hunt("operated", 300, Profile::OPERATED);
+    at_least(&figures, &[("made active by force", 70), ("kills under load", 120), ("takeovers", 70)]);
 }
 
 #[test]
@@ -204,6 +216,27 @@ fn acknowledgements_that_a_cut_swallows_make_no_late_takeover_certain() {
         let plan = [(3_000, Fault::Cut(6_000, Some(node))), (5_000, Fault::Kill(1 - node, 0, 9_000))];
         holds("a one-way cut, then a kill", Profile::STRICT, &plan);
     }
+}
+
+#[test]
+fn acknowledgements_that_are_lost_on_the_way_make_no_takeover_certain() {
+    // Node 1 hears and acknowledges to the last, and node 0 hears none of it: its lease runs out, it goes on alone, and
+    // what would tell is lost. Then it dies, and node 1, which has heard it a moment ago, must not claim to know all.
+    let mut refused = 0;
+    for node in 0..2 {
+        for quiet in [5_300, 5_600, 5_900] {
+            let plan = [
+                (3_000, Fault::Cut(4_300, Some(node))),
+                (quiet, Fault::Cut(7_300 - quiet, Some(1 - node))),
+                (7_280, Fault::Kill(node, 0, 9_000)),
+            ];
+            for verdict in holds("acknowledgements are lost, then a kill", Profile::PARTITION, &plan) {
+                assert_eq!(verdict.coverage.bad_counts, 0, "a session went on that had gone on elsewhere");
+                refused += verdict.coverage.refused;
+            }
+        }
+    }
+    assert!(refused > 20, "the scenario is not met: {refused}");
 }
 
 #[test]

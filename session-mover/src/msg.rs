@@ -40,7 +40,8 @@ pub enum Msg {
     Rewind(u64),
     /// Dialler: I lack the end of my own log; send me your copy from here.
     Fetch(u64),
-    /// Acceptor: frames of the dialler's own log; the flag says that these were the last.
+    /// Acceptor: some frames of the dialler's own log; the flag says that these were the last. If not, the dialler
+    /// asks for more.
     Fetched(Vec<Bytes>, bool),
     /// Dialler: one frame of its log.
     Frame(Bytes),

@@ -31,6 +31,12 @@ impl Runs {
         Some(Position { seq, inc: run.inc })
     }
 
+    /// Whether a frame that would be the next was written only after the run of `seen` had been cut back: who had seen
+    /// that far had not seen this one, whatever the sequence numbers say.
+    pub fn parted(&self, next: Position, seen: Position) -> bool {
+        next.inc != seen.inc && self.0.iter().any(|run| run.inc == seen.inc)
+    }
+
     /// One more frame. It must follow the last; a hole is our own bug.
     pub fn push(&mut self, at: Position) {
         debug_assert!(self.0.is_empty() || at.seq == self.end().seq + 1, "a hole in a log");
@@ -92,6 +98,20 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_written_after_a_cut_was_not_seen_by_who_saw_beyond_the_cut() {
+        let at = |seq, inc| Position { seq, inc };
+        let mut runs = Runs::default();
+        assert!(!runs.parted(at(1, 7), Position::default()));
+        runs.push(at(1, 7));
+        runs.push(at(2, 7));
+        assert!(!runs.parted(at(3, 7), at(5, 7)));
+        assert!(runs.parted(at(3, 8), at(5, 7)), "the run was cut back to 2 and went on as another");
+        assert!(!runs.parted(at(3, 8), at(5, 9)), "a later run of which nothing is here");
+        runs.push(at(3, 8));
+        assert!(!runs.parted(at(4, 8), at(5, 8)));
+    }
 
     fn runs(list: &[(u64, u64)]) -> Runs {
         let mut runs = Runs::default();

@@ -9,7 +9,7 @@ use ring::hmac;
 use crate::safety::{self, Role};
 
 /// First bytes of every beacon.
-const MAGIC: [u8; 4] = *b"TDM1";
+const MAGIC: [u8; 4] = *b"TDM2";
 /// Bytes of the MAC that are sent.
 const MAC_BYTES: usize = 16;
 
@@ -27,6 +27,30 @@ pub enum Activity {
     Leaving,
 }
 
+/// Beacons come in threes: each node's own clock sends the first; it is answered at once, and the answer confirmed. So
+/// both nodes know of each other what is at most a way and a half old (D6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord, Hash)]
+pub enum Turn {
+    /// Sent because it was time, or because something changed.
+    #[default]
+    First,
+    /// The answer to one.
+    Answer,
+    /// The last word.
+    Confirmation,
+}
+
+impl Turn {
+    /// What is said to this.
+    pub fn next(self) -> Option<Turn> {
+        match self {
+            Turn::First => Some(Turn::Answer),
+            Turn::Answer => Some(Turn::Confirmation),
+            Turn::Confirmation => None,
+        }
+    }
+}
+
 /// One beacon.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Datagram {
@@ -42,6 +66,12 @@ pub struct Datagram {
     pub config: u64,
     /// What the sender does.
     pub activity: Activity,
+    /// Whether it is answered.
+    pub turn: Turn,
+    /// The receiver's last beacon that the sender had heard, of the run `to_boot`; 0: none.
+    pub heard: u32,
+    /// For each group that the sender leads in Pair: ticks of its lease that are left (D6).
+    pub lease: [u16; 2],
     /// Both cores.
     pub groups: [safety::Beacon; 2],
 }
@@ -115,7 +145,11 @@ impl Datagram {
             out.extend_from_slice(&n.to_le_bytes());
         }
         out.extend_from_slice(&self.number.to_le_bytes());
-        out.push(self.activity as u8);
+        out.extend_from_slice(&[self.activity as u8, self.turn as u8]);
+        out.extend_from_slice(&self.heard.to_le_bytes());
+        for ticks in self.lease {
+            out.extend_from_slice(&ticks.to_le_bytes());
+        }
         self.groups.iter().for_each(|b| put_core(&mut out, b));
         let mac = secret.seal(&out);
         out.extend_from_slice(&mac);
@@ -135,8 +169,15 @@ impl Datagram {
         let number = c.u32().ok()?;
         let all = [Activity::None, Activity::FailingOver, Activity::FallingBack, Activity::Leaving];
         let activity = all.get(usize::from(c.u8().ok()?)).copied()?;
+        let all = [Turn::First, Turn::Answer, Turn::Confirmation];
+        let turn = all.get(usize::from(c.u8().ok()?)).copied()?;
+        let heard = c.u32().ok()?;
+        let mut ticks = || Some(u16::from_le_bytes([c.u8().ok()?, c.u8().ok()?]));
+        let lease = [ticks()?, ticks()?];
         let groups = [take_core(&mut c)?, take_core(&mut c)?];
-        c.is_empty().then_some(Datagram { node, boot, to_boot, number, config, activity, groups })
+        let all_read = c.is_empty();
+        let read = Datagram { node, boot, to_boot, number, config, activity, turn, heard, lease, groups };
+        all_read.then_some(read)
     }
 }
 
@@ -159,7 +200,8 @@ mod tests {
         };
         let two = safety::Beacon { role: Role::Fenced, ack: None, stopped: true, ..one };
         let activity = Activity::FallingBack;
-        Datagram { node: 1, boot: 5, to_boot: 6, number: 9, config: 3, activity, groups: [one, two] }
+        let (turn, heard, lease, groups) = (Turn::Answer, 8, [11, 300], [one, two]);
+        Datagram { node: 1, boot: 5, to_boot: 6, number: 9, config: 3, activity, turn, heard, lease, groups }
     }
 
     #[test]

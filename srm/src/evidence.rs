@@ -86,6 +86,11 @@ impl Evidence {
         !self.probing && self.gone.is_none() && (self.link_ended || !self.heard_once)
     }
 
+    /// Whether a look at the peer makes sense now although its link is still up: a client has lost it.
+    pub fn may_look(&self) -> bool {
+        !self.probing && self.gone.is_none() && self.heard_once
+    }
+
     /// A probe begins: `asked` parked clients get the question `nonce`.
     pub fn begin(&mut self, nonce: String, asked: usize) {
         self.probing = true;
@@ -109,13 +114,15 @@ impl Evidence {
         }
     }
 
-    /// Both probes are back. No answer of a client is no vouch.
+    /// Both probes are back. No answer of a client is no vouch. Refusals are no proof while the link has not ended: what
+    /// refuses may be a filter.
     pub fn probed(&mut self, probes: [Probe; 2]) -> Option<Gone> {
         if !std::mem::take(&mut self.probing) {
             return None;
         }
         let refused = probes.iter().all(|p| p.life_refused && p.beacon_refused);
-        (refused && !self.vouched).then(|| self.conclude(Gone::Dead))
+        let ended = self.link_ended || !self.heard_once;
+        (refused && ended && !self.vouched).then(|| self.conclude(Gone::Dead))
     }
 
     /// The peer said goodbye, or came back as another process.
@@ -203,6 +210,18 @@ mod tests {
         }
         e.begin("n".into(), 0);
         assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead));
+    }
+
+    #[test]
+    fn a_look_at_a_lost_clients_word_kills_nobody_whose_link_is_up() {
+        let mut e = heard();
+        assert!(e.may_look() && !e.may_probe());
+        e.begin("n".into(), 0);
+        assert!(!e.may_look(), "one look at a time");
+        assert_eq!(e.probed([REFUSED, REFUSED]), None, "the link is up");
+        e.begin("m".into(), 0);
+        e.link_ended();
+        assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead), "it ended meanwhile");
     }
 
     #[test]

@@ -164,7 +164,18 @@ impl StreamError {
                 error.text = Some(Cow::Owned(child.text.clone()));
             }
         }
+        if let Some(high) = tree.child(ns::SM, "handled-count-too-high") {
+            let number = |name| high.attr(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+            let (h, sent) = (number("h"), number("send-count"));
+            error.detail = Some(Box::new(Detail::HandledCountTooHigh { h, sent }));
+        }
         Some(error)
+    }
+
+    /// Whether this is `handled-count-too-high` (XEP-0198 section 4): our count and the server's do not fit, so the
+    /// session cannot be resumed, now or later.
+    pub fn is_handled_count_too_high(&self) -> bool {
+        matches!(self.detail.as_deref(), Some(Detail::HandledCountTooHigh { .. }))
     }
 
     /// Where `see-other-host` points to.

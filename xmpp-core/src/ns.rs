@@ -14,7 +14,7 @@ pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 /// SASL negotiation (RFC 6120 6.4).
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
-/// Types of channel binding, as a stream feature (XEP-0440 0.4).
+/// Types of channel binding, as a stream feature (XEP-0440 0.5).
 pub const SASL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding (RFC 6120 7.4).
 pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";

@@ -157,6 +157,11 @@ impl DualClient {
             // It answers a resume that is void: nobody can say any more what was counted on this stream.
             Input::Resumed => self.parked_useless(out),
             Input::Failed => self.failed(out),
+            Input::Gone => {
+                self.unpark(out);
+                self.close_main(out);
+                self.look(None, true, out);
+            }
             Input::ParkedOpen => self.parked_open(out),
             Input::ParkedDied => self.parked_died(out),
             Input::ReconnectFailed => self.reconnect_failed(now, out),

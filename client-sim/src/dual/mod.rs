@@ -59,6 +59,8 @@ pub enum Input {
     Resumed,
     /// The `<failed/>` of XEP-0198 on the parked stream.
     Failed,
+    /// The counts of both sides do not fit: the session can never be resumed, on whatever stream that was found out.
+    Gone,
     /// The stream to park is authenticated.
     ParkedOpen,
     /// The parked stream ended, or could not be opened.

@@ -534,3 +534,21 @@ fn queries_are_bounded() {
     client.now += VOUCH_TIMEOUT;
     assert_eq!(client.on(Input::Timer(Timer::Vouch)).len(), MAX_QUERIES);
 }
+
+#[test]
+fn a_session_that_cannot_be_resumed_is_looked_for_anew_from_every_phase() {
+    let anew = Output::Reconnect { first: None, anew: true };
+    let mut up = Client::parked();
+    assert_eq!(up.on(Input::Gone), [Output::CloseParked, Output::CloseMain, ANSWERED, anew.clone()]);
+    let mut asking = Client::parked();
+    asking.on(Input::MainDied);
+    assert_eq!(asking.on(Input::Gone), [Output::CloseParked, ANSWERED, anew.clone()]);
+    let mut resuming = Client::parked();
+    resuming.on(take());
+    assert_eq!(resuming.on(Input::Gone), [Output::CloseParked, Output::CloseMain, ANSWERED, anew.clone()]);
+    assert_eq!(resuming.on(take()), [], "nothing is left to take");
+    let mut down = Client::up();
+    down.on(Input::MainDied);
+    assert_eq!(down.on(Input::Gone), [ANSWERED, anew]);
+    assert_eq!(down.on(main_up("a", true)), [ANSWERED, Output::Main(Dual::Request)]);
+}

@@ -335,6 +335,8 @@ impl Observer for Watching {
             Event::Parked { .. } => set(&|user| user.parked = true),
             Event::Unparked => set(&|user| user.parked = false),
             Event::MainLost { .. } => set(&|user| user.alive = false),
+            // What is sent again is acknowledged later; what is not stays unacknowledged in the ledger.
+            Event::SessionGone { .. } => {}
             Event::Acknowledged { id } if id.is_empty() => {}
             Event::Acknowledged { id } => self.shared.ledger.acknowledged(&self.name, &id),
             Event::Stanza(stanza) => self.stanza(&stanza),

@@ -95,6 +95,13 @@ pub enum Event {
         /// Why.
         cause: FlipCause,
     },
+    /// The session cannot be had back: it was refused, or the counts of both sides do not fit. A new one follows.
+    SessionGone {
+        /// Ids of stanzas that go out again in the new session.
+        again: Vec<String>,
+        /// Ids of stanzas that nobody can tell of whether the server had them; they are not sent again.
+        unknown: Vec<String>,
+    },
     /// The second stream is registered.
     Parked {
         /// Name of the node.

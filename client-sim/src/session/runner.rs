@@ -21,6 +21,7 @@ use super::{Command, Event, Observer, Options, Status};
 use crate::conn::{Conn, ConnError, Features};
 use crate::dual::{DualClient, FlipCause, Input, Output, Timer};
 use crate::plain::{self, Established, Outcome, Resumption, Rotation, random_within};
+use crate::silence::Silence;
 use crate::sm::{Outgoing, SmQueue};
 
 /// How often the clock-driven part looks around.
@@ -51,13 +52,15 @@ pub(super) struct Runner {
     parked_was_main: bool,
     was_parked: bool,
     was_bound: bool,
+    /// A session was begun and is not known to be gone.
+    in_session: bool,
     read: bool,
     write: bool,
     seeking: Option<Seeking>,
     parking: Option<Task<(Conn, Features)>>,
     timers: BTreeMap<Timer, Instant>,
     tick: Interval,
-    heard: Instant,
+    silence: Silence,
     asked: bool,
     kept_alive: Instant,
 }
@@ -111,13 +114,14 @@ impl Runner {
             parked_was_main: false,
             was_parked: false,
             was_bound: false,
+            in_session: false,
             read: true,
             write: true,
             seeking: None,
             parking: None,
             timers: BTreeMap::new(),
             tick,
-            heard: now,
+            silence: Silence::new(Duration::ZERO),
             asked: false,
             kept_alive: now,
         }
@@ -129,11 +133,14 @@ impl Runner {
         loop {
             match self.woken().await {
                 Woken::Main(Ok(stanza)) => self.main_said(stanza),
+                Woken::Main(Err(error)) if error.ends_session() => {
+                    self.main_ends(&error.to_string(), Input::Gone)
+                }
                 Woken::Main(Err(error)) => self.main_died(&error.to_string()),
                 Woken::Parked(Ok(stanza)) => self.parked_said(&stanza),
-                Woken::Parked(Err(_)) => {
+                Woken::Parked(Err(error)) => {
                     self.parked = None;
-                    self.feed(Input::ParkedDied);
+                    self.feed(if error.ends_session() { Input::Gone } else { Input::ParkedDied });
                 }
                 Woken::Sought(Ok(established)) => self.established(established),
                 Woken::Sought(Err(error)) => self.attempt_failed(&error),
@@ -239,8 +246,10 @@ impl Runner {
             }
             Output::MainMode { read, write } => {
                 if read && !self.read {
-                    self.new_stream();
+                    // An answer to what was asked before would have come by now, if it was read.
+                    self.asked = false;
                 }
+                self.silence.read(self.begun.elapsed(), read);
                 (self.read, self.write) = (read, write);
             }
             Output::CloseMain => self.main = None,
@@ -252,9 +261,8 @@ impl Runner {
             Output::Flip { cause, keep_old } => self.flip(cause, keep_old),
             Output::Reconnect { first, anew } => {
                 if anew {
-                    self.sm_id = None;
-                    let acknowledged = self.sm.begin_anew(self.told_h.take());
-                    self.acknowledged(acknowledged);
+                    let h = self.told_h.take();
+                    self.end_session(h);
                 }
                 self.seek(first.as_deref());
             }
@@ -283,14 +291,13 @@ impl Runner {
         let from = std::mem::replace(&mut self.main_node, to.clone());
         self.tell(Event::Flipped { from, to, cause });
         if !self.told_h.take().is_some_and(|h| self.resumed(h)) {
-            self.main = None;
-            self.inputs.push_back(Input::MainDied);
+            self.inputs.push_back(Input::Gone);
         }
     }
 
     /// The main stream's silence counts from now.
     fn new_stream(&mut self) {
-        self.heard = Instant::now();
+        self.silence = Silence::new(self.begun.elapsed());
         self.asked = false;
     }
 
@@ -301,12 +308,26 @@ impl Runner {
             Ok(acknowledged) => self.acknowledged(acknowledged),
             Err(bad) => {
                 self.tell(Event::Error(format!("<resumed/>: {bad}")));
-                self.sm_id = None;
-                self.sm.begin_anew(None);
                 return false;
             }
         }
         true
+    }
+
+    /// The session cannot be had back. What the server had counted is acknowledged, what survives goes out again in
+    /// the next one, and of the rest nobody knows: the observer is told.
+    fn end_session(&mut self, failed_h: Option<u32>) {
+        self.sm_id = None;
+        let ended = self.sm.begin_anew(failed_h);
+        self.acknowledged(ended.acknowledged);
+        if std::mem::take(&mut self.in_session) {
+            let ids = |ids: &mut dyn Iterator<Item = &str>| -> Vec<String> {
+                ids.filter(|id| !id.is_empty()).map(str::to_owned).collect()
+            };
+            let unknown = ids(&mut ended.unknown.iter().map(|stanza| stanza.id.as_str()));
+            let again = ids(&mut self.sm.waiting());
+            self.tell(Event::SessionGone { again, unknown });
+        }
     }
 
     fn acknowledged(&self, stanzas: Vec<Outgoing>) {
@@ -340,6 +361,9 @@ impl Runner {
     fn attempt_failed(&mut self, error: &ConnError) {
         let node = self.seeking.as_ref().map(|seeking| seeking.node.clone()).unwrap_or_default();
         self.tell(Event::AttemptFailed { node, reason: error.to_string() });
+        if error.ends_session() && self.sm_id.is_some() {
+            return self.feed(Input::Gone);
+        }
         let Some(Seeking { mut rotation, .. }) = self.seeking.take() else { return };
         if let Some((place, pause)) = rotation.next_after(error, &mut self.rng) {
             let (node, attempt) = (place.node.to_string(), self.attempt(place, pause));
@@ -364,9 +388,9 @@ impl Runner {
             }
             Outcome::Bound { jid, sm_id, failed_h, early } => {
                 anew = true;
-                let acknowledged = self.sm.begin_anew(failed_h);
-                self.acknowledged(acknowledged);
+                self.end_session(failed_h);
                 self.sm_id = sm_id;
+                self.in_session = true;
                 let again = std::mem::replace(&mut self.was_bound, true);
                 self.tell(Event::Bound { node: to, jid, again });
                 if self.options.initial_presence {
@@ -379,20 +403,25 @@ impl Runner {
         let dual = features.dual && self.options.dual;
         self.feed(Input::MainUp { at, sm_id: self.sm_id.clone(), anew, dual });
         if !sound {
-            self.main_died("the server cannot count");
+            self.main_ends("the server cannot count", Input::Gone);
         }
     }
 
     fn main_died(&mut self, reason: &str) {
+        self.main_ends(reason, Input::MainDied);
+    }
+
+    fn main_ends(&mut self, reason: &str, means: Input) {
         if self.main.take().is_some() {
             self.tell(Event::MainLost { node: self.main_node.clone(), reason: reason.to_owned() });
-            self.feed(Input::MainDied);
+            self.feed(means);
         }
     }
 
     fn main_said(&mut self, stanza: Stanza) {
-        self.heard = Instant::now();
-        self.machine.main_heard(self.now());
+        let now = self.now();
+        self.silence.heard(now);
+        self.machine.main_heard(now);
         if stanza.head.kind != Kind::Other {
             let approval = || plain::approve(&stanza).filter(|_| self.options.approve);
             if let Some(answer) = plain::answer_request(&stanza).or_else(approval) {
@@ -447,9 +476,9 @@ impl Runner {
 
     /// Once a second: is the main stream alive, is something unacknowledged, is the parked stream warm?
     fn look_around(&mut self) {
-        let silent = self.heard.elapsed();
+        let silent = self.silence.length(self.now());
         if self.main.is_some() && self.read {
-            if silent >= self.options.silence {
+            if self.silence.is_over(self.now(), self.options.silence) {
                 return self.main_died(&format!("silent for {} s", silent.as_secs()));
             }
             if !self.asked && (self.sm.in_flight() > 0 || silent >= self.options.silence / 2) {

@@ -51,6 +51,8 @@ struct Memory {
     moves: u32,
     owner: BTreeMap<String, usize>,
     sessions: BTreeMap<String, Session>,
+    /// Every resume is answered by `handled-count-too-high`.
+    counts_lost: bool,
     /// What waits for users that have never been here.
     offline: BTreeMap<String, VecDeque<Bytes>>,
 }
@@ -195,6 +197,11 @@ impl Pair {
         }
     }
 
+    /// From now on no client's count fits.
+    pub fn lose_counts(&self) {
+        self.memory().counts_lost = true;
+    }
+
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.memory().sessions.len()
@@ -332,6 +339,9 @@ impl Pair {
             Sm::Resume { previd, h, .. } => {
                 if let Some(error) = self.elsewhere(memory, stream) {
                     return stream.say(error.to_bytes());
+                }
+                if memory.counts_lost {
+                    return stream.say(StreamError::handled_count_too_high(h.0, 0).to_bytes());
                 }
                 let session = memory.sessions.get_mut(previd.as_str()).unwrap();
                 session.parked.take_if(|(number, _, _)| *number == stream.number);

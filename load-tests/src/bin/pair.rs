@@ -1,5 +1,5 @@
-//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [calm|strict|people|disk|partition]`; one seed
-//! prints its trace.
+//! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
+//! `people`, `apart`, `disk`, `operated` and `partition`; one seed prints its trace.
 
 use std::time::Instant;
 
@@ -11,7 +11,9 @@ fn main() {
     let profile = match args.get(2).map(String::as_str) {
         Some("calm") => Profile::CALM,
         Some("people") => Profile::PEOPLE,
+        Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,
+        Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
         _ => Profile::STRICT,
     };

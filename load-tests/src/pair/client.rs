@@ -266,6 +266,7 @@ impl World {
         match self.clients[c].sm.resumed(h) {
             Ok(acknowledged) => self.acknowledged(acknowledged),
             Err(_) if self.profile.weak => {
+                self.coverage.bad_counts += 1;
                 self.begin_anew(c);
                 return false;
             }
@@ -305,8 +306,8 @@ impl World {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
         self.clients[c].sm_id = None;
-        let acknowledged = self.clients[c].sm.begin_anew(told);
-        self.acknowledged(acknowledged);
+        let ended = self.clients[c].sm.begin_anew(told);
+        self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
     }
 

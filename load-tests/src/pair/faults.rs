@@ -33,6 +33,8 @@ pub enum Fault {
     Failover(usize),
     /// The operator's fallback at a node.
     Fallback(usize),
+    /// The operator's `force-active` at a node, if its peer is dead and nothing would be missing.
+    ForceActive(usize),
     /// SIGTERM, and a start after so long.
     Leave(usize, u64),
 }
@@ -45,6 +47,12 @@ impl World {
             let at = self.rng.range(from, until) - self.now;
             let fault = self.draw();
             self.at(at, Event::Fault(fault));
+            if !self.profile.available {
+                let later = at + self.rng.range(100, 8_000);
+                for node in 0..2 {
+                    self.at(later, Event::Fault(Fault::ForceActive(node)));
+                }
+            }
             if matches!(fault, Fault::Failover(_) | Fault::Leave(..)) {
                 let later = at + self.rng.range(2_000, 15_000);
                 for node in 0..2 {
@@ -149,6 +157,7 @@ impl World {
                     self.coverage.fallbacks += 1;
                 }
             }
+            Fault::ForceActive(node) => self.force_active(node),
             Fault::Leave(node, back) => {
                 // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
                 let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
@@ -197,6 +206,18 @@ impl World {
                 });
                 !alone || known && self.hosts[other].process.is_some()
             })
+    }
+
+    /// A careful operator: looks whether the other node serves, and what may be missing, before giving the word.
+    fn force_active(&mut self, node: usize) {
+        if !self.hosts[node].runs() || self.hosts[1 - node].process.is_some() {
+            return;
+        }
+        let would = self.op(node, Op::ForceActive { confirmed: false });
+        if would == Some(Reply::MayMiss(Vec::new())) {
+            let forced = self.op(node, Op::ForceActive { confirmed: true });
+            self.coverage.forced += u32::from(forced == Some(Reply::Forced(Vec::new())));
+        }
     }
 
     /// Its death would belong to another profile by now.

@@ -24,6 +24,8 @@ pub use oracle::{Verdict, replay, run, scenario};
 pub struct Profile {
     /// `commit = "peer-and-disk"`.
     pub peer_and_disk: bool,
+    /// Policy `available`. Otherwise `strict`: nobody takes over but by an operator's word, given where the other is dead.
+    pub available: bool,
     /// Faults at most; 0: none.
     pub faults: u64,
     /// Power is lost.
@@ -44,6 +46,7 @@ impl Profile {
     /// Nothing goes wrong.
     pub const CALM: Profile = Profile {
         peer_and_disk: false,
+        available: true,
         faults: 0,
         power: false,
         longest: 0,
@@ -59,13 +62,17 @@ impl Profile {
     pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
+    /// All faults under policy `strict`, with an operator.
+    pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
+    /// The same with contacts.
+    pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 19;
+pub const FIGURES: usize = 21;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +105,10 @@ pub struct Coverage {
     pub leaves: u32,
     /// Sessions refused.
     pub refused: u32,
+    /// Resumes whose count cannot be: the client gives the session up (only where the profile is weak).
+    pub bad_counts: u32,
+    /// Nodes made active by the operator.
+    pub forced: u32,
     /// Messages.
     pub messages: u32,
     /// Tails of which something was written in their place (D7).
@@ -126,6 +137,8 @@ impl Coverage {
             ("streams that outlive their owner", self.outlived),
             ("planned exits", self.leaves),
             ("sessions refused", self.refused),
+            ("impossible counts", self.bad_counts),
+            ("made active by force", self.forced),
             ("messages", self.messages),
             ("tails merged", self.merges),
             ("presence shown", self.presences),

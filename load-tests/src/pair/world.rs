@@ -274,7 +274,7 @@ impl World {
             names: ["a".into(), "b".into()],
             driver: driver::Config { engine, cluster: 1, boot, ack_synced: self.profile.peer_and_disk },
             single: false,
-            register: RegisterKind::Consent(Consent { available: true }),
+            register: RegisterKind::Consent(Consent { available: self.profile.available }),
             lease: 12,
             beacon_ticks: 4,
             evidence: evidence::Config { silence: 240, quick: 40, init: 480 },

@@ -1,5 +1,7 @@
 //! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
 
+mod binary;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,15 +11,10 @@ use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
 use srm::setup::Plan;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use binary::tandem;
+
 /// Tests with processes take turns: they measure, and there are two cores.
 static TURN: Mutex<()> = Mutex::const_new(());
-
-/// The tandem binary of this build, beside the test's own.
-pub fn tandem() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let found = test.ancestors().skip(1).take(3).map(|dir| dir.join("tandem")).find(|path| path.is_file());
-    found.expect("the tandem binary is not built: run the tests with `cargo test --workspace --profile ci`")
-}
 
 /// Settings that tests use: short waits, everything else as it is.
 pub const QUICK: &[(&str, &str)] =

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use load_tests::siege::{Attacker, Siege};
+use load_tests::siege::{Attacker, LIMIT, Siege};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use srm::config::Config;
@@ -95,5 +95,30 @@ async fn s31_link() {
         let grown = siege.rss(node).saturating_sub(before);
         assert!(grown < 32 << 20, "{grown} bytes more");
     }
+    siege.end().await;
+}
+
+/// The peer itself, gone mad: its certificate is good, what it says is not. The link is cut and made again; nobody else
+/// notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s31_garbage_under_a_good_certificate() {
+    let siege = Siege::begin(2, &[]).await;
+    let before = siege.rss(0);
+    let b = config(&siege, 1).link.unwrap();
+    let (identity, authority) = (Identity::load(&b.cert, &b.key).unwrap(), Authority::load(&b.ca).unwrap());
+    let mut rng = StdRng::seed_from_u64(13);
+    for round in 0..40 {
+        let mut garbage = vec![0; [0, 1, 4, 40, 4_000, 400_000][round % 6]];
+        rng.fill_bytes(&mut garbage);
+        // Lengths that promise more than ever comes, and small ones that do not fit what is in them.
+        if round % 3 == 0 && garbage.len() > 4 {
+            garbage[..4]
+                .copy_from_slice(&[[0xff, 0xff, 0xff, 0x7f], [0, 0, 0, 1], [2, 0, 0, 0]][round % 9 / 3]);
+        }
+        knock(&siege, tls::link_client(&identity, &authority).unwrap(), &garbage).await;
+    }
+    siege.rig.until_paired(LIMIT);
+    let grown = siege.rss(0).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more");
     siege.end().await;
 }

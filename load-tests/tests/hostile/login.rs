@@ -219,3 +219,42 @@ async fn s32_login_path_crash() {
     assert!(grown < 32 << 20, "{grown} bytes more");
     siege.end().await;
 }
+
+/// A node that was started alone does not know what the other has changed since: a password that does not fit is told to
+/// come later, known account or not. One that fits gets in, and waits there for the node to find its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_a_password_is_not_called_wrong_by_a_node_that_may_have_missed_it() {
+    let mut siege = Siege::begin(2, &[("link.policy", "strict")]).await;
+    for node in 0..2 {
+        siege.rig.kill(node);
+    }
+    siege.rig.pair.start(1).unwrap();
+    let begun = Instant::now();
+    while tokio::net::TcpStream::connect(siege.direct(1)).await.is_err() {
+        assert!(begun.elapsed() < LIMIT, "the node does not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (user, password, wanted) in [
+        (MALLORY, "changed elsewhere", "<temporary-auth-failure/>"),
+        ("added-elsewhere", PASSWORD, "<temporary-auth-failure/>"),
+        (MALLORY, PASSWORD, "<success "),
+    ] {
+        let mut one = siege.open(1).await;
+        let last = one.scram(ScramHash::Sha256, ClientBinding::Unsupported, user, password).await;
+        assert!(last.contains(wanted), "{user}: {last}");
+    }
+    siege.rig.pair.start(0).unwrap();
+    siege.rig.until_paired(LIMIT);
+    siege.rig.clients_go_on(LIMIT).await;
+    // Now it knows; that is looked at a few times a second.
+    let begun = Instant::now();
+    loop {
+        let mut one = siege.open(1).await;
+        let last = one.scram(ScramHash::Sha256, ClientBinding::Unsupported, MALLORY, "wrong").await;
+        if last.contains("<not-authorized/>") {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "{last}");
+    }
+    siege.rig.settle().await;
+}

@@ -112,8 +112,12 @@ impl Engine {
         id: StanzaId,
         route: &mut Route,
     ) {
+        let mut devices = self.sessions_of(user).filter(|(id, s)| s.carbons && !but.contains(id)).peekable();
+        if devices.peek().is_none() {
+            return;
+        }
         let tree = stanza.element();
-        for (session, s) in self.sessions_of(user).filter(|(id, s)| s.carbons && !but.contains(id)) {
+        for (session, s) in devices {
             let Ok(to) = user.with_resource(&s.resource) else { continue };
             let mut w = Writer::new();
             w.open("message", ns::CLIENT).attr("from", user).attr("to", to);

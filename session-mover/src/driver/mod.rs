@@ -8,6 +8,8 @@ mod merge;
 mod receive;
 mod rejoin;
 mod ship;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

@@ -108,18 +108,21 @@ impl Driver {
         self.incoming.flows = true;
     }
 
+    /// One piece of our copy; the peer asks for the next when it has this one, so that a long log is never in memory
+    /// at once. A frame that is larger than a piece goes alone.
     fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
-        let mut next = from;
-        let end = self.peer.end().seq;
-        loop {
-            let frames = store.read(Which::Peer, next, FETCH_BYTES);
-            next += frames.len() as u64;
-            let last = frames.is_empty() || next > end;
-            self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
-            if last {
-                self.incoming.flows = true;
-                return;
-            }
+        let mut frames = store.read(Which::Peer, from, FETCH_BYTES);
+        let mut bytes = 0;
+        let fits = frames.iter().take_while(|frame| {
+            bytes += frame.len();
+            bytes <= FETCH_BYTES
+        });
+        let count = fits.count().max(1);
+        frames.truncate(count);
+        let last = frames.is_empty() || from + frames.len() as u64 > self.peer.end().seq;
+        self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
+        if last {
+            self.incoming.flows = true;
         }
     }
 

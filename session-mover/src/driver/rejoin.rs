@@ -59,7 +59,8 @@ impl Driver {
         let (mut own_leads, mut peer_leads) = (Leads::default(), Leads::default());
         let (mut mine, mut theirs) = (Reader::new(Which::Own, 1), Reader::new(Which::Peer, 1));
         while let Some(frame) = mine.pop(store) {
-            while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
+            let built = frame.applied_peer;
+            while theirs.peek(store).is_some_and(|f| f.at.seq <= built.seq && !peer.parted(f.at, built)) {
                 let f = theirs.pop(store).expect("just seen");
                 peer.push(f.at);
                 peer_leads.note(me.peer(), &f);

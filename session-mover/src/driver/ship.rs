@@ -203,6 +203,8 @@ impl Driver {
         if last {
             self.rebuild(store);
             self.go_live(self.own.end().seq, store);
+        } else {
+            self.dos.push(Do::Send(Link::Out, Msg::Fetch(self.own.end().seq + 1)));
         }
     }
 

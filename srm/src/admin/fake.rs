@@ -18,6 +18,7 @@ pub(crate) struct Fake {
 struct State {
     moving: Option<(Moving, String, bool)>,
     failed_over: Option<String>,
+    forced: Option<String>,
     users: Vec<UserStatus>,
     /// Moving ends in failed mode.
     broken: bool,
@@ -35,6 +36,11 @@ impl Fake {
     /// From now on moving users fails.
     pub fn breaks(&self) {
         self.state.lock().unwrap().broken = true;
+    }
+
+    /// The node that was made active by force.
+    pub fn forced(&self) -> Option<String> {
+        self.state.lock().unwrap().forced.clone()
     }
 
     /// Accounts that were added.
@@ -125,6 +131,19 @@ impl Daemon for Fake {
 
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
         Box::pin(async { self.begin(node, true) })
+    }
+
+    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {
+        let missing = vec!["what b acknowledged alone".to_owned()];
+        let forced = Forced { node: node.to_owned(), done: confirmed, missing };
+        let mut state = self.state.lock().unwrap();
+        let refused = state.moving.is_some() || state.forced.is_some();
+        if confirmed && !refused {
+            state.forced = Some(node.to_owned());
+        }
+        let refusal =
+            Refusal { error: "node b is heard".into(), hint: "stop it".into(), ..Refusal::default() };
+        Box::pin(async move { if refused { Err(refusal) } else { Ok(forced) } })
     }
 
     fn user_add(

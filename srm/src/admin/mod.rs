@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] of both nodes |
 //! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
+//! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
+//! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
@@ -142,6 +144,17 @@ pub struct Moving {
     pub done: u64,
 }
 
+/// A node that serves all users by the operator's word, or would.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forced {
+    /// Its name.
+    pub node: String,
+    /// Whether it was done.
+    pub done: bool,
+    /// What may be missing on it, one sentence each; empty if nothing is.
+    pub missing: Vec<String>,
+}
+
 /// One account.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserStatus {
@@ -166,6 +179,9 @@ pub trait Daemon: Send + Sync + 'static {
     fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
     /// Begins to move the users of `node` back to it. The name is that of a node in the status.
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
+    /// Makes the node that answers serve all users although its rules say wait. Unless `confirmed`, nothing is done: the
+    /// answer tells what may be missing. The name is that of a node in the status.
+    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>>;
     /// Adds an account. `user` is a bare JID in prepared form, `home` the name of a node in the status.
     fn user_add(
         &self,

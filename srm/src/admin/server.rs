@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Moving, Refusal};
+use super::{BoxFuture, Daemon, Forced, Moving, Refusal};
 use crate::config;
 
 /// How long the node may take for an answer.
@@ -119,6 +119,7 @@ fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/nodes/{node}/failover", post(failover))
         .route("/v1/nodes/{node}/fallback", post(fallback))
+        .route("/v1/nodes/{node}/force-active", get(would_force).post(force_active))
         .route("/v1/users", get(users).post(user_add))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -229,6 +230,40 @@ async fn fallback(State(shared): Node, Path(node): Path<String>) -> Result<Respo
 fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
     match begun {
         Ok(moving) => Ok((StatusCode::ACCEPTED, Json(moving)).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+async fn would_force(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    forced(answer(shared.daemon.force_active(&node, false)).await?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    confirm: String,
+}
+
+async fn force_active(
+    State(shared): Node,
+    Path(node): Path<String>,
+    body: Result<Json<Confirmation>, JsonRejection>,
+) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    let confirmed = body.is_ok_and(|Json(body)| body.confirm == node);
+    if !confirmed {
+        let error = format!("force-active of {node} is not confirmed");
+        let hint = "look at GET of the same path, then send {\"confirm\": NODE} as application/json";
+        return Err(refuse(StatusCode::BAD_REQUEST, error, hint));
+    }
+    tracing::warn!(event = "admin_force_active", node);
+    forced(answer(shared.daemon.force_active(&node, true)).await?)
+}
+
+fn forced(answer: Result<Forced, Refusal>) -> Result<Response, Response> {
+    match answer {
+        Ok(forced) => Ok(Json(forced).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
 }

@@ -195,3 +195,23 @@ async fn health_needs_no_token_and_readiness_follows_the_node() {
     }
     assert_eq!(raw(api, "GET /readyz", &[&host], "").await, (503, "not ready\n".into()));
 }
+
+#[tokio::test]
+async fn force_active_is_told_first_and_done_when_confirmed() {
+    let (fake, api) = start().await;
+    let path = "/v1/nodes/a/force-active";
+    let (code, body) = ask(api, &format!("GET {path}"), "").await;
+    assert_eq!(
+        (code, &body["done"], &body["missing"][0]),
+        (200, &json!(false), &json!("what b acknowledged alone"))
+    );
+    for wrong in ["", "{}", r#"{"confirm":"b"}"#, r#"{"confirm":"a","now":true}"#] {
+        let (code, body) = ask(api, &format!("POST {path}"), wrong).await;
+        assert!(code == 400 && body["error"] == "force-active of a is not confirmed", "{wrong}: {body}");
+    }
+    assert_eq!(ask(api, "POST /v1/nodes/c/force-active", r#"{"confirm":"c"}"#).await.0, 404);
+    assert_eq!(fake.forced(), None);
+    let (code, body) = ask(api, &format!("POST {path}"), r#"{"confirm":"a"}"#).await;
+    assert_eq!((code, &body["done"]), (200, &json!(true)));
+    assert_eq!(ask(api, &format!("POST {path}"), r#"{"confirm":"a"}"#).await.0, 409);
+}

@@ -36,6 +36,11 @@ pub(super) enum Command {
     Failover(MoveArgs),
     /// Move the users of NODE back to it
     Fallback(MoveArgs),
+    /// Let NODE serve all users although its peer is not heard and its rules say wait
+    ///
+    /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
+    /// same users diverge.
+    ForceActive(ForceArgs),
     /// Add and list accounts
     User {
         #[command(subcommand)]
@@ -54,6 +59,7 @@ impl Command {
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Status(args) => args.client.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
+            Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::List(args) } => args.client.json,
             Command::Demo(args) => args.json,
@@ -150,6 +156,17 @@ pub(super) struct MoveArgs {
     /// Return as soon as it has begun
     #[arg(long)]
     pub no_wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ForceArgs {
+    /// Name of the node, the one that answers
+    pub node: String,
+    /// Its name once more, instead of being asked for it
+    #[arg(long, value_name = "NODE")]
+    pub confirm: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

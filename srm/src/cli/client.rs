@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ClientArgs;
 use super::output::{Exit, Failure};
-use crate::admin::{Moving, Refusal, Status, UserStatus};
+use crate::admin::{Forced, Moving, Refusal, Status, UserStatus};
 use crate::config;
 use crate::setup::from_here;
 
@@ -71,6 +71,17 @@ impl Client {
     /// Begins `failover` or `fallback`.
     pub fn begin(&self, action: &str, node: &str) -> Result<Moving, Failure> {
         self.post(&format!("/v1/nodes/{}/{action}", escape(node)), &Value::Null)
+    }
+
+    /// What may be missing on a node if it is made active by force.
+    pub fn would_force(&self, node: &str) -> Result<Forced, Failure> {
+        self.get(&format!("/v1/nodes/{}/force-active", escape(node)))
+    }
+
+    /// Makes a node active by force.
+    pub fn force_active(&self, node: &str) -> Result<Forced, Failure> {
+        let confirm = serde_json::json!({ "confirm": node });
+        self.post(&format!("/v1/nodes/{}/force-active", escape(node)), &confirm)
     }
 
     /// Adds an account; gives its address.

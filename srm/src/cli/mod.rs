@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod force;
 mod init;
 mod moves;
 mod output;
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Fallback(args) => {
             moves::fallback(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
+        Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
         Command::Demo(args) => demo(&args),

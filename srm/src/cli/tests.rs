@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::args::{MoveArgs, UserAddArgs};
+use super::args::{ForceArgs, MoveArgs, UserAddArgs};
 use super::output::Paint;
 use super::*;
 use crate::admin::fake::{Fake, TOKEN};
@@ -66,6 +66,7 @@ fn the_command_line_is_sound() {
         "tandem fallback a --admin 127.0.0.1:1 --token-file t",
         "tandem user add u --home a --password-stdin",
         "tandem user list --json",
+        "tandem force-active a --confirm a --json",
         "tandem config check -c x.toml",
         "tandem demo --users 10 --plain 0% --seed 7 --keep",
         "tandem init --domain d --node a=h --node b=i --out dir",
@@ -296,4 +297,30 @@ fn answers_in_json_say_whether_it_went_well() {
     let failure = Failure::new(Exit::Refused, "no", "wait");
     let line: serde_json::Value = serde_json::from_str(&failure.line()).unwrap();
     assert_eq!(line, json!({ "ok": false, "error": "no", "state": "", "reason": "", "hint": "wait" }));
+}
+
+#[test]
+fn force_active_is_done_only_when_the_nodes_name_is_typed() {
+    let pair = Pair::start();
+    let force = |confirm: Option<&str>, typed: Option<&str>| {
+        let args =
+            ForceArgs { node: "a".into(), confirm: confirm.map(Into::into), client: pair.args.clone() };
+        let mut prompt = Vec::new();
+        let mut input = typed.map(str::as_bytes);
+        let input = input.as_mut().map(|input| input as &mut dyn std::io::BufRead);
+        let result = force::force_with(&pair.client(), &args, input, &mut prompt);
+        (result, String::from_utf8(prompt).unwrap())
+    };
+    let failure = force(None, None).0.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.refusal.hint.contains("what b acknowledged alone"), "{failure:?}");
+    assert_eq!(force(None, Some("yes\n")).0.unwrap_err().exit, Exit::Usage);
+    assert_eq!(force(Some("b"), None).0.unwrap_err().exit, Exit::Usage);
+    assert_eq!(pair.fake.forced(), None);
+    let (done, prompt) = force(None, Some("a\n"));
+    assert!(prompt.contains("what b acknowledged alone") && prompt.contains("diverge"), "{prompt}");
+    let line = done.unwrap_or_else(|failure| panic!("{}", failure.text())).line();
+    assert!(line.contains(r#""done":true"#), "{line}");
+    assert_eq!(pair.fake.forced().as_deref(), Some("a"));
+    assert_eq!(force(Some("a"), None).0.unwrap_err().exit, Exit::Refused, "it serves already");
 }

@@ -17,7 +17,7 @@ use super::accounts::derive;
 use super::random;
 use super::worker::ToNode;
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status,
+    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status,
     UserStatus,
 };
 use crate::config::Config;
@@ -333,6 +333,24 @@ impl Daemon for Operations {
             // The node that has the users gives them back.
             let at = self.index(node).unwrap_or(self.me).peer();
             self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await
+        })
+    }
+
+    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {
+        Box::pin(async move {
+            if self.index(node) != Some(self.me) {
+                let me = &self.names[self.me.index()];
+                let error = format!("{node} is asked at {node} itself; this is {me}");
+                let hint = format!("run `tandem force-active {node}` there: it must not depend on the link");
+                return Err(self.refusal(error, hint).await);
+            }
+            let forced = |missing, done| Forced { node: node.to_owned(), done, missing };
+            match self.op(Op::ForceActive { confirmed }).await {
+                Some(Reply::MayMiss(missing)) => Ok(forced(missing, false)),
+                Some(Reply::Forced(missing)) => Ok(forced(missing, true)),
+                Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+                _ => Err(stopping()),
+            }
         })
     }
 

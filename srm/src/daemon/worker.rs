@@ -273,6 +273,10 @@ impl Worker {
             Event::SetAside(which, frames, released, kept) => {
                 warn!(log = ?which, frames, released, kept, "tail of a log set aside");
             }
+            Event::Forced(missing) if missing.is_empty() => {
+                warn!("active by force; nothing is known to be missing")
+            }
+            Event::Forced(missing) => warn!(missing = missing.join("; "), "active by force"),
             Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
         }
     }

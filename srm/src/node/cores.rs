@@ -1,14 +1,14 @@
 //! The cores among the rest of the node: what they are told, and what follows from their roles.
 
 use presence_engine::engine::Input;
-use presence_engine::ids::{Group, Mode, NodeIx};
+use presence_engine::ids::{Group, Mode, NodeIx, Reg};
 use session_mover::driver::View;
 use xmpp_core::dual::Dual;
 
 use super::{Disk, Event, Node, Out};
-use crate::beacon::{Activity, Datagram};
+use crate::beacon::{Activity, Datagram, Turn};
 use crate::evidence::Gone;
-use crate::safety::{Beacon, In, Out as CoreOut, Release, Role};
+use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, Role};
 use crate::view::Cause;
 
 /// How long a group is fenced before its dual clients are told, in ticks (1 s after the lease).
@@ -27,7 +27,7 @@ impl Node {
                     disk.persist(group, reg);
                     self.outs.push(Out::Event(Event::Register(group, reg)));
                 }
-                CoreOut::BeaconNow => self.beacon_due = true,
+                CoreOut::BeaconNow => self.beacon_due = Some(Turn::First),
                 CoreOut::SyncReceived => disk.sync_received(),
                 CoreOut::Unprotected => self.outs.push(Out::Event(Event::Unprotected(group))),
                 // A witness comes with its own issue; the cores are configured for consent until then.
@@ -35,11 +35,29 @@ impl Node {
             }
         }
         let after = self.cores[g].reg();
+        if after.primary == self.me && before.primary != self.me {
+            self.late[g] = !self.knows_all(group, before, after);
+        }
         if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
             self.causes[g] = match self.evidence.gone() {
                 Some(Gone::Silent) => Cause::PeerDown,
                 _ => Cause::PeerReboot,
             };
+        }
+    }
+
+    /// Whether nothing can have been acknowledged under `before`, which the peer led, that this node does not have (D6).
+    fn knows_all(&self, group: Group, before: Reg, after: Reg) -> bool {
+        // Given to us, Pair as it was; or last known to be led alone.
+        if after.mode == Mode::Pair || before.mode == Mode::Solo {
+            return after.mode == Mode::Pair;
+        }
+        match self.cfg.register {
+            RegisterKind::Consent(Consent { available: true }) => {
+                self.promises.holds(group, before, self.ticks)
+            }
+            // Nobody goes Solo by itself: only by a word that this node would have heard of, or that the operator gave.
+            RegisterKind::Consent(_) | RegisterKind::Witness(_) => true,
         }
     }
 
@@ -69,8 +87,8 @@ impl Node {
             }
         }
         self.follow_peer();
-        if self.beacon_due && !self.cfg.single {
-            self.send_beacon(disk);
+        if let Some(turn) = self.beacon_due.take().filter(|_| !self.cfg.single) {
+            self.send_beacon(turn, disk);
         }
     }
 
@@ -191,8 +209,7 @@ impl Node {
             if leads && self.written[g] != Some(reg) {
                 self.written[g] = Some(reg);
                 self.serving[g] = true;
-                // Two ticks for what the two clocks and the way of the beacon may differ.
-                let late = self.since_ack[g] + 2 > u64::from(self.cfg.lease);
+                let late = self.late[g];
                 self.turn_now(Input::Lead { group, reg, late }, disk);
                 self.lead_at[g] = self.driver.own_end().seq;
                 again = true;
@@ -245,10 +262,10 @@ impl Node {
         }
     }
 
-    fn send_beacon(&mut self, disk: &mut dyn Disk) {
-        self.beacon_due = false;
+    fn send_beacon(&mut self, turn: Turn, disk: &mut dyn Disk) {
         self.beacon_number += 1;
         let number = self.beacon_number;
+        self.promises.sent(number, self.ticks);
         for g in NodeIx::BOTH {
             self.feed(g, In::Sent(number), disk);
         }
@@ -259,6 +276,9 @@ impl Node {
             number,
             config: self.cfg.config_hash,
             activity: self.activity(),
+            turn,
+            heard: self.last_number,
+            lease: [0, 1].map(|g| self.lease_left(g)),
             groups: [0, 1].map(|g| self.group_beacon(g)),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
@@ -270,6 +290,15 @@ impl Node {
         let beacon = self.cores[g].beacon();
         let ack = beacon.ack.filter(|_| self.driver.hears_log());
         crate::safety::Beacon { ack, ..beacon }
+    }
+
+    /// What of a group's lease is promised to the peer (D6): none when the standstill of our log will be held against it
+    /// before that.
+    fn lease_left(&self, g: usize) -> u16 {
+        let core = &self.cores[g];
+        let leads_pair = core.role() == Role::Primary && core.reg().mode == Mode::Pair && !core.asking();
+        let stuck = self.stuck.1 + u32::from(self.cfg.lease) + 4 >= self.cfg.evidence.silence;
+        if leads_pair && !stuck { core.lease_left() } else { 0 }
     }
 
     /// A log that does not move although there is work is silence, whatever the beacons say (R9).

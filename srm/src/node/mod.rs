@@ -3,15 +3,20 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod cores;
+mod force;
 mod fronts;
+mod look;
 mod moves;
+mod promise;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{Input, Output};
-use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
+use presence_engine::ids::{Conn, Group, Mode, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
@@ -20,12 +25,13 @@ use session_mover::msg::Msg;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
-use crate::beacon::{Datagram, Secret};
+use crate::beacon::{Datagram, Secret, Turn};
 use crate::evidence::{self, Evidence, Gone, Probe};
 use crate::safety::{self, Core, RegisterKind};
 
 use moves::Moving;
 pub use moves::{Progress, Refused};
+use promise::Promises;
 pub use status::Snapshot;
 
 /// What a node is told once.
@@ -94,6 +100,11 @@ pub enum Op {
     Fallback,
     /// Add an account; without a home, the node with fewer users gets it.
     UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
+    /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
+    ForceActive {
+        /// The operator was told what may be missing and wants it.
+        confirmed: bool,
+    },
     /// Hand everything over and leave (SIGTERM).
     Leave,
 }
@@ -105,6 +116,10 @@ pub enum Reply {
     Done,
     /// Begun; the snapshot tells how far it is.
     Begun(Progress),
+    /// Not done yet: this may be missing here, one sentence each.
+    MayMiss(Vec<String>),
+    /// Done; this may be missing here, one sentence each.
+    Forced(Vec<String>),
     /// The other node must do it.
     NotHere,
     /// Not now.
@@ -154,6 +169,8 @@ pub enum Event {
     SetAside(Which, u64, u64, u64),
     /// Clients prove that the peer lives although it is not heard here.
     OnlyPathDown,
+    /// The operator made this node active by force; this may be missing here.
+    Forced(Vec<String>),
 }
 
 const GOODBYE: u8 = 0;
@@ -175,7 +192,7 @@ pub struct Node {
     now_ms: u64,
     ticks: u64,
     beacon_number: u32,
-    beacon_due: bool,
+    beacon_due: Option<Turn>,
     peer_boot: Option<u64>,
     /// A run of the peer that has not shown yet that it knows ours: the next beacon is for it.
     stranger: Option<u64>,
@@ -188,7 +205,7 @@ pub struct Node {
     peer_up: bool,
     peer_leaving: bool,
     /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
-    /// when the peer began to be needed, and ticks since a beacon of its primary was acknowledged.
+    /// when the peer began to be needed, and whether it was taken over so late that the peer may have led alone (D6).
     written: [Option<Reg>; 2],
     /// The frame with that record.
     lead_at: [u64; 2],
@@ -196,12 +213,15 @@ pub struct Node {
     serving: [bool; 2],
     rebuilds: u64,
     barrier: [Option<u64>; 2],
-    since_ack: [u64; 2],
+    late: [bool; 2],
+    promises: Promises,
     causes: [crate::view::Cause; 2],
     moving: Option<Moving>,
     adding: BTreeMap<BareJid, u64>,
     nonce: u64,
     path_down_told: bool,
+    /// When the peer was looked at last because a client had lost it.
+    looked: Option<u64>,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
     /// Ticks since each group is fenced here.
@@ -235,7 +255,7 @@ impl Node {
             now_ms: 0,
             ticks: 0,
             beacon_number: 0,
-            beacon_due: true,
+            beacon_due: Some(Turn::First),
             peer_boot: None,
             stranger: None,
             old_boots: Vec::new(),
@@ -252,12 +272,14 @@ impl Node {
             serving: [false; 2],
             rebuilds: 0,
             barrier: [None; 2],
-            since_ack: [u64::MAX / 2; 2],
+            late: [true; 2],
+            promises: Promises::default(),
             causes: [crate::view::Cause::PeerReboot; 2],
             moving: None,
             adding: BTreeMap::new(),
             nonce: 0,
             path_down_told: false,
+            looked: None,
             stuck: (0, 0),
             fenced: [0; 2],
             cfg,
@@ -324,7 +346,7 @@ impl Node {
                     self.peer_gone(gone, disk);
                 }
             }
-            In::Op(number, op) => self.op(number, op),
+            In::Op(number, op) => self.op(number, op, disk),
         }
         self.settle(disk);
     }
@@ -347,9 +369,6 @@ impl Node {
 
     fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
         self.ticks += u64::from(n);
-        for since in &mut self.since_ack {
-            *since = since.saturating_add(n.into());
-        }
         let gone = self.evidence.ticks(n > 2);
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::Ticks(n), disk);
@@ -384,27 +403,9 @@ impl Node {
             }
         }
         if self.ticks.is_multiple_of(u64::from(self.cfg.beacon_ticks)) {
-            self.beacon_due = true;
+            self.beacon_due = Some(Turn::First);
         }
         self.inbox.push(Input::Tick);
-    }
-
-    fn probe(&mut self) {
-        self.ask_clients();
-        self.outs.push(Out::Probe);
-    }
-
-    /// Asks every parked client whether its main stream lives (R9).
-    fn ask_clients(&mut self) {
-        self.nonce += 1;
-        let nonce = self.cfg.nonce_key.vouch(self.me, &self.nonce.to_string());
-        let id = self.nonce.to_string();
-        let parked: Vec<Conn> = self.driver.engine().parked().map(|(conn, _)| conn).collect();
-        for conn in &parked {
-            let query = Dual::Query { id: id.as_str().into(), nonce: nonce.as_str().into() };
-            self.outs.push(Out::Deliver(*conn, query.to_bytes()));
-        }
-        self.evidence.begin(nonce, parked.len());
     }
 
     fn link_msg(&mut self, link: Link, msg: Msg, disk: &mut dyn Disk) {
@@ -446,7 +447,7 @@ impl Node {
         if !known && d.to_boot != self.cfg.driver.boot {
             // A run that does not know ours: fresh, or a recording. A fresh one will answer to our run.
             self.stranger = Some(d.boot);
-            self.beacon_due = true;
+            self.beacon_due = Some(Turn::First);
             return;
         }
         self.meet_boot(d.boot, disk);
@@ -462,14 +463,21 @@ impl Node {
             if d.to_boot != self.cfg.driver.boot {
                 body.ack = None;
                 body.holds = false;
+                (d.heard, d.lease) = (0, [0; 2]);
             }
             self.feed(g, safety::In::Heard(d.number), disk);
-            if self.group_beacon(g.index()).ack.is_some() {
-                // The peer's lease runs from the sending of what we acknowledge: a beacon of ours that carries the
-                // same acknowledgement once more, or is lost, gives it no longer one (D6).
-                self.since_ack[g.index()] = 0;
+            let body = *body;
+            self.feed(g, safety::In::Beacon(body), disk);
+            if body.role == safety::Role::Primary && body.reg.mode == Mode::Pair {
+                self.promises.heard(g, body.reg, d.heard, d.lease[g.index()]);
+            } else {
+                self.promises.void(g);
             }
-            self.feed(g, safety::In::Beacon(*body), disk);
+        }
+        // Promises are made in Pair only.
+        if self.cores.iter().any(|core| core.role() != safety::Role::Fenced && core.reg().mode == Mode::Pair)
+        {
+            self.beacon_due = self.beacon_due.or(d.turn.next());
         }
     }
 
@@ -493,6 +501,7 @@ impl Node {
         self.evidence.heard();
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::PeerRestarted, disk);
+            self.promises.void(g);
         }
         self.barrier = [None; 2];
     }
@@ -554,7 +563,7 @@ impl Node {
                     self.evidence.report(conn.number, proof);
                 }
             }
-            Output::MainLost(_) => {}
+            Output::MainLost(_) => self.look(),
             Output::Parked(session, on) => self.driver.tell_parked(session, on),
             Output::Account(user, verifiers) => {
                 if let Some(number) = self.adding.remove(&user) {

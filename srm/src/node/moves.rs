@@ -7,7 +7,7 @@ use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
 use super::{Disk, GOODBYE, Node, Op, Out, Reply};
-use crate::beacon::Activity;
+use crate::beacon::{Activity, Turn};
 use crate::safety::{In, Role};
 use crate::view::State;
 
@@ -71,12 +71,12 @@ impl Moving {
     }
 }
 
-fn refused(error: impl Into<String>, hint: impl Into<String>) -> Reply {
+pub(super) fn refused(error: impl Into<String>, hint: impl Into<String>) -> Reply {
     Reply::Refused(Refused { error: error.into(), hint: hint.into() })
 }
 
 impl Node {
-    pub(super) fn op(&mut self, number: u64, op: Op) {
+    pub(super) fn op(&mut self, number: u64, op: Op, disk: &mut dyn Disk) {
         let reply = match op {
             Op::UserAdd(user, home, verifiers) => match self.user_add(number, user, home, *verifiers) {
                 Some(reply) => reply,
@@ -84,6 +84,7 @@ impl Node {
             },
             Op::Failover => self.begin_failover(),
             Op::Fallback => self.begin_fallback(),
+            Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
             Op::Leave => {
                 self.begin(What::Leave);
                 Reply::Done
@@ -126,7 +127,7 @@ impl Node {
     fn begin(&mut self, what: What) {
         let (since, done, left) = (self.ticks, 0, 0);
         self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false, batch: 0 });
-        self.beacon_due = true;
+        self.beacon_due = Some(Turn::First);
         if what == What::Leave {
             self.inbox.push(Input::Leaving);
         }
@@ -298,7 +299,7 @@ impl Node {
             self.inbox.push(Input::Idle { group: self.me.peer(), on: false });
         }
         self.moving = None;
-        self.beacon_due = true;
+        self.beacon_due = Some(Turn::First);
     }
 
     fn finish_leave(&mut self) {

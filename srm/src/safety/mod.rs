@@ -7,6 +7,8 @@
 
 mod register;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use register::{Consent, Decision, Register, RegisterKind, Witness};

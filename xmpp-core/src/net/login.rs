@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -25,8 +25,6 @@ const CLEAR_BYTES: usize = 512;
 /// Most bytes read from a client before it has logged in, white space and all (S3, S5). A login with three failed
 /// attempts takes less than a tenth.
 const BEFORE_AUTH_BYTES: usize = 64 * 1024;
-/// How long a password waits for its turn to be checked.
-const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// What ends a stream.
 pub(super) const END_STREAM: &[u8] = b"</stream:stream>";
 
@@ -159,7 +157,7 @@ impl Login<'_> {
 
     /// Checks a password on a thread for slow work, when there is room.
     async fn check(&self, check: PlainCheck) -> Checked {
-        let room = timeout(CHECK_WAIT, Arc::clone(&self.config.checks).acquire_owned());
+        let room = timeout(self.config.check_wait, Arc::clone(&self.config.checks).acquire_owned());
         let Ok(Ok(permit)) = room.await else { return Checked::Unavailable };
         let slow = tokio::task::spawn_blocking(move || {
             let holds = check.holds();

@@ -109,6 +109,8 @@ pub struct ServerConfig {
     guesses: PerAddress,
     /// Passwords (of PLAIN) that may be checked at the same time.
     checks: Arc<Semaphore>,
+    /// How long one waits for its turn before the client is told to come later.
+    check_wait: Duration,
 }
 
 /// Default of [`ServerConfig::queued_bytes`].
@@ -119,6 +121,8 @@ pub const UNAUTHENTICATED: usize = 2_000;
 pub const UNAUTHENTICATED_PER_ADDRESS: usize = 200;
 /// Default most connections of one account, whatever they are used for.
 pub const CONNECTIONS_PER_ACCOUNT: usize = 100;
+/// How long a password waits for its turn to be checked.
+const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// Pause after accept(2) failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -141,6 +145,7 @@ impl ServerConfig {
             connections: PerAddress::new(rates.connections_per_minute),
             guesses: PerAddress::new(rates.failed_logins_per_minute),
             checks: Arc::new(Semaphore::new(cores)),
+            check_wait: CHECK_WAIT,
         }
     }
 

@@ -176,6 +176,29 @@ async fn plain_lets_in_where_it_is_configured() {
     assert_eq!(client.seen.recv().await.unwrap(), "alice@d.example");
 }
 
+/// Overload is ours: the password is not called wrong, and the same client gets in when there is room again.
+#[tokio::test]
+async fn where_too_many_passwords_are_being_checked_a_good_one_is_put_off() {
+    let mut checks = None;
+    let mut client = Client::connect_to(|mut config| {
+        config.negotiation.plain = true;
+        config.check_wait = Duration::from_millis(50);
+        let all = u32::try_from(config.checks.available_permits()).unwrap();
+        checks = Some(config.checks.clone().try_acquire_many_owned(all).unwrap());
+        config
+    })
+    .await;
+    let data = STANDARD.encode("\0alice\0pencil");
+    let auth = format!("<auth xmlns='{}' mechanism='PLAIN'>{data}</auth>", ns::SASL);
+    for _ in 0..4 {
+        client.stream.write_all(auth.as_bytes()).await.unwrap();
+        until(&mut client.stream, "<temporary-auth-failure/>").await;
+    }
+    drop(checks);
+    client.stream.write_all(auth.as_bytes()).await.unwrap();
+    until(&mut client.stream, "<success ").await;
+}
+
 #[tokio::test]
 async fn who_guesses_too_much_is_put_off_and_so_is_the_right_password_from_there() {
     let rates = Rates { failed_logins_per_minute: 2, ..Rates::default() };

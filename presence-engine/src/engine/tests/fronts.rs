@@ -179,10 +179,10 @@ fn an_attachment_from_before_is_nobodys_any_more() {
     duo.deliver_frames(A);
     // Let go for the old name, and late: behind a break that only the front has seen.
     let late = duo.take_mail(B);
-    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)]);
+    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)], true);
     duo.hold(false);
     assert_eq!(bodies(&duo.got(romeo)), ["1"]);
-    duo.turn(B, late);
+    duo.turn(B, late, true);
     duo.settle();
     assert_eq!(bodies(&duo.got(romeo)), Vec::<String>::new());
 }
@@ -258,12 +258,12 @@ impl Duo {
     fn deliver_mail(&mut self, to: NodeIx) {
         let frames = std::mem::take(&mut self.queues[to.index()]);
         let mail = self.take_mail(to);
-        self.turn(to, mail);
+        self.turn(to, mail, true);
         self.queues[to.index()] = frames;
     }
 
     fn deliver_frames(&mut self, to: NodeIx) {
-        self.turn(to, Vec::new());
+        self.turn(to, Vec::new(), true);
     }
 
     /// The node dies; frames that it sent arrive.

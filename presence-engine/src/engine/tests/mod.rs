@@ -1,6 +1,7 @@
 //! Two engines that ship their records to each other, without disks, sockets or time: every record goes through its
 //! binary form, and after every exchange both hold equal states (D11).
 
+mod chance;
 mod fronts;
 mod messages;
 mod moves;
@@ -112,16 +113,17 @@ impl Duo {
 
     /// One turn with one input, then everything that follows.
     pub(super) fn input(&mut self, node: NodeIx, input: Input) {
-        self.turn(node, vec![input]);
+        self.turn(node, vec![input], !self.held);
         if !self.held {
             self.settle();
         }
     }
 
-    fn turn(&mut self, node: NodeIx, inputs: Vec<Input>) {
+    fn turn(&mut self, node: NodeIx, inputs: Vec<Input>, arrives: bool) {
         let i = node.index();
         let Some(engine) = self.engines[i].as_mut() else { return };
-        let frames: Vec<Frame> = self.queues[i].drain(..).collect();
+        let count = if arrives { self.queues[i].len() } else { 0 };
+        let frames: Vec<Frame> = self.queues[i].drain(..count).collect();
         if let Some((at, _)) = frames.last() {
             self.applied[i] = *at;
         }
@@ -206,7 +208,7 @@ impl Duo {
     pub(super) fn cut_link(&mut self) {
         self.mail = Default::default();
         for node in NodeIx::BOTH {
-            self.turn(node, vec![Input::PeerUp(false)]);
+            self.turn(node, vec![Input::PeerUp(false)], true);
         }
         self.mail = Default::default();
     }
@@ -214,7 +216,7 @@ impl Duo {
     /// It is there again.
     pub(super) fn mend_link(&mut self) {
         for node in NodeIx::BOTH {
-            self.turn(node, vec![Input::PeerUp(true)]);
+            self.turn(node, vec![Input::PeerUp(true)], true);
         }
         self.settle();
     }
@@ -225,7 +227,7 @@ impl Duo {
             for node in NodeIx::BOTH {
                 let mail: Vec<Input> = self.mail[node.index()].drain(..).collect();
                 if !self.queues[node.index()].is_empty() || !mail.is_empty() {
-                    self.turn(node, mail);
+                    self.turn(node, mail, true);
                 }
             }
         }
@@ -352,7 +354,7 @@ impl Duo {
             let stanza = Stanza::parse(xml.as_bytes()).unwrap();
             Input::Element { conn: client.conn, stanza }
         };
-        self.turn(client.conn.node, xml.iter().map(element).collect());
+        self.turn(client.conn.node, xml.iter().map(element).collect(), true);
         self.settle();
     }
 

@@ -297,3 +297,16 @@ fn strangers_that_ask_do_not_fill_the_roster() {
     duo.asks(romeo, Ask::Subscribed, "nurse@example.org");
     assert!(duo.got(romeo).iter().any(|s| s.contains("resource-constraint")), "and is full now");
 }
+
+#[test]
+fn presence_that_crosses_the_end_of_a_subscription_is_not_shown() {
+    let (mut duo, romeo, juliet) = online(JULIET);
+    duo.befriend(romeo, juliet, [ROMEO, JULIET]);
+    duo.hold(true);
+    duo.asks(juliet, Ask::Unsubscribe, ROMEO);
+    duo.send(romeo, "<presence><show>away</show></presence>");
+    duo.hold(false);
+    let told = presences(&duo.got(juliet));
+    assert!(!told.contains(&"+ romeo@example.org/orchard".to_owned()), "{told:?}");
+    assert!(told.contains(&"unavailable romeo@example.org/orchard".to_owned()), "{told:?}");
+}

@@ -1,0 +1,70 @@
+//! `tandem force-active`: says what may be missing, has the node's name typed, then does it.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use serde_json::json;
+
+use super::Client;
+use super::args::ForceArgs;
+use super::output::{Answer, Exit, Failure};
+use crate::admin::Forced;
+
+/// Makes the node active once its name was typed, on the terminal or with `--confirm`.
+pub(super) fn force_active(args: &ForceArgs) -> Result<Answer, Failure> {
+    let client = Client::find(&args.client)?;
+    let input = io::stdin();
+    let asked = args.confirm.is_none() && input.is_terminal();
+    let mut typed = input.lock();
+    force_with(&client, args, if asked { Some(&mut typed) } else { None }, &mut io::stderr())
+}
+
+/// `input`: where the name is typed, if somebody is there to type it.
+pub(super) fn force_with(
+    client: &Client,
+    args: &ForceArgs,
+    input: Option<&mut dyn BufRead>,
+    prompt: &mut dyn Write,
+) -> Result<Answer, Failure> {
+    let node = args.node.as_str();
+    let would = client.would_force(node)?;
+    let typed = match (&args.confirm, input) {
+        (Some(name), _) => name.clone(),
+        (None, Some(input)) => {
+            let _ = write!(prompt, "{}Type {node} to go on: ", warning(&would));
+            let _ = prompt.flush();
+            let mut line = String::new();
+            let read = input.read_line(&mut line);
+            read.map_err(|error| {
+                Failure::new(Exit::Environment, format!("nothing can be read: {error}"), "")
+            })?;
+            line.trim().to_owned()
+        }
+        (None, None) => {
+            let hint = format!("{}If that is accepted, add --confirm {node}", warning(&would));
+            let failure = Failure::new(Exit::Usage, format!("force-active of {node} is not confirmed"), hint);
+            return Err(Failure { more: json!({ "missing": would.missing }), ..failure });
+        }
+    };
+    if typed != node {
+        let error = format!("{typed:?} is not {node}: nothing was done");
+        return Err(Failure::new(Exit::Usage, error, format!("type {node}, or give --confirm {node}")));
+    }
+    let forced = client.force_active(node)?;
+    Ok(Answer::new(format!("{node} is active by force\n{}", missing(&forced)), json!(forced)))
+}
+
+fn warning(would: &Forced) -> String {
+    let node = &would.node;
+    format!(
+        "{node} will serve all users, alone, until its peer returns and follows it.\n{}Make sure that the peer does not \
+         serve: stop it, or cut it off. Two nodes that serve the same users diverge.\n",
+        missing(would)
+    )
+}
+
+fn missing(forced: &Forced) -> String {
+    if forced.missing.is_empty() {
+        return "Nothing that was acknowledged is known to be missing on it.\n".to_owned();
+    }
+    forced.missing.iter().fold("May be missing on it:\n".to_owned(), |all, line| all + "- " + line + "\n")
+}

@@ -1,0 +1,87 @@
+//! `force-active`: the operator says that this node serves although the rules say wait (R2, R6, the way out of the policy
+//! `strict`). Nobody else can know that the other node does not serve; so the node first says what may be missing.
+
+use presence_engine::ids::{Group, Mode, NodeIx};
+
+use super::moves::refused;
+use super::{Disk, Event, Node, Reply};
+use crate::safety::{In, Role};
+
+impl Node {
+    /// What the operator's word would do, or did: what of each group may be missing here.
+    pub(super) fn force_active(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
+        if let Some(reply) = self.force_refused() {
+            return reply;
+        }
+        // What the peer said last may say that it leads alone (R2).
+        while self.driver.has_unprocessed() {
+            self.driver.turn(self.now_ms, Vec::new(), disk);
+        }
+        self.settle(disk);
+        let groups = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].role() != Role::Primary);
+        let groups: Vec<Group> = groups.collect();
+        let missing: Vec<String> = groups.iter().filter_map(|g| self.may_miss(*g)).collect();
+        if !confirmed {
+            return Reply::MayMiss(missing);
+        }
+        for group in groups {
+            self.feed(group, In::ForceActive, disk);
+        }
+        self.outs.push(super::Out::Event(Event::Forced(missing.clone())));
+        Reply::Forced(missing)
+    }
+
+    fn force_refused(&self) -> Option<Reply> {
+        let peer = &self.cfg.names[self.me.peer().index()];
+        if self.cfg.single {
+            return Some(refused("this group has one node", "it serves by itself; nothing is to be forced"));
+        }
+        if self.moving.is_some() {
+            return Some(refused("a move is under way", "wait until it is complete: see `tandem status`"));
+        }
+        let silent = self.evidence.silent().is_none_or(|ticks| ticks >= u32::from(self.cfg.lease));
+        if !silent && self.evidence.gone().is_none() {
+            let hint = format!(
+                "use `tandem failover` or `tandem fallback`; if {peer} must not serve any more, stop it first"
+            );
+            return Some(refused(
+                format!("node {peer} is heard: force-active is for a peer that is not"),
+                hint,
+            ));
+        }
+        if self.cores.iter().all(|core| core.role() == Role::Primary) {
+            return Some(refused("this node leads all users already", "see `tandem status`"));
+        }
+        None
+    }
+
+    /// What of a group may be missing on this node, in words for the operator; `None`: nothing.
+    fn may_miss(&self, group: Group) -> Option<String> {
+        let (core, names) = (&self.cores[group.index()], &self.cfg.names);
+        let (home, peer) = (&names[group.index()], &names[self.me.peer().index()]);
+        let reg = core.reg();
+        if core.conflict() {
+            return Some(format!(
+                "both nodes led the users of {home} alone: what {peer} acknowledged is only there"
+            ));
+        }
+        if reg.term.0 == 0 {
+            return Some(format!(
+                "this node has never met {peer}: whatever users of {home} have there is missing"
+            ));
+        }
+        match reg.mode {
+            // All that was acknowledged is on the own disk (R8).
+            _ if reg.primary == self.me => None,
+            Mode::Solo => Some(format!(
+                "{peer} led the users of {home} alone (term {}): what it acknowledged then is missing until it returns",
+                reg.term.0
+            )),
+            Mode::Pair if core.promotable() || self.cfg.driver.ack_synced => None,
+            Mode::Pair => Some(format!(
+                "this node restarted and has not been told since that it holds everything: the last that {peer} \
+                 acknowledged for the users of {home} may be missing until it returns"
+            )),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A node by itself: what it does at once, without a pair around it.
+
+use presence_engine::engine;
+use presence_engine::ids::{SmId, Term};
+use session_mover::log::MemoryLog;
+use session_mover::msg::{Hello, VERSIONS};
+use session_mover::runs::Runs;
+
+use super::look::LOOK_TICKS;
+use super::*;
+use crate::safety::Consent;
+
+/// A disk in memory.
+#[derive(Default)]
+struct Memory {
+    log: MemoryLog,
+    /// What was made durable, in order: a register copy, or (`None`) what was received.
+    done: Vec<Option<Reg>>,
+}
+
+impl LogStore for Memory {
+    fn append(&mut self, which: Which, at: Position, frame: Bytes) {
+        self.log.append(which, at, frame);
+    }
+    fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
+        self.log.read(which, from, max_bytes)
+    }
+    fn replace_tail(&mut self, which: Which, keep: u64, frames: Vec<Bytes>) {
+        self.log.replace_tail(which, keep, frames);
+    }
+    fn sync_received(&mut self) {
+        self.done.push(None);
+    }
+}
+
+impl Disk for Memory {
+    fn persist(&mut self, _group: Group, reg: Reg) {
+        self.done.push(Some(reg));
+    }
+}
+
+const PEER_BOOT: u64 = 9;
+const PAIR: [Option<Reg>; 2] = [Some(pair(NodeIx::A)), Some(pair(NodeIx::B))];
+
+const fn pair(primary: NodeIx) -> Reg {
+    Reg { term: Term(4), primary, mode: Mode::Pair, settled: Term(0) }
+}
+
+fn config(available: bool) -> Config {
+    let engine = engine::Config {
+        me: NodeIx::B,
+        peer: None,
+        domain: "d".into(),
+        resume_ms: 300_000,
+        relogin_s: (0, 1),
+        limits: engine::Limits::DEFAULT,
+    };
+    Config {
+        names: ["a".into(), "b".into()],
+        driver: driver::Config { engine, cluster: 1, boot: 7, ack_synced: false },
+        single: false,
+        register: RegisterKind::Consent(Consent { available }),
+        lease: 12,
+        beacon_ticks: 4,
+        evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
+        secret: Secret::new(b"s"),
+        config_hash: 1,
+        nonce_key: Secret::new(b"n"),
+        park_wait: 40,
+    }
+}
+
+/// Node b, which led its own group in Pair and backed the other when it stopped, and has heard its peer once since.
+fn started(available: bool) -> (Node, Memory) {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(available), PAIR, 1, &mut disk);
+    hear(&mut node, &mut disk, 1);
+    node.take();
+    disk.done.clear();
+    (node, disk)
+}
+
+/// A beacon of the peer, which leads its own group, holds everything, and backs the other.
+fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
+    hear_of(
+        node,
+        disk,
+        number,
+        [(pair(NodeIx::A), safety::Role::Primary), (pair(NodeIx::B), safety::Role::Backup)],
+    );
+}
+
+/// A beacon of the peer with these registers and roles, which acknowledges all that it can have heard.
+fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safety::Role); 2]) {
+    let group = |(reg, role)| safety::Beacon {
+        reg,
+        role,
+        ack: (role == safety::Role::Backup).then_some(node.beacon_number),
+        holds: role == safety::Role::Primary,
+        alone: false,
+        took_other: false,
+        stopped: false,
+    };
+    let datagram = Datagram {
+        node: 0,
+        boot: PEER_BOOT,
+        to_boot: 7,
+        number,
+        config: 1,
+        activity: Default::default(),
+        turn: Turn::Confirmation,
+        heard: 0,
+        lease: [0; 2],
+        groups: groups.map(group),
+    };
+    node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
+}
+
+/// Both connections of the link are up; both logs are empty on both sides.
+fn link_up(node: &mut Node, disk: &mut Memory) {
+    for link in [Link::Out, Link::In] {
+        let hello = Hello {
+            versions: VERSIONS,
+            cluster: 1,
+            node: NodeIx::A,
+            boot: PEER_BOOT,
+            regs: PAIR,
+            runs: Runs::default(),
+        };
+        node.handle(0, In::LinkUp(link), disk);
+        node.handle(0, In::LinkMsg(link, Msg::Hello(hello)), disk);
+    }
+}
+
+/// An account is added; its record is on the own disk. Whether that was let go.
+fn add(node: &mut Node, disk: &mut Memory, name: &str) -> bool {
+    let user = BareJid::parse(name).unwrap();
+    let verifiers = presence_engine::record::Verifiers::default();
+    node.handle(0, In::Client(Input::UserAdd { user, home: NodeIx::B, verifiers }), disk);
+    node.step(0, disk);
+    let end = node.driver().own_end();
+    node.handle(0, In::Stored(Which::Own, end, true), disk);
+    is_out(node, name)
+}
+
+fn is_out(node: &mut Node, name: &str) -> bool {
+    node.take().iter().any(|out| matches!(out, Out::Account(user, _) if user.to_string() == name))
+}
+
+/// The peer has everything of our log.
+fn acknowledge(node: &mut Node, disk: &mut Memory) {
+    let end = node.driver().own_end();
+    node.handle(0, In::LinkMsg(Link::Out, Msg::Ack(end, 0)), disk);
+}
+
+fn probes(node: &mut Node) -> usize {
+    node.take().iter().filter(|out| **out == Out::Probe).count()
+}
+
+#[test]
+fn a_client_that_lost_its_main_stream_has_the_peer_looked_at_once_a_second() {
+    let (mut node, mut disk) = started(true);
+    node.released(Output::MainLost(SmId([1; 16])));
+    assert_eq!(probes(&mut node), 1);
+    node.released(Output::MainLost(SmId([2; 16])));
+    node.handle(0, In::Probed([Probe { life_refused: true, beacon_refused: true }; 2]), &mut disk);
+    node.released(Output::MainLost(SmId([3; 16])));
+    assert_eq!(probes(&mut node), 0, "one look a second");
+    assert_eq!(node.evidence.gone(), None, "nothing ended the link, so refusals prove nothing");
+    for _ in 0..LOOK_TICKS {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    node.take();
+    node.released(Output::MainLost(SmId([4; 16])));
+    assert_eq!(probes(&mut node), 1);
+}
+
+fn force(node: &mut Node, disk: &mut Memory, confirmed: bool) -> Reply {
+    node.handle(0, In::Op(1, Op::ForceActive { confirmed }), disk);
+    let replies = node.take().into_iter().filter_map(|out| match out {
+        Out::Reply(1, reply) => Some(reply),
+        _ => None,
+    });
+    replies.last().unwrap()
+}
+
+#[test]
+fn force_active_waits_for_the_lease_says_what_may_be_missing_and_syncs_first() {
+    let (mut node, mut disk) = started(false);
+    let Reply::Refused(refused) = force(&mut node, &mut disk, true) else { panic!("the peer is heard") };
+    assert!(refused.error.contains("node a is heard"), "{refused:?}");
+    for _ in 0..12 {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    assert_eq!(
+        force(&mut node, &mut disk, false),
+        Reply::MayMiss(vec![]),
+        "it was told that it holds everything"
+    );
+    assert!(disk.done.is_empty(), "nothing is done unconfirmed");
+    assert_eq!(force(&mut node, &mut disk, true), Reply::Forced(vec![]));
+    assert!(NodeIx::BOTH.iter().all(|g| node.core(*g).release() == safety::Release::Alone));
+    let first = disk.done.iter().position(Option::is_some);
+    assert!(disk.done.iter().position(Option::is_none) < first, "R8: {:?}", disk.done);
+    let Reply::Refused(again) = force(&mut node, &mut disk, true) else { panic!("it leads") };
+    assert!(again.error.contains("leads all users"), "{again:?}");
+}
+
+#[test]
+fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(false), PAIR, 1, &mut disk);
+    let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
+    assert!(missing.len() == 1 && missing[0].contains("restarted"), "{missing:?}");
+    let alone = [PAIR[0].map(|reg| Reg { mode: Mode::Solo, ..reg }), PAIR[1]];
+    let mut node = Node::start(config(false), alone, 1, &mut disk);
+    let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
+    assert!(missing.len() == 1 && missing[0].contains("a led the users of a alone (term 4)"), "{missing:?}");
+    let mut node = Node::start(Config { single: true, ..config(false) }, [None; 2], 1, &mut disk);
+    assert!(matches!(force(&mut node, &mut disk, true), Reply::Refused(_)));
+}
+
+/// R1: back to Pair only when the peer holds everything that was acknowledged alone; nothing more is, from the proposal
+/// on.
+#[test]
+fn a_pair_is_formed_only_of_what_the_peer_holds() {
+    let mut disk = Memory::default();
+    let solo = Reg { mode: Mode::Solo, ..pair(NodeIx::B) };
+    let mut node = Node::start(config(true), [PAIR[0], Some(solo)], 1, &mut disk);
+    let peer = [(pair(NodeIx::A), safety::Role::Primary), (solo, safety::Role::Backup)];
+    hear_of(&mut node, &mut disk, 1, peer);
+    link_up(&mut node, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Alone);
+    assert!(add(&mut node, &mut disk, "u1@d"), "led alone");
+    hear_of(&mut node, &mut disk, 2, peer);
+    assert!(!add(&mut node, &mut disk, "u2@d"), "acknowledged alone after the proposal");
+    assert_eq!(node.core(NodeIx::B).reg().mode, Mode::Solo, "the peer has nothing yet");
+    acknowledge(&mut node, &mut disk);
+    assert_eq!(node.core(NodeIx::B).reg().mode, Mode::Pair);
+    assert!(is_out(&mut node, "u2@d"), "safe in Pair");
+}
+
+/// D8: what waits when a role is lost never leaves, also when the role comes back; streams are closed.
+#[test]
+fn what_waited_when_a_role_was_lost_never_leaves() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+    hear(&mut node, &mut disk, 1);
+    link_up(&mut node, &mut disk);
+    hear(&mut node, &mut disk, 2);
+    node.step(0, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Both);
+    assert!(!add(&mut node, &mut disk, "u1@d"), "the peer does not have it");
+    let conn = Conn { node: NodeIx::B, number: 1 };
+    let user = BareJid::parse("u1@d").unwrap();
+    node.handle(0, In::Client(Input::Opened { conn, user, entropy: [1; 16] }), &mut disk);
+    node.step(0, &mut disk);
+    node.take();
+    // The peer has taken the group over.
+    let taken = Reg { term: Term(6), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+    hear_of(
+        &mut node,
+        &mut disk,
+        3,
+        [(pair(NodeIx::A), safety::Role::Primary), (taken, safety::Role::Primary)],
+    );
+    let closed = node.take().iter().any(|out| matches!(out, Out::Close(of, ..) if *of == conn));
+    assert!(closed && node.core(NodeIx::B).role() == safety::Role::Backup);
+    // It gives it back, and has all of our log.
+    let given = Reg { term: Term(8), primary: NodeIx::B, mode: Mode::Pair, settled: Term(0) };
+    let back = [(pair(NodeIx::A), safety::Role::Primary), (given, safety::Role::Backup)];
+    hear_of(&mut node, &mut disk, 4, [back[0], (Reg { mode: Mode::Pair, ..taken }, safety::Role::Primary)]);
+    hear_of(&mut node, &mut disk, 5, back);
+    let runs = Runs::default();
+    node.handle(0, In::LinkUp(Link::Out), &mut disk);
+    let hello = Hello { versions: VERSIONS, cluster: 1, node: NodeIx::A, boot: PEER_BOOT, regs: PAIR, runs };
+    node.handle(0, In::LinkMsg(Link::Out, Msg::Hello(hello)), &mut disk);
+    node.step(0, &mut disk);
+    assert_eq!(node.core(NodeIx::B).release(), safety::Release::Both);
+    node.take();
+    let end = node.driver().own_end();
+    node.handle(0, In::Stored(Which::Own, end, true), &mut disk);
+    acknowledge(&mut node, &mut disk);
+    assert!(!is_out(&mut node, "u1@d"), "it waited for a role that was lost");
+}
