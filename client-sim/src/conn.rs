@@ -281,10 +281,11 @@ impl Conn {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Says `</stream:stream>` if that can be done within a second.
-    pub async fn close(mut self) {
+    /// Says `</stream:stream>` and waits until the server has ended its half too (RFC 6120 4.4), for `patience` at most.
+    pub async fn close(mut self, patience: Duration) {
         self.send(b"</stream:stream>");
-        let _ = timeout(Duration::from_secs(1), self.flush()).await;
+        let end = async { while self.recv().await.is_ok() {} };
+        let _ = timeout(patience, end).await;
     }
 
     fn into_io(self) -> Box<dyn Io> {

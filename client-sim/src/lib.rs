@@ -10,6 +10,7 @@
 //! | [`dual`] | which of the two streams carries the session? (pure) |
 //! | [`session`] | one running client: the task that does what `dual` says |
 //! | [`ledger`], [`presence`] | was a message lost, doubled, out of order? did anyone flicker? |
+//! | [`script`] | what is said and heard, step by step, as a text that people read? |
 //! | [`fleet`] | many clients that chat in pairs, and how long a fault kept them |
 //!
 //! One client: [`session::Session::spawn`] with an [`session::Observer`]. A load: [`fleet::Fleet::start`], wait for
@@ -21,6 +22,7 @@ pub mod fleet;
 pub mod ledger;
 pub mod plain;
 pub mod presence;
+pub mod script;
 pub mod session;
 pub mod silence;
 pub mod sm;

@@ -1,10 +1,12 @@
-//! What every client said of its own presence and what its contacts were shown: flickers and repeats.
+//! What every client said of its own presence and what its contacts were shown: flickers, repeats, and what was missed.
 //!
 //! A *flicker* is an `unavailable`, or an `available` other than the last one sent, for a full JID whose owner is logged in
-//! and has changed nothing. A *repeat* is an `available` equal to the last one shown, without a change by its owner.
+//! and has changed nothing. While a change is on its way, what the contact saw last counts as the last one sent: to be
+//! shown something older, or an `unavailable`, is a flicker too. A *repeat* is an `available` equal to the last one shown,
+//! without a change by its owner. *Missed* is, at the end, what a contact should have been shown last and was not.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
@@ -47,14 +49,25 @@ fn mix(element: &Element, hasher: &mut DefaultHasher) {
 /// The verdict on presence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PresenceReport {
+    /// Changes by owners, first presences included.
+    pub changes: u64,
     /// Presences of known full JIDs that were shown to contacts.
     pub shown: u64,
     /// Flickers.
     pub flickers: u64,
     /// Repeats.
     pub repeats: u64,
-    /// The first flickers, one line each.
-    pub flickers_list: Vec<String>,
+    /// Contacts that were not shown the last presence of somebody whom they may see, as of now.
+    pub missed: u64,
+    /// The first flickers and repeats, and what was missed; one line each.
+    pub list: Vec<String>,
+}
+
+impl PresenceReport {
+    /// Nobody saw what was not so, and everybody saw what was.
+    pub fn kept(&self) -> bool {
+        self.flickers == 0 && self.repeats == 0 && self.missed == 0
+    }
 }
 
 /// The record. Presence is rare, so one lock is enough.
@@ -68,22 +81,28 @@ struct Inner {
     owners: HashMap<String, Owner>,
     /// By contact, then by the full JID it was shown.
     shown: HashMap<String, HashMap<String, Shown>>,
+    /// Contact and full JID, of those who may see each other.
+    expected: HashSet<(String, String)>,
     report: PresenceReport,
 }
 
 /// What the owner of a full JID says of itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Owner {
-    /// `None` when logged out.
-    content: Option<Content>,
-    changes: u64,
+    /// Counts logins and logouts.
+    session: u64,
+    /// All that was said in this session; empty when logged out.
+    said: Vec<Content>,
 }
 
-/// The last that a contact was shown, and which of the owner's changes that was.
-#[derive(Debug)]
+/// The last that a contact was shown.
+#[derive(Clone, Copy, Debug)]
 struct Shown {
-    content: Option<Content>,
-    change: u64,
+    /// In which session of the owner it was said; 0 if in none that we know.
+    session: u64,
+    /// Which of that session's presences it was.
+    index: usize,
+    available: bool,
 }
 
 impl PresenceRecord {
@@ -92,13 +111,38 @@ impl PresenceRecord {
         Self::default()
     }
 
-    /// The owner of `full_jid` is about to send this presence in a new session, or changes it; `None`: it logs out.
-    pub fn says(&self, full_jid: &str, content: Option<Content>) {
+    /// The owner of `full_jid` begins a new session and is about to say this.
+    pub fn logs_in(&self, full_jid: &str, content: Content) {
         self.with(|inner| {
-            let owner = inner.owners.entry(full_jid.to_owned()).or_insert(Owner { content, changes: 0 });
-            owner.content = content;
-            owner.changes += 1;
+            let owner = inner.owners.entry(full_jid.to_owned()).or_default();
+            owner.session += 1;
+            owner.said = vec![content];
+            inner.report.changes += 1;
         });
+    }
+
+    /// The owner of `full_jid` is about to change its presence. Without a session it changes nothing.
+    pub fn says(&self, full_jid: &str, content: Content) {
+        self.with(|inner| {
+            if let Some(owner) = inner.owners.get_mut(full_jid).filter(|owner| !owner.said.is_empty()) {
+                owner.said.push(content);
+                inner.report.changes += 1;
+            }
+        });
+    }
+
+    /// The owner of `full_jid` logs out.
+    pub fn logs_out(&self, full_jid: &str) {
+        self.with(|inner| {
+            let owner = inner.owners.entry(full_jid.to_owned()).or_default();
+            owner.session += 1;
+            owner.said.clear();
+        });
+    }
+
+    /// `contact` (a bare name) may see the presence of `full_jid`, and is to be shown it.
+    pub fn may_see(&self, contact: &str, full_jid: &str) {
+        self.with(|inner| inner.expected.insert((contact.to_owned(), full_jid.to_owned())));
     }
 
     /// `contact` (a bare name) begins a new session: it will be shown everyone's presence afresh.
@@ -121,9 +165,23 @@ impl PresenceRecord {
         }
     }
 
+    /// Whether everybody has been shown what they are to see.
+    pub fn settled(&self) -> bool {
+        self.with(|inner| inner.missing().next().is_none())
+    }
+
     /// The verdict so far.
     pub fn report(&self) -> PresenceReport {
-        self.with(|inner| inner.report.clone())
+        self.with(|inner| {
+            let mut report = inner.report.clone();
+            let missing =
+                inner.missing().map(|(contact, jid)| format!("{contact} missed the last presence of {jid}"));
+            let mut missing: Vec<String> = missing.collect();
+            missing.sort_unstable();
+            report.missed = missing.len() as u64;
+            report.list.extend(missing.into_iter().take(LISTED));
+            report
+        })
     }
 
     fn with<T>(&self, what: impl FnOnce(&mut Inner) -> T) -> T {
@@ -132,26 +190,68 @@ impl PresenceRecord {
 }
 
 impl Inner {
+    /// Those of `expected` who have not been shown the last that was said.
+    fn missing(&self) -> impl Iterator<Item = &(String, String)> {
+        self.expected.iter().filter(|(contact, jid)| {
+            let owner = self.owners.get(jid).filter(|owner| !owner.said.is_empty());
+            owner.is_some_and(|owner| {
+                let shown = self.shown.get(contact).and_then(|seen| seen.get(jid));
+                let last = shown.filter(|shown| shown.available && shown.session == owner.session);
+                last.is_none_or(|last| owner.said[last.index] != owner.said[owner.said.len() - 1])
+            })
+        })
+    }
+
     fn judge(&mut self, contact: &str, full_jid: &str, content: Option<Content>) {
         let Some(owner) = self.owners.get(full_jid) else { return };
         self.report.shown += 1;
         let seen = self.shown.entry(contact.to_owned()).or_default();
-        // Before the contact has seen the owner's last change, older presence may still be on its way.
-        let last = seen.get(full_jid).filter(|last| last.change == owner.changes);
-        if last.is_some() && owner.content.is_some() {
-            if content != owner.content {
-                self.report.flickers += 1;
-                if self.report.flickers_list.len() < LISTED {
-                    let what = if content.is_none() { "unavailable" } else { "another presence" };
-                    self.report.flickers_list.push(format!("{contact} was shown {what} of {full_jid}"));
-                }
-            } else if last.is_some_and(|last| last.content == content) {
+        let last = seen.get(full_jid).copied();
+        // In this session the contact has seen something: nothing older can be on its way.
+        let current = last.filter(|last| last.session == owner.session && !owner.said.is_empty());
+        let from = current.map_or(0, |last| last.index);
+        let Some(content) = content else {
+            if current.is_some_and(|last| last.available) {
+                self.report.flicker(format_args!("{contact} was shown unavailable of {full_jid}"));
+            }
+            let (session, index) = current.map_or((0, 0), |last| (last.session, last.index));
+            seen.insert(full_jid.to_owned(), Shown { session, index, available: false });
+            return;
+        };
+        let repeats = current.is_some_and(|last| last.available && owner.said[last.index] == content);
+        // The same words again may have been said again: then it is the later one.
+        let begin = from + usize::from(repeats);
+        let found =
+            owner.said.iter().skip(begin).position(|said| *said == content).map(|found| begin + found);
+        match (found, current) {
+            (Some(index), _) => {
+                seen.insert(full_jid.to_owned(), Shown { session: owner.session, index, available: true });
+            }
+            (None, Some(_)) if repeats => {
                 self.report.repeats += 1;
+                self.report.note(format_args!("{contact} was shown the same presence of {full_jid} again"));
+            }
+            (None, Some(_)) => {
+                self.report.flicker(format_args!("{contact} was shown another presence of {full_jid}"));
+            }
+            // Of an earlier session, still on its way.
+            (None, None) => {
+                seen.insert(full_jid.to_owned(), Shown { session: 0, index: 0, available: true });
             }
         }
-        let caught_up = last.is_some() || content == owner.content;
-        let change = if caught_up { owner.changes } else { 0 };
-        seen.insert(full_jid.to_owned(), Shown { content, change });
+    }
+}
+
+impl PresenceReport {
+    fn flicker(&mut self, line: std::fmt::Arguments<'_>) {
+        self.flickers += 1;
+        self.note(line);
+    }
+
+    fn note(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.list.len() < LISTED {
+            self.list.push(line.to_string());
+        }
     }
 }
 
@@ -166,17 +266,23 @@ mod tests {
         Stanza::parse(text.as_bytes()).unwrap()
     }
 
-    fn verdict(record: &PresenceRecord) -> (u64, u64) {
+    fn status(text: &str) -> Stanza {
+        presence(&format!("<status>{text}</status>"), "")
+    }
+
+    fn verdict(record: &PresenceRecord) -> (u64, u64, u64) {
         let report = record.report();
-        assert_eq!(report.flickers_list.len() as u64, report.flickers);
-        (report.flickers, report.repeats)
+        assert_eq!(report.list.len() as u64, report.flickers + report.repeats + report.missed);
+        (report.flickers, report.repeats, report.missed)
     }
 
     fn logged_in() -> PresenceRecord {
         let record = PresenceRecord::new();
-        record.says(JID, Some(Content::empty()));
+        record.may_see("u1", JID);
+        record.logs_in(JID, Content::empty());
+        assert_eq!(verdict(&record), (0, 0, 1));
         record.shown("u1", &presence("", ""));
-        assert_eq!(verdict(&record), (0, 0));
+        assert_eq!(verdict(&record), (0, 0, 0));
         record
     }
 
@@ -191,37 +297,68 @@ mod tests {
     fn unavailable_of_someone_logged_in_is_a_flicker_and_so_is_another_presence() {
         let record = logged_in();
         record.shown("u1", &presence("", "type='unavailable'"));
-        assert_eq!(verdict(&record), (1, 0));
+        assert_eq!(verdict(&record), (1, 0, 1));
         record.shown("u1", &presence("", ""));
-        assert_eq!(verdict(&record), (1, 0), "coming back is not a repeat");
-        record.shown("u1", &presence("<show>away</show>", ""));
-        assert_eq!(verdict(&record), (2, 0));
+        assert_eq!(verdict(&record), (1, 0, 0), "coming back is not a repeat");
+        record.shown("u1", &status("never said"));
+        assert_eq!(verdict(&record), (2, 0, 0));
     }
 
     #[test]
     fn the_same_again_is_a_repeat_unless_the_contact_or_the_owner_begins_anew() {
         let record = logged_in();
         record.shown("u1", &presence("", ""));
-        assert_eq!(verdict(&record), (0, 1));
+        assert_eq!(verdict(&record), (0, 1, 0));
         record.begins("u1");
         record.shown("u1", &presence("", ""));
-        record.says(JID, Some(Content::empty()));
+        record.says(JID, Content::empty());
         record.shown("u1", &presence("", ""));
-        assert_eq!(verdict(&record), (0, 1));
+        assert_eq!(verdict(&record), (0, 1, 0));
+        record.logs_in(JID, Content::empty());
+        record.shown("u1", &presence("", ""));
+        assert_eq!(verdict(&record), (0, 1, 0));
     }
 
     #[test]
-    fn a_change_may_overtake_nobody_and_logging_out_is_no_flicker() {
+    fn a_change_on_its_way_excuses_neither_unavailable_nor_what_is_older() {
         let record = logged_in();
-        let away = presence("<show>away</show>", "");
-        record.says(JID, Some(Content::of(&away)));
+        for text in ["1", "2", "3"] {
+            record.says(JID, Content::of(&status(text)));
+        }
+        record.shown("u1", &status("2"));
+        assert_eq!(verdict(&record), (0, 0, 1), "a server may leave out what is out of date");
         record.shown("u1", &presence("", "type='unavailable'"));
-        record.shown("u1", &presence("", ""));
-        record.shown("u1", &away);
-        assert_eq!(verdict(&record), (0, 0), "older presence was still on its way");
-        record.says(JID, None);
+        assert_eq!(verdict(&record).0, 1);
+        record.shown("u1", &status("1"));
+        assert_eq!(verdict(&record).0, 2);
+        record.shown("u1", &status("3"));
+        assert_eq!(verdict(&record), (2, 0, 0));
+    }
+
+    #[test]
+    fn what_is_said_twice_may_be_shown_twice() {
+        let record = logged_in();
+        for text in ["away", "back", "away"] {
+            record.says(JID, Content::of(&status(text)));
+            record.shown("u1", &status(text));
+        }
+        assert_eq!(verdict(&record), (0, 0, 0));
+        record.shown("u1", &status("away"));
+        assert_eq!(verdict(&record), (0, 1, 0));
+    }
+
+    #[test]
+    fn logging_out_is_no_flicker_nor_is_what_came_before_a_new_session() {
+        let record = logged_in();
+        record.logs_out(JID);
+        record.says(JID, Content::of(&status("nobody says this")));
         record.shown("u1", &presence("", "type='unavailable'"));
         record.shown("u1", &presence("", "type='subscribe'"));
-        assert_eq!(verdict(&record), (0, 0));
+        record.logs_in(JID, Content::of(&status("new")));
+        record.shown("u1", &status("old"));
+        record.shown("u1", &presence("", "type='unavailable'"));
+        assert_eq!(verdict(&record), (0, 0, 1));
+        record.shown("u1", &status("new"));
+        assert_eq!(verdict(&record), (0, 0, 0));
     }
 }

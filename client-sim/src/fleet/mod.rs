@@ -13,12 +13,14 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::watch as channel;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
+use xmpp_core::Stanza;
 use xmpp_core::dual::Peer;
 use xmpp_core::sasl::KeyCache;
 use xmpp_core::xml::Writer;
 
 use crate::conn::{Account, Dialer};
 use crate::ledger::Ledger;
+use crate::presence::Content;
 use crate::session::{Options, Session};
 use crate::sm::Outgoing;
 
@@ -63,6 +65,9 @@ pub struct FleetOptions {
     pub silence: Duration,
     /// Partners subscribe to each other's presence at the start; then flickers are seen.
     pub subscribe: bool,
+    /// Mean time between two changes of presence of one user while the fleet chats; each pause is between half and one
+    /// and a half of it.
+    pub change_presence: Duration,
 }
 
 impl FleetOptions {
@@ -85,6 +90,7 @@ impl FleetOptions {
             pause: Duration::from_millis(50)..=Duration::from_millis(250),
             silence: Duration::from_secs(60),
             subscribe: true,
+            change_presence: Duration::from_secs(5),
         }
     }
 }
@@ -138,6 +144,10 @@ impl Fleet {
                 partner: *partner,
                 run,
             };
+            if options.subscribe {
+                shared.presence.may_see(&user_name(user), &full_jid(&options, *partner));
+                tasks.push(tokio::spawn(writer.another(rng.random()).change_presence()));
+            }
             tasks.push(tokio::spawn(writer.write()));
         }
         Fleet { shared, sessions, partners, sending, tasks, live }
@@ -163,11 +173,12 @@ impl Fleet {
         self.reached(deadline, |now| now.parked == now.users - now.plain).await
     }
 
-    /// Stops the chat and waits until everything sent is acknowledged and delivered.
+    /// Stops the chat and waits until everything sent is acknowledged and delivered, and everybody sees the presence of
+    /// their contacts.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.stop_sending();
         let settled = async {
-            while !self.shared.ledger.settled() {
+            while !self.shared.ledger.settled() || !self.shared.presence.settled() {
                 sleep(RENEW / 4).await;
             }
         };
@@ -257,6 +268,11 @@ pub fn user_name(user: usize) -> String {
     format!("u{user}")
 }
 
+/// Where a user's client will be, in its only resource.
+fn full_jid(options: &FleetOptions, user: usize) -> String {
+    format!("{}@{}/{}", user_name(user), options.domain, options.resource)
+}
+
 fn session_options(
     options: &FleetOptions,
     keys: &Arc<KeyCache>,
@@ -279,6 +295,7 @@ fn session_options(
         pause: options.pause.clone(),
         silence: options.silence,
         approve: options.subscribe,
+        roster: options.subscribe,
         seed,
         ..Options::new(account, options.dialer.clone(), options.nodes.clone())
     }
@@ -317,6 +334,42 @@ impl Writing {
             let bytes = self.message(&id, &receiver, seq);
             self.shared.ledger.sent(&sender, &id, &receiver, seq);
             session.send(Outgoing { id, bytes, survives: true });
+        }
+    }
+
+    /// The same user with other luck.
+    fn another(&self, seed: u64) -> Writing {
+        Writing {
+            options: self.options.clone(),
+            shared: Arc::clone(&self.shared),
+            sessions: Arc::clone(&self.sessions),
+            sending: Arc::clone(&self.sending),
+            rng: StdRng::seed_from_u64(seed),
+            ..*self
+        }
+    }
+
+    /// One user's moods. No two of them are the same, so that each can be told from those before.
+    async fn change_presence(mut self) {
+        let jid = full_jid(&self.options, self.user);
+        let mut seq = 0u64;
+        loop {
+            let share = self.rng.random_range(0.5..1.5);
+            sleep(self.options.change_presence.mul_f64(share)).await;
+            if !self.sending.load(Ordering::SeqCst) {
+                continue;
+            }
+            seq += 1;
+            let mut w = Writer::new();
+            w.open("presence", "");
+            if let Some(show) = [None, Some("away"), Some("dnd"), Some("xa")][self.rng.random_range(0..4)] {
+                w.open("show", "").text(show).close();
+            }
+            w.open("status", "").text(format_args!("mood {seq}"));
+            let bytes = w.finish();
+            let Ok(stanza) = Stanza::parse(&bytes) else { return };
+            self.shared.presence.says(&jid, Content::of(&stanza));
+            self.sessions[self.user].send(Outgoing { id: String::new(), bytes, survives: false });
         }
     }
 

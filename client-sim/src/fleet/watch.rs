@@ -106,7 +106,7 @@ pub struct FleetReport {
 /// What all clients of the fleet share.
 pub(super) struct Shared {
     pub(super) ledger: Ledger,
-    presence: PresenceRecord,
+    pub(super) presence: PresenceRecord,
     users: Vec<Mutex<User>>,
     counters: Counters,
     times: Mutex<Times>,
@@ -222,7 +222,7 @@ impl Shared {
 
     fn bound(&self, user: usize, node: String, jid: String, again: bool) {
         self.presence.begins(&user_name(user));
-        self.presence.says(&jid, Some(Content::empty()));
+        self.presence.logs_in(&jid, Content::empty());
         let mut user = lock(&self.users[user]);
         if user.fault.take().is_some() {
             count(&self.counters.fault_unresumed);
@@ -235,11 +235,18 @@ impl Shared {
         user.alive = true;
     }
 
+    /// The session of `user` is no more; it will bind anew.
+    fn session_gone(&self, user: usize) {
+        if let Some(jid) = &lock(&self.users[user]).jid {
+            self.presence.logs_out(jid);
+        }
+    }
+
     /// Everyone is about to log out.
     pub(super) fn leaving(&self) {
         for user in &self.users {
             if let Some(jid) = lock(user).jid.take() {
-                self.presence.says(&jid, None);
+                self.presence.logs_out(&jid);
             }
         }
     }
@@ -336,7 +343,8 @@ impl Observer for Watching {
             Event::Unparked => set(&|user| user.parked = false),
             Event::MainLost { .. } => set(&|user| user.alive = false),
             // What is sent again is acknowledged later; what is not stays unacknowledged in the ledger.
-            Event::SessionGone { .. } => {}
+            // Its contacts may be told.
+            Event::SessionGone { .. } => self.shared.session_gone(self.user),
             Event::Acknowledged { id } if id.is_empty() => {}
             Event::Acknowledged { id } => self.shared.ledger.acknowledged(&self.name, &id),
             Event::Stanza(stanza) => self.stanza(&stanza),

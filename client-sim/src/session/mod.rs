@@ -38,10 +38,14 @@ pub struct Options {
     pub silence: Duration,
     /// White space goes over the parked stream this often.
     pub keepalive: Duration,
+    /// Whether the roster is asked for after bind, before presence: that makes the resource an interested one (RFC 6121 2.2).
+    pub roster: bool,
     /// Whether presence is sent after bind; without it no messages come.
     pub initial_presence: bool,
     /// Whether every request to see this user's presence is granted.
     pub approve: bool,
+    /// Whether requests (IQs) are answered: pings as XEP-0199 says, all others with an error.
+    pub answer: bool,
     /// Seed of all random choices but the nonces.
     pub seed: u64,
 }
@@ -59,8 +63,10 @@ impl Options {
             pause: Duration::from_millis(50)..=Duration::from_millis(250),
             silence: Duration::from_secs(60),
             keepalive: Duration::from_secs(60),
+            roster: false,
             initial_presence: true,
             approve: false,
+            answer: true,
             seed: 0,
         }
     }

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Bytes waiting on a stream above which no more stanzas are added to it.
 const MAX_UNSENT: usize = 256 * 1024;
 
+/// How long a server has for its half of an orderly end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 type Task<T> = Pin<Box<dyn Future<Output = Result<T, ConnError>> + Send>>;
 
 pub(super) struct Runner {
@@ -207,10 +210,14 @@ impl Runner {
 
     async fn stop(self, done: oneshot::Sender<()>) {
         if let Some(parked) = self.parked {
-            parked.close().await;
+            parked.close(PATIENCE).await;
         }
-        if let Some(main) = self.main {
-            main.close().await;
+        if let Some(mut main) = self.main {
+            // What came and was not counted would count as undelivered, and go to another resource.
+            if self.sm_id.is_some() {
+                main.send(&Sm::Answer { h: Handled(self.sm.inbound()) }.to_bytes());
+            }
+            main.close(PATIENCE).await;
         }
         let _ = done.send(());
     }
@@ -397,6 +404,10 @@ impl Runner {
                     let presence = Bytes::from_static(b"<presence/>");
                     self.sm.push_first(Outgoing { id: String::new(), bytes: presence, survives: false });
                 }
+                if self.options.roster {
+                    let bytes = plain::ask_for_roster();
+                    self.sm.push_first(Outgoing { id: String::new(), bytes, survives: false });
+                }
                 early.into_iter().for_each(|stanza| self.tell(Event::Stanza(stanza)));
             }
         }
@@ -424,7 +435,8 @@ impl Runner {
         self.machine.main_heard(now);
         if stanza.head.kind != Kind::Other {
             let approval = || plain::approve(&stanza).filter(|_| self.options.approve);
-            if let Some(answer) = plain::answer_request(&stanza).or_else(approval) {
+            let answer = plain::answer_request(&stanza).filter(|_| self.options.answer);
+            if let Some(answer) = answer.or_else(approval) {
                 self.sm.push(Outgoing { id: String::new(), bytes: answer, survives: false });
             }
             self.tell(Event::Stanza(stanza));

@@ -309,6 +309,7 @@ impl World {
         let ended = self.clients[c].sm.begin_anew(told);
         self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
+        self.people_end(c);
     }
 
     /// A takeover came so late that the session may have gone on elsewhere (D6).

@@ -62,7 +62,7 @@ impl World {
         }
         self.people.meet(self.clients.len());
         self.people.record.begins(&format!("u{c}@d"));
-        self.people.record.says(&full(c), Some(Content::empty()));
+        self.people.record.logs_in(&full(c), Content::empty());
         self.people.seen[c].clear();
         self.people.said[c] = Content::empty();
         if std::mem::replace(&mut self.people.introduced[c], true) {
@@ -72,6 +72,13 @@ impl World {
             if other != c && self.people.rng.chance(60) {
                 self.people_say(c, format!("<presence to='u{other}@d' type='subscribe'/>"), true);
             }
+        }
+    }
+
+    /// This client knows that its session is gone: contacts may be told so.
+    pub(super) fn people_end(&mut self, c: usize) {
+        if self.profile.people {
+            self.people.record.logs_out(&full(c));
         }
     }
 
@@ -90,7 +97,7 @@ impl World {
         let Ok(stanza) = Stanza::parse(text.as_bytes()) else { return };
         let content = Content::of(&stanza);
         self.people.said[c] = content;
-        self.people.record.says(&full(c), Some(content));
+        self.people.record.says(&full(c), content);
         self.people_say(c, text, false);
     }
 
@@ -113,8 +120,7 @@ impl World {
         self.people.seen[c].insert(from.to_string(), content);
         let report = self.people.record.report();
         if !self.profile.weak && report.flickers + report.repeats > 0 {
-            let (flickers, repeats) = (report.flickers_list, report.repeats);
-            self.fail(format!("u{c} from {from}: flickers {flickers:?}, {repeats} repeats"));
+            self.fail(format!("u{c} from {from}: {:?}", report.list));
         }
     }
 

@@ -16,6 +16,11 @@ pub use binary::tandem;
 /// Tests with processes take turns: they measure, and there are two cores.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// Waits for the turn of a test that starts processes.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().await
+}
+
 /// Settings that tests use: short waits, everything else as it is.
 pub const QUICK: &[(&str, &str)] =
     &[("srm.client_re_login_lower_limit", "0s"), ("srm.client_re_login_upper_limit", "1s")];
@@ -105,7 +110,7 @@ impl Rig {
         options.plain = load.plain;
         options.interval = load.interval;
         options.seed = load.seed;
-        options.subscribe = false;
+        options.change_presence = load.interval * 5;
         let fleet = Fleet::start(options).await;
         assert!(
             fleet.all_logged_in(Duration::from_secs(30)).await,
@@ -209,6 +214,12 @@ impl Rig {
         let report = self.fleet.report();
         let ledger = &report.ledger;
         let whole = drained && ledger.kept() && ledger.unacknowledged == 0 && report.fault_unresumed == 0;
+        let presence = &report.presence;
+        println!(
+            "presence: {} changes, shown {}, flickers {}, repeats {}, missed {}",
+            presence.changes, presence.shown, presence.flickers, presence.repeats, presence.missed
+        );
+        let whole = whole && presence.kept() && presence.shown > 0;
         assert!(whole, "the ledger is not clean: {report:#?}\n{}", self.logs());
         assert!(ledger.acknowledged > 0, "nothing was sent");
         report
@@ -216,13 +227,18 @@ impl Rig {
 
     /// The last lines of the nodes' logs.
     pub fn logs(&self) -> String {
-        let mut all = String::new();
-        for node in 0..self.pair.made.nodes.len() {
-            let text = std::fs::read_to_string(self.pair.log_file(node)).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(25)..];
-            all.push_str(&format!("--- {}\n{}\n", self.pair.made.nodes[node].name, last.join("\n")));
-        }
-        all
+        last_lines(&self.pair)
     }
+}
+
+/// The last lines of the nodes' logs.
+pub fn last_lines(pair: &Pair) -> String {
+    let mut all = String::new();
+    for node in 0..pair.made.nodes.len() {
+        let text = std::fs::read_to_string(pair.log_file(node)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(25)..];
+        all.push_str(&format!("--- {}\n{}\n", pair.made.nodes[node].name, last.join("\n")));
+    }
+    all
 }

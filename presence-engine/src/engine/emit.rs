@@ -92,8 +92,11 @@ impl Engine {
         let mut full = Vec::new();
         let mut look = |session: &SmId| {
             let over = self.state.session(*session).is_some_and(|s| {
-                s.out.len() + s.missed.len() > self.cfg.limits.queue_stanzas
-                    || s.out_bytes > self.cfg.limits.queue_bytes
+                let limits = &self.cfg.limits;
+                let gaps = s.out.len() - s.out_stanzas as usize + s.missed.len();
+                s.out_stanzas as usize > limits.queue_stanzas
+                    || s.out_bytes > limits.queue_bytes
+                    || gaps > limits.queue_gaps
             });
             if over && !full.contains(session) {
                 full.push(*session);

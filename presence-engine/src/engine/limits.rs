@@ -6,11 +6,14 @@
 pub struct Limits {
     /// Sessions of one account. One more: `resource-constraint` to the binding (RFC 6120 7.6.2.1). Default 32.
     pub resources: usize,
-    /// Stanzas in one session's queue that its client has not acknowledged (XEP-0198), and full JIDs whose presence it
-    /// missed. One more ends the session; its messages go offline. Default 5,000.
+    /// Stanzas in one session's queue that its client has not acknowledged (XEP-0198). One more ends the session; its
+    /// messages go offline. Default 5,000.
     pub queue_stanzas: usize,
     /// Bytes of the same. Default 8 MiB.
     pub queue_bytes: u64,
+    /// Volatile stanzas that the client has not acknowledged, and full JIDs whose presence it missed, of which no copy is
+    /// kept. One more ends the session. A login is told of every contact at once, so this is larger. Default 50,000.
+    pub queue_gaps: usize,
     /// Messages that wait offline for one account. One more goes back to its sender: `service-unavailable` (XEP-0160).
     /// Default 2,000.
     pub offline_messages: usize,
@@ -40,6 +43,7 @@ impl Limits {
         resources: 32,
         queue_stanzas: 5_000,
         queue_bytes: 8 << 20,
+        queue_gaps: 50_000,
         offline_messages: 2_000,
         offline_bytes: 16 << 20,
         roster_items: 2_000,

@@ -82,14 +82,15 @@ impl Engine {
         let (mut count, mut bytes) = (0, s.out_bytes);
         for message in self.backlog(s) {
             bytes += message.stanza.len() as u64;
-            let fits = bytes <= limits.queue_bytes / 2 && s.out.len() + count < limits.queue_stanzas / 2;
+            let fits = bytes <= limits.queue_bytes / 2
+                && ((s.out_stanzas + count) as usize) < limits.queue_stanzas / 2;
             // Into an empty queue goes one, whatever its size.
-            if !fits && (count > 0 || !s.out.is_empty()) {
+            if !fits && (count > 0 || s.out_stanzas > 0) {
                 break;
             }
             count += 1;
         }
-        count as u32
+        count
     }
 
     /// A session acknowledged something: is there more for it?

@@ -33,11 +33,11 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// What it counts for in [`JsmSession::out_bytes`].
-    fn bytes(&self) -> u64 {
+    /// What it counts for in [`JsmSession::out_stanzas`] and [`JsmSession::out_bytes`].
+    fn size(&self) -> (u32, u64) {
         match self {
-            Entry::Stanza { stanza, .. } => stanza.len() as u64,
-            Entry::Gap { .. } => 0,
+            Entry::Stanza { stanza, .. } => (1, stanza.len() as u64),
+            Entry::Gap { .. } => (0, 0),
         }
     }
 }
@@ -72,7 +72,9 @@ pub struct JsmSession {
     pub acked: u32,
     /// Numbers `acked + 1`, `acked + 2`, ...
     pub out: VecDeque<Entry>,
-    /// Size of the stanzas in `out`, in bytes.
+    /// Stanzas in `out`, gaps not counted.
+    pub out_stanzas: u32,
+    /// Their size in bytes.
     pub out_bytes: u64,
     /// Full JIDs whose presence changed while the session had no stream: told when it is resumed (D2).
     pub missed: BTreeSet<Jid>,
@@ -109,6 +111,7 @@ impl JsmSession {
             streams: 0,
             acked: 0,
             out: VecDeque::new(),
+            out_stanzas: 0,
             out_bytes: 0,
             missed: BTreeSet::new(),
             bound_ms,
@@ -183,7 +186,8 @@ impl JsmSession {
             // Nobody gets it now, so it needs no number: once is enough, however often the contact changes.
             Entry::Gap { about: Some(about) } if self.detached_ms.is_some() => _ = self.missed.insert(about),
             entry => {
-                self.out_bytes += entry.bytes();
+                let (stanzas, bytes) = entry.size();
+                (self.out_stanzas, self.out_bytes) = (self.out_stanzas + stanzas, self.out_bytes + bytes);
                 self.out.push_back(entry);
             }
         }
@@ -196,7 +200,9 @@ impl JsmSession {
         }
         let n = h.wrapping_sub(self.acked) as usize;
         let gone: Vec<Entry> = self.out.drain(..n).collect();
-        self.out_bytes -= gone.iter().map(Entry::bytes).sum::<u64>();
+        for (stanzas, bytes) in gone.iter().map(Entry::size) {
+            (self.out_stanzas, self.out_bytes) = (self.out_stanzas - stanzas, self.out_bytes - bytes);
+        }
         self.acked = h;
         gone
     }

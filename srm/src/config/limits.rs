@@ -5,6 +5,7 @@ use std::time::Duration;
 use presence_engine::engine;
 use serde::Deserialize;
 use xmpp_core::net::Rates;
+use xmpp_core::xml;
 
 use super::check::Faults;
 use super::text;
@@ -20,6 +21,11 @@ pub struct Limits {
     /// Most connections of one account, whatever they are used for: sessions, standby streams, and those that do
     /// nothing. One more is refused once it has logged in. Default 100, 4 to 10000.
     pub connections_per_account: usize,
+    /// Longest stanza of a client that has not logged in yet; of all that it sends, 65536 bytes are read. Default 8192
+    /// bytes, 4096 to 32768.
+    pub before_login_bytes: usize,
+    /// Most elements in such a stanza, its own included. Default 32, 16 to 1000.
+    pub before_login_elements: u32,
     /// Time from connecting to logging in. Default 30 s, 1 s to 10 min.
     #[serde(with = "humantime_serde")]
     pub login_timeout: Duration,
@@ -74,6 +80,8 @@ impl Default for Limits {
             unauthenticated: xmpp_core::net::UNAUTHENTICATED,
             unauthenticated_per_address: xmpp_core::net::UNAUTHENTICATED_PER_ADDRESS,
             connections_per_account: xmpp_core::net::CONNECTIONS_PER_ACCOUNT,
+            before_login_bytes: xml::Limits::BEFORE_AUTH.bytes,
+            before_login_elements: xml::Limits::BEFORE_AUTH.elements,
             login_timeout: Duration::from_secs(30),
             tcp_timeout: Duration::from_secs(60),
             queued_bytes: xmpp_core::net::QUEUED_BYTES,
@@ -103,6 +111,8 @@ impl Limits {
         let most = if limits.unauthenticated == 0 { usize::MAX } else { limits.unauthenticated };
         faults.range("limits.unauthenticated_per_address", limits.unauthenticated_per_address, 1..=most);
         faults.range("limits.connections_per_account", limits.connections_per_account, 4..=10_000);
+        faults.range("limits.before_login_bytes", limits.before_login_bytes, 4_096..=32_768);
+        faults.range("limits.before_login_elements", limits.before_login_elements, 16..=1_000);
         faults.duration("limits.login_timeout", limits.login_timeout, 1..=600);
         faults.duration("limits.tcp_timeout", limits.tcp_timeout, 1..=3_600);
         let stanza = 10_000..=xmpp_core::xml::Limits::C2S.bytes;

@@ -321,8 +321,10 @@ impl Shell {
         negotiation.domains = self.config.node.domains.iter().map(|d| d.as_str().into()).collect();
         negotiation.hashes = c2s.mechanisms.iter().filter_map(|name| config::scram_hash(name)).collect();
         negotiation.plain = c2s.plain;
-        negotiation.after_auth.bytes = self.config.limits.stanza_bytes;
         let limits = &self.config.limits;
+        negotiation.before_auth.bytes = limits.before_login_bytes;
+        negotiation.before_auth.elements = limits.before_login_elements;
+        negotiation.after_auth.bytes = limits.stanza_bytes;
         let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
             .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
             .connections_per_account(limits.connections_per_account)

@@ -53,7 +53,7 @@ pub struct CountersLine {
 /// Everything that the demo found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Nothing was lost, doubled or reordered.
+    /// Nothing was lost, doubled or reordered, and nobody flickered.
     pub ok: bool,
     /// Seed of all random choices.
     pub seed: u64,
@@ -69,10 +69,14 @@ pub struct Report {
     pub duplicated: u64,
     /// Shown behind a later one of the same sender.
     pub reordered: u64,
-    /// Presence that flickered; not measured before presence is broadcast.
-    pub flickers: Option<u64>,
-    /// Presence that was repeated; likewise.
-    pub presence_repeats: Option<u64>,
+    /// Presence that was shown to contacts.
+    pub presence_shown: u64,
+    /// Shown `unavailable`, or another presence than the last one sent, of somebody logged in who changed nothing.
+    pub flickers: u64,
+    /// Shown the same presence again without a change.
+    pub presence_repeats: u64,
+    /// Contacts that at the end had not been shown the last presence.
+    pub presence_missed: u64,
     /// Clients with a parked stream.
     pub flip_ms: Times,
     /// Clients without.
@@ -105,13 +109,16 @@ impl Report {
             &ledger.reordered_list,
             &ledger.strangers_list,
             &ledger.unacknowledged_list,
+            &fleet.presence.list,
             &fleet.error_list,
         ] {
             details.extend(list.iter().cloned());
         }
+        let presence = &fleet.presence;
+        let seen = presence.kept() && presence.shown > 0;
         let whole = fleet.fault_pending == 0 && fleet.fault_unresumed == 0;
         Report {
-            ok: ledger.kept() && whole && ledger.acknowledged > 0 && ledger.unacknowledged == 0,
+            ok: ledger.kept() && whole && seen && ledger.acknowledged > 0 && ledger.unacknowledged == 0,
             seed: options.seed,
             acknowledged: ledger.acknowledged,
             delivered: ledger.delivered,
@@ -119,8 +126,10 @@ impl Report {
             lost: ledger.lost,
             duplicated: ledger.duplicated,
             reordered: ledger.reordered,
-            flickers: None,
-            presence_repeats: None,
+            presence_shown: presence.shown,
+            flickers: presence.flickers,
+            presence_repeats: presence.repeats,
+            presence_missed: presence.missed,
             flip_ms: fleet.flip_ms.into(),
             plain_resume_ms: fleet.plain_resume_ms.into(),
             messages_per_second,
@@ -141,6 +150,10 @@ impl Report {
         println!("\nLedger");
         println!("  acknowledged {:>8}   delivered {:>8}", self.acknowledged, self.delivered);
         println!("  lost {}   doubled {}   reordered {}", self.lost, self.duplicated, self.reordered);
+        println!(
+            "Presence shown to contacts {}   flickers {}   repeats {}   missed {}",
+            self.presence_shown, self.flickers, self.presence_repeats, self.presence_missed
+        );
         println!("From kill -9 to the session's <resumed/>");
         line("dual (flip)  ", &self.flip_ms);
         line("plain (XEP-0198)", &self.plain_resume_ms);
@@ -149,8 +162,11 @@ impl Report {
         for detail in &self.details {
             println!("  ! {detail}");
         }
-        let verdict =
-            if self.ok { "Nothing was lost, doubled or reordered." } else { "THE PROMISE WAS BROKEN." };
+        let verdict = if self.ok {
+            "Nothing was lost, doubled or reordered, and nobody flickered."
+        } else {
+            "THE PROMISE WAS BROKEN."
+        };
         println!("{verdict}");
     }
 }

@@ -128,8 +128,6 @@ pub async fn fleet(options: &Options, pair: &Pair) -> anyhow::Result<Fleet> {
     fleet.plain = options.plain;
     fleet.seed = options.seed;
     fleet.logins_per_second = 150.0;
-    // Presence is recorded and not broadcast yet.
-    fleet.subscribe = false;
     Ok(Fleet::start(fleet).await)
 }
 
@@ -147,7 +145,7 @@ pub async fn play(options: &Options, pair: &mut Pair, talk: bool) -> anyhow::Res
     }
     stage.count("all parked", 0);
     let load = Instant::now();
-    stage.say("everybody chats");
+    stage.say("everybody chats, and changes presence now and then");
     fleet.start_sending();
     stage.chat(0, Duration::from_secs(3)).await;
     let sent_before = fleet.snapshot().messages.acknowledged;

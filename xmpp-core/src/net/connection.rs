@@ -24,6 +24,10 @@ use crate::xml::{Event, Framer};
 /// How much is gathered for one write, in bytes: a TLS record holds 16 KiB.
 const BATCH_BYTES: usize = 16 * 1024;
 
+/// How many bytes of elements may be with the host and not yet credited; one element more goes through. Credits alone
+/// would let a client that sends the longest stanzas hold 32 times as much as it ever needs.
+const IN_FLIGHT_BYTES: usize = 512 * 1024;
+
 /// Why the loop ended.
 enum Ended {
     /// The host has said `ToConn::Close`.
@@ -120,13 +124,10 @@ async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
     // What came together with the stream header is in the framer already.
     let mut more = true;
     loop {
-        while more && pipe.credits > 0 && !pipe.pauses() {
+        while more && pipe.may_take() && !pipe.pauses() {
             // A panic costs this stream only.
             match catch_unwind(AssertUnwindSafe(|| one(&mut framer, registered))) {
-                Ok(Ok(Step::Element)) => {
-                    pipe.credits -= 1;
-                    pipe.meter.element();
-                }
+                Ok(Ok(Step::Element(bytes))) => pipe.took(bytes),
                 Ok(Ok(Step::More)) => more = false,
                 Ok(Ok(Step::Close)) => return Ended::ByClient,
                 Ok(Err(error)) => return Ended::Fault(error),
@@ -155,7 +156,8 @@ async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
 }
 
 enum Step {
-    Element,
+    /// One of so many bytes was handed on.
+    Element(usize),
     More,
     Close,
 }
@@ -164,8 +166,9 @@ fn one(framer: &mut Framer, registered: &Registered<'_>) -> Result<Step, StreamE
     match framer.next()? {
         None => Ok(Step::More),
         Some(Event::Stanza(stanza)) => {
+            let bytes = stanza.bytes.len();
             registered.host.element(registered.conn, stanza);
-            Ok(Step::Element)
+            Ok(Step::Element(bytes))
         }
         Some(Event::StreamClose) => Ok(Step::Close),
         // The framer gives a header only after a restart, and nobody restarts it here.
@@ -176,7 +179,7 @@ fn one(framer: &mut Framer, registered: &Registered<'_>) -> Result<Step, StreamE
 /// What the pipe has come to.
 enum Woken {
     Readable,
-    /// There were no credits, or it went too fast; that is over.
+    /// The host had enough, or it went too fast; that is over.
     GoOn,
     /// `ToConn::Close` has come; what stands before it may not be written yet.
     Closing,
@@ -191,6 +194,9 @@ struct Pipe<S> {
     stream: S,
     mailbox: Mailbox,
     credits: u32,
+    /// Lengths of the elements that are with the host, and their sum.
+    in_flight: VecDeque<usize>,
+    in_flight_bytes: usize,
     /// Whether input is wanted (and there are credits for it).
     reading: bool,
     /// What the client's rates leave it.
@@ -218,6 +224,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             stream,
             mailbox,
             credits: config.credits,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             reading: true,
             meter: Meter::new(&config.rates, Instant::now()),
             pause: None,
@@ -232,6 +240,31 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
         }
     }
 
+    /// Whether the host takes another element.
+    fn may_take(&self) -> bool {
+        self.credits > 0 && self.in_flight_bytes < IN_FLIGHT_BYTES
+    }
+
+    /// An element of so many bytes is with the host.
+    fn took(&mut self, bytes: usize) {
+        self.credits -= 1;
+        self.in_flight.push_back(bytes);
+        self.in_flight_bytes += bytes;
+        self.meter.element();
+    }
+
+    /// The host is done with so many elements: with the oldest ones, for it takes them in order.
+    fn credited(&mut self, elements: u32) {
+        self.credits = self.credits.saturating_add(elements);
+        for _ in 0..elements {
+            let Some(bytes) = self.in_flight.pop_front() else { break };
+            self.in_flight_bytes -= bytes;
+        }
+        if self.in_flight.is_empty() {
+            self.in_flight = VecDeque::new();
+        }
+    }
+
     /// Whether the client is too fast; then `wait` ends when it may go on.
     fn pauses(&mut self) -> bool {
         self.pause = self.meter.pause(Instant::now).map(|pause| Box::pin(sleep(pause)));
@@ -243,9 +276,9 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
-        let before = self.credits;
+        let before = self.may_take();
         let taken = self.mailbox.take(cx, &mut self.queue);
-        self.credits = self.credits.saturating_add(taken.credits);
+        self.credited(taken.credits);
         if taken.overflow {
             return Poll::Ready(Woken::Lost);
         }
@@ -258,7 +291,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             Poll::Ready(Ok(())) if taken.abandoned => return Poll::Ready(Woken::Abandoned),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        if before == 0 && self.credits > 0 {
+        if !before && self.may_take() {
             return Poll::Ready(Woken::GoOn);
         }
         if let Some(pause) = &mut self.pause {
@@ -266,7 +299,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             self.pause = None;
             return Poll::Ready(Woken::GoOn);
         }
-        if self.reading && self.credits > 0 {
+        if self.reading && self.may_take() {
             let read = Pin::new(&mut self.stream).poll_fill_buf(cx).map_ok(|_| ());
             return match ready!(read) {
                 Ok(()) => Poll::Ready(Woken::Readable),

@@ -167,6 +167,23 @@ async fn reading_stops_without_credits_and_goes_on_with_them() {
 }
 
 #[tokio::test]
+async fn reading_stops_with_many_bytes_at_the_host_though_there_are_credits() {
+    let long = format!("<message><body>{}</body></message>", "x".repeat(100_000));
+    let mut rig = Rig::new(&long.repeat(10), |_| {}).await;
+    let tx = rig.tx();
+    for (more, credit) in [(6, 1), (1, 3), (3, 0)] {
+        for _ in 0..more {
+            assert_eq!(rig.next().await, element(&long));
+        }
+        // Writing goes on, which also shows that the task has come to rest.
+        tx.send(ToConn::Write(Bytes::from_static(b"x")));
+        assert_eq!(rig.client.read_u8().await.unwrap(), b'x');
+        assert!(rig.seen.try_recv().is_err(), "six times 100,000 bytes are enough");
+        tx.credit(credit);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_ends_its_stream_still_gets_the_last_words() {
     let mut rig = Rig::new("", |_| {}).await;
     rig.write("<presence type='unavailable'/></stream:stream>").await;

@@ -181,6 +181,7 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
         dual,
         acked,
         out,
+        out_stanzas,
         out_bytes,
         missed,
         bound_ms,
@@ -195,7 +196,14 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
         streams,
     } = before.clone();
     assert!(user.as_str() == ROMEO && resource == "orchard" && inbound > 0 && acked > 0);
-    assert!(enabled_at.is_some() && resume_ms == 300_000 && dual && out.len() == 1 && out_bytes > 0);
+    assert!(
+        enabled_at.is_some()
+            && resume_ms == 300_000
+            && dual
+            && out.len() == 1
+            && out_stanzas == 1
+            && out_bytes > 0
+    );
     assert_eq!(missed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), [BALCONY]);
     assert!(bound_ms > 0 && priority == Some(7) && presence.starts_with(b"<presence") && visible);
     assert_eq!(directed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), ["nurse@example.org"]);

@@ -1,6 +1,6 @@
 //! Presence (RFC 6121 4): broadcast, probes, directed, priorities.
 
-use super::{Client, Duo, presences};
+use super::{Client, Duo, Limits, presences};
 
 const ROMEO: &str = "romeo@example.org";
 const JULIET: &str = "juliet@example.org";
@@ -153,4 +153,33 @@ fn presence_of_an_unknown_type_is_an_error_and_no_broadcast() {
     duo.send(romeo, "<presence type='hello' id='1'/>");
     assert!(duo.got_one(romeo).contains("bad-request"));
     assert!(duo.got(juliet).is_empty());
+}
+
+#[test]
+fn s28_presence_that_is_not_acknowledged_has_its_own_bound() {
+    let mut duo = Duo::with(Limits { queue_gaps: 10, ..Limits::DEFAULT });
+    let romeo = duo.login(ORCHARD);
+    let juliet = duo.login("juliet@example.org/balcony");
+    duo.befriend(romeo, juliet, [ROMEO, JULIET]);
+    duo.ack(juliet, "juliet@example.org/balcony");
+    let sent = duo.session("juliet@example.org/balcony").unwrap().sent();
+    assert_eq!(duo.session("juliet@example.org/balcony").unwrap().acked, sent);
+    for n in 0..10 {
+        duo.ack(romeo, ORCHARD);
+        duo.send(romeo, &format!("<presence><status>{n}</status></presence>"));
+    }
+    assert!(duo.closed(juliet).is_none());
+    duo.send(romeo, "<presence/>");
+    assert!(duo.closed(juliet).unwrap().contains("resource-constraint"));
+    duo.ack(romeo, ORCHARD);
+    assert!(presences(&duo.got(romeo)).contains(&"unavailable juliet@example.org/balcony".to_owned()));
+    // Who lost the stream misses each full JID once, however often it changes.
+    let juliet = duo.login("juliet@example.org/balcony");
+    duo.ack(juliet, "juliet@example.org/balcony");
+    duo.drop_tcp(juliet);
+    for n in 0..30 {
+        duo.ack(romeo, ORCHARD);
+        duo.send(romeo, &format!("<presence><status>{n}</status></presence>"));
+    }
+    assert_eq!(duo.session("juliet@example.org/balcony").unwrap().missed.len(), 1);
 }
