@@ -118,6 +118,7 @@ fn two_thousand_seeds_keep_every_promise() {
             ("flips: lost", 800),
             ("flips: moving", 150),
             ("planned exits", 100),
+            ("starts from a store", 500),
         ],
     );
 }

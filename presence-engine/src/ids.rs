@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use xmpp_core::dual::Epoch;
 
 /// One of the two nodes of a group, by the order of their names. Also names a home group: the users homed on that node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum NodeIx {
     /// The node whose name sorts first.
     A,
@@ -41,7 +43,7 @@ impl NodeIx {
 
 /// Version of a home group's register: 2 × number + index of the node that issued it, so that two nodes never issue
 /// the same. 0 means "never in a group".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
 impl Term {
@@ -59,7 +61,7 @@ impl fmt::Display for Term {
 }
 
 /// Whether a group's primary needs its backup for an acknowledgement.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Mode {
     /// Both nodes hold what is acknowledged.
     Pair,
@@ -68,7 +70,7 @@ pub enum Mode {
 }
 
 /// Who may acknowledge for a home group: the value of its register.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Reg {
     /// Version; every change raises it.
     pub term: Term,
@@ -82,12 +84,19 @@ pub struct Reg {
 
 /// Place of a frame in one node's log. `inc` is drawn at random at each start and each truncation, so an equal
 /// position means an equal frame; `seq` counts through the whole log from 1. The default is "before the first frame".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Position {
     /// Sequence number.
     pub seq: u64,
     /// Incarnation of the log that wrote the frame.
     pub inc: u64,
+}
+
+impl Position {
+    /// Whichever of two positions of one log comes later.
+    pub fn max_by_seq(self, other: Position) -> Position {
+        if other.seq > self.seq { other } else { self }
+    }
 }
 
 impl fmt::Display for Position {
@@ -97,7 +106,7 @@ impl fmt::Display for Position {
 }
 
 /// Identity of one record: whose log, which frame, which record of the frame. The same on both nodes and in replay.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct RecordId {
     /// The node that wrote it.
     pub log: NodeIx,
@@ -114,7 +123,7 @@ impl fmt::Display for RecordId {
 }
 
 /// Internal identity of a session and, in hexadecimal, its SM-ID on the wire (XEP-0198): 128 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SmId(pub [u8; 16]);
 
 impl SmId {
@@ -141,7 +150,7 @@ impl fmt::Display for SmId {
 
 /// Identity of a stanza for ever: the session that sent it and its number among that session's stanzas. Both nodes and
 /// every replay derive the same (D3), and a stanza that a client sends again after a resume has the same (D7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct StanzaId {
     /// The sender's session.
     pub session: SmId,

@@ -96,7 +96,12 @@ impl Merge {
                 kept(mask_of(state, &effects), *stanza, Spot { at_ms, ..spot }, effects)
             }
             // An account is there once it was added; the log that both nodes read first decides between two.
-            Record::UserAdd { .. } => vec![(0, record.clone())],
+            Record::UserAdd { .. } | Record::UserPasswd { .. } => vec![(0, record.clone())],
+            // So is a removal, wherever the account was led: the operator was told that it is done.
+            Record::UserRemove { effects, .. } => {
+                let effects = self.effects(state, old, new, effects, Of::Valid);
+                vec![(mask_of(state, &effects), with_effects(record, effects))]
+            }
             Record::Lead { group, .. } => self.as_it_is(Some(*group), record),
             Record::Idle { .. } => self.as_it_is(Some(self.me), record),
             Record::Bind { user, .. } => self.as_it_is(of_user(user), record),
@@ -250,8 +255,10 @@ fn stanza_of(record: &Record) -> StanzaId {
 
 fn with_effects(record: &Record, new: Vec<Effect>) -> Record {
     let mut record = record.clone();
-    if let Record::SmIn { effects, .. } | Record::End { effects, .. } | Record::Lapse { effects, .. } =
-        &mut record
+    if let Record::SmIn { effects, .. }
+    | Record::End { effects, .. }
+    | Record::Lapse { effects, .. }
+    | Record::UserRemove { effects, .. } = &mut record
     {
         *effects = new;
     }
@@ -292,3 +299,6 @@ fn mask_of(state: &State, effects: &[Effect]) -> u8 {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

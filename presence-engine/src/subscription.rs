@@ -2,7 +2,7 @@
 //! subscription keeps its own state and changes it only by these tables, so the two agree again whatever crossed.
 
 /// State of a roster item (RFC 6121 A.1), seen from the roster's owner.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Subscription {
     /// Neither sees the other.
     #[default]
@@ -26,6 +26,7 @@ pub enum Subscription {
 }
 
 use Subscription::{Both, From, FromOut, None, NoneIn, NoneOut, NoneOutIn, To, ToIn};
+use serde::{Deserialize, Serialize};
 
 impl Subscription {
     /// All states, in the order of RFC 6121 A.1 and of the tables' rows.

@@ -8,3 +8,4 @@ pub mod link;
 pub mod log;
 pub mod msg;
 pub mod runs;
+pub mod store;

@@ -3,9 +3,10 @@
 
 use presence_engine::ids::Position;
 use presence_engine::record::{CodecError, Cursor};
+use serde::{Deserialize, Serialize};
 
 /// Frames `first ..= last` were written by incarnation `inc`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// The incarnation.
     pub inc: u64,
@@ -16,7 +17,7 @@ pub struct Run {
 }
 
 /// The runs of one log, in order and without holes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Runs(Vec<Run>);
 
 impl Runs {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{StanzaCondition, StreamCondition, StreamError};
 use crate::ns;
@@ -19,7 +20,7 @@ pub const NS: &str = "urn:tandem:dual:0";
 pub const FEATURE: &str = "<dual xmlns='urn:tandem:dual:0'/>";
 
 /// Epoch of a user: a takeover raises the term, a hand-over the moves. Shown as `TERM.MOVES`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch {
     /// Term of the home group: 2 × number + index of the node.
     pub term: u64,

@@ -173,6 +173,19 @@ impl FullJid {
     }
 }
 
+impl serde::Serialize for Jid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Jid {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Jid::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 impl PartialEq for Jid {
     fn eq(&self, other: &Jid) -> bool {
         self.text == other.text
@@ -239,6 +252,17 @@ macro_rules! is_a_jid {
         impl From<$t> for Jid {
             fn from(jid: $t) -> Jid {
                 jid.0
+            }
+        }
+        impl serde::Serialize for $t {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $t {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                <$t>::parse(&text).map_err(serde::de::Error::custom)
             }
         }
         impl TryFrom<Jid> for $t {

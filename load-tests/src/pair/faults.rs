@@ -238,6 +238,7 @@ impl World {
         self.restart(node, host + server);
         self.die(node, true);
         self.hosts[node].disk.log.lose_power();
+        self.hosts[node].disk.store.lose_power();
         self.at(host, Event::PowerBack(node));
     }
 

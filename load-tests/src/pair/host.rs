@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use presence_engine::ids::{Group, Position, Reg};
-use session_mover::log::{LogStore, MemoryLog, Which};
+use session_mover::log::{LogStore, MemoryLog, Storage, Which};
+use session_mover::store::{MemoryStore, Store};
 use srm::node::{Disk, In, Node};
 
 /// Both logs and both register slots.
@@ -10,6 +11,8 @@ use srm::node::{Disk, In, Node};
 pub struct SimDisk {
     /// The logs.
     pub log: MemoryLog,
+    /// The store.
+    pub store: MemoryStore,
     /// The registers' durable copies.
     pub regs: [Option<Reg>; 2],
     /// Logs that were cut since the world last looked.
@@ -35,6 +38,12 @@ impl LogStore for SimDisk {
 
     fn sync_received(&mut self) {
         self.log.sync_received();
+    }
+}
+
+impl Storage for SimDisk {
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.store
     }
 }
 
@@ -97,6 +106,22 @@ impl Host {
     /// The server runs and is not paused.
     pub fn runs(&self) -> bool {
         self.process.as_ref().is_some_and(|p| !p.paused)
+    }
+
+    /// The disk as a start finds it, with a new store or the old one; whether there is anything in it.
+    pub fn power_up(&mut self, new_store: bool) -> bool {
+        self.powered = true;
+        self.disk.cut = [false; 2];
+        for which in [Which::Own, Which::Peer] {
+            let writer = &mut self.writers[which as usize];
+            writer.generation += 1;
+            writer.busy = false;
+            writer.told = self.disk.log.appended(which);
+        }
+        if new_store {
+            self.disk.store.lose_all();
+        }
+        self.disk.store.mark().is_ok_and(|mark| mark.is_some())
     }
 
     /// The node, alive or paused.

@@ -111,6 +111,8 @@ pub struct Coverage {
     pub forced: u32,
     /// Messages.
     pub messages: u32,
+    /// Starts from a store instead of the beginnings of the logs.
+    pub stores: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
     /// Presence stanzas that were shown to contacts.
@@ -141,6 +143,7 @@ impl Coverage {
             ("made active by force", self.forced),
             ("messages", self.messages),
             ("tails merged", self.merges),
+            ("starts from a store", self.stores),
             ("presence shown", self.presences),
         ]
     }

@@ -272,7 +272,13 @@ impl World {
         };
         Config {
             names: ["a".into(), "b".into()],
-            driver: driver::Config { engine, cluster: 1, boot, ack_synced: self.profile.peer_and_disk },
+            driver: driver::Config {
+                engine,
+                cluster: 1,
+                boot,
+                ack_synced: self.profile.peer_and_disk,
+                checkpoint_frames: 40,
+            },
             single: false,
             register: RegisterKind::Consent(Consent { available: self.profile.available }),
             lease: 12,
@@ -294,16 +300,11 @@ impl World {
         let (boot, inc) = (self.rng.bits(), self.rng.bits());
         let cfg = self.config(node, boot);
         let host = &mut self.hosts[node];
-        host.powered = true;
-        host.disk.cut = [false; 2];
-        for which in [Which::Own, Which::Peer] {
-            let writer = &mut host.writers[which as usize];
-            writer.generation += 1;
-            writer.busy = false;
-            writer.told = host.disk.log.appended(which);
-        }
+        let begun_with_store = host.power_up(boot.is_multiple_of(8));
         let regs = host.disk.regs;
         let started = Node::start(cfg, regs, inc, &mut host.disk);
+        let logs_alone = started.driver().logs_alone(&mut host.disk);
+        let same = *started.driver().engine().state() == logs_alone;
         host.process = Some(Process {
             node: started,
             boot,
@@ -315,6 +316,10 @@ impl World {
             doom: None,
         });
         self.trace(|| format!("{} boots", ["a", "b"][node]));
+        self.coverage.stores += u32::from(begun_with_store);
+        if !same {
+            self.fail("the store and the logs give different states".into());
+        }
         let first = self.rng.range(0, TICK_MS);
         self.at(first, Event::Tick(node, boot));
         self.redial(node, 10, 300);

@@ -138,6 +138,11 @@ impl Edge {
         self.parked.iter().map(|(session, conn)| (*conn, *session))
     }
 
+    /// All connections of an account, whatever they are used for.
+    pub(super) fn of_user(&self, user: &BareJid) -> Vec<Conn> {
+        self.conns.iter().filter(|(_, c)| c.user == *user).map(|(conn, _)| *conn).collect()
+    }
+
     /// Connections that are not parked.
     pub(super) fn unparked(&self) -> Vec<Conn> {
         let parked = |c: &Connection| matches!(c.phase, Phase::Parked { .. });

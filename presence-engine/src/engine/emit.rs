@@ -142,7 +142,10 @@ impl Engine {
         let of_record = match record {
             Record::Lead { group, .. } => 1 << group.index(),
             Record::UserAdd { home, .. } => 1 << home.index(),
-            Record::Bind { user, .. } | Record::HandOver { user, .. } => of_user(user),
+            Record::Bind { user, .. }
+            | Record::HandOver { user, .. }
+            | Record::UserPasswd { user, .. }
+            | Record::UserRemove { user, .. } => of_user(user),
             Record::Enable { session, .. }
             | Record::Dual { session }
             | Record::Trim { session, .. }
@@ -155,7 +158,9 @@ impl Engine {
             | Record::SmIn { session, .. } => of_session(session),
             // Done is done for its addressee, even if nothing came of it.
             Record::Done { forward, .. } => {
-                self.state.undone_forward(*forward).map_or(0, |f| of_user(&f.to.to_bare()))
+                let of = self.state.undone_forward(*forward).map_or(0, |f| of_user(&f.to.to_bare()));
+                // For an account that was removed meanwhile.
+                if of == 0 { 1 << forward.log.peer().index() } else { of }
             }
             // Its effects say whose it is.
             Record::Kept { .. } => 0,
@@ -173,7 +178,8 @@ fn effects_of(record: &Record) -> &[Effect] {
         | Record::Done { effects, .. }
         | Record::Kept { effects, .. }
         | Record::End { effects, .. }
-        | Record::Lapse { effects, .. } => effects,
+        | Record::Lapse { effects, .. }
+        | Record::UserRemove { effects, .. } => effects,
         _ => &[],
     }
 }

@@ -43,6 +43,10 @@ impl Engine {
         dual: Option<Dual>,
         out: &mut Vec<Output>,
     ) -> bool {
+        if self.edge.user(conn).is_some_and(|user| self.state.user(user).is_none()) {
+            let error = StreamError::new(StreamCondition::NotAuthorized);
+            return self.fail(conn, error.with_text("the account was removed"), out);
+        }
         if let Some(Sm::Resume { previd, h, epoch }) = sm {
             return self.resume(conn, &previd, h, epoch, out);
         }

@@ -1,6 +1,7 @@
 //! The engine: inputs in, ordered outputs out. It decides; [`crate::state::State::apply`] changes; the driver makes
 //! everything wait until it is safe; the shells write to sockets.
 
+mod accounts;
 mod carbons;
 mod delivery;
 mod disco;
@@ -138,6 +139,18 @@ pub enum Input {
         /// Its verifiers.
         verifiers: Verifiers,
     },
+    /// Give an account another password and end its sessions.
+    UserPasswd {
+        /// The account.
+        user: BareJid,
+        /// Its new verifiers.
+        verifiers: Verifiers,
+    },
+    /// Remove an account.
+    UserRemove {
+        /// The account.
+        user: BareJid,
+    },
     /// Hand the user over to the other node's register.
     HandOver {
         /// The user.
@@ -194,8 +207,8 @@ pub enum Output {
     Tell(Fronted),
     /// As a front: what the owner has let go leaves at once.
     Fronted(Box<Output>),
-    /// An account is there: its verifiers are needed at login.
-    Account(BareJid, Verifiers),
+    /// An account is there, and these are needed at login; `None`: it is gone.
+    Account(BareJid, Option<Verifiers>),
 }
 
 /// The engine of one node.
@@ -252,6 +265,11 @@ impl Engine {
     /// The replicated state.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The replicated state, to be asked for what changed.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
     }
 
     /// Whether any account belongs to the group's register.
@@ -338,12 +356,9 @@ impl Engine {
             Input::Leaving => self.leave(out),
             Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
             Input::Tick => self.tick(out),
-            Input::UserAdd { user, home, verifiers } => {
-                if self.state.user(&user).is_none() {
-                    out.push(Output::Account(user.clone(), verifiers.clone()));
-                    self.emit(Record::UserAdd { user, home, verifiers }, out);
-                }
-            }
+            Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
+            Input::UserPasswd { user, verifiers } => self.user_passwd(user, verifiers, out),
+            Input::UserRemove { user } => self.user_remove(&user, out),
             Input::HandOver { user } => self.hand_over(&user, out),
             // Both nodes mark what they do in their own log; one that leads nothing writes nothing.
             Input::Idle { group, on } if self.serving[self.cfg.me.index()] => {

@@ -16,9 +16,7 @@ impl Engine {
         let mut place = Place { log: self.cfg.me.peer(), at, forwards: 0 };
         let mut all = false;
         for record in records {
-            if let Record::UserAdd { user, verifiers, .. } = record {
-                out.push(Output::Account(user.clone(), verifiers.clone()));
-            }
+            self.account_of_peer(record, out);
             if let Record::HandOver { user, to, counters, .. } = record {
                 if *to == self.cfg.me {
                     self.arrived.push(user.clone());
@@ -77,9 +75,20 @@ impl Engine {
         offered_twice || self.state.was_kept(forward.id, &forward.to.to_bare())
     }
 
-    pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+    /// Whether a forward is ours to process. One for an account that was removed meanwhile belongs to whoever leads the
+    /// group that it was sent to: it bounces.
+    fn processes(&self, id: RecordId, forward: &Forward) -> bool {
         let user = forward.to.to_bare();
-        if self.state.user(&user).is_none() || !self.serves(&user) {
+        if self.state.user(&user).is_some() {
+            return self.serves(&user);
+        }
+        let group = id.log.peer();
+        let leads = self.state.lead(group).is_some_and(|reg| reg.primary == self.cfg.me);
+        leads && self.serving[group.index()]
+    }
+
+    pub(super) fn process_one(&mut self, id: RecordId, forward: Forward, out: &mut Vec<Output>) {
+        if !self.processes(id, &forward) {
             return;
         }
         // Checked by the node that took it from the client; a failure here would be our own bug.

@@ -381,6 +381,8 @@ impl Record {
             Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
             Record::Flush { .. } => 21,
+            Record::UserPasswd { .. } => 30,
+            Record::UserRemove { .. } => 31,
         }
     }
 
@@ -406,6 +408,14 @@ impl Record {
                 put_bytes(out, user.as_str().as_bytes());
                 out.push(home.index() as u8);
                 put_verifiers(out, v);
+            }
+            Record::UserPasswd { user, verifiers: v } => {
+                put_bytes(out, user.as_str().as_bytes());
+                put_verifiers(out, v);
+            }
+            Record::UserRemove { user, effects } => {
+                put_bytes(out, user.as_str().as_bytes());
+                put_effects(out, effects);
             }
             Record::Bind { session, user, resource, at_ms } => {
                 out.extend_from_slice(&session.0);
@@ -480,6 +490,8 @@ impl Record {
         Ok(match number {
             1 => Record::Lead { group: c.node()?, reg: c.reg()?, at_ms: c.u64()?, late: c.flag()? },
             2 => Record::UserAdd { user: c.bare()?, home: c.node()?, verifiers: c.verifiers()? },
+            30 => Record::UserPasswd { user: c.bare()?, verifiers: c.verifiers()? },
+            31 => Record::UserRemove { user: c.bare()?, effects: c.list(Cursor::effect)? },
             3 => {
                 let (session, user) = (c.session()?, c.bare()?);
                 Record::Bind { session, user, resource: c.text()?, at_ms: c.u64()? }

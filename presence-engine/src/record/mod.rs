@@ -5,6 +5,7 @@ mod codec;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xmpp_core::jid::{BareJid, Jid};
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
@@ -13,7 +14,7 @@ use crate::state::{Item, RosterVersion};
 pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
 
 /// SCRAM verifiers of one account (RFC 5802 3), one for each hash.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Verifiers {
     /// Salt, the same on both nodes for ever.
     pub salt: Bytes,
@@ -133,7 +134,7 @@ pub enum Flag {
 }
 
 /// A stanza on its way to a user of the other node.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Forward {
     /// Addressee.
     pub to: Jid,
@@ -165,6 +166,20 @@ pub enum Record {
         home: NodeIx,
         /// Its SCRAM verifiers.
         verifiers: Verifiers,
+    },
+    /// An account has another password. Its sessions end with records of their own.
+    UserPasswd {
+        /// The account.
+        user: BareJid,
+        /// Its new SCRAM verifiers.
+        verifiers: Verifiers,
+    },
+    /// An account is gone, with its roster and whatever waits for it.
+    UserRemove {
+        /// The account.
+        user: BareJid,
+        /// What its contacts are told: no subscription is left.
+        effects: Vec<Effect>,
     },
     /// A resource was bound (RFC 6120 7). A session that had it before ends: its queue goes offline, and the new one
     /// takes over what contacts believe (D14).

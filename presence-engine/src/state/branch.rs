@@ -2,10 +2,11 @@
 //! goes on from one branch; a client that lived on the other must not resume, because its `h` counts other stanzas.
 
 use crate::ids::{Mode, Reg};
+use serde::{Deserialize, Serialize};
 use xmpp_core::dual::Epoch;
 
 /// What a client may have been told last if it is to resume here.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Branch {
     /// Up to this epoch all is here.
     pub known: Epoch,
@@ -23,7 +24,7 @@ impl Branch {
 }
 
 /// The way that a group's register went.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Way {
     /// Term of the last value in Pair: both nodes were there.
     pub(super) pair: u64,

@@ -4,6 +4,7 @@
 mod branch;
 mod delay;
 mod offline;
+mod pairs;
 mod roster;
 mod session;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
 use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
@@ -20,6 +22,8 @@ pub use branch::Branch;
 use branch::Way;
 pub use delay::{stamp, with_delay};
 pub use offline::{MOST_DUE, Offline, OfflineQueue};
+use pairs::Touched;
+pub use pairs::{Key, PairError};
 pub use roster::{Item, Roster, RosterVersion};
 pub use session::{Entry, JsmSession, ResumeError};
 
@@ -27,7 +31,7 @@ pub use session::{Entry, JsmSession, ResumeError};
 const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// An account.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct User {
     /// Home node; a failover does not change it.
     pub home: NodeIx,
@@ -58,6 +62,7 @@ pub struct State {
     /// Stanzas of void branches, whom they reached, and when: their senders' valid branch may bring them again.
     kept: BTreeMap<StanzaId, (BTreeSet<BareJid>, u64)>,
     ways: [Way; 2],
+    touched: Touched,
 }
 
 /// Where records stand that are being applied: gives forwards their identity.
@@ -160,6 +165,7 @@ impl State {
 
     /// Applies one record. The only place where the state changes.
     pub fn apply(&mut self, place: &mut Place, record: &Record) {
+        self.note(*place, record);
         match record {
             Record::Lead { group, reg, at_ms, late } => self.apply_lead(*group, *reg, *at_ms, *late),
             Record::UserAdd { user, home, verifiers } => {
@@ -177,6 +183,17 @@ impl State {
                     };
                     self.users.insert(user.clone(), account);
                 }
+            }
+            Record::UserPasswd { user, verifiers } => {
+                if let Some(u) = self.users.get_mut(user) {
+                    u.verifiers = verifiers.clone();
+                }
+            }
+            Record::UserRemove { user, effects } => {
+                if let Some(u) = self.users.remove(user) {
+                    u.sessions.values().for_each(|session| _ = self.sessions.remove(session));
+                }
+                self.apply_effects(place, effects);
             }
             Record::Bind { session, user, resource, at_ms } => {
                 self.apply_bind(*session, user, resource, *at_ms);

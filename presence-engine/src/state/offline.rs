@@ -24,6 +24,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::StanzaId;
 
@@ -32,7 +33,7 @@ use crate::ids::StanzaId;
 pub const MOST_DUE: usize = 200;
 
 /// A message that waits for its user.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Offline {
     /// Whose stanza.
     pub id: StanzaId,
@@ -54,7 +55,7 @@ impl Offline {
 }
 
 /// The queue of one user, oldest first.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct OfflineQueue {
     messages: VecDeque<Offline>,
     bytes: u64,

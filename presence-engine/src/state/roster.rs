@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
 use crate::ids::{Epoch, Position};
@@ -12,7 +13,7 @@ use crate::subscription::Subscription;
 
 /// Version of a roster (RFC 6121 2.6). It names the one change that made it, so two versions that are written alike are
 /// alike, on either node and after any failover (D8); a client may only compare it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct RosterVersion {
     /// Epoch of the user at the change.
     pub epoch: Epoch,
@@ -30,7 +31,7 @@ impl fmt::Display for RosterVersion {
 }
 
 /// What a user's roster says of one contact.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Item {
     /// Handle given by the user; empty if none.
     pub name: CompactString,
@@ -58,7 +59,7 @@ impl Item {
 }
 
 /// A roster.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Roster {
     /// By contact.
     pub items: BTreeMap<BareJid, Item>,

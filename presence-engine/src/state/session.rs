@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sm::Handled;
 
@@ -12,7 +13,7 @@ use crate::ids::StanzaId;
 use crate::record::Record;
 
 /// One number of the out-queue.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Entry {
     /// A stanza that must arrive.
     Stanza {
@@ -52,7 +53,7 @@ pub enum ResumeError {
 }
 
 /// A session. Every field is replicated; what belongs to a socket lives in the engine's edge.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct JsmSession {
     /// The account.
     pub user: BareJid,

@@ -27,6 +27,8 @@ struct Held {
     /// Groups of the turn's records; 0 if it wrote none.
     groups: u8,
     bytes: usize,
+    /// Frames of the peer up to here were applied before it.
+    base: u64,
     outputs: Vec<Output>,
 }
 
@@ -37,14 +39,26 @@ pub struct Commit {
     bytes: usize,
     synced: u64,
     acked: u64,
+    base: u64,
     released: u64,
 }
 
 impl Commit {
     /// A turn's outputs wait for frame `seq`.
-    pub fn hold(&mut self, seq: u64, groups: u8, bytes: usize, outputs: Vec<Output>) {
+    pub fn hold(&mut self, seq: u64, groups: u8, bytes: usize, base: u64, outputs: Vec<Output>) {
         self.bytes += bytes;
-        self.queue.push_back(Held { seq, groups, bytes, outputs });
+        self.queue.push_back(Held { seq, groups, bytes, base, outputs });
+    }
+
+    /// Our copy of the peer's log holds everything up to `seq`, as surely as we acknowledge it. An answer must not be
+    /// seen while a crash of both nodes could still take what it answers from either of them.
+    pub fn copied(&mut self, seq: u64) {
+        self.base = self.base.max(seq);
+    }
+
+    /// Our copy of the peer's log ends here, and all of it is on disk.
+    pub fn copy_is(&mut self, seq: u64) {
+        self.base = seq;
     }
 
     /// Our own disk holds everything up to `seq`.
@@ -83,6 +97,11 @@ impl Commit {
         self.released
     }
 
+    /// Whether nothing up to `seq` waits, and all of it is on our disk.
+    pub fn is_done(&self, seq: u64) -> bool {
+        self.synced >= seq && self.queue.front().is_none_or(|held| held.seq > seq)
+    }
+
     /// Whether no turn waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -113,6 +132,9 @@ impl Commit {
 
     /// Whether a frame is safe: for every group with a record in it. One without a group counts for all that are led.
     fn is_safe(&self, held: &Held, need: [Release; 2]) -> bool {
+        if self.base < held.base {
+            return false;
+        }
         let safe = |release| match release {
             Release::Nothing => false,
             Release::Both => self.synced >= held.seq && self.acked >= held.seq,
@@ -165,14 +187,14 @@ mod tests {
     #[test]
     fn pair_needs_the_own_disk_and_the_peer() {
         let mut commit = Commit::default();
-        commit.hold(1, 1, 10, credit(1));
+        commit.hold(1, 1, 10, 0, credit(1));
         let need = [Release::Both, Release::Nothing];
         assert_eq!(released(&mut commit, need), 0);
         commit.acked(1);
         assert_eq!(released(&mut commit, need), 0, "the peer alone is not enough");
         commit.synced(1);
         assert_eq!(released(&mut commit, need), 1);
-        commit.hold(2, 1, 10, credit(2));
+        commit.hold(2, 1, 10, 0, credit(2));
         commit.synced(2);
         assert_eq!(released(&mut commit, need), 0, "the own disk alone is not enough");
         assert_eq!(released(&mut commit, [Release::Alone(0), Release::Nothing]), 1);
@@ -181,7 +203,7 @@ mod tests {
     #[test]
     fn a_frame_of_both_groups_waits_for_the_stricter() {
         let mut commit = Commit::default();
-        commit.hold(1, 0b11, 10, credit(1));
+        commit.hold(1, 0b11, 10, 0, credit(1));
         commit.synced(1);
         assert_eq!(released(&mut commit, [Release::Alone(0), Release::Both]), 0);
         assert_eq!(released(&mut commit, [Release::Alone(0), Release::Nothing]), 0);
@@ -189,11 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_waits_until_what_it_answers_is_in_our_copy() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, 7, credit(1));
+        commit.synced(1);
+        commit.acked(1);
+        commit.copied(6);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 0);
+        commit.copied(7);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 1);
+    }
+
+    #[test]
     fn nothing_overtakes() {
         let mut commit = Commit::default();
-        commit.hold(1, 1, 10, credit(1));
-        commit.hold(1, 0, 0, credit(2));
-        commit.hold(2, 2, 10, credit(3));
+        commit.hold(1, 1, 10, 0, credit(1));
+        commit.hold(1, 0, 0, 0, credit(2));
+        commit.hold(2, 2, 10, 0, credit(3));
         commit.synced(2);
         assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 0);
         commit.acked(1);
@@ -203,8 +237,8 @@ mod tests {
     #[test]
     fn what_waits_for_a_group_that_was_given_away_empty_is_let_go() {
         let mut commit = Commit::default();
-        commit.hold(1, 0b10, 10, credit(1));
-        commit.hold(2, 0b01, 10, credit(2));
+        commit.hold(1, 0b10, 10, 0, credit(1));
+        commit.hold(2, 0b01, 10, 0, credit(2));
         commit.synced(2);
         commit.acked(2);
         let need = [Release::Both, Release::Nothing];
@@ -218,7 +252,7 @@ mod tests {
         let mut commit = Commit::default();
         commit.acked(5);
         commit.session(2);
-        commit.hold(3, 1, 10, credit(1));
+        commit.hold(3, 1, 10, 0, credit(1));
         commit.synced(3);
         assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 0);
     }

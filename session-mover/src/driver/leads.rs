@@ -3,14 +3,15 @@
 
 use presence_engine::ids::{Group, Mode, NodeIx, Term};
 use presence_engine::record::Record;
+use serde::{Deserialize, Serialize};
 
 use crate::frame::Frame;
 
 /// The `Lead` records of one log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Leads(Vec<Lead>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Lead {
     group: Group,
     term: Term,
@@ -32,6 +33,17 @@ impl Leads {
                 self.0.push(Lead { group: *group, term: reg.term, mode: reg.mode, had, at });
             }
         }
+    }
+
+    /// Term of the last value in Solo.
+    pub(super) fn last_solo(&self, group: Group) -> Term {
+        let solo = |lead: &&Lead| lead.group == group && lead.mode == Mode::Solo;
+        self.0.iter().rev().find(solo).map_or(Term(0), |lead| lead.term)
+    }
+
+    /// Those in frames up to `seq`.
+    pub(super) fn up_to(&self, seq: u64) -> Leads {
+        Leads(self.0.iter().filter(|lead| lead.at <= seq).cloned().collect())
     }
 
     /// How much of the other log the writer had when it first led the group after this term; `None`: it did not, as far

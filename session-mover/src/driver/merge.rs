@@ -8,38 +8,36 @@ use presence_engine::record::Record;
 use presence_engine::state::{JsmSession, Place, State};
 
 use super::Driver;
-use super::rejoin::{Reader, apply};
+use super::checkpoint::Base;
+use super::replay::{Reader, Replay, apply};
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 
 impl Driver {
     /// Frames that take the place of everything after `keep` in the own log.
-    pub(super) fn merged(&mut self, keep: u64, store: &mut dyn LogStore) -> (Vec<Bytes>, State) {
+    pub(super) fn merged(&mut self, keep: u64, store: &mut dyn Storage) -> (Vec<Bytes>, State) {
         let me = self.cfg.engine.me;
         let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
         let alone_from = self.went_alone(keep, store);
-        let mut state = State::default();
-        let (mut mine, mut theirs) = (Reader::new(Which::Own, 1), Reader::new(Which::Peer, 1));
+        let mut replay = Replay::new(me, Base::default());
         let mut prev = self.own.at(keep).unwrap_or_default();
         let mut merge = Merge::new(me, led);
         let mut instead = Vec::new();
-        while let Some(frame) = mine.pop(store) {
-            while theirs.peek(store).is_some_and(|f| f.at.seq <= frame.applied_peer.seq) {
-                let f = theirs.pop(store).expect("just seen");
-                apply(&mut state, me.peer(), &f);
-            }
+        while let Some(frame) = replay.next(store) {
             if frame.at.seq <= keep {
-                apply(&mut state, me, &frame);
+                apply(replay.state(), me, &frame);
                 continue;
             }
             // What waited when the group went Solo was let go then.
             let released = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
             let spot = Spot { released, at_ms: frame.now_ms };
-            let Some(next) = self.merge_frame(&mut state, &frame, &mut merge, spot, prev) else { continue };
+            let Some(next) = self.merge_frame(replay.state(), &frame, &mut merge, spot, prev) else {
+                continue;
+            };
             prev = next.at;
             instead.push(next.encode());
         }
-        (instead, state)
+        (instead, replay.into_state())
     }
 
     /// Clients of the groups that this node leads on were given numbers by the old tail: they hold in the new one.
@@ -88,7 +86,7 @@ impl Driver {
     }
 
     /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none.
-    fn went_alone(&self, keep: u64, store: &mut dyn LogStore) -> [u64; 2] {
+    fn went_alone(&self, keep: u64, store: &mut dyn Storage) -> [u64; 2] {
         let mut from = [0; 2];
         let mut tail = Reader::new(Which::Own, keep + 1);
         while let Some(frame) = tail.pop(store) {
@@ -104,7 +102,7 @@ impl Driver {
     }
 
     /// Before offers of the peer are processed: what this node's own branch took from clients.
-    pub(super) fn compare_offers(&mut self, store: &mut dyn LogStore) {
+    pub(super) fn compare_offers(&mut self, store: &mut dyn Storage) {
         let offers = self.engine.state().has_offers();
         if offers == self.compares_offers {
             return;

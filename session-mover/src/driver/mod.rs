@@ -2,11 +2,13 @@
 //! the commit rule. Pure: disks, links and clocks are the shell's; it runs the same on a virtual clock.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod checkpoint;
 pub mod commit;
 mod leads;
 mod merge;
 mod receive;
 mod rejoin;
+mod replay;
 mod ship;
 #[cfg(test)]
 mod tests;
@@ -14,17 +16,19 @@ mod tests;
 use std::collections::VecDeque;
 
 use presence_engine::engine::{self, Engine, Input, Output, Turn};
-use presence_engine::ids::{Mode, NodeIx, Position, RecordId, Reg, Term};
+use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
 use presence_engine::record::Record;
 
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 use crate::msg::Msg;
 use crate::runs::Runs;
 
+use checkpoint::Checkpoint;
 use commit::{Commit, Release};
 use leads::Leads;
 use receive::Incoming;
+use replay::note_alone;
 use ship::Outgoing;
 
 /// What the driver is told once.
@@ -38,6 +42,8 @@ pub struct Config {
     pub boot: u64,
     /// Acknowledge the peer's frames only when they are synced (`commit = "peer-and-disk"`).
     pub ack_synced: bool,
+    /// Own frames after which the store gets what changed.
+    pub checkpoint_frames: u64,
 }
 
 /// What the safety cores say now, told before each step.
@@ -109,11 +115,18 @@ pub struct Driver {
     /// Frames of the peer up to here were applied before a frame of our own was written, and our copy has lost them with
     /// the power: until they are here again nothing of the peer is applied.
     lacks: Option<Position>,
+    /// What of the peer's log the last own frame was written upon.
+    built_on: Position,
+    checkpoint: Option<Checkpoint>,
+    /// End of the own log at the last checkpoint.
+    checkpointed: u64,
     /// Of the own log, and of the copy of the peer's.
     own_leads: Leads,
     peer_leads: Leads,
     /// The peer's log does not have them either.
     void: Option<Position>,
+    /// The own log was cut here by this run, and nothing was written since.
+    cut_at: Option<u64>,
     /// Offers of the peer are there, and the engine knows what to compare them with.
     compares_offers: bool,
     rebuilds: u64,
@@ -122,7 +135,7 @@ pub struct Driver {
 
 impl Driver {
     /// A process that starts: replays both logs. `inc` is random.
-    pub fn start(cfg: Config, inc: u64, store: &mut dyn LogStore) -> Driver {
+    pub fn start(cfg: Config, inc: u64, store: &mut dyn Storage) -> Driver {
         let engine = Engine::new(cfg.engine.clone(), Default::default());
         let view = View { regs: [None; 2], release: [Release::Nothing; 2], accept: [false; 2] };
         let mut driver = Driver {
@@ -141,9 +154,13 @@ impl Driver {
             fetched: false,
             alone: [Term(0); 2],
             lacks: None,
+            built_on: Position::default(),
+            checkpoint: None,
+            checkpointed: 0,
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
+            cut_at: None,
             compares_offers: false,
             rebuilds: 0,
             dos: Vec::new(),
@@ -151,6 +168,7 @@ impl Driver {
         driver.rebuild(store);
         // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
         driver.commit.restart(driver.own.end().seq);
+        driver.commit.copy_is(driver.peer.end().seq);
         driver
     }
 
@@ -203,28 +221,6 @@ impl Driver {
         self.alone[group.index()]
     }
 
-    fn note_alone(&mut self, frame: &Frame) {
-        for g in NodeIx::BOTH {
-            let bit = 1 << g.index();
-            let clients = frame.records.iter().any(|r| !matches!(r, Record::Lead { .. }));
-            if frame.solo & frame.groups & bit != 0 && clients {
-                self.alone[g.index()] = frame.terms[g.index()];
-            }
-        }
-    }
-
-    /// What waited when the group went Solo was let go alone, and stands in the log from before: after a restart
-    /// nobody knows whether there was any.
-    fn suppose_alone(&mut self, frame: &Frame) {
-        for record in &frame.records {
-            if let Record::Lead { group, reg, .. } = record
-                && reg.mode == Mode::Solo
-            {
-                self.alone[group.index()] = reg.term;
-            }
-        }
-    }
-
     /// Whether what waits lacks only the peer's acknowledgement.
     pub fn lacks_peer(&self) -> bool {
         self.commit.lacks_peer()
@@ -255,7 +251,7 @@ impl Driver {
     }
 
     /// One turn: frames of the peer first, then `inputs`; the records of all of them are one frame.
-    pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn LogStore) {
+    pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn Storage) {
         let count = self.unprocessed.len().min(FRAMES_PER_TURN);
         if count == 0 && inputs.is_empty() {
             return;
@@ -282,6 +278,7 @@ impl Driver {
         }
         self.engine.end(&mut outputs);
         self.finish_turn(now_ms, at, prev, outputs, store);
+        self.keep_store(store);
     }
 
     /// Records become a frame; the rest waits for it.
@@ -291,7 +288,7 @@ impl Driver {
         at: Position,
         prev: Position,
         all: Vec<Output>,
-        store: &mut dyn LogStore,
+        store: &mut dyn Storage,
     ) {
         let mut records: Vec<Record> = Vec::new();
         let mut outputs = Vec::with_capacity(all.len());
@@ -313,7 +310,7 @@ impl Driver {
         }
         if records.is_empty() {
             if !outputs.is_empty() {
-                self.commit.hold(prev.seq, 0, 0, outputs);
+                self.commit.hold(prev.seq, 0, 0, self.applied.seq, outputs);
                 self.release();
             }
             return;
@@ -330,11 +327,13 @@ impl Driver {
             now_ms,
             records,
         };
-        self.note_alone(&frame);
+        note_alone(&mut self.alone, &frame);
+        self.built_on = self.built_on.max_by_seq(frame.applied_peer);
         self.own_leads.note(self.cfg.engine.me, &frame);
         let bytes = frame.encode();
+        self.cut_at = None;
         self.own.push(at);
-        self.commit.hold(at.seq, groups, bytes.len(), outputs);
+        self.commit.hold(at.seq, groups, bytes.len(), self.applied.seq, outputs);
         // Sent before the own fdatasync, so that the two waits overlap (R8).
         self.ship_new(at, &bytes);
         store.append(Which::Own, at, bytes);
@@ -348,7 +347,13 @@ impl Driver {
                 self.release();
             }
             Which::Own => {}
-            Which::Peer if synced == self.cfg.ack_synced => self.acknowledge(at),
+            Which::Peer if synced == self.cfg.ack_synced => {
+                if self.peer.at(at.seq) == Some(at) {
+                    self.commit.copied(at.seq);
+                    self.release();
+                }
+                self.acknowledge(at);
+            }
             Which::Peer => {}
         }
     }

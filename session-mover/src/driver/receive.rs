@@ -4,9 +4,10 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{NodeIx, Position, SmId};
 
+use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 use crate::msg::{Hello, Msg, VERSIONS};
 
 /// Bytes of one answer to a fetch.
@@ -49,9 +50,9 @@ impl Driver {
     }
 
     /// A message on the connection that the peer dialled.
-    pub fn on_in(&mut self, msg: Msg, store: &mut dyn LogStore) -> Option<Input> {
+    pub fn on_in(&mut self, msg: Msg, store: &mut dyn Storage) -> Option<Input> {
         match msg {
-            Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello),
+            Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello, store),
             _ if !self.incoming.greeted => self.close(Link::In, "no greeting"),
             Msg::Rewind(keep) => self.rewind(keep, store),
             Msg::Fetch(from) => self.serve_fetch(from, store),
@@ -67,7 +68,7 @@ impl Driver {
         None
     }
 
-    fn greet(&mut self, hello: Hello) {
+    fn greet(&mut self, hello: Hello, store: &mut dyn Storage) {
         if hello.cluster != self.cfg.cluster {
             return self.close(Link::In, "the peer's disk belongs to another cluster");
         }
@@ -88,16 +89,38 @@ impl Driver {
             told_applied: self.applied.seq,
         };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
-            // The peer does not have the last of them either. What it still has comes before our own frames all the same.
-            let there = hello.runs.end();
-            (self.lacks, self.void) = ((there.seq > end.seq).then_some(there), Some(lacks));
+            self.cut_what_answers(lacks, hello.runs.end().seq, store);
+            // What the peer does have of it comes first: our log may hold the answers to that already.
+            let end = hello.runs.end();
+            let rest = end.seq > self.peer.end().seq;
+            (self.lacks, self.void) =
+                (rest.then_some(if end.seq < lacks.seq { end } else { lacks }), Some(lacks));
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
     }
 
+    /// Both nodes died, and with them frames of the peer that we had answered already. Nothing of those answers was let
+    /// go: they go too, unless this run has served since.
+    fn cut_what_answers(&mut self, lacks: Position, theirs: u64, store: &mut dyn Storage) {
+        let mut reader = Reader::new(Which::Own, 1);
+        let mut first = None;
+        while let Some(frame) = reader.pop(store) {
+            match (frame.applied_peer.seq > theirs, first) {
+                (true, None) => first = Some(frame.at.seq),
+                (false, Some(_)) => return,
+                _ => {}
+            }
+        }
+        let Some(first) = first.filter(|_| self.built_on == lacks) else { return };
+        self.drop_own(first - 1, store);
+        if self.outgoing.is_up() {
+            self.close(Link::Out, "our log was cut: compare it again");
+        }
+    }
+
     /// The peer went on from an earlier point than our copy ends: our rest of it was never acknowledged.
-    fn rewind(&mut self, keep: u64, store: &mut dyn LogStore) {
+    fn rewind(&mut self, keep: u64, store: &mut dyn Storage) {
         let leads =
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
@@ -110,7 +133,7 @@ impl Driver {
 
     /// One piece of our copy; the peer asks for the next when it has this one, so that a long log is never in memory
     /// at once. A frame that is larger than a piece goes alone.
-    fn serve_fetch(&mut self, from: u64, store: &mut dyn LogStore) {
+    fn serve_fetch(&mut self, from: u64, store: &mut dyn Storage) {
         let mut frames = store.read(Which::Peer, from, FETCH_BYTES);
         let mut bytes = 0;
         let fits = frames.iter().take_while(|frame| {
@@ -128,7 +151,7 @@ impl Driver {
 
     /// One frame: kept only if each group that it speaks for is led by the peer as we know it, and we do not ask for
     /// promotion ourselves (R4); refused before it is acknowledged if we cannot read it.
-    fn receive(&mut self, bytes: Bytes, store: &mut dyn LogStore) {
+    fn receive(&mut self, bytes: Bytes, store: &mut dyn Storage) {
         let Ok(frame) = Frame::decode(&bytes) else {
             return self.close(Link::In, "a frame that cannot be read");
         };

@@ -6,7 +6,7 @@ use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
-use crate::log::{LogStore, Which};
+use crate::log::{Storage, Which};
 use crate::msg::{Hello, Msg, VERSIONS};
 use crate::runs::Runs;
 
@@ -89,7 +89,7 @@ impl Driver {
     }
 
     /// A message on the connection that we dialled.
-    pub fn on_out(&mut self, msg: Msg, store: &mut dyn LogStore) {
+    pub fn on_out(&mut self, msg: Msg, store: &mut dyn Storage) {
         match (self.outgoing.phase, msg) {
             (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
             (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// Compares our log with the peer's copy of it (D8).
-    fn compare(&mut self, hello: Hello, store: &mut dyn LogStore) {
+    fn compare(&mut self, hello: Hello, store: &mut dyn Storage) {
         let copy = hello.runs;
         let ours = hello.cluster == self.cfg.cluster && hello.node == self.cfg.engine.me.peer();
         if !ours {
@@ -132,6 +132,10 @@ impl Driver {
         let (own, theirs) = (self.own.end().seq, copy.end().seq);
         if theirs > common && own > common {
             // Both went on from a common point, and the peer leads nothing of ours: its rest was never acknowledged.
+            self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
+            return self.go_live(common, store);
+        }
+        if theirs > common && self.cut_at == Some(common) && own == common {
             self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
             return self.go_live(common, store);
         }
@@ -165,7 +169,7 @@ impl Driver {
     /// The first frame of our tail with a record of a group that the peer took over since, and that it did not have then:
     /// it was never released in Pair, and the peer's log goes on from before it. (What it had when it came to lead, and
     /// lost with its power later, is no part of that.)
-    fn first_void(&mut self, common: u64, store: &mut dyn LogStore) -> Option<u64> {
+    fn first_void(&mut self, common: u64, store: &mut dyn Storage) -> Option<u64> {
         let mut from = common + 1;
         loop {
             let frames = store.read(Which::Own, from, CHUNK);
@@ -191,7 +195,7 @@ impl Driver {
         }
     }
 
-    fn on_fetched(&mut self, frames: Vec<Bytes>, last: bool, store: &mut dyn LogStore) {
+    fn on_fetched(&mut self, frames: Vec<Bytes>, last: bool, store: &mut dyn Storage) {
         for bytes in frames {
             let Ok(frame) = Frame::decode(&bytes) else { return self.close(Link::Out, "a damaged frame") };
             if frame.prev != self.own.end() {
@@ -209,7 +213,7 @@ impl Driver {
     }
 
     /// The peer holds our log up to `acked`; the rest follows.
-    fn go_live(&mut self, acked: u64, store: &mut dyn LogStore) {
+    fn go_live(&mut self, acked: u64, store: &mut dyn Storage) {
         self.fetched = true;
         self.outgoing.phase = Phase::Live;
         self.outgoing.next = acked + 1;
@@ -220,7 +224,7 @@ impl Driver {
     }
 
     /// Sends what the window allows of what was written before.
-    pub(super) fn pump(&mut self, store: &mut dyn LogStore) {
+    pub(super) fn pump(&mut self, store: &mut dyn Storage) {
         while self.outgoing.live() && self.outgoing.next <= self.own.end().seq && self.outgoing.bytes < WINDOW
         {
             let frames = store.read(Which::Own, self.outgoing.next, CHUNK);
@@ -247,7 +251,7 @@ impl Driver {
         }
     }
 
-    fn on_ack(&mut self, at: Position, applied: u64, store: &mut dyn LogStore) {
+    fn on_ack(&mut self, at: Position, applied: u64, store: &mut dyn Storage) {
         self.peer_applied = self.peer_applied.max(applied);
         if at.seq > 0 && self.own.at(at.seq) != Some(at) {
             return self.close(Link::Out, "an acknowledgement of what we did not write");

@@ -6,7 +6,7 @@ use presence_engine::record::Effect;
 use xmpp_core::jid::BareJid;
 
 use super::*;
-use crate::log::MemoryLog;
+use crate::log::{LogStore, MemoryLog};
 
 const INC: u64 = 5;
 
@@ -19,7 +19,7 @@ fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
     };
-    Driver::start(Config { engine, cluster: 1, boot, ack_synced: false }, boot, log)
+    Driver::start(Config { engine, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 }, boot, log)
 }
 
 /// A frame whose record is about so large.

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use presence_engine::ids::Position;
 
-use super::{LogStore, Which};
+use super::{LogStore, Storage, Which};
 use crate::frame::Frame;
+use crate::store::{NoStore, Store};
 
 #[derive(Clone, Debug, Default)]
 struct One {
@@ -26,6 +27,7 @@ impl One {
 pub struct MemoryLog {
     logs: [One; 2],
     aside: Vec<Bytes>,
+    store: NoStore,
 }
 
 impl MemoryLog {
@@ -88,6 +90,12 @@ impl MemoryLog {
     /// All frames of a log.
     pub fn frames(&self, which: Which) -> &[Bytes] {
         &self.logs[which as usize].frames
+    }
+}
+
+impl Storage for MemoryLog {
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.store
     }
 }
 

@@ -8,8 +8,16 @@ mod segment;
 use bytes::Bytes;
 use presence_engine::ids::Position;
 
+use crate::store::Store;
+
 pub use file::{FileLog, LogError, Opened, Stored};
 pub use memory::MemoryLog;
+
+/// A disk: both logs, and the store that is built from them.
+pub trait Storage: LogStore {
+    /// The store.
+    fn store(&mut self) -> &mut dyn Store;
+}
 
 /// Which of the two logs on a disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

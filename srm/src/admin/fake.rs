@@ -20,6 +20,7 @@ struct State {
     failed_over: Option<String>,
     forced: Option<String>,
     users: Vec<UserStatus>,
+    passwords: Vec<(String, String)>,
     /// Moving ends in failed mode.
     broken: bool,
 }
@@ -41,6 +42,11 @@ impl Fake {
     /// The node that was made active by force.
     pub fn forced(&self) -> Option<String> {
         self.state.lock().unwrap().forced.clone()
+    }
+
+    /// Passwords that were changed.
+    pub fn passwords(&self) -> Vec<(String, String)> {
+        self.state.lock().unwrap().passwords.clone()
     }
 
     /// Accounts that were added.
@@ -158,11 +164,43 @@ impl Daemon for Fake {
         Box::pin(async { Ok(()) })
     }
 
+    fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>> {
+        let mut state = self.state.lock().unwrap();
+        let known = state.users.iter().any(|known| known.user == user);
+        state.passwords.extend(known.then_some((user.clone(), password)));
+        Box::pin(async move { if known { Ok(()) } else { Err(nobody(&user)) } })
+    }
+
+    fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>> {
+        let mut state = self.state.lock().unwrap();
+        let before = state.users.len();
+        state.users.retain(|known| known.user != user);
+        let gone = state.users.len() < before;
+        Box::pin(async move { if gone { Ok(()) } else { Err(nobody(&user)) } })
+    }
+
+    fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>> {
+        let of = |user: UserStatus| {
+            let (resource, connected, queued) = ("phone".into(), true, 2);
+            let (user, owner) = (user.user, user.owner);
+            SessionStatus { user, resource, owner, connected, available: true, dual: true, queued }
+        };
+        Box::pin(async move { self.accounts().into_iter().map(of).collect() })
+    }
+
     fn users(&self) -> BoxFuture<'_, Vec<UserStatus>> {
         Box::pin(async { self.accounts() })
     }
 
     fn ready(&self) -> bool {
         self.state.lock().unwrap().failed_over.is_none()
+    }
+}
+
+fn nobody(user: &str) -> Refusal {
+    Refusal {
+        error: format!("there is no account {user}"),
+        hint: "see the list".into(),
+        ..Refusal::default()
     }
 }

@@ -7,6 +7,9 @@
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
 //! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
+//! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
+//! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
+//! | `GET /v1/sessions` | a list of [`SessionStatus`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
 //! | `GET /readyz` | 200: the node serves its users; else 503. Needs no token |
@@ -170,6 +173,25 @@ pub struct UserStatus {
     pub sessions: u64,
 }
 
+/// One session.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Bare JID of its account.
+    pub user: String,
+    /// Its resource.
+    pub resource: String,
+    /// The node that serves it; empty where none does.
+    pub owner: String,
+    /// It has a stream; else it waits for its client to resume.
+    pub connected: bool,
+    /// Its client has sent presence.
+    pub available: bool,
+    /// Its client knows the dual connection.
+    pub dual: bool,
+    /// Stanzas that its client has not acknowledged.
+    pub queued: u64,
+}
+
 /// What the API asks of the node that it belongs to. All of it answers within seconds; what takes longer is told by
 /// the status.
 pub trait Daemon: Send + Sync + 'static {
@@ -189,6 +211,12 @@ pub trait Daemon: Send + Sync + 'static {
         password: String,
         home: Option<String>,
     ) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Gives an account another password; its sessions end on both nodes. `user` as above.
+    fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Removes an account; its sessions end on both nodes, and its contacts see it no more. `user` as above.
+    fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// All sessions, in the order of their accounts.
+    fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>>;
     /// All accounts, in the order of their names.
     fn users(&self) -> BoxFuture<'_, Vec<UserStatus>>;
     /// Whether this node serves its users now, here or by its peer's log being safe.

@@ -13,7 +13,7 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use ring::{hmac, rand::SystemRandom};
 use serde::Deserialize;
@@ -99,6 +99,12 @@ impl Shared {
         self.group.get_or_try_init(ask).await
     }
 
+    /// The account that is meant, by its local part or bare JID.
+    async fn account(&self, user: &str) -> Result<BareJid, Response> {
+        let domain = &self.group().await?.domain;
+        account(user, domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))
+    }
+
     /// Refuses the name of a node that is not in the group.
     async fn known(&self, node: &str) -> Result<(), Response> {
         let nodes = &self.group().await?.nodes;
@@ -121,6 +127,9 @@ fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/nodes/{node}/fallback", post(fallback))
         .route("/v1/nodes/{node}/force-active", get(would_force).post(force_active))
         .route("/v1/users", get(users).post(user_add))
+        .route("/v1/users/{user}", delete(user_remove))
+        .route("/v1/users/{user}/password", post(user_passwd))
+        .route("/v1/sessions", get(sessions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .fallback(async |uri: Uri| {
@@ -128,7 +137,7 @@ fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
         })
         .method_not_allowed_fallback(async |uri: Uri| {
             let error = format!("{} does not take this method", uri.path());
-            refuse(StatusCode::METHOD_NOT_ALLOWED, error, "ask with GET, act with POST")
+            refuse(StatusCode::METHOD_NOT_ALLOWED, error, "ask with GET, act with POST, remove with DELETE")
         })
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(Arc::new(token), guard))
@@ -292,17 +301,8 @@ async fn user_add(
         };
         refuse(status, error.body_text(), hint)
     })?;
-    let domain = &shared.group().await?.domain;
-    let user =
-        account(&new.user, domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))?;
-    if new.password.is_empty() || new.password.len() > PASSWORD || new.password.contains('\0') {
-        let error = format!("the password is empty, longer than {PASSWORD} bytes, or has a NUL in it");
-        return Err(refuse(
-            StatusCode::BAD_REQUEST,
-            error,
-            "choose another, or let `tandem user add` make one",
-        ));
-    }
+    let user = shared.account(&new.user).await?;
+    password_fits(&new.password)?;
     if let Some(home) = &new.home {
         shared.known(home).await?;
     }
@@ -313,6 +313,52 @@ async fn user_add(
         }
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
+}
+
+fn password_fits(password: &str) -> Result<(), Response> {
+    if !password.is_empty() && password.len() <= PASSWORD && !password.contains('\0') {
+        return Ok(());
+    }
+    let error = format!("the password is empty, longer than {PASSWORD} bytes, or has a NUL in it");
+    Err(refuse(StatusCode::BAD_REQUEST, error, "choose another, or let `tandem user` make one"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPassword {
+    password: String,
+}
+
+async fn user_passwd(
+    State(shared): Node,
+    Path(user): Path<String>,
+    body: Result<Json<NewPassword>, JsonRejection>,
+) -> Result<Response, Response> {
+    let user = shared.account(&user).await?;
+    let Json(new) = body.map_err(|error| {
+        let hint = "send a JSON object {\"password\"} as application/json";
+        refuse(StatusCode::BAD_REQUEST, error.body_text(), hint)
+    })?;
+    password_fits(&new.password)?;
+    tracing::info!(event = "admin_user_passwd");
+    changed(&user, answer(shared.daemon.user_passwd(user.to_string(), new.password)).await?)
+}
+
+async fn user_remove(State(shared): Node, Path(user): Path<String>) -> Result<Response, Response> {
+    let user = shared.account(&user).await?;
+    tracing::info!(event = "admin_user_remove");
+    changed(&user, answer(shared.daemon.user_remove(user.to_string())).await?)
+}
+
+fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Response, Response> {
+    match done {
+        Ok(()) => Ok(Json(serde_json::json!({ "user": user.to_string() })).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+async fn sessions(State(shared): Node) -> Result<Response, Response> {
+    Ok(Json(answer(shared.daemon.sessions()).await?).into_response())
 }
 
 /// The account that `user`, a local part or a bare JID, means at this domain.

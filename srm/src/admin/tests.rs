@@ -60,6 +60,10 @@ async fn nothing_is_told_without_the_token() {
         "GET /v1/users",
         "POST /v1/users",
         "POST /v1/nodes/a/failover",
+        "POST /v1/nodes/a/force-active",
+        "GET /v1/sessions",
+        "DELETE /v1/users/anna",
+        "POST /v1/users/anna/password",
         "GET /nonsense",
         "GET /",
         "GET //v1/status",
@@ -180,7 +184,7 @@ async fn unknown_paths_and_methods_are_told() {
     let (_, api) = start().await;
     assert_eq!(ask(api, "GET /v2/status", "").await.0, 404);
     let (code, body) = ask(api, "GET /v1/nodes/a/failover", "").await;
-    assert!(code == 405 && body["hint"] == "ask with GET, act with POST", "{body}");
+    assert!(code == 405 && body["hint"] == "ask with GET, act with POST, remove with DELETE", "{body}");
 }
 
 #[tokio::test]
@@ -214,4 +218,28 @@ async fn force_active_is_told_first_and_done_when_confirmed() {
     let (code, body) = ask(api, &format!("POST {path}"), r#"{"confirm":"a"}"#).await;
     assert_eq!((code, &body["done"]), (200, &json!(true)));
     assert_eq!(ask(api, &format!("POST {path}"), r#"{"confirm":"a"}"#).await.0, 409);
+}
+
+#[tokio::test]
+async fn passwords_are_changed_and_accounts_removed_by_name_or_address() {
+    let (fake, api) = start().await;
+    let (code, _) = ask(api, "POST /v1/users", r#"{"user":"anna","password":"x"}"#).await;
+    assert_eq!(code, 201);
+    let path = "POST /v1/users/anna@im.example/password";
+    let (code, body) = ask(api, path, r#"{"password":"better"}"#).await;
+    assert_eq!((code, &body["user"]), (200, &json!("anna@im.example")));
+    assert_eq!(fake.passwords(), [("anna@im.example".to_owned(), "better".to_owned())]);
+    for bad in ["", "{}", r#"{"password":""}"#, r#"{"password":"x","user":"bob"}"#] {
+        assert_eq!(ask(api, path, bad).await.0, 400, "{bad}");
+    }
+    let (code, body) = ask(api, "POST /v1/users/bob/password", r#"{"password":"x"}"#).await;
+    assert_eq!((code, &body["error"]), (409, &json!("there is no account bob@im.example")));
+    for path in ["DELETE /v1/users/a%20b", "DELETE /v1/users/anna@other.example"] {
+        assert_eq!(ask(api, path, "").await.0, 400, "{path}");
+    }
+    let (code, body) = ask(api, "GET /v1/sessions", "").await;
+    assert_eq!((code, &body[0]["resource"]), (200, &json!("phone")));
+    assert_eq!(ask(api, "DELETE /v1/users/Anna", "").await.0, 200);
+    assert_eq!(ask(api, "DELETE /v1/users/Anna", "").await.0, 409);
+    assert!(fake.accounts().is_empty());
 }

@@ -41,7 +41,7 @@ pub(super) enum Command {
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
     /// same users diverge.
     ForceActive(ForceArgs),
-    /// Add and list accounts
+    /// Add, change, remove and list accounts
     User {
         #[command(subcommand)]
         command: UserCommand,
@@ -61,6 +61,9 @@ impl Command {
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
+            Command::User { command: UserCommand::Passwd(args) } => args.client.json,
+            Command::User { command: UserCommand::Remove(args) } => args.client.json,
+            Command::User { command: UserCommand::Sessions(args) } => args.client.json,
             Command::User { command: UserCommand::List(args) } => args.client.json,
             Command::Demo(args) => args.json,
         }
@@ -77,8 +80,14 @@ pub(super) enum ConfigCommand {
 pub(super) enum UserCommand {
     /// Add an account; without --password-stdin a password is made and printed once
     Add(UserAddArgs),
+    /// Give an account another password and end its sessions; without --password-stdin one is made and printed once
+    Passwd(UserPasswdArgs),
+    /// Remove an account with its roster, its sessions and what waits for it
+    Remove(UserRemoveArgs),
     /// List all accounts
     List(UserListArgs),
+    /// List the sessions of one account, or of all
+    Sessions(UserSessionsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -181,6 +190,33 @@ pub(super) struct UserAddArgs {
     /// Read the password from the first line of standard input
     #[arg(long)]
     pub password_stdin: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UserPasswdArgs {
+    /// Name of the account
+    pub user: String,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UserRemoveArgs {
+    /// Name of the account
+    pub user: String,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UserSessionsArgs {
+    /// Name of the account [default: all accounts]
+    pub user: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

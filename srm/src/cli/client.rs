@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ClientArgs;
 use super::output::{Exit, Failure};
-use crate::admin::{Forced, Moving, Refusal, Status, UserStatus};
+use crate::admin::{Forced, Moving, Refusal, SessionStatus, Status, UserStatus};
 use crate::config;
 use crate::setup::from_here;
 
@@ -86,12 +86,26 @@ impl Client {
 
     /// Adds an account; gives its address.
     pub fn user_add(&self, user: &str, password: &str, home: Option<&str>) -> Result<String, Failure> {
-        #[derive(serde::Deserialize)]
-        struct Added {
-            user: String,
-        }
         let new = serde_json::json!({ "user": user, "password": password, "home": home });
-        self.post("/v1/users", &new).map(|Added { user }| user)
+        self.post("/v1/users", &new).map(|Account { user }| user)
+    }
+
+    /// Gives an account another password; gives its address.
+    pub fn user_passwd(&self, user: &str, password: &str) -> Result<String, Failure> {
+        let new = serde_json::json!({ "password": password });
+        self.post(&format!("/v1/users/{}/password", escape(user)), &new).map(|Account { user }| user)
+    }
+
+    /// Removes an account; gives its address.
+    pub fn user_remove(&self, user: &str) -> Result<String, Failure> {
+        let path = format!("/v1/users/{}", escape(user));
+        let request = self.agent.delete(self.url(&path)).header("Authorization", self.bearer());
+        self.read(request.call()).map(|Account { user }| user)
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> Result<Vec<SessionStatus>, Failure> {
+        self.get("/v1/sessions")
     }
 
     /// All accounts.
@@ -169,6 +183,12 @@ impl Client {
         let error = format!("what answers at {} is not a tandem of this version", self.address);
         Failure::new(Exit::Environment, error, "compare the address with [admin] listen, and the versions")
     }
+}
+
+/// The account that was changed.
+#[derive(serde::Deserialize)]
+struct Account {
+    user: String,
 }
 
 /// A name as a part of a path.

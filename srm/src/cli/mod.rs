@@ -54,6 +54,13 @@ fn run(command: Command) -> Result<Answer, Failure> {
         }
         Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
+        Command::User { command: UserCommand::Passwd(args) } => user::passwd(&args),
+        Command::User { command: UserCommand::Remove(args) } => {
+            user::remove(&Client::find(&args.client)?, &args.user)
+        }
+        Command::User { command: UserCommand::Sessions(args) } => {
+            user::sessions(&Client::find(&args.client)?, args.user.as_deref())
+        }
         Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
         Command::Demo(args) => demo(&args),
     }

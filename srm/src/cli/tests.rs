@@ -66,6 +66,10 @@ fn the_command_line_is_sound() {
         "tandem fallback a --admin 127.0.0.1:1 --token-file t",
         "tandem user add u --home a --password-stdin",
         "tandem user list --json",
+        "tandem user passwd u --password-stdin",
+        "tandem user remove u --json",
+        "tandem user sessions",
+        "tandem user sessions u",
         "tandem force-active a --confirm a --json",
         "tandem config check -c x.toml",
         "tandem demo --users 10 --plain 0% --seed 7 --keep",
@@ -323,4 +327,26 @@ fn force_active_is_done_only_when_the_nodes_name_is_typed() {
     assert!(line.contains(r#""done":true"#), "{line}");
     assert_eq!(pair.fake.forced().as_deref(), Some("a"));
     assert_eq!(force(Some("a"), None).0.unwrap_err().exit, Exit::Refused, "it serves already");
+}
+
+#[test]
+fn an_account_gets_another_password_is_seen_and_removed() {
+    let pair = Pair::start();
+    let client = pair.client();
+    client.user_add("anna@im.example", "x", None).unwrap_or_else(|failure| panic!("{}", failure.text()));
+    let answer = |result: Result<Answer, Failure>| result.unwrap_or_else(|f| panic!("{}", f.text())).line();
+    let line = answer(user::passwd_with(&client, "anna", Some("better".into())));
+    assert!(line.contains("anna@im.example") && !line.contains("better"), "{line}");
+    let made = answer(user::passwd_with(&client, "anna", None));
+    let passwords = pair.fake.passwords();
+    assert_eq!(passwords[0].1, "better");
+    assert!(made.contains(&passwords[1].1), "one that was made is shown once: {made}");
+    for name in [None, Some("anna"), Some("anna@im.example")] {
+        assert!(answer(user::sessions(&client, name)).contains("phone"), "{name:?}");
+    }
+    assert_eq!(user::sessions(&client, Some("bob")).unwrap_err().exit, Exit::Refused);
+    assert_eq!(user::passwd_with(&client, "bob", None).unwrap_err().exit, Exit::Refused);
+    assert!(answer(user::remove(&client, "anna")).contains("anna@im.example"));
+    assert_eq!(user::remove(&client, "anna").unwrap_err().exit, Exit::Refused);
+    assert!(pair.fake.accounts().is_empty());
 }

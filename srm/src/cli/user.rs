@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
 use super::Client;
-use super::args::UserAddArgs;
+use super::args::{UserAddArgs, UserPasswdArgs};
 use super::output::{Answer, Exit, Failure, Paint, table};
 
 /// 32 characters that are not mistaken for one another.
@@ -34,6 +34,66 @@ pub(super) fn add_with(
         ),
         None => Answer::new(format!("added {user}\n"), json!({ "user": user })),
     })
+}
+
+/// Gives an account another password. One that was made is in the answer, and nowhere else.
+pub(super) fn passwd(args: &UserPasswdArgs) -> Result<Answer, Failure> {
+    let client = Client::find(&args.client)?;
+    let given = if args.password_stdin { Some(read_password(&mut io::stdin().lock())?) } else { None };
+    passwd_with(&client, &args.user, given)
+}
+
+pub(super) fn passwd_with(client: &Client, user: &str, given: Option<String>) -> Result<Answer, Failure> {
+    let made = if given.is_none() { Some(make_password()?) } else { None };
+    let password = given.or(made.clone()).unwrap_or_default();
+    let user = client.user_passwd(user, &password)?;
+    let text = format!("{user} has another password; its sessions were ended\n");
+    Ok(match made {
+        Some(password) => Answer::new(
+            format!("{text}password: {password}\n(it is not shown again)\n"),
+            json!({ "user": user, "password": password }),
+        ),
+        None => Answer::new(text, json!({ "user": user })),
+    })
+}
+
+/// Removes an account.
+pub(super) fn remove(client: &Client, user: &str) -> Result<Answer, Failure> {
+    let user = client.user_remove(user)?;
+    Ok(Answer::new(format!("removed {user}; its sessions were ended\n"), json!({ "user": user })))
+}
+
+/// Lists the sessions of an account, by its local part or address, or of all.
+pub(super) fn sessions(client: &Client, user: Option<&str>) -> Result<Answer, Failure> {
+    let mut sessions = client.sessions()?;
+    if let Some(wanted) = user {
+        let named =
+            |user: &str| user == wanted || user.split_once('@').is_some_and(|(name, _)| name == wanted);
+        if !client.users()?.iter().any(|known| named(&known.user)) {
+            let error = format!("there is no account {wanted}");
+            return Err(Failure::new(Exit::Refused, error, "see `tandem user list`"));
+        }
+        sessions.retain(|session| named(&session.user));
+    }
+    let paint = Paint::stdout();
+    let head = ["session", "served by", "stream", "presence", "queued"].map(|name| paint.dim(name));
+    let mut rows = vec![head.to_vec()];
+    for s in &sessions {
+        let owner = if s.owner.is_empty() { paint.red("nobody") } else { s.owner.clone() };
+        let stream = match (s.connected, s.dual) {
+            (false, _) => "awaited",
+            (true, true) => "dual",
+            (true, false) => "plain",
+        };
+        let presence = if s.available { "available" } else { "none" };
+        let full = format!("{}/{}", s.user, s.resource);
+        rows.push(vec![full, owner, stream.into(), presence.into(), s.queued.to_string()]);
+    }
+    let text = match sessions.len() {
+        0 => "there are no sessions\n".to_owned(),
+        _ => table(&rows, &[4]).join("\n") + "\n",
+    };
+    Ok(Answer::new(text, json!({ "sessions": sessions })))
 }
 
 /// Lists all accounts.

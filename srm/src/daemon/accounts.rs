@@ -35,6 +35,13 @@ impl Accounts {
         }
     }
 
+    /// An account is gone: it is like one that never was.
+    pub fn remove(&self, user: &BareJid) {
+        if let Some(local) = user.local() {
+            self.map.remove(local);
+        }
+    }
+
     /// Credentials for a login. Takes the same time for accounts that exist and others.
     pub fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
         let fake = ScramCredentials::fake(hash, &self.fake_secret, user, ITERATIONS);

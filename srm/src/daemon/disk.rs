@@ -9,7 +9,8 @@ use bytes::Bytes;
 use presence_engine::ids::{Group, NodeIx, Position, Reg};
 use presence_engine::record::Cursor;
 use serde::{Deserialize, Serialize};
-use session_mover::log::{FileLog, LogStore, Opened, Stored, Which};
+use session_mover::log::{FileLog, LogStore, Opened, Storage, Stored, Which};
+use session_mover::store::{NoStore, Store};
 
 use crate::node::Disk;
 
@@ -25,6 +26,7 @@ struct Identity {
 /// The disk of a running node. Held by one process at a time.
 pub struct NodeDisk {
     log: FileLog,
+    store: NoStore,
     core: PathBuf,
     me: NodeIx,
     /// How often each core's struct was written; its parity names the slot.
@@ -59,7 +61,7 @@ impl NodeDisk {
         let lock = lock(data)?;
         check_identity(data, node.0, cluster)?;
         let (log, opened) = FileLog::open(data, sync_peer, stored)?;
-        let mut disk = NodeDisk { log, core, me: node.1, writes: [0; 2], _lock: lock };
+        let mut disk = NodeDisk { log, store: NoStore, core, me: node.1, writes: [0; 2], _lock: lock };
         let mut durable = [None; 2];
         for group in NodeIx::BOTH {
             let g = group.index();
@@ -170,6 +172,12 @@ impl LogStore for NodeDisk {
 
     fn sync_received(&mut self) {
         self.log.sync_received();
+    }
+}
+
+impl Storage for NodeDisk {
+    fn store(&mut self) -> &mut dyn Store {
+        &mut self.store
     }
 }
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod disk;
 mod ops;
+mod users;
 mod worker;
 
 use std::net::SocketAddr;
@@ -163,7 +164,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
     Ok(node::Config {
         names,
-        driver: driver::Config { engine, cluster, boot, ack_synced },
+        driver: driver::Config { engine, cluster, boot, ack_synced, checkpoint_frames: 10_000 },
         single: pair.is_none(),
         register: RegisterKind::Consent(Consent { available }),
         lease: ticks(crate::config::LEASE) as u16,

@@ -11,14 +11,11 @@ use presence_engine::ids::{Mode, NodeIx};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use xmpp_core::jid::BareJid;
 
-use super::accounts::derive;
-use super::random;
 use super::worker::ToNode;
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Status,
-    UserStatus,
+    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal,
+    SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
 use crate::node::{Op, Reply, Snapshot};
@@ -29,15 +26,17 @@ const PEER_LIMIT: Duration = Duration::from_secs(2);
 
 /// A question to the other node's daemon.
 #[derive(Serialize, Deserialize, Debug)]
-enum Ask {
+pub(super) enum Ask {
     Status,
     Failover,
     Fallback,
     UserAdd { user: String, password: String, home: String },
+    UserPasswd { user: String, password: String },
+    UserRemove { user: String },
 }
 
 #[derive(Serialize, Deserialize, Debug)]
-enum Answer {
+pub(super) enum Answer {
     Status(Box<NodeStatus>),
     Moving(Moving),
     Done,
@@ -52,9 +51,9 @@ enum Letter {
 
 /// The operator's side of a node.
 pub(super) struct Operations {
-    names: [String; 2],
-    me: NodeIx,
-    config: Config,
+    pub(super) names: [String; 2],
+    pub(super) me: NodeIx,
+    pub(super) config: Config,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
     next: AtomicU64,
@@ -113,6 +112,11 @@ impl Operations {
             Ok(moving) => Answer::Moving(moving),
             Err(refusal) => Answer::Refused(refusal),
         };
+        let done = |result| match result {
+            Ok(Reply::Done) => Answer::Done,
+            Ok(_) => Answer::Refused(stopping()),
+            Err(refusal) => Answer::Refused(refusal),
+        };
         match ask {
             Ask::Status => match self.snapshot().await {
                 Some(snapshot) => Answer::Status(Box::new(self.local_status(&snapshot))),
@@ -120,13 +124,9 @@ impl Operations {
             },
             Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
             Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
-            Ask::UserAdd { user, password, home } => {
-                match self.add_here(&user, &password, Some(home)).await {
-                    Ok(Reply::Done) => Answer::Done,
-                    Ok(_) => Answer::Refused(stopping()),
-                    Err(refusal) => Answer::Refused(refusal),
-                }
-            }
+            Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
+            Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
+            Ask::UserRemove { user } => done(self.remove_here(&user).await),
         }
     }
 
@@ -136,7 +136,7 @@ impl Operations {
         }
     }
 
-    async fn ask_peer(&self, ask: Ask) -> Option<Answer> {
+    pub(super) async fn ask_peer(&self, ask: Ask) -> Option<Answer> {
         self.config.peer.as_ref()?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
@@ -153,7 +153,7 @@ impl Operations {
         told.await.ok()
     }
 
-    async fn op(&self, op: Op) -> Option<Reply> {
+    pub(super) async fn op(&self, op: Op) -> Option<Reply> {
         let (tell, told) = oneshot::channel();
         self.to_node.send(ToNode::Op(op, tell)).ok()?;
         told.await.ok()
@@ -167,13 +167,13 @@ impl Operations {
         }
     }
 
-    async fn refusal(&self, error: String, hint: String) -> Refusal {
+    pub(super) async fn refusal(&self, error: String, hint: String) -> Refusal {
         let states = self.snapshot().await.map(|s| s.states[self.me.index()]);
         let (state, reason) = states.map_or(("", ""), |(state, reason)| (state.name(), reason.name()));
         Refusal { error, state: state.to_owned(), reason: reason.to_owned(), hint }
     }
 
-    fn index(&self, name: &str) -> Option<NodeIx> {
+    pub(super) fn index(&self, name: &str) -> Option<NodeIx> {
         let found = self.names.iter().position(|n| !n.is_empty() && n == name)?;
         NodeIx::from_index(found)
     }
@@ -191,42 +191,6 @@ impl Operations {
                     .refusal(format!("node {} does not answer", self.names[at.index()]), hint.to_owned())
                     .await)
             }
-        }
-    }
-
-    /// Adds an account on this node; `Reply::NotHere` if the other must.
-    async fn add_here(&self, user: &str, password: &str, home: Option<String>) -> Result<Reply, Refusal> {
-        let bad = |error: String, hint: &str| Refusal { error, hint: hint.to_owned(), ..Refusal::default() };
-        let domain = &self.config.node.domains[0];
-        let text = if user.contains('@') { user.to_owned() } else { format!("{user}@{domain}") };
-        let jid = BareJid::parse(&text).ok().filter(|j| j.local().is_some() && j.domain() == domain);
-        let Some(jid) = jid else {
-            return Err(bad(format!("{user:?} is no account of {domain}"), "give a name, or NAME@DOMAIN"));
-        };
-        let home = match home {
-            Some(name) => match self.index(&name) {
-                Some(node) => Some(node),
-                None => {
-                    return Err(bad(
-                        format!("there is no node {name:?}"),
-                        "see `tandem status` for the names",
-                    ));
-                }
-            },
-            None => None,
-        };
-        let password = password.to_owned();
-        let verifiers = tokio::task::spawn_blocking(move || derive(&password, random())).await;
-        let Ok(Ok(verifiers)) = verifiers else {
-            return Err(bad(
-                "the password holds characters that SCRAM cannot carry".to_owned(),
-                "choose another",
-            ));
-        };
-        match self.op(Op::UserAdd(jid, home, Box::new(verifiers))).await {
-            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
-            Some(reply) => Ok(reply),
-            None => Err(stopping()),
         }
     }
 
@@ -311,7 +275,7 @@ fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> G
     }
 }
 
-fn stopping() -> Refusal {
+pub(super) fn stopping() -> Refusal {
     let error = "the node does not answer".to_owned();
     Refusal { error, hint: "it may be stopping; ask again in a moment".to_owned(), ..Refusal::default() }
 }
@@ -361,17 +325,31 @@ impl Daemon for Operations {
         home: Option<String>,
     ) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(async move {
-            match self.add_here(&user, &password, home.clone()).await? {
-                Reply::NotHere => {
-                    let home = home.unwrap_or_else(|| self.names[self.me.peer().index()].clone());
-                    match self.ask_peer(Ask::UserAdd { user, password, home }).await {
-                        Some(Answer::Done) => Ok(()),
-                        Some(Answer::Refused(refusal)) => Err(refusal),
-                        _ => Err(stopping()),
-                    }
-                }
-                _ => Ok(()),
-            }
+            let here = self.add_here(&user, &password, home.clone()).await?;
+            let home = home.unwrap_or_else(|| self.names[self.me.peer().index()].clone());
+            self.here_or_there(here, Ask::UserAdd { user, password, home }).await
+        })
+    }
+
+    fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let here = self.passwd_here(&user, &password).await?;
+            self.here_or_there(here, Ask::UserPasswd { user, password }).await
+        })
+    }
+
+    fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let here = self.remove_here(&user).await?;
+            self.here_or_there(here, Ask::UserRemove { user }).await
+        })
+    }
+
+    fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>> {
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            let _ = self.to_node.send(ToNode::Sessions(tell));
+            told.await.unwrap_or_default()
         })
     }
 

@@ -9,14 +9,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Conn, NodeIx};
+use presence_engine::state::User;
 use session_mover::link::{LinkEvent, LinkSender};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use tracing::{debug, info, warn};
+use xmpp_core::jid::BareJid;
 use xmpp_core::net::{ConnSender, ToConn};
 
 use super::accounts::Accounts;
 use super::disk::NodeDisk;
-use crate::admin::UserStatus;
+use crate::admin::{SessionStatus, UserStatus};
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot};
 use crate::sockets::{Beacons, boottime_ms};
 
@@ -39,6 +41,8 @@ pub enum ToNode {
     Snapshot(oneshot::Sender<Snapshot>),
     /// List the accounts.
     Users(oneshot::Sender<Vec<UserStatus>>),
+    /// All sessions.
+    Sessions(oneshot::Sender<Vec<SessionStatus>>),
     /// Something for the peer's daemon; answered with whether the link was up.
     Control(Bytes),
 }
@@ -158,6 +162,7 @@ impl Worker {
             }
             ToNode::Snapshot(answer) => _ = answer.send(self.node.snapshot()),
             ToNode::Users(answer) => _ = answer.send(self.users()),
+            ToNode::Sessions(answer) => _ = answer.send(self.sessions()),
             ToNode::Control(bytes) => _ = self.node.send_control(&bytes),
         }
     }
@@ -207,6 +212,27 @@ impl Worker {
         users.collect()
     }
 
+    /// All sessions of both nodes, as this node knows them.
+    fn sessions(&self) -> Vec<SessionStatus> {
+        let state = self.node.driver().engine().state();
+        let name = |n: NodeIx| self.names[n.index()].clone();
+        let of = |(user, u): (&BareJid, &User)| {
+            let owner = state.owner(u).map(name).unwrap_or_default();
+            let sessions = u.sessions.values().filter_map(|id| state.session(*id));
+            let listed = sessions.map(|s| SessionStatus {
+                user: user.to_string(),
+                resource: s.resource.to_string(),
+                owner: owner.clone(),
+                connected: s.detached_ms.is_none(),
+                available: s.priority.is_some(),
+                dual: s.dual,
+                queued: s.out.len() as u64,
+            });
+            listed.collect::<Vec<_>>()
+        };
+        state.users().flat_map(of).collect()
+    }
+
     /// Does what the node put out, in order.
     fn dispatch(&mut self, edges: &mut Edges) {
         for out in self.node.take() {
@@ -244,7 +270,8 @@ impl Worker {
                         beacon.send(&bytes);
                     }
                 }
-                Out::Account(user, verifiers) => self.accounts.set(&user, &verifiers),
+                Out::Account(user, Some(verifiers)) => self.accounts.set(&user, &verifiers),
+                Out::Account(user, None) => self.accounts.remove(&user),
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),

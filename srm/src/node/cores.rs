@@ -194,6 +194,7 @@ impl Node {
     fn follow_rebuilds(&mut self) {
         if self.rebuilds != self.driver.rebuilds() {
             self.rebuilds = self.driver.rebuilds();
+            self.forget_changes();
             self.serving = [false; 2];
             self.written = self.written.map(|_| None);
         }

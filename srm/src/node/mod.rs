@@ -2,6 +2,7 @@
 //! clock; a simulation gives it the same in memory.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod accounts;
 mod cores;
 mod force;
 mod fronts;
@@ -20,7 +21,7 @@ use presence_engine::ids::{Conn, Group, Mode, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
-use session_mover::log::{LogStore, Which};
+use session_mover::log::{Storage, Which};
 use session_mover::msg::Msg;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
@@ -62,7 +63,7 @@ pub struct Config {
 }
 
 /// A disk with both logs and the cores' durable structs.
-pub trait Disk: LogStore {
+pub trait Disk: Storage {
     /// Makes a register copy durable; on disk when it returns.
     fn persist(&mut self, group: Group, reg: Reg);
 }
@@ -100,6 +101,10 @@ pub enum Op {
     Fallback,
     /// Add an account; without a home, the node with fewer users gets it.
     UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
+    /// Give an account another password and end its sessions.
+    UserPasswd(BareJid, Box<Verifiers>),
+    /// Remove an account.
+    UserRemove(BareJid),
     /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
     ForceActive {
         /// The operator was told what may be missing and wants it.
@@ -139,8 +144,8 @@ pub enum Out {
     Credit(Conn),
     /// Last bytes, then the end of a client's stream.
     Close(Conn, Bytes, bool),
-    /// An account's verifiers, for logins.
-    Account(BareJid, Verifiers),
+    /// An account's verifiers, for logins; `None`: it is gone.
+    Account(BareJid, Option<Verifiers>),
     /// A beacon for the peer.
     Beacon(Bytes),
     /// Probe the peer twice, 20 ms apart.
@@ -217,7 +222,8 @@ pub struct Node {
     promises: Promises,
     causes: [crate::view::Cause; 2],
     moving: Option<Moving>,
-    adding: BTreeMap<BareJid, u64>,
+    /// Accounts that are being changed, and the operator's question.
+    changing: BTreeMap<BareJid, u64>,
     nonce: u64,
     path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
@@ -276,7 +282,7 @@ impl Node {
             promises: Promises::default(),
             causes: [crate::view::Cause::PeerReboot; 2],
             moving: None,
-            adding: BTreeMap::new(),
+            changing: BTreeMap::new(),
             nonce: 0,
             path_down_told: false,
             looked: None,
@@ -566,7 +572,7 @@ impl Node {
             Output::MainLost(_) => self.look(),
             Output::Parked(session, on) => self.driver.tell_parked(session, on),
             Output::Account(user, verifiers) => {
-                if let Some(number) = self.adding.remove(&user) {
+                if let Some(number) = self.changing.remove(&user) {
                     self.outs.push(Out::Reply(number, Reply::Done));
                 }
                 self.outs.push(Out::Account(user, verifiers));

@@ -78,7 +78,7 @@ pub(super) fn refused(error: impl Into<String>, hint: impl Into<String>) -> Repl
 impl Node {
     pub(super) fn op(&mut self, number: u64, op: Op, disk: &mut dyn Disk) {
         let reply = match op {
-            Op::UserAdd(user, home, verifiers) => match self.user_add(number, user, home, *verifiers) {
+            Op::UserAdd(..) | Op::UserPasswd(..) | Op::UserRemove(_) => match self.account_op(number, op) {
                 Some(reply) => reply,
                 None => return,
             },
@@ -91,37 +91,6 @@ impl Node {
             }
         };
         self.outs.push(Out::Reply(number, reply));
-    }
-
-    fn user_add(
-        &mut self,
-        number: u64,
-        user: BareJid,
-        home: Option<NodeIx>,
-        verifiers: presence_engine::record::Verifiers,
-    ) -> Option<Reply> {
-        let ((state, _), _) = self.own_state();
-        if !matches!(state, State::Normal | State::Initializing) {
-            let error = format!("no accounts are added while this node is {}", state.name());
-            return Some(refused(error, "do a fallback first, then add the account"));
-        }
-        let state = self.driver.engine().state();
-        if state.user(&user).is_some() || self.adding.contains_key(&user) {
-            return Some(refused(format!("the account {user} exists"), "choose another name"));
-        }
-        let homed = |n: NodeIx| state.users().filter(|(_, u)| u.home == n).count();
-        let fewer =
-            || if self.cfg.single || homed(NodeIx::A) <= homed(NodeIx::B) { NodeIx::A } else { NodeIx::B };
-        let home = home.unwrap_or_else(fewer);
-        if self.cores[home.index()].role() != Role::Primary || !self.serving[home.index()] {
-            return Some(match self.peer_up {
-                true => Reply::NotHere,
-                false => refused("the account's home is not served now", "start the other node"),
-            });
-        }
-        self.adding.insert(user.clone(), number);
-        self.inbox.push(Input::UserAdd { user, home, verifiers });
-        None
     }
 
     fn begin(&mut self, what: What) {

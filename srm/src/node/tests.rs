@@ -2,9 +2,10 @@
 
 use presence_engine::engine;
 use presence_engine::ids::{SmId, Term};
-use session_mover::log::MemoryLog;
+use session_mover::log::{LogStore, MemoryLog};
 use session_mover::msg::{Hello, VERSIONS};
 use session_mover::runs::Runs;
+use session_mover::store::Store;
 
 use super::look::LOOK_TICKS;
 use super::*;
@@ -33,6 +34,12 @@ impl LogStore for Memory {
     }
 }
 
+impl Storage for Memory {
+    fn store(&mut self) -> &mut dyn Store {
+        self.log.store()
+    }
+}
+
 impl Disk for Memory {
     fn persist(&mut self, _group: Group, reg: Reg) {
         self.done.push(Some(reg));
@@ -57,7 +64,7 @@ fn config(available: bool) -> Config {
     };
     Config {
         names: ["a".into(), "b".into()],
-        driver: driver::Config { engine, cluster: 1, boot: 7, ack_synced: false },
+        driver: driver::Config { engine, cluster: 1, boot: 7, ack_synced: false, checkpoint_frames: 10 },
         single: false,
         register: RegisterKind::Consent(Consent { available }),
         lease: 12,

@@ -1,6 +1,7 @@
 //! Two engines that ship their records to each other, without disks, sockets or time: every record goes through its
 //! binary form, and after every exchange both hold equal states (D11).
 
+mod accounts;
 mod chance;
 mod fronts;
 mod messages;
@@ -276,6 +277,25 @@ impl Duo {
         let entropy = [self.conns as u8; 16];
         self.input(conn.node, Input::Opened { conn, user, entropy });
         Client { conn }
+    }
+
+    /// An authenticated stream at this node.
+    pub(super) fn open_at(&mut self, user: &str, node: NodeIx) -> Client {
+        self.conns += 1;
+        let conn = Conn { node, number: self.conns };
+        let entropy = [self.conns as u8; 16];
+        self.input(node, Input::Opened { conn, user: bare(user), entropy });
+        Client { conn }
+    }
+
+    /// All that came since the last call.
+    pub(super) fn raw(&mut self, client: Client) -> Vec<String> {
+        self.inboxes.remove(&client.conn).unwrap_or_default()
+    }
+
+    /// Frames that are held arrive at this node, and at this one only.
+    pub(super) fn deliver(&mut self, node: NodeIx) {
+        self.turn(node, Vec::new(), true);
     }
 
     fn ask_for(&mut self, full: &str) -> (Client, String) {

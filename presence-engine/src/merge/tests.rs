@@ -1,0 +1,196 @@
+//! What is left of a tail, record by record: romeo's group is led here on, juliet's is lost.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::{Mode, Position, Reg, Term};
+use crate::record::Verifiers;
+
+const ROMEO: SmId = SmId([1; 16]);
+const JULIET: SmId = SmId([2; 16]);
+const NURSE: SmId = SmId([3; 16]);
+const TOLD: Spot = Spot { released: [true; 2], at_ms: 7 };
+const UNTOLD: Spot = Spot { released: [false; 2], at_ms: 7 };
+
+fn jid(name: &str) -> BareJid {
+    BareJid::parse(&format!("{name}@d")).unwrap()
+}
+
+fn place(seq: u64) -> Place {
+    Place { log: NodeIx::A, at: Position { seq, inc: 1 }, forwards: 0 }
+}
+
+/// Romeo's home is here, juliet's and the nurse's at the other node; this node led both groups.
+fn both_led() -> State {
+    let mut state = State::default();
+    let mut apply = |record| state.apply(&mut place(1), &record);
+    for group in NodeIx::BOTH {
+        let reg = Reg { term: Term(6), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+        apply(Record::Lead { group, reg, at_ms: 1, late: false });
+    }
+    let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
+    for (name, home, session) in people {
+        apply(Record::UserAdd { user: jid(name), home, verifiers: Verifiers::default() });
+        apply(Record::Bind { session, user: jid(name), resource: "r".into(), at_ms: 1 });
+        apply(Record::Enable { session, resume_ms: 1_000 });
+    }
+    state
+}
+
+fn message(from: &str, to: &str, id: &str) -> Bytes {
+    let text = format!(
+        "<message xmlns='jabber:client' from='{from}@d/r' to='{to}@d/r' id='{id}'><body>x</body></message>"
+    );
+    Bytes::from(text)
+}
+
+fn said(session: SmId, number: u32, effects: Vec<Effect>) -> Record {
+    Record::SmIn { session, number, effects }
+}
+
+fn id(session: SmId, number: u32) -> StanzaId {
+    StanzaId { session, number }
+}
+
+fn out(to: SmId, id: StanzaId, stanza: Bytes) -> Effect {
+    Effect::Out { to, id, keep: true, stanza }
+}
+
+fn forward(to: &str, id: StanzaId, stanza: Bytes) -> Forward {
+    Forward { to: Jid::parse(&format!("{to}@d/r")).unwrap(), id, stanza }
+}
+
+fn merge() -> Merge {
+    Merge::new(NodeIx::A, [true, false])
+}
+
+fn keep(spot: Spot, record: &Record) -> Vec<Kept> {
+    merge().keep(&both_led(), spot, place(5), &mut place(3), record)
+}
+
+#[test]
+fn a_message_of_ours_for_a_lost_user_goes_to_its_owner() {
+    let stanza = message("romeo", "juliet", "a");
+    let record = said(ROMEO, 4, vec![out(JULIET, id(ROMEO, 4), stanza.clone())]);
+    let forwarded = vec![Effect::Forward(forward("juliet", id(ROMEO, 4), stanza))];
+    for spot in [TOLD, UNTOLD] {
+        assert_eq!(keep(spot, &record), [(0b01, said(ROMEO, 4, forwarded.clone()))]);
+    }
+}
+
+#[test]
+fn one_stanza_for_two_resources_of_a_lost_user_is_forwarded_once() {
+    let mut state = both_led();
+    let second = SmId([4; 16]);
+    let bind = Record::Bind { session: second, user: jid("juliet"), resource: "phone".into(), at_ms: 1 };
+    state.apply(&mut place(2), &bind);
+    let stanza = message("romeo", "juliet", "a");
+    let effects = [JULIET, second].map(|to| out(to, id(ROMEO, 4), stanza.clone()));
+    let left = merge().keep(&state, TOLD, place(5), &mut place(3), &said(ROMEO, 4, effects.to_vec()));
+    let forwarded = vec![Effect::Forward(forward("juliet", id(ROMEO, 4), stanza))];
+    assert_eq!(left, [(0b01, said(ROMEO, 4, forwarded))]);
+}
+
+#[test]
+fn what_a_void_sender_brought_to_users_here_keeps_its_number_in_their_queues() {
+    let effects = vec![out(ROMEO, id(JULIET, 9), message("juliet", "romeo", "b"))];
+    let record = said(JULIET, 9, effects.clone());
+    for spot in [TOLD, UNTOLD] {
+        let kept = Record::Kept { stanza: id(JULIET, 9), at_ms: 7, effects: effects.clone() };
+        assert_eq!(keep(spot, &record), [(0b01, kept)]);
+    }
+}
+
+#[test]
+fn what_a_void_sender_was_told_is_safe_is_offered_and_nothing_else() {
+    let stanza = message("juliet", "nurse", "c");
+    let record = said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), stanza.clone())]);
+    let effects = vec![Effect::Offer(forward("nurse", id(JULIET, 9), stanza))];
+    let kept = Record::Kept { stanza: id(JULIET, 9), at_ms: 7, effects };
+    assert_eq!(keep(TOLD, &record), [(0, kept)]);
+    assert_eq!(keep(UNTOLD, &record), [], "the sender sends it again");
+}
+
+#[test]
+fn counters_and_numbers_of_void_sessions_are_never_taken() {
+    let session = JULIET;
+    let user = jid("juliet");
+    for record in [
+        Record::Trim { session, h: 3 },
+        Record::Resumed { session, h: 3 },
+        Record::Detached { session, at_ms: 1 },
+        Record::Enable { session, resume_ms: 1 },
+        Record::Dual { session },
+        Record::End { session, at_ms: 1, effects: Vec::new() },
+        Record::Bind { session: SmId([9; 16]), user, resource: "new".into(), at_ms: 1 },
+        said(session, 10, Vec::new()),
+    ] {
+        assert_eq!(keep(TOLD, &record), [], "{record:?}");
+    }
+    let session = ROMEO;
+    for record in
+        [Record::Trim { session, h: 3 }, Record::Resumed { session, h: 3 }, Record::Dual { session }]
+    {
+        assert_eq!(keep(TOLD, &record), [(0b01, record.clone())]);
+    }
+}
+
+#[test]
+fn an_account_is_there_whoever_added_it() {
+    let add = Record::UserAdd { user: jid("paris"), home: NodeIx::B, verifiers: Verifiers::default() };
+    assert_eq!(keep(TOLD, &add), [(0, add.clone())]);
+}
+
+#[test]
+fn a_forward_of_the_tail_is_done_under_its_new_name() {
+    let mut state = both_led();
+    let stanza = message("romeo", "romeo", "d");
+    let effects = vec![
+        out(JULIET, id(ROMEO, 4), message("romeo", "juliet", "a")),
+        Effect::Forward(forward("romeo", id(ROMEO, 4), stanza.clone())),
+    ];
+    let record = said(ROMEO, 4, effects);
+    let (mut merge, mut old, mut new) = (merge(), place(5), place(3));
+    let first = merge.keep(&state, TOLD, old, &mut new, &record);
+    assert_eq!(first.len(), 1);
+    state.apply(&mut old, &record);
+    let was = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
+    let effects = vec![out(ROMEO, id(ROMEO, 4), stanza)];
+    let done = Record::Done { forward: was, effects: effects.clone() };
+    // The first forward of the new frame is the message for juliet.
+    let now = RecordId { log: NodeIx::A, at: Position { seq: 3, inc: 1 }, index: 1 };
+    let left = merge.keep(&state, TOLD, old, &mut new, &done);
+    assert_eq!(left, [(0b01, Record::Done { forward: now, effects })]);
+}
+
+#[test]
+fn what_was_done_for_a_lost_user_is_left_to_its_owner() {
+    let mut state = both_led();
+    let stanza = message("romeo", "juliet", "a");
+    let mut peers = Place { log: NodeIx::B, ..place(4) };
+    let said = said(ROMEO, 4, vec![Effect::Forward(forward("juliet", id(ROMEO, 4), stanza.clone()))]);
+    state.apply(&mut peers, &said);
+    let was = RecordId { log: NodeIx::B, at: Position { seq: 4, inc: 1 }, index: 0 };
+    let done = Record::Done { forward: was, effects: vec![out(JULIET, id(ROMEO, 4), stanza)] };
+    assert_eq!(merge().keep(&state, TOLD, place(5), &mut place(3), &done), []);
+}
+
+#[test]
+fn an_offer_is_known_by_session_and_number_or_by_its_names() {
+    let mut seen = Seen::default();
+    seen.note(&said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), message("juliet", "nurse", "c"))]));
+    let again = |number, text| forward("nurse", id(JULIET, number), message("juliet", "nurse", text));
+    assert!(seen.has(&again(9, "other")), "sent again after a resume");
+    assert!(seen.has(&again(2, "c")), "sent again in a new session");
+    assert!(!seen.has(&again(2, "other")));
+}
+
+#[test]
+fn what_a_void_branch_brought_is_remembered_for_its_receiver_only() {
+    let mut state = both_led();
+    let effects = vec![out(ROMEO, id(JULIET, 9), message("juliet", "romeo", "b"))];
+    state.apply(&mut place(6), &Record::Kept { stanza: id(JULIET, 9), at_ms: 7, effects });
+    assert!(state.was_kept(id(JULIET, 9), &jid("romeo")));
+    assert!(!state.was_kept(id(JULIET, 9), &jid("nurse")));
+    assert!(!state.was_kept(id(JULIET, 8), &jid("romeo")));
+}

@@ -1,0 +1,279 @@
+//! The state as keys and values, for a store: what a record touches, what stands under a key, and a state read back.
+//!
+//! A key begins with a letter for its kind. Values are written by `postcard`; they have no format of their own to keep,
+//! because a store can always be built again from the logs.
+
+use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use xmpp_core::jid::BareJid;
+
+use super::{Place, State};
+use crate::ids::{Group, NodeIx, Position, RecordId, SmId, StanzaId};
+use crate::record::{Effect, Record};
+
+/// What stands under one key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Key {
+    /// Registers and marks of both groups.
+    Groups,
+    /// An account with its roster and its offline messages.
+    User(BareJid),
+    /// A session.
+    Session(SmId),
+    /// A forward that is not done.
+    Forward(RecordId),
+    /// A stanza that a void branch brought (D7).
+    Kept(StanzaId),
+}
+
+/// A pair that no state wrote: the store is to be built again from the logs.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the store holds a pair that cannot be read ({0})")]
+pub struct PairError(&'static str);
+
+/// Keys whose values changed and were not taken yet; no part of what a state is.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Touched(Option<BTreeSet<Key>>);
+
+impl PartialEq for Touched {
+    fn eq(&self, _: &Touched) -> bool {
+        true
+    }
+}
+
+impl Eq for Touched {}
+
+impl Hash for Touched {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Key {
+    /// The bytes that a store sorts by.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Key::Groups => vec![b'g'],
+            Key::User(user) => [b"u", user.as_str().as_bytes()].concat(),
+            Key::Session(id) => [&b"s"[..], &id.0].concat(),
+            Key::Forward(id) => {
+                let (log, at, index) = (id.log.index() as u8, id.at, id.index);
+                let parts = [&b"f"[..], &[log], &at.seq.to_be_bytes(), &at.inc.to_be_bytes()];
+                [&parts.concat()[..], &index.to_be_bytes()].concat()
+            }
+            Key::Kept(id) => [&b"k"[..], &id.session.0, &id.number.to_be_bytes()].concat(),
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Key> {
+        let (kind, rest) = bytes.split_first()?;
+        Some(match kind {
+            b'g' if rest.is_empty() => Key::Groups,
+            b'u' => Key::User(BareJid::parse(std::str::from_utf8(rest).ok()?).ok()?),
+            b's' => Key::Session(SmId(rest.try_into().ok()?)),
+            b'f' if rest.len() == 21 => {
+                let number =
+                    |from: usize| u64::from_be_bytes(rest[from..from + 8].try_into().expect("eight"));
+                let at = Position { seq: number(1), inc: number(9) };
+                let index = u32::from_be_bytes(rest[17..].try_into().expect("four bytes"));
+                Key::Forward(RecordId { log: NodeIx::from_index(rest[0].into())?, at, index })
+            }
+            b'k' if rest.len() == 20 => {
+                let (session, number) = rest.split_at(16);
+                let number = u32::from_be_bytes(number.try_into().expect("four bytes"));
+                Key::Kept(StanzaId { session: SmId(session.try_into().expect("sixteen bytes")), number })
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn write(value: &impl Serialize) -> Bytes {
+    Bytes::from(postcard::to_stdvec(value).expect("plain data can be written"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, PairError> {
+    postcard::from_bytes(bytes).map_err(|_| PairError("value"))
+}
+
+impl State {
+    /// From now on it is noted what changes, for a store.
+    pub fn note_changes(&mut self) {
+        self.touched.0.get_or_insert_default();
+    }
+
+    /// Keys whose values changed since the last call, in order.
+    pub fn take_changes(&mut self) -> BTreeSet<Key> {
+        self.touched.0.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether anything changed since.
+    pub fn has_changes(&self) -> bool {
+        self.touched.0.as_ref().is_some_and(|keys| !keys.is_empty())
+    }
+
+    /// What stands under a key; `None`: nothing.
+    pub fn value(&self, key: &Key) -> Option<Bytes> {
+        match key {
+            Key::Groups => Some(write(&(self.leads, self.idle, &self.ways))),
+            Key::User(user) => self.users.get(user).map(write),
+            Key::Session(id) => self.sessions.get(id).map(write),
+            Key::Forward(id) => self.undone.get(id).map(|f| write(&(f, self.offers.contains(id)))),
+            Key::Kept(id) => self.kept.get(id).map(write),
+        }
+    }
+
+    /// Takes a pair that an earlier state gave.
+    pub fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), PairError> {
+        match Key::read(key).ok_or(PairError("key"))? {
+            Key::Groups => (self.leads, self.idle, self.ways) = parse(value)?,
+            Key::User(user) => _ = self.users.insert(user, parse(value)?),
+            Key::Session(id) => _ = self.sessions.insert(id, parse(value)?),
+            Key::Forward(id) => {
+                let (forward, offer) = parse(value)?;
+                self.undone.insert(id, forward);
+                if offer {
+                    self.offers.insert(id);
+                }
+            }
+            Key::Kept(id) => _ = self.kept.insert(id, parse(value)?),
+        }
+        Ok(())
+    }
+
+    /// Notes what a record that is about to be applied changes. It may name more than changes, never less.
+    pub(super) fn note(&mut self, place: Place, record: &Record) {
+        let Some(mut touched) = self.touched.0.take() else { return };
+        self.touches(place, record, &mut touched);
+        self.touched.0 = Some(touched);
+    }
+
+    fn touches(&self, place: Place, record: &Record, keys: &mut BTreeSet<Key>) {
+        match record {
+            Record::Lead { group, .. } => {
+                keys.insert(Key::Groups);
+                keys.extend(self.kept.keys().map(|id| Key::Kept(*id)));
+                self.group(*group, keys);
+            }
+            Record::Absorb { from, .. } => self.group(*from, keys),
+            Record::Idle { .. } => _ = keys.insert(Key::Groups),
+            Record::UserAdd { user, .. } | Record::HandOver { user, .. } => {
+                keys.insert(Key::User(user.clone()));
+            }
+            Record::Bind { session, user, .. } => {
+                keys.insert(Key::Session(*session));
+                self.user_and_sessions(user, keys);
+            }
+            Record::Enable { session, .. } | Record::Dual { session } | Record::Detached { session, .. } => {
+                keys.insert(Key::Session(*session));
+            }
+            // Copies at other resources of the user are marked as seen.
+            Record::Trim { session, .. } | Record::Resumed { session, .. } => {
+                keys.insert(Key::Session(*session));
+                if let Some(s) = self.sessions.get(session) {
+                    self.user_and_sessions(&s.user, keys);
+                }
+            }
+            Record::SmIn { session, effects, .. } => {
+                keys.insert(Key::Session(*session));
+                self.effects(place, effects, keys);
+            }
+            Record::Flush { session, .. } => {
+                keys.insert(Key::Session(*session));
+                if let Some(s) = self.sessions.get(session) {
+                    keys.insert(Key::User(s.user.clone()));
+                }
+            }
+            Record::End { session, effects, .. } | Record::Lapse { session, effects } => {
+                keys.insert(Key::Session(*session));
+                if let Some(s) = self.sessions.get(session) {
+                    keys.insert(Key::User(s.user.clone()));
+                }
+                self.effects(place, effects, keys);
+            }
+            Record::Done { forward, effects } => {
+                keys.insert(Key::Forward(*forward));
+                self.effects(place, effects, keys);
+            }
+            Record::Kept { stanza, effects, .. } => {
+                keys.insert(Key::Kept(*stanza));
+                self.effects(place, effects, keys);
+            }
+        }
+    }
+
+    fn effects(&self, mut place: Place, effects: &[Effect], keys: &mut BTreeSet<Key>) {
+        for effect in effects {
+            match effect {
+                Effect::Out { to: session, .. }
+                | Effect::Presence { session, .. }
+                | Effect::Flag { session, .. }
+                | Effect::Directed { session, .. } => _ = keys.insert(Key::Session(*session)),
+                Effect::Gap { to, .. } => keys.extend(to.iter().map(|id| Key::Session(*id))),
+                Effect::Offline { user, .. } | Effect::Roster { user, .. } => {
+                    keys.insert(Key::User(user.clone()));
+                }
+                Effect::Forward(_) | Effect::Offer(_) => _ = keys.insert(Key::Forward(place.next_forward())),
+                Effect::FanOut { to, .. } => {
+                    keys.extend(to.iter().map(|_| Key::Forward(place.next_forward())));
+                }
+                Effect::FlushOffline { session, .. } => {
+                    keys.insert(Key::Session(*session));
+                    if let Some(s) = self.sessions.get(session) {
+                        keys.insert(Key::User(s.user.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn group(&self, group: Group, keys: &mut BTreeSet<Key>) {
+        for (jid, user) in self.users.iter().filter(|(_, u)| u.register == group) {
+            keys.insert(Key::User(jid.clone()));
+            keys.extend(user.sessions.values().map(|id| Key::Session(*id)));
+        }
+    }
+
+    fn user_and_sessions(&self, user: &BareJid, keys: &mut BTreeSet<Key>) {
+        keys.insert(Key::User(user.clone()));
+        if let Some(u) = self.users.get(user) {
+            keys.extend(u.sessions.values().map(|id| Key::Session(*id)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_and_sorted_by_their_kind() {
+        let at = Position { seq: 258, inc: u64::MAX };
+        let keys = [
+            Key::Forward(RecordId { log: NodeIx::B, at, index: 70_000 }),
+            Key::Groups,
+            Key::Kept(StanzaId { session: SmId([7; 16]), number: 9 }),
+            Key::Session(SmId([255; 16])),
+            Key::User(BareJid::parse("romeo@example.org").unwrap()),
+        ];
+        let bytes: Vec<Vec<u8>> = keys.iter().map(Key::to_bytes).collect();
+        assert!(bytes.is_sorted());
+        for (key, bytes) in keys.iter().zip(&bytes) {
+            assert_eq!(Key::read(bytes).as_ref(), Some(key));
+            assert_eq!(Key::read(&bytes[..bytes.len() - 1]).filter(|k| k == key), None);
+        }
+        assert_eq!(Key::read(b""), None);
+        assert_eq!(Key::read(b"x"), None);
+    }
+
+    #[test]
+    fn a_pair_that_no_state_wrote_is_refused() {
+        let mut state = State::default();
+        assert_eq!(state.set(b"z", b""), Err(PairError("key")));
+        assert_eq!(state.set(b"g", b""), Err(PairError("value")));
+        assert_eq!(state, State::default());
+    }
+}
