@@ -160,8 +160,14 @@ impl State {
             }
             Record::Absorb { from, .. } => self.group(*from, keys),
             Record::Idle { .. } => _ = keys.insert(Key::Groups),
-            Record::UserAdd { user, .. } | Record::HandOver { user, .. } => {
+            Record::UserAdd { user, .. }
+            | Record::UserPasswd { user, .. }
+            | Record::HandOver { user, .. } => {
                 keys.insert(Key::User(user.clone()));
+            }
+            Record::UserRemove { user, effects } => {
+                self.user_and_sessions(user, keys);
+                self.effects(place, effects, keys);
             }
             Record::Bind { session, user, .. } => {
                 keys.insert(Key::Session(*session));
