@@ -112,7 +112,7 @@ fn a_cut_of_the_link_costs_nothing_and_doubles_nothing() {
 fn a_login_that_the_owner_answered_to_nobody_is_answered_by_the_next() {
     for steps in 0..3 {
         let mut duo = Duo::new();
-        let romeo = duo.open_at(B, "romeo@example.org");
+        let romeo = duo.open_at("romeo@example.org", B);
         let bind = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>orchard</resource>\
                     </bind></iq>";
         let all = [bind, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", &say("nurse@example.org", "1")];

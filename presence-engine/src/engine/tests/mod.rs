@@ -267,16 +267,7 @@ impl Duo {
 
     fn open(&mut self, user: &str) -> Client {
         let node = self.node_of(&bare(user));
-        self.open_at(node, user)
-    }
-
-    pub(super) fn open_at(&mut self, node: NodeIx, user: &str) -> Client {
-        self.conns += 1;
-        let user = bare(user);
-        let conn = Conn { node, number: self.conns };
-        let entropy = [self.conns as u8; 16];
-        self.input(conn.node, Input::Opened { conn, user, entropy });
-        Client { conn }
+        self.open_at(user, node)
     }
 
     /// An authenticated stream at this node.
@@ -305,7 +296,7 @@ impl Duo {
 
     fn ask_at(&mut self, node: NodeIx, full: &str) -> (Client, String) {
         let (user, resource) = full.split_once('/').unwrap();
-        let client = self.open_at(node, user);
+        let client = self.open_at(user, node);
         let bind = "urn:ietf:params:xml:ns:xmpp-bind";
         let resource = format!("<resource>{resource}</resource>");
         self.send(client, &format!("<iq type='set' id='b'><bind xmlns='{bind}'>{resource}</bind></iq>"));
