@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod engine;
+pub mod front;
 pub mod ids;
 pub mod merge;
 pub mod record;

@@ -109,6 +109,7 @@ impl Merge {
             | Record::Dual { session }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
+            | Record::Reattached { session, .. }
             | Record::Flush { session, .. }
             | Record::Detached { session, .. } => self.as_it_is(of_session(session), record),
             // Nobody hands over alone, and what one branch gave or took the other never heard of.

@@ -3,13 +3,14 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use bytes::Bytes;
+use presence_engine::front::{Fronted, Relay};
 use presence_engine::ids::{NodeIx, Position, Reg, SmId};
 use presence_engine::record::{CodecError, Cursor, put_bytes, put_position, take_position};
 
 use crate::runs::Runs;
 
 /// Versions of the link that this node speaks.
-pub const VERSIONS: (u8, u8) = (1, 1);
+pub const VERSIONS: (u8, u8) = (2, 2);
 /// Longest message, in bytes.
 pub const MAX_BYTES: usize = crate::frame::MAX_BYTES + 64;
 
@@ -48,6 +49,10 @@ pub enum Msg {
     Ack(Position, u64),
     /// Either: a stream is parked here for the session, or no longer.
     Parked(SmId, bool),
+    /// Dialler: for the owner of a session whose socket it has (D5).
+    Relay(Relay),
+    /// Dialler: for the front of a session that it owns.
+    Fronted(Fronted),
     /// Dialler: whatever the recovery manager has to say.
     Control(Bytes),
 }
@@ -97,6 +102,14 @@ impl Msg {
                 out.push(8);
                 out.extend_from_slice(bytes);
             }
+            Msg::Relay(relay) => {
+                out.push(9);
+                relay.encode(&mut out);
+            }
+            Msg::Fronted(fronted) => {
+                out.push(10);
+                fronted.encode(&mut out);
+            }
         }
         let length = (out.len() - 4) as u32;
         out[..4].copy_from_slice(&length.to_le_bytes());
@@ -121,6 +134,8 @@ impl Msg {
             6 => Msg::Ack(take_position(&mut c)?, c.u64()?),
             7 => Msg::Parked(SmId(c.take(16)?[..].try_into().expect("sixteen bytes")), c.u8()? != 0),
             8 => Msg::Control(all(&mut c)?),
+            9 => Msg::Relay(Relay::decode(&mut c)?),
+            10 => Msg::Fronted(Fronted::decode(&mut c)?),
             other => return Err(CodecError::UnknownType(other.into())),
         };
         if c.is_empty() { Ok(msg) } else { Err(CodecError::Bad("length")) }
@@ -137,7 +152,9 @@ fn decode_hello(c: &mut Cursor) -> Result<Hello, CodecError> {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Mode, Term};
+    use presence_engine::front::Attach;
+    use presence_engine::ids::{Conn, Epoch, Mode, Term};
+    use xmpp_core::jid::BareJid;
 
     use super::*;
 
@@ -148,7 +165,22 @@ mod tests {
         runs.push(Position { seq: 1, inc: 8 });
         let hello =
             Hello { versions: VERSIONS, cluster: 1, node: NodeIx::A, boot: 2, regs: [Some(reg), None], runs };
+        let conn = Conn { node: NodeIx::B, number: 1 << 40 };
+        let (session, user) = (SmId([7; 16]), BareJid::parse("u@d").unwrap());
+        let (entropy, stanza) = ([3; 16], Bytes::from_static(b"<r/>"));
+        let attach = Some(Attach { session, stream: 2, written: u32::MAX });
         let all = [
+            Msg::Relay(Relay::List(true)),
+            Msg::Relay(Relay::Open { conn, user: user.clone(), entropy, attach }),
+            Msg::Relay(Relay::Open { conn, user, entropy, attach: None }),
+            Msg::Relay(Relay::Element { conn, seq: 4, number: Some(0), again: true, stanza }),
+            Msg::Relay(Relay::Closed { conn, clean: true }),
+            Msg::Fronted(Fronted::Deliver(conn, Bytes::from_static(b"<a/>"))),
+            Msg::Fronted(Fronted::Credit(conn)),
+            Msg::Fronted(Fronted::Again),
+            Msg::Fronted(Fronted::Close(conn, Bytes::new(), true)),
+            Msg::Fronted(Fronted::Attached { conn, session, stream: 1, inbound: 2, written: None }),
+            Msg::Fronted(Fronted::Offer(conn, Epoch { term: 7, moves: 1 })),
             Msg::Hello(hello),
             Msg::Rewind(4),
             Msg::Fetch(5),

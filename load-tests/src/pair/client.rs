@@ -24,6 +24,8 @@ use super::world::{Event, World, peer};
 pub struct Client {
     /// Its account.
     pub user: BareJid,
+    /// Its resource.
+    pub resource: &'static str,
     /// It wants a second stream.
     pub dual: bool,
     /// Which stream carries the session.
@@ -57,13 +59,16 @@ pub struct Client {
     silence: u64,
     /// Time between what it says.
     pace: u64,
+    /// The main stream's socket when the node behind it died that had the session.
+    pub(super) outlives: Option<usize>,
 }
 
 impl Client {
     /// A client that is not connected.
-    pub fn new(user: BareJid, dual: bool, silence: u64, pace: u64) -> Client {
+    pub fn new(user: BareJid, resource: &'static str, dual: bool, silence: u64, pace: u64) -> Client {
         Client {
             user,
+            resource,
             dual,
             machine: DualClient::new(),
             sm: SmQueue::new(3),
@@ -86,6 +91,7 @@ impl Client {
             unread_since: 0,
             silence,
             pace,
+            outlives: None,
         }
     }
 
@@ -272,6 +278,20 @@ impl World {
         true
     }
 
+    /// A stream whose owner died behind its front goes on under another owner.
+    fn outlived(&mut self, c: usize) {
+        let Some(socket) = self.clients[c].outlives else { return };
+        let node = self.sockets[socket].node;
+        let user = &self.clients[c].user;
+        let state = self.hosts[node].node().map(|n| n.driver().engine().state());
+        if self.clients[c].main != Some(socket) {
+            self.clients[c].outlives = None;
+        } else if state.is_some_and(|s| s.owner_of(user).is_some_and(|owner| owner.index() == node)) {
+            self.clients[c].outlives = None;
+            self.coverage.outlived += 1;
+        }
+    }
+
     fn acknowledged(&mut self, stanzas: Vec<Outgoing>) {
         for stanza in stanzas {
             self.ledger.acknowledged(&stanza.id);
@@ -368,7 +388,12 @@ impl World {
             (Ok(Some(Sm::Answer { h })), _) => {
                 self.clients[c].asked = false;
                 match self.clients[c].sm.acknowledge(h.0) {
-                    Ok(acknowledged) => self.acknowledged(acknowledged),
+                    Ok(acknowledged) => {
+                        if !acknowledged.is_empty() {
+                            self.outlived(c);
+                        }
+                        self.acknowledged(acknowledged);
+                    }
                     Err(_) if self.profile.weak => self.main_died(c),
                     Err(bad) => self.fail(format!("u{c}: <a/>: {bad}")),
                 }
@@ -459,15 +484,18 @@ impl World {
         if to == c || self.clients[c].sm_id.is_none() {
             return;
         }
-        let resource = if self.rng.chance(40) { "/r" } else { "" };
-        let address = format!("u{to}@d{resource}");
+        let client = &self.clients[to];
+        let full = format!("{}/{}", client.user, client.resource);
+        let bound = client.sm_id.is_some();
+        let bare = self.rng.chance(if self.ledger.has_sibling(to) { 20 } else { 60 });
+        let address = if bare { self.clients[to].user.to_string() } else { full };
         let stanza = if self.rng.chance(35) {
             let text = format!(
                 "<message to='{address}' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"
             );
             Outgoing { id: String::new(), bytes: text.into(), survives: false }
         } else {
-            let id = ledger::name(c, to, self.ledger.sent(c, to));
+            let id = ledger::name(c, to, self.ledger.sent(c, to, bare || !bound));
             let text = format!("<message to='{address}' id='{id}' type='chat'><body>{id}</body></message>");
             Outgoing { id, bytes: text.into(), survives: true }
         };

@@ -248,6 +248,17 @@ impl World {
         }
     }
 
+    /// Clients whose session the dead node had, and whose stream is at the other one.
+    fn fronts_of_dead(&mut self, node: usize) {
+        let Some(other) = self.hosts[1 - node].node() else { return };
+        let state = other.driver().engine().state();
+        for client in &mut self.clients {
+            let main = client.main.filter(|socket| self.sockets[*socket].node != node);
+            let owned = state.owner_of(&client.user).is_some_and(|owner| owner.index() == node);
+            client.outlives = main.filter(|_| owned);
+        }
+    }
+
     /// A process ends without a word. `silent`: so does its host.
     pub(super) fn die(&mut self, node: usize, silent: bool) {
         let host = &mut self.hosts[node];
@@ -261,6 +272,7 @@ impl World {
             writer.busy = false;
         }
         self.trace(|| format!("{} dies", ["a", "b"][node]));
+        self.fronts_of_dead(node);
         self.wires_of_dead(node, silent);
         self.sockets_of_dead(node, silent);
         // A start that was planned before a leave may come before the end; then another is.

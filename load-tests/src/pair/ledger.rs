@@ -1,14 +1,19 @@
 //! What every client was promised and what it was shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
     /// Counted in an `<a h/>` or `<resumed h/>`.
     pub acknowledged: bool,
-    /// Times shown at the receiver.
-    pub shown: u32,
+    /// Shown at the receiver.
+    pub shown: bool,
+    /// Clients that showed it, as bits: a message to a bare JID reaches all devices of its user.
+    at: u32,
+    /// Any device of the receiver's user may get it: it was sent to the bare JID, or the session that it was for was
+    /// not there all the time (RFC 6121 8.5.3.2).
+    any: bool,
     /// Sent or fetched again after a session was refused: the client may see it twice (D6).
     pub excused: bool,
 }
@@ -17,13 +22,18 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 struct Flow {
     entries: Vec<Entry>,
-    highest: u64,
+    /// The highest number that each client showed.
+    highest: BTreeMap<usize, u64>,
 }
 
 /// All messages, by sender and receiver.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     flows: BTreeMap<(usize, usize), Flow>,
+    /// The user of each client.
+    users: Vec<usize>,
+    /// Users who lost a session: what is for a device that binds anew may wait for all of them (XEP-0160).
+    anew: BTreeSet<usize>,
 }
 
 /// The text that a message carries as its id and its body.
@@ -39,10 +49,21 @@ pub fn parse(text: &str) -> Option<(usize, usize, u64)> {
 }
 
 impl Ledger {
-    /// A new message; its number, from 1.
-    pub fn sent(&mut self, from: usize, to: usize) -> u64 {
+    /// A client of a user, both by their numbers; clients come in order.
+    pub fn client_of(&mut self, user: usize) {
+        self.users.push(user);
+    }
+
+    /// Whether a client is not the only one of its user.
+    pub fn has_sibling(&self, client: usize) -> bool {
+        self.users.iter().filter(|user| **user == self.users[client]).count() > 1
+    }
+
+    /// A new message; its number, from 1. `any`: any device of the receiver's user may get it.
+    pub fn sent(&mut self, from: usize, to: usize, any: bool) -> u64 {
+        let any = any || self.anew.contains(&self.users[to]);
         let flow = self.flows.entry((from, to)).or_default();
-        flow.entries.push(Entry::default());
+        flow.entries.push(Entry { any, ..Entry::default() });
         flow.entries.len() as u64
     }
 
@@ -61,30 +82,35 @@ impl Ledger {
     /// Shown at `at`. What is wrong with it, if anything.
     pub fn shown(&mut self, at: usize, id: &str) -> Option<String> {
         let Some((from, to, number)) = parse(id) else { return Some(format!("{id} was sent by nobody")) };
-        if to != at {
+        if self.users[to] != self.users[at] {
             return Some(format!("{id} went astray to u{at}"));
         }
         let Some(entry) = self.entry(from, to, number) else {
             return Some(format!("{id} was sent by nobody"));
         };
-        entry.shown += 1;
-        let (again, excused) = (entry.shown > 1, entry.excused);
+        let (again, excused) = (entry.at & (1 << at) != 0, entry.excused);
+        (entry.shown, entry.at) = (true, entry.at | 1 << at);
+        if to != at && !entry.any && !excused {
+            return Some(format!("{id} went to another device, u{at}"));
+        }
         if again {
             return (!excused).then(|| format!("{id} is shown twice"));
         }
         let flow = self.flows.entry((from, to)).or_default();
-        let highest = flow.highest;
-        flow.highest = highest.max(number);
+        let highest = flow.highest.get(&at).copied().unwrap_or(0);
+        flow.highest.insert(at, highest.max(number));
         (number < highest && !excused).then(|| format!("{id} is shown after {}", name(from, to, highest)))
     }
 
     /// A session of this client was refused: what is under way from or to it may come twice (D6).
     pub fn refused(&mut self, client: usize) {
+        let user = self.users[client];
+        self.anew.insert(user);
         for ((from, to), flow) in &mut self.flows {
             if *from == client {
                 flow.entries.iter_mut().filter(|e| !e.acknowledged).for_each(|e| e.excused = true);
             }
-            if *to == client {
+            if self.users[*to] == user {
                 flow.entries.iter_mut().for_each(|e| e.excused = true);
             }
         }
@@ -92,12 +118,12 @@ impl Ledger {
 
     /// Messages that were acknowledged and not shown.
     pub fn lost(&self) -> Vec<String> {
-        self.list(|e| e.acknowledged && e.shown == 0)
+        self.list(|e| e.acknowledged && !e.shown)
     }
 
     /// Messages that are not both acknowledged and shown.
     pub fn open(&self) -> Vec<String> {
-        self.list(|e| !e.acknowledged || e.shown == 0)
+        self.list(|e| !e.acknowledged || !e.shown)
     }
 
     /// Messages in all.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use presence_engine::front::Relay;
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use srm::node::In;
@@ -94,6 +95,10 @@ impl World {
     /// What a node says on one of its connections.
     pub(super) fn wire_send(&mut self, node: usize, link: Link, msg: Msg) {
         let (dialler, end) = if link == Link::Out { (node, 0) } else { (1 - node, 1) };
+        if let Msg::Relay(Relay::Open { attach, .. }) = &msg {
+            self.coverage.fronted += u32::from(attach.is_none());
+            self.coverage.reattached += u32::from(attach.is_some());
+        }
         if self.wires[dialler].ends[end].is_some() {
             self.push(dialler, 1 - end, Parcel::Msg(msg));
         }

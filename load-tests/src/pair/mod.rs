@@ -71,6 +71,9 @@ impl Profile {
     pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
+/// How many figures [`Coverage::figures`] has.
+pub const FIGURES: usize = 22;
+
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -92,6 +95,12 @@ pub struct Coverage {
     pub resumes_elsewhere: u32,
     /// Flips by their cause: take, lost, moving, stalled.
     pub flips: [u32; 4],
+    /// Logins and resumes at a node that has not the session.
+    pub fronted: u32,
+    /// Streams that went on under another name: at a hand-over, or after the path between the nodes had broken.
+    pub reattached: u32,
+    /// Streams that went on at their front when their owner had died.
+    pub outlived: u32,
     /// Planned exits.
     pub leaves: u32,
     /// Sessions refused.
@@ -110,9 +119,6 @@ pub struct Coverage {
     pub presences: u32,
 }
 
-/// How many figures a run has.
-pub const FIGURES: usize = 19;
-
 impl Coverage {
     /// Names and numbers, for a table.
     pub fn figures(&self) -> [(&'static str, u32); FIGURES] {
@@ -128,6 +134,9 @@ impl Coverage {
             ("flips: take", self.flips[0]),
             ("flips: lost", self.flips[1]),
             ("flips: moving", self.flips[2]),
+            ("logins at the other node", self.fronted),
+            ("streams attached again", self.reattached),
+            ("streams that outlive their owner", self.outlived),
             ("planned exits", self.leaves),
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),

@@ -85,13 +85,18 @@ impl World {
             if let Some(Reply::Refused(why)) = self.op(user % 2, op) {
                 self.fail(format!("user add: {why:?}"));
             }
-            let (dual, silence) = (self.rng.chance(60), self.rng.range(6_000, 20_000));
-            let pace = self.rng.range(60, 500);
-            self.clients.push(Client::new(jid, dual, silence, pace));
+            // A laptop, and with some a phone: each where its client happens to connect.
+            let devices = if self.rng.chance(35) && !self.profile.people { 2 } else { 1 };
+            for resource in &["r", "p"][..devices] {
+                let (dual, silence) = (self.rng.chance(50), self.rng.range(6_000, 20_000));
+                let pace = self.rng.range(60, 500);
+                self.ledger.client_of(user);
+                self.clients.push(Client::new(jid.clone(), resource, dual, silence, pace));
+            }
         }
         let end = self.now + 1_000;
         self.run_until(end);
-        for client in 0..users {
+        for client in 0..self.clients.len() {
             let node = self.rng.below(2);
             self.seek(client, Some(node));
             let (look, talk) = (self.rng.range(0, 1_000), self.rng.range(1_000, 3_000));

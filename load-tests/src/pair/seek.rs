@@ -113,9 +113,12 @@ impl World {
 
     fn bind(&mut self, c: usize) {
         self.clients[c].seek.step = Step::Bind;
-        let text = "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-                    <resource>r</resource></bind></iq>";
-        self.say(c, self.clients[c].seek.socket, Bytes::from_static(text.as_bytes()));
+        let text = format!(
+            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+             <resource>{}</resource></bind></iq>",
+            self.clients[c].resource
+        );
+        self.say(c, self.clients[c].seek.socket, text.into());
     }
 
     fn seek_said(&mut self, c: usize, bytes: Bytes) {

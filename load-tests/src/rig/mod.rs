@@ -64,6 +64,17 @@ impl Rig {
         settings: &[(&str, &str)],
         env: &[(usize, &str, String)],
     ) -> Rig {
+        Rig::start_at(nodes, load, settings, env, |user| user % nodes).await
+    }
+
+    /// The same with clients that log in at the node that `login` says; the account's home is another matter.
+    pub async fn start_at(
+        nodes: usize,
+        load: Load,
+        settings: &[(&str, &str)],
+        env: &[(usize, &str, String)],
+        login: impl Fn(usize) -> usize,
+    ) -> Rig {
         let turn = TURN.lock().await;
         let dir = tempfile::Builder::new().prefix("tandem-test-").tempdir().expect("a temporary folder");
         let plan = if nodes == 2 {
@@ -93,8 +104,9 @@ impl Rig {
             pair.wait_status(0, Duration::from_secs(20), "serving", |s| s.row == Some(1)).expect("serving");
         }
         pair.add_users(&homes).expect("accounts");
+        let places = (0..load.users).map(login).collect();
         let mut options =
-            FleetOptions::new(DOMAIN, PASSWORD, pair.places(), homes, pair.dialer().expect("a CA"));
+            FleetOptions::new(DOMAIN, PASSWORD, pair.places(), places, pair.dialer().expect("a CA"));
         options.plain = load.plain;
         options.interval = load.interval;
         options.seed = load.seed;

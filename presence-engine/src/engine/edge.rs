@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
+use super::front::Front;
+use crate::front::Attach;
 use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::State;
 
@@ -17,6 +19,34 @@ pub(super) enum Phase {
     Bound(SmId),
     /// A parked stream. `was_main`: it was the main stream until the session moved away; stragglers are ignored.
     Parked { session: SmId, was_main: bool },
+    /// The other node serves its user; this one is its front (D5).
+    Front,
+}
+
+/// An element of a client.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) stanza: Stanza,
+    /// Of a stanza that came by a front: its number in the session, where that is known.
+    pub(super) number: Option<u32>,
+    /// It was handed to an owner before, and nobody knows what became of it.
+    pub(super) again: bool,
+}
+
+impl Item {
+    /// An element that is seen for the first time, from a socket of this node.
+    pub(super) fn new(stanza: Stanza) -> Item {
+        Item { stanza, number: None, again: false }
+    }
+}
+
+/// What waits until it is known who owns the user.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    /// It took a credit.
+    Element(Box<Item>),
+    /// A front attaches a connection that carries a session.
+    Attach(Attach),
 }
 
 #[derive(Debug)]
@@ -24,9 +54,12 @@ struct Connection {
     user: BareJid,
     entropy: [u8; 16],
     phase: Phase,
-    /// Elements that wait until it is known who owns the user, and since when.
-    held: VecDeque<Stanza>,
+    /// What waits until it is known who owns the user, and since when.
+    held: VecDeque<Held>,
     held_ms: u64,
+    /// Elements that came by the front, and whether it has not confirmed the connection since it came back.
+    came: u64,
+    doubt: bool,
     /// The parked client said that its main stream died, and has no answer yet.
     lost_ms: Option<u64>,
     /// `<r/>` was sent and not answered.
@@ -42,6 +75,9 @@ pub(super) struct Edge {
     main: BTreeMap<SmId, Conn>,
     parked: BTreeMap<SmId, Conn>,
     peer_parked: BTreeSet<SmId>,
+    /// Connections whose front this node is, and their names at the owner.
+    fronts: BTreeMap<Conn, Front>,
+    names: BTreeMap<Conn, Conn>,
 }
 
 /// Sessions and streams as operators count them.
@@ -67,6 +103,8 @@ impl Edge {
             phase: Phase::Fresh,
             held: VecDeque::new(),
             held_ms: 0,
+            came: 0,
+            doubt: false,
             lost_ms: None,
             asked: false,
             unasked: false,
@@ -128,7 +166,7 @@ impl Edge {
         match phase {
             Phase::Bound(session) => _ = self.main.insert(session, conn),
             Phase::Parked { session, .. } => _ = self.parked.insert(session, conn),
-            Phase::Fresh => {}
+            Phase::Fresh | Phase::Front => {}
         }
         if let Some(c) = self.conns.get_mut(&conn) {
             c.phase = phase;
@@ -153,36 +191,31 @@ impl Edge {
     /// Forgets a connection; tells what it was used for, unless another has taken its place.
     pub(super) fn remove(&mut self, conn: Conn) -> Option<Phase> {
         let listed = match self.phase(conn)? {
-            Phase::Fresh => true,
+            Phase::Fresh | Phase::Front => true,
             Phase::Bound(session) => self.main.get(&session) == Some(&conn),
             Phase::Parked { session, .. } => self.parked.get(&session) == Some(&conn),
         };
         self.unlist(conn);
+        self.take_front(conn);
         let gone = self.conns.remove(&conn)?;
         listed.then_some(gone.phase)
     }
 
-    pub(super) fn hold(&mut self, conn: Conn, stanza: Stanza, now_ms: u64) {
+    pub(super) fn hold(&mut self, conn: Conn, held: Held, now_ms: u64) {
         if let Some(c) = self.conns.get_mut(&conn) {
             if c.held.is_empty() {
                 c.held_ms = now_ms;
             }
-            c.held.push_back(stanza);
+            c.held.push_back(held);
         }
     }
 
-    /// An element behind one that waits, waits too.
-    pub(super) fn hold_behind(&mut self, conn: Conn, stanza: &Stanza) -> bool {
-        match self.conns.get_mut(&conn) {
-            Some(c) if !c.held.is_empty() => {
-                c.held.push_back(stanza.clone());
-                true
-            }
-            _ => false,
-        }
+    /// Whether something of this connection waits: what comes behind it, waits too.
+    pub(super) fn is_holding(&self, conn: Conn) -> bool {
+        self.conns.get(&conn).is_some_and(|c| !c.held.is_empty())
     }
 
-    /// Connections with waiting elements.
+    /// Connections with something that waits.
     pub(super) fn holding(&self) -> Vec<Conn> {
         self.conns.iter().filter(|(_, c)| !c.held.is_empty()).map(|(conn, _)| *conn).collect()
     }
@@ -191,12 +224,75 @@ impl Edge {
         self.conns.get(&conn).map_or(0, |c| c.held_ms)
     }
 
-    pub(super) fn first_held(&self, conn: Conn) -> Option<Stanza> {
+    pub(super) fn first_held(&self, conn: Conn) -> Option<Held> {
         self.conns.get(&conn).and_then(|c| c.held.front().cloned())
     }
 
-    pub(super) fn pop_held(&mut self, conn: Conn) -> Option<Stanza> {
+    pub(super) fn pop_held(&mut self, conn: Conn) -> Option<Held> {
         self.conns.get_mut(&conn).and_then(|c| c.held.pop_front())
+    }
+
+    pub(super) fn take_held(&mut self, conn: Conn) -> VecDeque<Held> {
+        self.conns.get_mut(&conn).map(|c| std::mem::take(&mut c.held)).unwrap_or_default()
+    }
+
+    /// Makes this node the front of a connection.
+    pub(super) fn set_front(&mut self, conn: Conn, front: Front) {
+        self.fronts.insert(conn, front);
+    }
+
+    pub(super) fn front(&mut self, conn: Conn) -> Option<&mut Front> {
+        self.fronts.get_mut(&conn)
+    }
+
+    /// This node is no longer the front of the connection.
+    pub(super) fn take_front(&mut self, conn: Conn) -> Option<Front> {
+        let front = self.fronts.remove(&conn)?;
+        if let Some(name) = front.name {
+            self.names.remove(&name);
+        }
+        Some(front)
+    }
+
+    /// Connections whose front this node is.
+    pub(super) fn fronts(&self) -> Vec<Conn> {
+        self.fronts.keys().copied().collect()
+    }
+
+    pub(super) fn name_front(&mut self, name: Conn, conn: Conn) {
+        self.names.insert(name, conn);
+    }
+
+    /// The connection that has this name at the owner.
+    pub(super) fn named(&self, name: Conn) -> Option<Conn> {
+        self.names.get(&name).copied()
+    }
+
+    pub(super) fn forget_names(&mut self) {
+        self.names.clear();
+    }
+
+    /// Connections whose socket that node has.
+    pub(super) fn remote(&self, node: NodeIx) -> Vec<Conn> {
+        self.conns.keys().filter(|conn| conn.node == node).copied().collect()
+    }
+
+    /// Every connection of that front is to be confirmed.
+    pub(super) fn doubt_remote(&mut self, node: NodeIx) {
+        self.conns.iter_mut().filter(|(conn, _)| conn.node == node).for_each(|(_, c)| c.doubt = true);
+    }
+
+    /// Those that were not.
+    pub(super) fn doubtful(&self) -> Vec<Conn> {
+        self.conns.iter().filter(|(_, c)| c.doubt).map(|(conn, _)| *conn).collect()
+    }
+
+    /// Whether this is the next element of a connection that is known.
+    pub(super) fn follows(&mut self, conn: Conn, seq: u64) -> bool {
+        self.conns.get_mut(&conn).is_some_and(|c| {
+            c.came += 1;
+            c.came == seq
+        })
     }
 
     pub(super) fn set_lost(&mut self, conn: Conn, at_ms: Option<u64>) {

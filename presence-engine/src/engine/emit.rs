@@ -150,6 +150,7 @@ impl Engine {
             | Record::Dual { session }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
+            | Record::Reattached { session, .. }
             | Record::Detached { session, .. }
             | Record::End { session, .. }
             | Record::Lapse { session, .. }

@@ -51,6 +51,10 @@ impl Engine {
             return self.resume(conn, &previd, h, epoch, out);
         }
         if let Some(Dual::Standby { sm_id }) = dual {
+            if conn.node != self.cfg.me {
+                let error = StreamError::new(StreamCondition::NotAuthorized);
+                return self.fail(conn, error.with_text("this stream was to bind or resume"), out);
+            }
             return self.park(conn, &sm_id, out);
         }
         let binds = stanza.head.kind == Kind::Iq && stanza.head.has_child(ns::BIND, "bind");
@@ -61,25 +65,24 @@ impl Engine {
         let Some(user) = self.edge.user(conn).cloned() else { return true };
         match self.whose(&user) {
             Whose::Mine => self.bind(conn, user, stanza, out),
-            Whose::Peers => self.see_other_host(conn, out),
-            Whose::Undecided => false,
+            // Of a front: the user is on the way here, or back to the front, which then goes on by itself.
+            Whose::Peers | Whose::Undecided => false,
         }
-    }
-
-    pub(super) fn see_other_host(&mut self, conn: Conn, out: &mut Vec<Output>) -> bool {
-        let place = self.cfg.peer.as_ref().map_or(String::new(), |p| {
-            if p.host.contains(':') {
-                format!("[{}]:{}", p.host, p.port)
-            } else {
-                format!("{}:{}", p.host, p.port)
-            }
-        });
-        self.fail(conn, StreamError::see_other_host(&place), out)
     }
 
     /// Resource binding (RFC 6120 7). A resource that is in use is taken over from its old session.
     fn bind(&mut self, conn: Conn, user: BareJid, stanza: &Stanza, out: &mut Vec<Output>) -> bool {
         let session = SmId(self.edge.entropy(conn));
+        if let Some(s) = self.state.session(session).filter(|s| s.user == user) {
+            // This connection bound it under another name, and nobody could tell the client (D5).
+            if let Ok(full) = user.with_resource(&s.resource) {
+                if let Some(old) = self.edge.conn_of(session).filter(|old| *old != conn) {
+                    self.edge.remove(old);
+                }
+                self.is_bound(conn, session, stanza, &full, out);
+            }
+            return true;
+        }
         let asked = stanza
             .child(ns::BIND, "bind")
             .and_then(|b| b.child(ns::BIND, "resource").map(|r| r.text.clone()))
@@ -102,9 +105,21 @@ impl Engine {
         let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
         self.emit(Record::Bind { session, user: user.clone(), resource, at_ms }, out);
         self.flush_others(&user, out);
-        self.edge.set_phase(conn, Phase::Bound(session));
-        out.push(Output::Deliver(conn, bind_result(stanza, &full)));
+        self.is_bound(conn, session, stanza, &full, out);
         true
+    }
+
+    fn is_bound(
+        &mut self,
+        conn: Conn,
+        session: SmId,
+        stanza: &Stanza,
+        full: &FullJid,
+        out: &mut Vec<Output>,
+    ) {
+        self.edge.set_phase(conn, Phase::Bound(session));
+        self.tell_attached(conn, session, out);
+        out.push(Output::Deliver(conn, bind_result(stanza, full)));
     }
 
     /// The resource of a session was bound anew: its streams end with `conflict`, and the session with the binding.

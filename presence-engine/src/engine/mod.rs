@@ -7,6 +7,7 @@ mod delivery;
 mod disco;
 mod edge;
 mod emit;
+mod front;
 mod iq;
 mod limits;
 mod login;
@@ -14,6 +15,7 @@ mod moves;
 mod offline;
 mod peer;
 mod presence;
+mod remote;
 mod resume;
 mod roster;
 mod route;
@@ -30,13 +32,14 @@ use xmpp_core::jid::BareJid;
 use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
+use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
 use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{JsmSession, Place, State};
 
 pub use edge::Counters;
-use edge::{Edge, Phase};
+use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
 pub use roster::STREAM_FEATURES;
 
@@ -119,6 +122,12 @@ pub enum Input {
         /// Whether.
         on: bool,
     },
+    /// The peer is the front of a client of ours.
+    Relay(Relay),
+    /// The peer owns the session of a client whose front this node is.
+    Fronted(Fronted),
+    /// This node is about to leave: it is nobody's front any more.
+    Leaving,
     /// Time passed.
     Tick,
     /// Add an account.
@@ -192,6 +201,12 @@ pub enum Output {
     MainLost(SmId),
     /// A stream was parked here, or is gone: the peer wants to know.
     Parked(SmId, bool),
+    /// As a front: for the owner. Waits like everything: what this node put out before for the same client comes first.
+    Relay(Relay),
+    /// As an owner: for the front. Deliveries, credits and closes of its connections go to it by themselves.
+    Tell(Fronted),
+    /// As a front: what the owner has let go leaves at once.
+    Fronted(Box<Output>),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
 }
@@ -206,6 +221,10 @@ pub struct Engine {
     place: Place,
     serving: [bool; 2],
     peer_up: bool,
+    peer_lost_ms: Option<u64>,
+    leaving: bool,
+    /// Counts the names of connections at their owner.
+    next_name: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     next_sweep_ms: u64,
@@ -233,6 +252,9 @@ impl Engine {
             place,
             serving: [false; 2],
             peer_up: false,
+            peer_lost_ms: None,
+            leaving: false,
+            next_name: 1,
             arrived: Vec::new(),
             next_sweep_ms: 0,
             seen: Seen::default(),
@@ -273,6 +295,9 @@ impl Engine {
         self.serving = [false; 2];
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         for conn in self.edge.unparked() {
+            if let Some(name) = self.edge.take_front(conn).and_then(|front| front.name) {
+                out.push(Output::Relay(Relay::Closed { conn: name, clean: false }));
+            }
             self.edge.remove(conn);
             out.push(Output::Close(conn, lost.to_bytes(), true));
         }
@@ -303,12 +328,13 @@ impl Engine {
     pub fn handle(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Opened { conn, user, entropy } => self.edge.open(conn, user, entropy),
-            Input::Element { conn, stanza } => self.element(conn, stanza, out),
+            Input::Element { conn, stanza } => self.element(conn, Item::new(stanza), out),
             Input::Closed { conn, clean } => self.closed(conn, clean, out),
             Input::Serving { group, on } => {
                 self.serving[group.index()] = on;
                 if on {
                     self.process_all(out);
+                    self.adopt(out);
                     self.look_for_orphans(group, out);
                     self.retry(out);
                 }
@@ -316,11 +342,18 @@ impl Engine {
             Input::Lead { group, reg, late } => self.lead(group, reg, late, out),
             Input::PeerUp(up) => {
                 self.peer_up = up;
-                if !up {
+                self.peer_lost_ms = (!up).then_some(self.turn.now_ms);
+                if up {
+                    self.attach_fronts(out);
+                } else {
                     self.edge.forget_peer_parked();
+                    self.detach_fronts(out);
                 }
                 self.retry(out);
             }
+            Input::Relay(relay) => self.relay(relay, out),
+            Input::Fronted(told) => self.owner_says(told, out),
+            Input::Leaving => self.leave(out),
             Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
             Input::Tick => self.tick(out),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
@@ -336,20 +369,25 @@ impl Engine {
         }
     }
 
-    fn element(&mut self, conn: Conn, stanza: Stanza, out: &mut Vec<Output>) {
-        if self.edge.hold_behind(conn, &stanza) {
-            return;
-        }
-        if self.try_element(conn, &stanza, out) {
+    fn element(&mut self, conn: Conn, item: Item, out: &mut Vec<Output>) {
+        if self.edge.phase(conn) == Some(Phase::Front) {
+            self.front_element(conn, item, out);
+        } else if self.edge.is_holding(conn) {
+            self.edge.hold(conn, Held::Element(Box::new(item)), self.turn.now_ms);
+        } else if self.wants_front(conn, &item.stanza) {
+            self.begin_front(conn, None);
+            self.front_element(conn, item, out);
+        } else if self.try_element(conn, &item, out) {
             out.push(Output::Credit(conn));
         } else {
-            self.edge.hold(conn, stanza, self.turn.now_ms);
+            self.edge.hold(conn, Held::Element(Box::new(item)), self.turn.now_ms);
         }
     }
 
     /// Handles an element; `false`: it must wait until it is known who owns the user.
-    fn try_element(&mut self, conn: Conn, stanza: &Stanza, out: &mut Vec<Output>) -> bool {
+    fn try_element(&mut self, conn: Conn, item: &Item, out: &mut Vec<Output>) -> bool {
         let Some(phase) = self.edge.phase(conn) else { return true };
+        let stanza = &item.stanza;
         let sm = match Sm::parse(stanza) {
             Ok(sm) => sm,
             Err(error) => return self.fail(conn, error, out),
@@ -360,7 +398,8 @@ impl Engine {
         };
         match phase {
             Phase::Fresh => self.login(conn, stanza, sm, dual, out),
-            Phase::Bound(session) => self.bound(conn, session, stanza, sm, dual, out),
+            Phase::Bound(session) => self.bound(conn, session, item, sm, dual, out),
+            Phase::Front => false,
             Phase::Parked { session, was_main } => match (sm, dual) {
                 (Some(Sm::Resume { previd, h, epoch }), _) => self.resume(conn, &previd, h, epoch, out),
                 (_, Some(dual)) => self.parked_element(conn, session, dual, out),
@@ -379,15 +418,24 @@ impl Engine {
         &mut self,
         conn: Conn,
         session: SmId,
-        stanza: &Stanza,
+        item: &Item,
         sm: Option<Sm>,
         dual: Option<Dual>,
         out: &mut Vec<Output>,
     ) -> bool {
+        let stanza = &item.stanza;
         let Some(owner) = self.state.session(session).map(|s| s.user.clone()) else { return true };
         if !self.serves(&owner) {
             // A fenced node neither reads nor answers; a proof of life would be a lie.
             return false;
+        }
+        match self.was_handled(conn, session, item, sm.as_ref(), out) {
+            Some(true) => return true,
+            Some(false) => {}
+            None => {
+                let error = StreamError::new(StreamCondition::Reset);
+                return self.fail(conn, error.with_text("a part of the stream is missing: resume it"), out);
+            }
         }
         match (sm, dual) {
             (Some(sm), _) => self.bound_sm(conn, session, sm, out),
@@ -414,6 +462,9 @@ impl Engine {
     }
 
     fn closed(&mut self, conn: Conn, clean: bool, out: &mut Vec<Output>) {
+        if self.edge.phase(conn) == Some(Phase::Front) {
+            return self.front_closed(conn, clean, out);
+        }
         match self.edge.remove(conn) {
             Some(Phase::Bound(session)) => self.detach(session, clean, out),
             Some(Phase::Parked { session, .. }) => out.push(Output::Parked(session, false)),
@@ -438,6 +489,8 @@ impl Engine {
     fn tick(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
         self.answer_held(out);
+        self.sweep_fronts(out);
+        self.sweep_remote(out);
         if now < self.next_sweep_ms {
             return;
         }

@@ -5,7 +5,9 @@ use xmpp_core::dual::{Dual, Failure};
 use xmpp_core::jid::BareJid;
 
 use super::edge::Phase;
+use super::front::Carried;
 use super::{Engine, Output};
+use crate::front::Fronted;
 use crate::ids::{Conn, Epoch, Group, Reg, SmId};
 use crate::record::Record;
 
@@ -53,18 +55,23 @@ impl Engine {
     /// Tells a dual client, on its main stream, the epoch and where to park. Sent again whenever the epoch changes.
     pub(super) fn offer(&self, session: SmId, out: &mut Vec<Output>) {
         let Some(s) = self.state.session(session).filter(|s| s.dual) else { return };
-        let (Some(conn), Some(peer)) = (self.edge.conn_of(session), self.cfg.peer.clone()) else { return };
+        let Some(conn) = self.edge.conn_of(session) else { return };
         let Some(user) = self.state.user(&s.user) else { return };
-        let (lower_s, upper_s) = self.cfg.relogin_s;
-        let offer = Dual::Offer { epoch: self.state.epoch(user), lower_s, upper_s, peer, token: None };
-        out.push(Output::Deliver(conn, offer.to_bytes()));
+        out.extend(self.offer_to(conn, self.state.epoch(user)));
+    }
+
+    /// The other stream belongs on the node that has not this one's socket: a front names this node.
+    fn offer_to(&self, conn: Conn, epoch: Epoch) -> Option<Output> {
+        if conn.node != self.cfg.me {
+            return Some(Output::Tell(Fronted::Offer(conn, epoch)));
+        }
+        let (peer, (lower_s, upper_s)) = (self.cfg.peer.clone()?, self.cfg.relogin_s);
+        let offer = Dual::Offer { epoch, lower_s, upper_s, peer, token: None };
+        Some(Output::Deliver(conn, offer.to_bytes()))
     }
 
     /// What dual clients of a group are told before anything is acknowledged under a new term (D6).
-    pub fn announcement(&self, group: Group, reg: Reg) -> Vec<(Conn, Bytes)> {
-        let (Some(peer), (lower_s, upper_s)) = (self.cfg.peer.clone(), self.cfg.relogin_s) else {
-            return Vec::new();
-        };
+    pub fn announcement(&self, group: Group, reg: Reg) -> Vec<Output> {
         let mut told = Vec::new();
         let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
         // A hand-over that waits with what was given before it takes the user out of the group, not the stream.
@@ -73,19 +80,20 @@ impl Engine {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
             let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
             let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
-            let offer = Dual::Offer { epoch, lower_s, upper_s, peer: peer.clone(), token: None };
-            told.push((conn, offer.to_bytes()));
+            told.extend(self.offer_to(conn, epoch));
         }
         told
     }
 
-    /// Main streams of a group's dual clients: what is said to them when this node stays fenced (D13).
+    /// Main streams of a group's dual clients: what is said to them when this node stays fenced (D13). Not by a front: it
+    /// is this node where their other stream is.
     pub fn dual_streams(&self, group: Group) -> Vec<Conn> {
         let of = |session: &SmId| {
             let s = self.state.session(*session).filter(|s| s.dual);
             s.and_then(|s| self.state.user(&s.user)).is_some_and(|u| u.register == group)
         };
-        self.edge.bound().filter(|(_, session)| of(session)).map(|(conn, _)| conn).collect()
+        let here = |conn: &Conn| conn.node == self.cfg.me;
+        self.edge.bound().filter(|(conn, session)| here(conn) && of(session)).map(|(conn, _)| conn).collect()
     }
 
     /// Calls a parked client: its session is served here now.
@@ -103,6 +111,7 @@ impl Engine {
         self.emit(Record::Lead { group, reg, at_ms, late }, out);
         self.serving[group.index()] = true;
         self.process_all(out);
+        self.adopt(out);
         for (session, user) in self.members(group) {
             match self.edge.conn_of(session) {
                 Some(_) => self.offer(session, out),
@@ -153,13 +162,15 @@ impl Engine {
     pub fn ready_to_move(&self, user: &BareJid) -> bool {
         let Some(u) = self.state.user(user) else { return true };
         u.sessions.values().all(|id| {
-            let dual = self.state.session(*id).is_some_and(|s| s.dual) && self.edge.conn_of(*id).is_some();
+            let here = self.edge.conn_of(*id).is_some_and(|conn| conn.node == self.cfg.me);
+            let dual = self.state.session(*id).is_some_and(|s| s.dual) && here;
             !dual || self.edge.is_peer_parked(*id)
         })
     }
 
     /// Hands a user over. Final once appended: dual clients are told to move and their stream becomes the parked one;
-    /// a plain client's stream is closed without `</stream:stream>`, and it resumes at the other node.
+    /// of another client's stream this node becomes the front. One that leaves closes it without `</stream:stream>`,
+    /// and the client resumes at the other node (D4).
     pub(super) fn hand_over(&mut self, user: &BareJid, out: &mut Vec<Output>) {
         let Some(u) = self.state.user(user) else { return };
         let to = self.cfg.me.peer();
@@ -185,12 +196,21 @@ impl Engine {
 
     fn release_stream(&mut self, session: SmId, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(conn) = self.edge.conn_of(session) else { return };
-        let dual = self.state.session(session).is_some_and(|s| s.dual) && self.edge.is_peer_parked(session);
-        if dual {
+        if conn.node != self.cfg.me {
+            // The receiver has its socket, and goes on with it by itself.
+            self.edge.remove(conn);
+            return;
+        }
+        let Some(s) = self.state.session(session) else { return };
+        if s.dual && self.edge.is_peer_parked(session) {
             let to = self.cfg.peer.as_ref().map(|p| p.node.clone()).unwrap_or_default();
             out.push(Output::Deliver(conn, Dual::Moving { epoch, to }.to_bytes()));
             self.edge.set_phase(conn, Phase::Parked { session, was_main: true });
             out.push(Output::Parked(session, true));
+        } else if s.enabled_at.is_some() && !self.leaving {
+            let carried = Carried::of(session, s);
+            self.begin_front(conn, Some(carried));
+            self.pump_front(conn, out);
         } else {
             self.edge.remove(conn);
             out.push(Output::Close(conn, Bytes::new(), false));

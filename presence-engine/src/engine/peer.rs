@@ -46,6 +46,7 @@ impl Engine {
                 self.process_one(id, forward, out);
             }
         }
+        self.adopt(out);
         // A session that came without a stream waits for its client from now on, or ends.
         for user in std::mem::take(&mut self.arrived) {
             if self.serves(&user) {

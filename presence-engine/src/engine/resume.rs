@@ -5,7 +5,7 @@ use xmpp_core::dual::{Dual, Epoch};
 use xmpp_core::error::{StanzaCondition, StreamCondition, StreamError};
 use xmpp_core::sm::{Handled, Sm};
 
-use super::edge::Phase;
+use super::edge::{Held, Phase};
 use super::login::Whose;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
@@ -15,7 +15,7 @@ use crate::state::{Branch, Entry, ResumeError};
 /// How long a `<resume/>` on a parked stream waits for the session to come before `<wait/>` voids it, in milliseconds.
 const HELD_RESUME_MS: u64 = 2_000;
 /// How long a login waits for a takeover or a start to be decided, in milliseconds. Above the keep-alive time-out.
-const HELD_LOGIN_MS: u64 = 150_000;
+pub(super) const HELD_LOGIN_MS: u64 = 150_000;
 /// How long `<lost/>` waits for evidence of the owner's death before the owner is said to live, in milliseconds.
 const LOST_MS: u64 = 500;
 
@@ -49,16 +49,22 @@ impl Engine {
                     max_s.map_or(self.cfg.resume_ms, |s| (u64::from(s) * 1_000).min(self.cfg.resume_ms));
                 let resume_ms = if resume { max_ms.max(1_000) } else { 0 };
                 self.emit(Record::Enable { session, resume_ms }, out);
-                let id = resume.then(|| CompactString::from(session.to_string()));
-                let enabled =
-                    Sm::Enabled { id, max_s: resume.then_some((resume_ms / 1_000) as u32), location: None };
-                out.push(Output::Deliver(conn, enabled.to_bytes()));
+                self.enabled(conn, session, out);
             }
             _ => {
                 let failed = Sm::Failed { condition: StanzaCondition::UnexpectedRequest, h: None };
                 out.push(Output::Deliver(conn, failed.to_bytes()));
             }
         }
+    }
+
+    pub(super) fn enabled(&mut self, conn: Conn, session: SmId, out: &mut Vec<Output>) {
+        let resume_ms = self.state.session(session).map_or(0, |s| s.resume_ms);
+        let resume = resume_ms > 0;
+        let id = resume.then(|| CompactString::from(session.to_string()));
+        let enabled = Sm::Enabled { id, max_s: resume.then_some((resume_ms / 1_000) as u32), location: None };
+        self.tell_attached(conn, session, out);
+        out.push(Output::Deliver(conn, enabled.to_bytes()));
     }
 
     /// `<resume/>` on a fresh or parked stream; `false`: it must wait until it is known who owns the session.
@@ -71,12 +77,9 @@ impl Engine {
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(user) = self.edge.user(conn).cloned() else { return true };
-        let parked = matches!(self.edge.phase(conn), Some(Phase::Parked { .. }));
-        match self.whose(&user) {
-            Whose::Mine => {}
+        if !matches!(self.whose(&user), Whose::Mine) {
             // On a parked stream the session is usually on its way here: the hand-over arrives through the log.
-            Whose::Peers if !parked => return self.see_other_host(conn, out),
-            _ => return false,
+            return false;
         }
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
@@ -129,23 +132,31 @@ impl Engine {
         }
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.edge.set_phase(conn, Phase::Bound(session));
+        self.tell_attached(conn, session, out);
         let Some(s) = self.state.session(session) else { return };
         let previd = CompactString::from(session.to_string());
         out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
-        for entry in &s.out {
+        self.deliver_after(conn, session, s.acked, out);
+        self.offer(session, out);
+        self.flush_more(session, out);
+    }
+
+    /// What a stream that goes on has not seen yet, numbered after `written`.
+    pub(super) fn deliver_after(&mut self, conn: Conn, session: SmId, written: u32, out: &mut Vec<Output>) {
+        let Some(s) = self.state.session(session) else { return };
+        let before = out.len();
+        for entry in s.after(written) {
             match entry {
                 Entry::Stanza { stanza, .. } => out.push(Output::Deliver(conn, stanza.clone())),
                 Entry::Gap { about: Some(about) } => {
                     out.push(Output::Deliver(conn, self.current_presence(s, about)));
                 }
-                Entry::Gap { about: None } => debug_assert!(false, "resuming drops these"),
+                Entry::Gap { about: None } => debug_assert!(false, "a stream that goes on has none of these"),
             }
         }
-        if !s.out.is_empty() {
+        if out.len() > before {
             self.edge.delivered(conn, &self.state);
         }
-        self.offer(session, out);
-        self.flush_more(session, out);
     }
 
     /// Tries again what waited for a decision.
@@ -157,12 +168,30 @@ impl Engine {
             }
         }
         for conn in self.edge.holding() {
-            while let Some(stanza) = self.edge.first_held(conn) {
-                if !self.try_element(conn, &stanza, out) {
-                    break;
+            self.retry_one(conn, out);
+        }
+    }
+
+    pub(super) fn retry_one(&mut self, conn: Conn, out: &mut Vec<Output>) {
+        while let Some(held) = self.edge.first_held(conn) {
+            match held {
+                Held::Attach(attach) => {
+                    if !self.try_attach(conn, attach, out) {
+                        return;
+                    }
+                    self.edge.pop_held(conn);
                 }
-                self.edge.pop_held(conn);
-                out.push(Output::Credit(conn));
+                Held::Element(item) => {
+                    if self.wants_front(conn, &item.stanza) {
+                        self.begin_front(conn, None);
+                        return self.pump_front(conn, out);
+                    }
+                    if !self.try_element(conn, &item, out) {
+                        return;
+                    }
+                    self.edge.pop_held(conn);
+                    out.push(Output::Credit(conn));
+                }
             }
         }
     }

@@ -90,7 +90,8 @@ impl Cursor {
         CompactString::from_utf8(self.bytes()?).map_err(|_| CodecError::Bad("string"))
     }
 
-    fn bare(&mut self) -> Read<BareJid> {
+    /// A bare JID.
+    pub fn bare(&mut self) -> Read<BareJid> {
         BareJid::parse(&self.text()?).map_err(|_| CodecError::Bad("JID"))
     }
 
@@ -103,7 +104,8 @@ impl Cursor {
         NodeIx::from_index(self.u8()?.into()).ok_or(CodecError::Bad("node"))
     }
 
-    fn flag(&mut self) -> Read<bool> {
+    /// True or false.
+    pub fn flag(&mut self) -> Read<bool> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -111,7 +113,8 @@ impl Cursor {
         }
     }
 
-    fn session(&mut self) -> Read<SmId> {
+    /// A session's id.
+    pub fn session(&mut self) -> Read<SmId> {
         Ok(SmId(self.array()?))
     }
 
@@ -374,6 +377,7 @@ impl Record {
             Record::Absorb { .. } => 12,
             Record::Done { .. } => 13,
             Record::Idle { .. } => 14,
+            Record::Reattached { .. } => 16,
             Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
             Record::Flush { .. } => 21,
@@ -440,6 +444,7 @@ impl Record {
             }
             Record::Trim { session, h: n }
             | Record::Resumed { session, h: n }
+            | Record::Reattached { session, written: n }
             | Record::Flush { session, count: n } => {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&n.to_le_bytes());
@@ -511,6 +516,7 @@ impl Record {
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             14 => Record::Idle { group: c.node()?, on: c.flag()? },
+            16 => Record::Reattached { session: c.session()?, written: c.u32()? },
             15 => {
                 let (stanza, at_ms) = (c.stanza_id()?, c.u64()?);
                 Record::Kept { stanza, at_ms, effects: c.list(Cursor::effect)? }

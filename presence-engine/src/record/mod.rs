@@ -228,6 +228,14 @@ pub enum Record {
         /// The client's count.
         h: u32,
     },
+    /// The session's stream goes on under another owner, or under the same after the path to its front was cut (D5): the
+    /// client was given what is numbered up to `written`, and nothing after it.
+    Reattached {
+        /// The session.
+        session: SmId,
+        /// The last number that its front wrote to the client.
+        written: u32,
+    },
     /// The session's stream is gone; its time-out runs.
     Detached {
         /// The session.

@@ -246,7 +246,10 @@ impl State {
             }
             Record::Idle { group, on } => self.idle[group.index()] = *on,
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
-            Record::Enable { session, .. } | Record::Dual { session } | Record::Detached { session, .. } => {
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Reattached { session, .. }
+            | Record::Detached { session, .. } => {
                 if let Some(s) = self.sessions.get_mut(session) {
                     s.apply(record);
                 }

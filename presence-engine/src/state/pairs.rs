@@ -173,7 +173,10 @@ impl State {
                 keys.insert(Key::Session(*session));
                 self.user_and_sessions(user, keys);
             }
-            Record::Enable { session, .. } | Record::Dual { session } | Record::Detached { session, .. } => {
+            Record::Enable { session, .. }
+            | Record::Dual { session }
+            | Record::Reattached { session, .. }
+            | Record::Detached { session, .. } => {
                 keys.insert(Key::Session(*session));
             }
             // Copies at other resources of the user are marked as seen.

@@ -67,6 +67,8 @@ pub struct JsmSession {
     pub resume_ms: u64,
     /// The client has, or is about to have, a second stream parked on the other node.
     pub dual: bool,
+    /// How often it was resumed: names its present stream, so that what is left of an older one cannot come back (D5).
+    pub streams: u32,
     /// What the client has handled of our stanzas, as it last said, modulo 2^32.
     pub acked: u32,
     /// Numbers `acked + 1`, `acked + 2`, ...
@@ -107,6 +109,7 @@ impl JsmSession {
             enabled_at: None,
             resume_ms: 0,
             dual: false,
+            streams: 0,
             acked: 0,
             out: VecDeque::new(),
             out_stanzas: 0,
@@ -208,8 +211,21 @@ impl JsmSession {
     /// D2: the durable rest is numbered anew, without gaps, from h + 1; behind it comes one number for each full JID
     /// whose presence the client may not have seen.
     pub(super) fn resume(&mut self) {
+        self.close_gaps(0);
+        self.uncertain = None;
+        self.streams = self.streams.wrapping_add(1);
+    }
+
+    /// The same behind `written`: the client has what is numbered up to there.
+    fn reattach(&mut self, written: u32) {
+        self.close_gaps(written.wrapping_sub(self.acked) as usize);
+    }
+
+    /// The session has a stream again, on which its first `given` entries were written.
+    fn close_gaps(&mut self, given: usize) {
         let mut about = std::mem::take(&mut self.missed);
-        for entry in std::mem::take(&mut self.out) {
+        let rest = self.out.split_off(given.min(self.out.len()));
+        for entry in rest {
             match entry {
                 Entry::Gap { about: jid } => about.extend(jid),
                 stanza => self.out.push_back(stanza),
@@ -217,7 +233,11 @@ impl JsmSession {
         }
         self.out.extend(about.into_iter().map(|about| Entry::Gap { about: Some(about) }));
         self.detached_ms = None;
-        self.uncertain = None;
+    }
+
+    /// What the client was not given yet if it was given everything up to `written`.
+    pub fn after(&self, written: u32) -> impl Iterator<Item = &Entry> {
+        self.out.iter().skip(written.wrapping_sub(self.acked) as usize)
     }
 
     /// A client that names no epoch is on this branch if its stream goes on here.
@@ -235,6 +255,7 @@ impl JsmSession {
             }
             Record::Dual { .. } => self.dual = true,
             Record::Resumed { .. } => self.resume(),
+            Record::Reattached { written, .. } => self.reattach(*written),
             Record::Detached { at_ms, .. } => self.detached_ms = Some(*at_ms),
             _ => {}
         }

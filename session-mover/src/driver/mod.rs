@@ -303,6 +303,8 @@ impl Driver {
                 now @ (Output::Report { .. } | Output::MainLost(_) | Output::Parked(..)) => {
                     self.dos.push(Do::Release(now));
                 }
+                // The owner waited for what it let go; here it must not wait for something else again.
+                Output::Fronted(output) => self.dos.push(Do::Release(*output)),
                 other => outputs.push(other),
             }
         }

@@ -8,7 +8,7 @@ use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Hello, Msg};
+use crate::msg::{Hello, Msg, VERSIONS};
 
 /// Bytes of one answer to a fetch.
 const FETCH_BYTES: usize = 1 << 20;
@@ -58,6 +58,8 @@ impl Driver {
             Msg::Fetch(from) => self.serve_fetch(from, store),
             Msg::Frame(bytes) => self.receive(bytes, store),
             Msg::Parked(session, on) => return Some(Input::PeerParked { session, on }),
+            Msg::Relay(relay) => return Some(Input::Relay(relay)),
+            Msg::Fronted(told) => return Some(Input::Fronted(told)),
             Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
             Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) => {
                 self.close(Link::In, "a message that does not fit here")
@@ -72,6 +74,10 @@ impl Driver {
         }
         if hello.node != self.cfg.engine.me.peer() {
             return self.close(Link::In, "both nodes have the same name");
+        }
+        if hello.versions.1 < VERSIONS.0 || VERSIONS.1 < hello.versions.0 {
+            return self
+                .close(Link::In, "the peer speaks another version of the link: upgrade the older node");
         }
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;

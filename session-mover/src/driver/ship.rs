@@ -1,6 +1,7 @@
 //! Our log on its way to the peer: handshake, catch-up from disk, then frame by frame as they are written.
 
 use bytes::Bytes;
+use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::{Do, Driver, Link};
@@ -56,6 +57,8 @@ impl Driver {
         self.outgoing = Outgoing { phase: Phase::Greeted, ..Outgoing::default() };
         let hello = self.hello(self.own.clone());
         self.dos.push(Do::Send(Link::Out, Msg::Hello(hello)));
+        // What was to be said while there was no connection went nowhere, and the peer saw none break.
+        self.dos.push(Do::Send(Link::Out, Msg::Fronted(Fronted::Again)));
     }
 
     /// Our connection to the peer is gone.
@@ -94,6 +97,11 @@ impl Driver {
             (_, Msg::Control(bytes)) => self.dos.push(Do::Control(bytes)),
             _ => self.close(Link::Out, "a message that does not fit here"),
         }
+    }
+
+    /// Whether something can be said to the peer beside the log.
+    pub fn is_linked(&self) -> bool {
+        self.outgoing.is_up()
     }
 
     pub(super) fn close(&mut self, link: Link, why: &'static str) {

@@ -171,8 +171,8 @@ impl Node {
                 continue;
             }
             self.announced[group.index()] = Some(reg);
-            for (conn, bytes) in self.driver.engine().announcement(group, reg) {
-                self.outs.push(Out::Deliver(conn, bytes));
+            for told in self.driver.engine().announcement(group, reg) {
+                self.released(told);
             }
             if !self.driver.quiet() {
                 self.feed(group, In::AckedAlone, disk);

@@ -5,6 +5,7 @@
 mod accounts;
 mod cores;
 mod force;
+mod fronts;
 mod look;
 mod moves;
 mod promise;
@@ -12,7 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{Input, Output};
@@ -190,6 +191,8 @@ pub struct Node {
     driver: Driver,
     evidence: Evidence,
     inbox: Vec<Input>,
+    /// From clients whose front the peer is.
+    relayed: VecDeque<Input>,
     outs: Vec<Out>,
     now_ms: u64,
     ticks: u64,
@@ -253,6 +256,7 @@ impl Node {
             driver,
             evidence,
             inbox: Vec::new(),
+            relayed: VecDeque::new(),
             outs: Vec::new(),
             now_ms: 0,
             ticks: 0,
@@ -358,6 +362,7 @@ impl Node {
         self.now_ms = self.now_ms.max(now_ms);
         self.pump_moves(disk);
         loop {
+            self.take_relayed();
             let inputs = std::mem::take(&mut self.inbox);
             if inputs.is_empty() && !self.driver.has_unprocessed() {
                 break;
@@ -416,7 +421,11 @@ impl Node {
         }
         match link {
             Link::Out => self.driver.on_out(msg, disk),
-            Link::In => self.inbox.extend(self.driver.on_in(msg, disk)),
+            Link::In => match self.driver.on_in(msg, disk) {
+                // The peer's clients are throttled as ours are (D9), all that a front says in its order.
+                Some(input @ Input::Relay(_)) => self.relayed.push_back(input),
+                input => self.inbox.extend(input),
+            },
         }
     }
 
@@ -541,7 +550,8 @@ impl Node {
         }
     }
 
-    fn released(&mut self, output: Output) {
+    pub(super) fn released(&mut self, output: Output) {
+        let Some(output) = self.send_to_peer(output) else { return };
         match output {
             Output::Deliver(conn, bytes) => self.outs.push(Out::Deliver(conn, bytes)),
             Output::Credit(conn) => self.outs.push(Out::Credit(conn)),
@@ -567,7 +577,7 @@ impl Node {
                 }
                 self.outs.push(Out::Account(user, verifiers));
             }
-            Output::Record { .. } => {}
+            Output::Record { .. } | Output::Relay(_) | Output::Tell(_) | Output::Fronted(_) => {}
         }
     }
 

@@ -97,6 +97,9 @@ impl Node {
         let (since, done, left) = (self.ticks, 0, 0);
         self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false, batch: 0 });
         self.beacon_due = Some(Turn::First);
+        if what == What::Leave {
+            self.inbox.push(Input::Leaving);
+        }
     }
 
     /// Both nodes lead their own groups in Pair and hear each other.

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod chance;
+mod fronts;
 mod messages;
 mod moves;
 mod people;
@@ -18,6 +19,7 @@ use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::stanza::Stanza;
 
 use super::{Config, Engine, Input, Limits, Output, Turn};
+use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, Mode, NodeIx, Position, Reg, SmId, Term};
 use crate::record::{Cursor, Record, Verifiers};
 use crate::state::{JsmSession, State};
@@ -33,6 +35,8 @@ pub(super) struct Duo {
     applied: [Position; 2],
     /// Frames on their way to this node.
     queues: [VecDeque<Frame>; 2],
+    /// What a front and an owner say to each other, on its way to this node.
+    mail: [VecDeque<Input>; 2],
     /// Frames wait here instead of arriving at once.
     held: bool,
     inboxes: BTreeMap<Conn, Vec<String>>,
@@ -84,6 +88,7 @@ impl Duo {
             ends: [0; 2],
             applied: [Position::default(); 2],
             queues: Default::default(),
+            mail: Default::default(),
             held: false,
             inboxes: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -154,6 +159,13 @@ impl Duo {
                     record.encode(&mut bytes);
                     self.log.push(record);
                 }
+                Output::Relay(_) | Output::Tell(_) => self.post(node, output),
+                Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
+                    if conn.node != node =>
+                {
+                    self.post(node, output);
+                }
+                Output::Fronted(output) => self.release(node, at, vec![*output]),
                 Output::Deliver(conn, stanza) => {
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
                     self.inboxes.entry(conn).or_default().push(text);
@@ -172,12 +184,51 @@ impl Duo {
         }
     }
 
+    /// To the other node, by its binary form.
+    fn post(&mut self, from: NodeIx, output: Output) {
+        let told = match output {
+            Output::Relay(relay) => {
+                let mut bytes = Vec::new();
+                relay.encode(&mut bytes);
+                let relay = Relay::decode(&mut Cursor::new(bytes.into())).unwrap();
+                return self.mail[from.peer().index()].push_back(Input::Relay(relay));
+            }
+            Output::Tell(told) => told,
+            Output::Deliver(conn, bytes) => Fronted::Deliver(conn, bytes),
+            Output::Credit(conn) => Fronted::Credit(conn),
+            Output::Close(conn, last, end) => Fronted::Close(conn, last, end),
+            other => panic!("nothing for the other node: {other:?}"),
+        };
+        let mut bytes = Vec::new();
+        told.encode(&mut bytes);
+        let told = Fronted::decode(&mut Cursor::new(bytes.into())).unwrap();
+        self.mail[from.peer().index()].push_back(Input::Fronted(told));
+    }
+
+    /// The link breaks: what fronts and owners say is lost, what the logs say arrives later.
+    pub(super) fn cut_link(&mut self) {
+        self.mail = Default::default();
+        for node in NodeIx::BOTH {
+            self.turn(node, vec![Input::PeerUp(false)], true);
+        }
+        self.mail = Default::default();
+    }
+
+    /// It is there again.
+    pub(super) fn mend_link(&mut self) {
+        for node in NodeIx::BOTH {
+            self.turn(node, vec![Input::PeerUp(true)], true);
+        }
+        self.settle();
+    }
+
     /// Frames travel until there are none, and then both nodes hold the same.
     pub(super) fn settle(&mut self) {
-        while self.queues.iter().any(|q| !q.is_empty()) {
+        while self.queues.iter().any(|q| !q.is_empty()) || self.mail.iter().any(|m| !m.is_empty()) {
             for node in NodeIx::BOTH {
-                if !self.queues[node.index()].is_empty() {
-                    self.turn(node, Vec::new(), true);
+                let mail: Vec<Input> = self.mail[node.index()].drain(..).collect();
+                if !self.queues[node.index()].is_empty() || !mail.is_empty() {
+                    self.turn(node, mail, true);
                 }
             }
         }
@@ -215,12 +266,8 @@ impl Duo {
     }
 
     fn open(&mut self, user: &str) -> Client {
-        self.conns += 1;
-        let user = bare(user);
-        let conn = Conn { node: self.node_of(&user), number: self.conns };
-        let entropy = [self.conns as u8; 16];
-        self.input(conn.node, Input::Opened { conn, user, entropy });
-        Client { conn }
+        let node = self.node_of(&bare(user));
+        self.open_at(user, node)
     }
 
     /// An authenticated stream at this node.
@@ -243,8 +290,13 @@ impl Duo {
     }
 
     fn ask_for(&mut self, full: &str) -> (Client, String) {
+        let node = self.node_of(&bare(full.split_once('/').unwrap().0));
+        self.ask_at(node, full)
+    }
+
+    fn ask_at(&mut self, node: NodeIx, full: &str) -> (Client, String) {
         let (user, resource) = full.split_once('/').unwrap();
-        let client = self.open(user);
+        let client = self.open_at(user, node);
         let bind = "urn:ietf:params:xml:ns:xmpp-bind";
         let resource = format!("<resource>{resource}</resource>");
         self.send(client, &format!("<iq type='set' id='b'><bind xmlns='{bind}'>{resource}</bind></iq>"));
@@ -270,6 +322,21 @@ impl Duo {
         self.send(client, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
         self.got(client);
         client
+    }
+
+    /// Stream management and initial presence, at any node.
+    pub(super) fn login_at(&mut self, node: NodeIx, full: &str) -> Client {
+        let (client, answer) = self.ask_at(node, full);
+        assert!(answer.contains("type='result'"), "{answer}");
+        self.send(client, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+        self.send(client, "<presence/>");
+        self.got(client);
+        client
+    }
+
+    /// Everything that came, stream management too.
+    pub(super) fn all(&mut self, client: Client) -> Vec<String> {
+        self.inboxes.remove(&client.conn).unwrap_or_default()
     }
 
     /// Stream management, roster, initial presence.
@@ -363,6 +430,7 @@ impl Duo {
         let heir = node.peer();
         self.engines[node.index()] = None;
         self.queues[node.index()].clear();
+        self.mail = Default::default();
         self.input(heir, Input::PeerUp(false));
         self.input(heir, reg(node, 10 + heir.index() as u64, heir, Mode::Solo));
         self.input(heir, Input::Serving { group: node, on: true });

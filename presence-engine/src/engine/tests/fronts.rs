@@ -1,0 +1,284 @@
+//! A client's socket on one node, its session on the other (D5).
+
+use super::*;
+
+const ROMEO: &str = "romeo@example.org/orchard";
+const PHONE: &str = "romeo@example.org/phone";
+const JULIET: &str = "juliet@example.org/balcony";
+
+fn say(to: &str, body: &str) -> String {
+    format!("<message to='{to}' type='chat'><body>{body}</body></message>")
+}
+
+/// Bodies of the messages that came, in order.
+fn bodies(got: &[String]) -> Vec<String> {
+    let stanzas = got.iter().map(|s| Stanza::parse(s.as_bytes()).unwrap());
+    stanzas.filter_map(|s| s.child("jabber:client", "body")).map(|b| b.text.to_string()).collect()
+}
+
+#[test]
+fn a_laptop_and_a_phone_of_one_user_are_on_different_nodes() {
+    let mut duo = Duo::new();
+    let laptop = duo.login_at(A, ROMEO);
+    let phone = duo.login_at(B, PHONE);
+    let juliet = duo.login_at(A, JULIET);
+    duo.got(laptop);
+    duo.send(juliet, &say("romeo@example.org", "both"));
+    duo.send(juliet, &say(PHONE, "the phone"));
+    assert_eq!(bodies(&duo.got(laptop)), ["both"]);
+    assert_eq!(bodies(&duo.got(phone)), ["both", "the phone"]);
+    duo.send(phone, &say("juliet@example.org", "from the phone"));
+    assert_eq!(bodies(&duo.got(juliet)), ["from the phone"]);
+    assert!(duo.closed(phone).is_none() && duo.closed(juliet).is_none());
+}
+
+#[test]
+fn the_front_goes_on_when_the_owner_dies_and_feeds_itself_what_was_not_counted() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.send(romeo, &say(JULIET, "1"));
+    assert_eq!(bodies(&duo.got(juliet)), ["1"]);
+    duo.got(romeo);
+    // Relayed, and lost with the owner.
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "2"));
+    duo.send(romeo, &say(JULIET, "3"));
+    duo.hold_off_and_lose(A);
+    assert_eq!(bodies(&duo.got(juliet)), ["2", "3"]);
+    duo.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>");
+    assert!(duo.all(romeo).iter().any(|s| s.contains("h='4'")), "presence and three messages");
+    duo.send(juliet, &say(ROMEO, "4"));
+    assert_eq!(bodies(&duo.got(romeo)), ["4"]);
+    assert!(duo.closed(romeo).is_none());
+}
+
+#[test]
+fn what_the_owner_counted_before_it_died_is_not_done_again() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "1"));
+    duo.deliver_mail(A);
+    // The owner's frame is on its way; its credit and its answers are lost with it.
+    duo.drop_mail(B);
+    duo.hold_off_and_lose(A);
+    assert_eq!(bodies(&duo.got(juliet)), ["1"]);
+    duo.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>");
+    assert!(duo.all(romeo).iter().any(|s| s.contains("h='2'")));
+}
+
+#[test]
+fn what_the_owner_let_go_and_the_front_did_not_get_is_written_by_the_next_owner() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+    duo.hold(true);
+    duo.send(juliet, &say(ROMEO, "2"));
+    duo.deliver_frames(A);
+    duo.drop_mail(B);
+    duo.hold_off_and_lose(A);
+    assert_eq!(bodies(&duo.got(romeo)), ["2"], "once, and not the first again");
+    let sent = duo.session(ROMEO).unwrap().sent();
+    duo.send(romeo, &format!("<a xmlns='urn:xmpp:sm:3' h='{sent}'/>"));
+    assert!(duo.closed(romeo).is_none(), "both count the same");
+    assert!(duo.session(ROMEO).unwrap().out.is_empty());
+}
+
+#[test]
+fn a_cut_of_the_link_costs_nothing_and_doubles_nothing() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "1"));
+    duo.send(juliet, &say(ROMEO, "2"));
+    duo.deliver_frames(A);
+    duo.deliver_mail(A);
+    duo.cut_link();
+    duo.hold(false);
+    duo.send(romeo, &say(JULIET, "3"));
+    duo.mend_link();
+    assert_eq!(bodies(&duo.got(juliet)), ["1", "3"]);
+    assert_eq!(bodies(&duo.got(romeo)), ["2"]);
+    duo.ack(romeo, ROMEO);
+    assert!(duo.closed(romeo).is_none());
+}
+
+#[test]
+fn a_login_that_the_owner_answered_to_nobody_is_answered_by_the_next() {
+    for steps in 0..3 {
+        let mut duo = Duo::new();
+        let romeo = duo.open_at("romeo@example.org", B);
+        let bind = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>orchard</resource>\
+                    </bind></iq>";
+        let all = [bind, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>", &say("nurse@example.org", "1")];
+        duo.hold(true);
+        for xml in &all[..=steps] {
+            duo.send(romeo, xml);
+        }
+        duo.deliver_mail(A);
+        duo.drop_mail(B);
+        duo.hold_off_and_lose(A);
+        for xml in &all[steps + 1..] {
+            duo.send(romeo, xml);
+        }
+        let got = duo.all(romeo);
+        assert_eq!(got.iter().filter(|s| s.contains("type='result'")).count(), 1, "{got:?}");
+        assert_eq!(got.iter().filter(|s| s.contains("<enabled")).count(), 1, "{got:?}");
+        assert_eq!(duo.session(ROMEO).unwrap().inbound, 1, "{steps}");
+    }
+}
+
+#[test]
+fn a_hand_over_leaves_a_plain_stream_open_and_a_leave_closes_it() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(A, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hand_over("romeo@example.org");
+    assert!(duo.closed(romeo).is_none(), "its node is its front now");
+    duo.send(romeo, &say(JULIET, "1"));
+    duo.send(juliet, &say(ROMEO, "2"));
+    assert_eq!(bodies(&duo.got(juliet)), ["1"]);
+    assert_eq!(bodies(&duo.got(romeo)), ["2"]);
+    duo.hand_over("romeo@example.org");
+    duo.send(romeo, &say(JULIET, "3"));
+    assert_eq!(bodies(&duo.got(juliet)), ["3"], "and back: its node is the owner again");
+    duo.hand_over("romeo@example.org");
+    duo.input(A, Input::Leaving);
+    assert_eq!(duo.closed(romeo), Some(""), "without a word: it resumes elsewhere");
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_some());
+}
+
+#[test]
+fn a_stream_whose_client_went_elsewhere_does_not_come_back() {
+    let mut duo = Duo::new();
+    let old = duo.login_at(B, ROMEO);
+    let id = duo.sm_id(ROMEO);
+    duo.cut_link();
+    let sent = duo.session(ROMEO).unwrap().sent();
+    let (new, _) = duo.resume(id, "romeo@example.org", sent);
+    duo.mend_link();
+    assert!(duo.closed(new).is_none());
+    assert!(duo.closed(old).is_some(), "its session goes on at another stream");
+    let juliet = duo.login_at(B, JULIET);
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(new)), ["1"]);
+}
+
+#[test]
+fn an_attachment_from_before_is_nobodys_any_more() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(juliet, &say(ROMEO, "1"));
+    duo.deliver_frames(A);
+    // Let go for the old name, and late: behind a break that only the front has seen.
+    let late = duo.take_mail(B);
+    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)], true);
+    duo.hold(false);
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+    duo.turn(B, late, true);
+    duo.settle();
+    assert_eq!(bodies(&duo.got(romeo)), Vec::<String>::new());
+}
+
+#[test]
+fn an_element_that_is_missing_ends_the_attachment() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "1"));
+    duo.drop_mail(A);
+    duo.send(romeo, &say(JULIET, "2"));
+    duo.hold(false);
+    assert!(duo.closed(romeo).is_some());
+    assert_eq!(duo.session(ROMEO).unwrap().inbound, 1, "the presence; nothing behind the hole");
+}
+
+#[test]
+fn a_session_that_may_have_gone_on_elsewhere_is_not_taken_over_with_its_stream() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    duo.lose_late(A);
+    assert!(duo.closed(romeo).is_some(), "its client decides by its resume (D6)");
+}
+
+#[test]
+fn a_resource_in_use_through_a_front_is_taken_over_and_its_stream_ends_with_conflict() {
+    let mut duo = Duo::new();
+    let old = duo.login_at(B, ROMEO);
+    let new = duo.login_at(A, ROMEO);
+    assert!(duo.closed(old).is_some_and(|last| last.contains("conflict")));
+    let newest = duo.login_at(B, ROMEO);
+    assert!(duo.closed(new).is_some_and(|last| last.contains("conflict")));
+    assert!(duo.closed(newest).is_none());
+}
+
+#[test]
+fn a_client_that_closes_its_stream_at_the_front_ends_its_session() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "last words"));
+    duo.close(romeo);
+    duo.hold(false);
+    assert_eq!(bodies(&duo.got(juliet)), ["last words"]);
+    assert!(duo.session(ROMEO).is_none());
+}
+
+#[test]
+fn a_front_that_is_silent_for_long_leaves_its_sessions_to_be_resumed() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    duo.cut_link();
+    duo.after(4_000);
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_none(), "a break of the link is no loss");
+    duo.after(6_000);
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_some());
+    duo.after(20_000);
+    assert_eq!(duo.closed(romeo), Some(""), "and the front lets its client look elsewhere");
+}
+
+impl Duo {
+    fn take_mail(&mut self, to: NodeIx) -> Vec<Input> {
+        self.mail[to.index()].drain(..).collect()
+    }
+
+    fn drop_mail(&mut self, to: NodeIx) {
+        self.mail[to.index()].clear();
+    }
+
+    /// What is on its way to this node from its peer's clients and owner arrives; frames do not.
+    fn deliver_mail(&mut self, to: NodeIx) {
+        let frames = std::mem::take(&mut self.queues[to.index()]);
+        let mail = self.take_mail(to);
+        self.turn(to, mail, true);
+        self.queues[to.index()] = frames;
+    }
+
+    fn deliver_frames(&mut self, to: NodeIx) {
+        self.turn(to, Vec::new(), true);
+    }
+
+    /// The node dies; frames that it sent arrive.
+    fn hold_off_and_lose(&mut self, node: NodeIx) {
+        self.held = false;
+        self.lose(node);
+    }
+
+    fn lose_late(&mut self, node: NodeIx) {
+        let heir = node.peer();
+        self.engines[node.index()] = None;
+        self.input(heir, Input::PeerUp(false));
+        let Input::Lead { group, reg, .. } = reg(node, 10 + heir.index() as u64, heir, Mode::Solo) else {
+            return;
+        };
+        self.input(heir, Input::Lead { group, reg, late: true });
+    }
+}
