@@ -2,6 +2,7 @@
 //! binary form, and after every exchange both hold equal states (D11).
 
 mod accounts;
+mod branches;
 mod chance;
 mod fronts;
 mod messages;

@@ -1,0 +1,98 @@
+//! What the other node offers after a partition: taken once, or not at all (D7).
+
+use super::*;
+use crate::ids::StanzaId;
+use crate::merge::Seen;
+use crate::record::{Effect, Forward};
+use crate::state::Place;
+
+fn message(id: &str) -> Bytes {
+    let text = format!(
+        "<message xmlns='jabber:client' from='juliet@example.org/r' to='romeo@example.org' id='{id}'><body>x</body></message>"
+    );
+    Bytes::from(text)
+}
+
+fn stanza(number: u32) -> StanzaId {
+    StanzaId { session: SmId([9; 16]), number }
+}
+
+/// Node B offers romeo a message from a branch that is void.
+fn offered(duo: &mut Duo, number: u32, id: &str) {
+    let forward =
+        Forward { to: Jid::parse("romeo@example.org").unwrap(), id: stanza(number), stanza: message(id) };
+    let record = Record::Kept { stanza: stanza(number), at_ms: 1, effects: vec![Effect::Offer(forward)] };
+    duo.ends[B.index()] += 1;
+    let at = Position { seq: duo.ends[B.index()], inc: 1 };
+    let engine = duo.engines[B.index()].as_mut().unwrap();
+    engine.state.apply(&mut Place { log: B, at, forwards: 0 }, &record);
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes);
+    duo.queues[A.index()].push_back((at, Bytes::from(bytes)));
+    duo.settle();
+}
+
+fn waiting(duo: &Duo) -> usize {
+    duo.state().user(&bare("romeo@example.org")).unwrap().offline.len()
+}
+
+#[test]
+fn an_offer_is_taken_if_it_is_not_there() {
+    let mut duo = Duo::new();
+    offered(&mut duo, 4, "a");
+    assert_eq!(waiting(&duo), 1);
+    assert_eq!(duo.state().undone().count(), 0);
+}
+
+#[test]
+fn an_offer_that_the_own_branch_took_from_its_client_is_not_taken_again() {
+    let mut duo = Duo::new();
+    let own = Record::SmIn {
+        session: SmId([9; 16]),
+        number: 4,
+        effects: vec![Effect::Offline {
+            user: bare("romeo@example.org"),
+            id: stanza(4),
+            at_ms: 1,
+            open: true,
+            due: Default::default(),
+            stanza: message("b"),
+        }],
+    };
+    let mut seen = Seen::default();
+    seen.note(&own);
+    duo.engines[A.index()].as_mut().unwrap().compare_offers_with(seen);
+    offered(&mut duo, 4, "resent");
+    offered(&mut duo, 7, "b");
+    assert_eq!(waiting(&duo), 0, "by its number, and by its names");
+    offered(&mut duo, 8, "c");
+    assert_eq!(waiting(&duo), 1);
+    assert_eq!(duo.state().undone().count(), 0, "each is done");
+}
+
+#[test]
+fn what_a_void_branch_brought_is_not_brought_again_by_the_valid_one() {
+    let mut duo = Duo::new();
+    let user = bare("romeo@example.org");
+    let kept = Record::Kept {
+        stanza: stanza(4),
+        at_ms: 1,
+        effects: vec![Effect::Offline {
+            user,
+            id: stanza(4),
+            at_ms: 1,
+            open: true,
+            due: Default::default(),
+            stanza: message("a"),
+        }],
+    };
+    duo.ends[A.index()] += 1;
+    let at = Position { seq: duo.ends[A.index()], inc: 1 };
+    for node in NodeIx::BOTH {
+        let engine = duo.engines[node.index()].as_mut().unwrap();
+        engine.state.apply(&mut Place { log: A, at, forwards: 0 }, &kept);
+    }
+    assert_eq!(waiting(&duo), 1);
+    offered(&mut duo, 4, "other");
+    assert_eq!(waiting(&duo), 1, "romeo has it");
+}
