@@ -206,6 +206,17 @@ async fn a_pair_follows_the_scripts_with_people_on_different_nodes() {
     assert_none(&failures, scripts.len(), &theatre.logs());
 }
 
+/// Whatever node people come to, they are served as at home.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_follows_the_scripts_with_everybody_at_the_other_node() {
+    let _turn = rig::turn().await;
+    let theatre = Theatre::open(2);
+    let scripts = scripts("x");
+    theatre.admit(&scripts);
+    let failures = play(&scripts, &theatre.stage(1, [false, true]), Vec::new()).await;
+    assert_none(&failures, scripts.len(), &theatre.logs());
+}
+
 /// Each script comes to some step in its middle; then a node is killed while they all go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_go_on_over_kill_9_in_their_middle() {
