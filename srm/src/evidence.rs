@@ -25,6 +25,9 @@ pub struct Config {
     pub init: u32,
 }
 
+/// Probes in a row at most after the link ended; two tries of one are 20 ms apart.
+const TRIES: u8 = 10;
+
 /// What is known of the peer.
 #[derive(Debug)]
 pub struct Evidence {
@@ -43,6 +46,10 @@ pub struct Evidence {
     /// Ticks since the question.
     question_age: u32,
     gone: Option<Gone>,
+    /// Probes since the link was up.
+    tries: u8,
+    /// See [`Evidence::try_again`].
+    unsure: bool,
 }
 
 impl Evidence {
@@ -60,6 +67,8 @@ impl Evidence {
             vouched: false,
             question_age: 0,
             gone: None,
+            tries: 0,
+            unsure: false,
         }
     }
 
@@ -68,12 +77,14 @@ impl Evidence {
         self.silent = 0;
         self.heard_once = true;
         self.probing = false;
+        self.unsure = false;
         self.gone = None;
     }
 
     /// The link came up with a greeting of the peer.
     pub fn link_up(&mut self) {
         self.link_ended = false;
+        self.tries = 0;
     }
 
     /// The link ended by FIN or RST.
@@ -122,7 +133,17 @@ impl Evidence {
         }
         let refused = probes.iter().all(|p| p.life_refused && p.beacon_refused);
         let ended = self.link_ended || !self.heard_once;
+        self.tries += 1;
+        self.unsure = self.link_ended && !refused && !self.vouched && self.tries < TRIES;
         (refused && ended && !self.vouched).then(|| self.conclude(Gone::Dead))
+    }
+
+    /// Whether the last probe, after the link ended, found the peer half there: a process that dies closes its sockets one
+    /// after the other. Then the next look is due at once, under the same question; a few times.
+    pub fn try_again(&mut self) -> bool {
+        let again = std::mem::take(&mut self.unsure) && self.gone.is_none();
+        self.probing |= again;
+        again
     }
 
     /// The peer said goodbye, or came back as another process.
@@ -210,6 +231,25 @@ mod tests {
         }
         e.begin("n".into(), 0);
         assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead));
+    }
+
+    #[test]
+    fn a_peer_that_is_half_gone_is_looked_at_again_at_once_and_not_for_ever() {
+        let mut e = heard();
+        e.begin("n".into(), 0);
+        assert_eq!(e.probed([Probe::default(); 2]), None);
+        assert!(!e.try_again(), "its link is up");
+        e.link_ended();
+        e.begin("m".into(), 0);
+        assert_eq!(e.probed([Probe::default(), REFUSED]), None);
+        assert!(e.try_again());
+        assert!(!e.may_probe(), "under way");
+        assert_eq!(e.probed([REFUSED, REFUSED]), Some(Gone::Dead));
+        let mut e = heard();
+        e.link_ended();
+        e.begin("n".into(), 0);
+        let again = (0..100).take_while(|_| e.probed([Probe::default(); 2]).is_none() && e.try_again());
+        assert_eq!(again.count(), usize::from(TRIES) - 1);
     }
 
     #[test]

@@ -350,6 +350,8 @@ impl Node {
             In::Probed(probes) => {
                 if let Some(gone) = self.evidence.probed(probes) {
                     self.peer_gone(gone, disk);
+                } else if self.evidence.try_again() {
+                    self.outs.push(Out::Probe);
                 }
             }
             In::Op(number, op) => self.op(number, op, disk),
