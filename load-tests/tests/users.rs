@@ -112,7 +112,7 @@ async fn another_password_and_a_removal_count_on_both_nodes_and_across_a_failove
     eva.refused_at(&rig, 0).await;
     eva.refused_at(&rig, 1).await;
     drop(eva);
-    let mut eva = Client::start(&rig, "eva", "better", 1);
+    let mut eva = Client::start(&rig, "eva", "better", 0);
     eva.bound().await;
     eva.parked().await;
 
