@@ -133,7 +133,7 @@ impl Evidence {
         }
         let refused = probes.iter().all(|p| p.life_refused && p.beacon_refused);
         let ended = self.link_ended || !self.heard_once;
-        self.tries += 1;
+        self.tries = self.tries.saturating_add(1);
         self.unsure = self.link_ended && !refused && !self.vouched && self.tries < TRIES;
         (refused && ended && !self.vouched).then(|| self.conclude(Gone::Dead))
     }
@@ -250,6 +250,12 @@ mod tests {
         e.begin("n".into(), 0);
         let again = (0..100).take_while(|_| e.probed([Probe::default(); 2]).is_none() && e.try_again());
         assert_eq!(again.count(), usize::from(TRIES) - 1);
+        // A long partition: looks go on, each alone.
+        for _ in 0..1_000 {
+            e.begin("o".into(), 0);
+            assert_eq!(e.probed([Probe::default(); 2]), None);
+            assert!(!e.try_again());
+        }
     }
 
     #[test]
