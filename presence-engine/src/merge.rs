@@ -283,7 +283,7 @@ fn addressee(stanza: &bytes::Bytes, user: &BareJid) -> Option<Jid> {
 }
 
 /// Groups of the users that these effects touch, as a bit mask.
-fn mask_of(state: &State, effects: &[Effect]) -> u8 {
+pub(crate) fn mask_of(state: &State, effects: &[Effect]) -> u8 {
     let of_user = |user: &BareJid| state.user(user).map_or(0, |u| 1 << u.register.index());
     let of_session = |id: &SmId| state.session(*id).map_or(0, |s| of_user(&s.user));
     effects.iter().fold(0, |mask, effect| {

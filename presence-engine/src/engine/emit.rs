@@ -8,6 +8,7 @@ use xmpp_core::jid::BareJid;
 use super::roster::roster_changes;
 use super::{Engine, Output};
 use crate::ids::{Conn, RecordId, SmId};
+use crate::merge::mask_of;
 use crate::record::{Effect, Record};
 use crate::state::with_delay;
 
@@ -127,18 +128,7 @@ impl Engine {
     fn groups(&self, record: &Record) -> u8 {
         let of_user = |user: &BareJid| self.state.user(user).map_or(0, |u| 1 << u.register.index());
         let of_session = |id: &SmId| self.state.session(*id).map_or(0, |s| of_user(&s.user));
-        let of_effects = effects_of(record).iter().fold(0, |mask, effect| {
-            mask | match effect {
-                Effect::Out { to: session, .. }
-                | Effect::Presence { session, .. }
-                | Effect::Flag { session, .. }
-                | Effect::Directed { session, .. }
-                | Effect::FlushOffline { session, .. } => of_session(session),
-                Effect::Gap { to, .. } => to.iter().fold(0, |mask, session| mask | of_session(session)),
-                Effect::Offline { user, .. } | Effect::Roster { user, .. } => of_user(user),
-                Effect::Forward(_) | Effect::Offer(_) | Effect::FanOut { .. } => 0,
-            }
-        });
+        let of_effects = mask_of(&self.state, effects_of(record));
         let of_record = match record {
             Record::Lead { group, .. } => 1 << group.index(),
             Record::UserAdd { home, .. } => 1 << home.index(),
