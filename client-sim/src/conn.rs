@@ -15,7 +15,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use xmpp_core::dual::{self, Peer};
-use xmpp_core::sasl::{ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL};
+use xmpp_core::sasl::{
+    ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL, downgrade_check,
+};
 use xmpp_core::xml::{Event, Framer, Limits, Writer};
 use xmpp_core::{Element, Stanza, StreamError, ns};
 
@@ -185,6 +187,8 @@ pub struct Features {
     pub starttls: bool,
     /// The mechanisms we know, as offered.
     pub mechanisms: Vec<Mechanism>,
+    /// Everything that was offered for SASL, by name: mechanisms, and types of channel binding (XEP-0440).
+    pub sasl: (Vec<String>, Vec<String>),
     /// Resource binding.
     pub bind: bool,
     /// XEP-0198, version 3.
@@ -196,14 +200,16 @@ pub struct Features {
 impl Features {
     fn read(element: &Element) -> Self {
         let has = |ns, name| element.child(ns, name).is_some();
-        let mechanisms = element.child(ns::SASL, "mechanisms").map(|list| {
-            list.children_named(ns::SASL, "mechanism")
-                .filter_map(|m| Mechanism::parse(m.text.trim()))
-                .collect()
-        });
+        let listed = element.child(ns::SASL, "mechanisms").into_iter();
+        let names = listed.flat_map(|list| list.children_named(ns::SASL, "mechanism"));
+        let names: Vec<String> = names.map(|m| m.text.trim().to_owned()).collect();
+        let listed = element.child(ns::SASL_BINDING, "sasl-channel-binding").into_iter();
+        let bindings = listed.flat_map(|list| list.children_named(ns::SASL_BINDING, "channel-binding"));
+        let bindings = bindings.filter_map(|b| b.attr("type").map(str::to_owned)).collect();
         Features {
             starttls: has(ns::TLS, "starttls"),
-            mechanisms: mechanisms.unwrap_or_default(),
+            mechanisms: names.iter().filter_map(|name| Mechanism::parse(name)).collect(),
+            sasl: (names, bindings),
             bind: has(ns::BIND, "bind"),
             sm: has(ns::SM, "sm"),
             dual: has(dual::NS, "dual"),
@@ -216,6 +222,13 @@ impl Features {
     fn best(&self, can_bind: bool) -> Option<Mechanism> {
         let ours = |mech: &Mechanism| *mech != Mechanism::Plain && (can_bind || !mech.binds());
         Mechanism::all().filter(ours).find(|mech| self.mechanisms.contains(mech))
+    }
+
+    /// What the server must say that it offered (XEP-0474).
+    fn downgrade_check(&self, mech: Mechanism) -> String {
+        let (names, bindings) = &self.sasl;
+        let bindings = bindings.iter().map(String::as_str);
+        downgrade_check(mech.hash(), names.iter().map(String::as_str), bindings)
     }
 }
 
@@ -367,7 +380,8 @@ impl Conn {
         let mut scram =
             ScramClient::new(mech.hash(), binding, &account.user, &account.password, rand::random())
                 .map_err(bad)?
-                .with_cache(Arc::clone(&account.keys));
+                .with_cache(Arc::clone(&account.keys))
+                .was_offered(offered.downgrade_check(mech));
         self.send(&sasl("auth", Some(mech), &scram.first()));
         let challenge = self.sasl_answer("challenge").await?;
         let (scram, response) = tokio::task::spawn_blocking(move || {

@@ -34,6 +34,8 @@ pub enum Relay {
         conn: Conn,
         /// The account that it authenticated for.
         user: BareJid,
+        /// Salt of the verifiers that it met: see [`crate::record::Verifiers::salt`].
+        salt: Bytes,
         /// Becomes the SM-ID if it binds.
         entropy: [u8; 16],
         /// The session that it carries already.
@@ -113,10 +115,11 @@ impl Relay {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Relay::List(on) => out.extend_from_slice(&[1, u8::from(*on)]),
-            Relay::Open { conn, user, entropy, attach } => {
+            Relay::Open { conn, user, salt, entropy, attach } => {
                 out.push(2);
                 put_conn(out, *conn);
                 put_bytes(out, user.as_str().as_bytes());
+                put_bytes(out, salt);
                 out.extend_from_slice(entropy);
                 out.push(u8::from(attach.is_some()));
                 if let Some(attach) = attach {
@@ -146,12 +149,12 @@ impl Relay {
         Ok(match c.u8()? {
             1 => Relay::List(c.flag()?),
             2 => {
-                let (conn, user, entropy) = (take_conn(c)?, c.bare()?, c.session()?.0);
+                let (conn, user, salt, entropy) = (take_conn(c)?, c.bare()?, c.bytes()?, c.session()?.0);
                 let attach = match c.flag()? {
                     true => Some(Attach { session: c.session()?, stream: c.u32()?, written: c.u32()? }),
                     false => None,
                 };
-                Relay::Open { conn, user, entropy, attach }
+                Relay::Open { conn, user, salt, entropy, attach }
             }
             3 => {
                 let (conn, seq, number) = (take_conn(c)?, c.u64()?, take_number(c)?);

@@ -171,8 +171,14 @@ mod tests {
         let attach = Some(Attach { session, stream: 2, written: u32::MAX });
         let all = [
             Msg::Relay(Relay::List(true)),
-            Msg::Relay(Relay::Open { conn, user: user.clone(), entropy, attach }),
-            Msg::Relay(Relay::Open { conn, user, entropy, attach: None }),
+            Msg::Relay(Relay::Open {
+                conn,
+                user: user.clone(),
+                salt: Bytes::from_static(b"salt"),
+                entropy,
+                attach,
+            }),
+            Msg::Relay(Relay::Open { conn, user, salt: Bytes::new(), entropy, attach: None }),
             Msg::Relay(Relay::Element { conn, seq: 4, number: Some(0), again: true, stanza }),
             Msg::Relay(Relay::Closed { conn, clean: true }),
             Msg::Fronted(Fronted::Deliver(conn, Bytes::from_static(b"<a/>"))),

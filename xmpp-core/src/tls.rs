@@ -4,10 +4,13 @@
 //! now: with keys per process they would not survive a failover anyway. The link is TLS 1.3 with a certificate of
 //! the cluster's own authority on both ends.
 
+mod end_point;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +25,8 @@ pub const ALPN_LINK: &[u8] = b"tandem-link";
 
 const CLIENT_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 const LINK_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13];
+
+pub use end_point::end_point;
 
 /// Why there is no TLS: all of it is for the operator, so each variant names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -154,17 +159,28 @@ impl Authority {
     }
 }
 
+/// What the ports where clients connect need of TLS.
+#[derive(Clone, Debug)]
+pub struct C2sTls {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    /// What clients bind to by `tls-server-end-point`: a hash of the certificate in `config`.
+    pub end_point: Option<Bytes>,
+}
+
 /// For the ports where clients connect, STARTTLS and direct.
-pub fn c2s_server(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn c2s_server(identity: &Identity) -> Result<C2sTls, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(CLIENT_VERSIONS)
         .map_err(internal)?
         .with_no_client_auth();
-    finish_server(
+    let config = finish_server(
         builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()),
         identity,
         ALPN_CLIENT,
-    )
+    )?;
+    let end_point = identity.certs.first().and_then(|cert| end_point(cert));
+    Ok(C2sTls { config, end_point })
 }
 
 /// For a client that trusts this authority and no other.
@@ -338,7 +354,7 @@ mod tests {
     #[test]
     fn a_client_gets_in_by_both_versions_and_is_never_resumed() {
         let ca = Ca::new();
-        let server = c2s_server(&ca.identity("example.org")).unwrap();
+        let server = c2s_server(&ca.identity("example.org")).unwrap().config;
         let client = c2s_client(&ca.authority()).unwrap();
         for _ in 0..2 {
             let (s, c) = shake(&server, &client, "example.org").unwrap();
@@ -359,7 +375,7 @@ mod tests {
     #[test]
     fn a_client_refuses_another_name_or_authority() {
         let ca = Ca::new();
-        let server = c2s_server(&ca.identity("example.org")).unwrap();
+        let server = c2s_server(&ca.identity("example.org")).unwrap().config;
         assert!(shake(&server, &c2s_client(&ca.authority()).unwrap(), "example.net").is_err());
         assert!(shake(&server, &c2s_client(&Ca::new().authority()).unwrap(), "example.org").is_err());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
@@ -52,6 +53,8 @@ pub(super) enum Held {
 #[derive(Debug)]
 struct Connection {
     user: BareJid,
+    /// Of the verifiers that its client met.
+    salt: Bytes,
     entropy: [u8; 16],
     phase: Phase,
     /// What waits until it is known who owns the user, and since when.
@@ -96,9 +99,10 @@ pub struct Counters {
 }
 
 impl Edge {
-    pub(super) fn open(&mut self, conn: Conn, user: BareJid, entropy: [u8; 16]) {
+    pub(super) fn open(&mut self, conn: Conn, user: BareJid, salt: Bytes, entropy: [u8; 16]) {
         let fresh = Connection {
             user,
+            salt,
             entropy,
             phase: Phase::Fresh,
             held: VecDeque::new(),
@@ -118,6 +122,10 @@ impl Edge {
 
     pub(super) fn user(&self, conn: Conn) -> Option<&BareJid> {
         self.conns.get(&conn).map(|c| &c.user)
+    }
+
+    pub(super) fn salt(&self, conn: Conn) -> Bytes {
+        self.conns.get(&conn).map_or_else(Bytes::new, |c| c.salt.clone())
     }
 
     pub(super) fn entropy(&self, conn: Conn) -> [u8; 16] {

@@ -185,6 +185,7 @@ impl Engine {
     /// Attaches a connection to the owner if there is one, and relays what the window allows.
     pub(super) fn pump_front(&mut self, conn: Conn, out: &mut Vec<Output>) {
         let (Some(user), entropy) = (self.edge.user(conn).cloned(), self.edge.entropy(conn)) else { return };
+        let salt = self.edge.salt(conn);
         let owner = self.peer_up && self.state.owner_of(&user) == Some(self.cfg.me.peer());
         let fresh = Conn { node: self.cfg.me, number: (self.turn.at.inc << 32) | self.next_name };
         let Some(front) = self.edge.front(conn) else { return };
@@ -203,7 +204,7 @@ impl Engine {
             front.name = Some(fresh);
             front.alone_ms = None;
             self.next_name += 1;
-            out.push(Output::Relay(Relay::Open { conn: fresh, user, entropy, attach }));
+            out.push(Output::Relay(Relay::Open { conn: fresh, user, salt, entropy, attach }));
             self.edge.name_front(fresh, conn);
         }
         self.relay_kept(conn, out);

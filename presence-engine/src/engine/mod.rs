@@ -80,6 +80,8 @@ pub enum Input {
         conn: Conn,
         /// The account.
         user: BareJid,
+        /// Salt of the verifiers that it met: see [`Verifiers::salt`].
+        salt: Bytes,
         /// Fresh random bytes.
         entropy: [u8; 16],
     },
@@ -327,7 +329,7 @@ impl Engine {
     /// One input.
     pub fn handle(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Opened { conn, user, entropy } => self.edge.open(conn, user, entropy),
+            Input::Opened { conn, user, salt, entropy } => self.opened(conn, user, salt, entropy, out),
             Input::Element { conn, stanza } => self.element(conn, Item::new(stanza), out),
             Input::Closed { conn, clean } => self.closed(conn, clean, out),
             Input::Serving { group, on } => {

@@ -28,8 +28,8 @@ impl Engine {
                     self.closed(conn, false, out);
                 }
             }
-            Relay::Open { conn, user, entropy, attach } => {
-                self.edge.open(conn, user, entropy);
+            Relay::Open { conn, user, salt, entropy, attach } => {
+                self.opened(conn, user, salt, entropy, out);
                 if let Some(attach) = attach {
                     self.attach_when_served(conn, attach, out);
                 }

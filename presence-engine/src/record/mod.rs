@@ -16,7 +16,7 @@ pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
 /// SCRAM verifiers of one account (RFC 5802 3), one for each hash.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Verifiers {
-    /// Salt, the same on both nodes for ever.
+    /// Salt, the same on both nodes. Each password has its own, so it names the password too.
     pub salt: Bytes,
     /// PBKDF2 iterations.
     pub iterations: u32,

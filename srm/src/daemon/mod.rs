@@ -25,8 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 use xmpp_core::dual;
-use xmpp_core::jid::BareJid;
-use xmpp_core::negotiate::{self, Lookup};
+use xmpp_core::negotiate::{self, Lookup, Proved};
 use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
 use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
@@ -243,10 +242,11 @@ impl Host for Clients {
         rand::fill(out);
     }
 
-    fn opened(&self, user: BareJid, _peer: SocketAddr, tx: ConnSender) -> ConnId {
+    fn opened(&self, proved: Proved, _peer: SocketAddr, tx: ConnSender) -> ConnId {
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         let conn = self.conn(id);
-        let _ = self.to_node.send(ToNode::Opened(conn, tx, Input::Opened { conn, user, entropy: random() }));
+        let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
+        let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));
         id
     }
 

@@ -70,7 +70,6 @@ pub trait Disk: Storage {
 
 /// Inputs.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "client input is the common case and is moved once")]
 pub enum In {
     /// So many ticks of 250 ms passed; more than two: this process was paused.
     Ticks(u16),

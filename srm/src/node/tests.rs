@@ -260,7 +260,7 @@ fn what_waited_when_a_role_was_lost_never_leaves() {
     assert!(!add(&mut node, &mut disk, "u1@d"), "the peer does not have it");
     let conn = Conn { node: NodeIx::B, number: 1 };
     let user = BareJid::parse("u1@d").unwrap();
-    node.handle(0, In::Client(Input::Opened { conn, user, entropy: [1; 16] }), &mut disk);
+    node.handle(0, In::Client(Input::Opened { conn, user, salt: Bytes::new(), entropy: [1; 16] }), &mut disk);
     node.step(0, &mut disk);
     node.take();
     // The peer has taken the group over.

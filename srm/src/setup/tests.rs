@@ -68,7 +68,7 @@ fn clients_believe_the_certificate_under_every_name() {
     let dir = tempfile::tempdir().unwrap();
     let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
     let identity = tls::Identity::load(&dir.path().join("a/c2s.pem"), &dir.path().join("a/c2s.key")).unwrap();
-    let server = tls::c2s_server(&identity).unwrap();
+    let server = tls::c2s_server(&identity).unwrap().config;
     let client = tls::c2s_client(&tls::Authority::load(&made.ca).unwrap()).unwrap();
     for name in ["im.example", "a", "b", "localhost", "127.0.0.1", "::1"] {
         let done = handshake(std::sync::Arc::clone(&client), std::sync::Arc::clone(&server), name);

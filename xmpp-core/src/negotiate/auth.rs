@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::header::ExpectHeader;
 use super::plain::ExpectChecked;
-use super::{Carrier, Facts, Input, Lookup, Next, Output, Turn, not_authorized};
+use super::{Carrier, Config, Facts, Input, Lookup, Next, Output, Proved, Turn, not_authorized};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
 use crate::ns;
-use crate::sasl::{Mechanism, Plain, SaslError, ScramServer, Site};
+use crate::sasl::{Bindings, Mechanism, Plain, SaslError, ScramServer, Site, downgrade_check};
 use crate::stanza::Stanza;
 use crate::xml::Writer;
 
@@ -53,12 +53,14 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    fn read(mechanism: Mechanism, first: &[u8], facts: &Facts) -> Result<Claim, SaslError> {
+    fn read(mechanism: Mechanism, first: &[u8], facts: &Facts, config: &Config) -> Result<Claim, SaslError> {
         let domain = facts.domain.as_deref().unwrap_or_default();
         if mechanism == Mechanism::Plain {
             return Plain::parse(first, domain).map(Claim::Plain);
         }
-        let site = Site { domain: Some(domain), exporter: facts.exporter() };
+        let mechanisms = facts.offered(config).map(Mechanism::name);
+        let offered = downgrade_check(mechanism.hash(), mechanisms, facts.binding_types(config));
+        let site = Site { domain: Some(domain), bindings: facts.bindings(), offered: Some(&offered) };
         ScramServer::start(mechanism, first, site).map(|scram| Claim::Scram(Box::new(scram)))
     }
 
@@ -91,13 +93,15 @@ impl ExpectCredentials {
             Claim::Scram(mut scram) => {
                 let challenge = scram.challenge(&credentials, turn.entropy);
                 turn.send(element("challenge", &challenge));
-                let exchange = Exchange::Final { scram, user: self.user, known };
+                let claimed = Proved { user: self.user, salt: credentials.salt.into() };
+                let exchange = Exchange::Final { scram, claimed, known };
                 Ok(Next::Response(ExpectResponse { facts: self.facts, exchange }))
             }
             Claim::Plain(_) if turn.throttled => Ok(not_now(self.facts, turn)),
             Claim::Plain(plain) => {
+                let claimed = Proved { user: self.user, salt: credentials.salt.clone().into() };
                 turn.out.push(Output::Check(plain.against(credentials)));
-                Ok(Next::Checked(ExpectChecked::new(self.facts, self.user, known)))
+                Ok(Next::Checked(ExpectChecked::new(self.facts, claimed, known)))
             }
         }
     }
@@ -113,7 +117,7 @@ enum Exchange {
     /// The client sent no initial response: this will be it.
     First(Mechanism),
     /// This will be the client's proof.
-    Final { scram: Box<ScramServer>, user: BareJid, known: bool },
+    Final { scram: Box<ScramServer>, claimed: Proved, known: bool },
 }
 
 impl ExpectResponse {
@@ -134,9 +138,9 @@ impl ExpectResponse {
             Exchange::First(mechanism) => begin(self.facts, mechanism, &data, turn),
             // Not even looked at, so that nobody learns by it whether the password is right.
             Exchange::Final { .. } if turn.throttled => Ok(not_now(self.facts, turn)),
-            Exchange::Final { scram, user, known } => match scram.finish(&data) {
+            Exchange::Final { scram, claimed, known } => match scram.finish(&data) {
                 // A made-up credential cannot be met; should it be, there is still no account.
-                Ok(last) if known => Ok(welcome(self.facts, user, &last, turn)),
+                Ok(last) if known => Ok(welcome(self.facts, claimed, &last, turn)),
                 Ok(_) | Err(SaslError::NotAuthorized) => wrong(self.facts, turn),
                 Err(error) => again(self.facts, error.condition(), turn),
             },
@@ -145,7 +149,7 @@ impl ExpectResponse {
 }
 
 fn begin(facts: Facts, mechanism: Mechanism, first: &[u8], turn: &mut Turn<'_>) -> Result<Next, StreamError> {
-    let claim = match Claim::read(mechanism, first, &facts) {
+    let claim = match Claim::read(mechanism, first, &facts, turn.config) {
         Ok(claim) => claim,
         Err(error) => return again(facts, error.condition(), turn),
     };
@@ -183,10 +187,10 @@ fn failure_bytes(condition: &'static str) -> bytes::Bytes {
 }
 
 /// Proved: a new stream begins, which is this user's. `last` is the server's last word, empty if it has none.
-pub(super) fn welcome(facts: Facts, user: BareJid, last: &[u8], turn: &mut Turn<'_>) -> Next {
+pub(super) fn welcome(facts: Facts, proved: Proved, last: &[u8], turn: &mut Turn<'_>) -> Next {
     turn.send(element("success", last));
     turn.out.push(Output::Restart);
-    Next::Header(ExpectHeader::new(Facts { user: Some(user), ..facts }))
+    Next::Header(ExpectHeader::new(Facts { user: Some(proved), ..facts }))
 }
 
 /// Our fault: it does not count as an attempt.
@@ -222,17 +226,23 @@ fn again(mut facts: Facts, condition: &'static str, turn: &mut Turn<'_>) -> Resu
 }
 
 impl Facts {
-    /// What `tls-exporter` binds to, where there is TLS 1.3.
-    pub(super) fn exporter(&self) -> Option<&crate::sasl::Exporter> {
+    /// What clients may bind to, where there is TLS 1.3.
+    fn bindings(&self) -> Option<&Bindings> {
         match &self.carrier {
-            Carrier::Tls { exporter } => exporter.as_ref(),
+            Carrier::Tls { bindings } => bindings.as_ref(),
             Carrier::Clear => None,
         }
     }
 
+    /// The types of channel binding for the mechanisms that bind (XEP-0440); none where no such mechanism is offered.
+    pub(super) fn binding_types(&self, config: &Config) -> impl Iterator<Item = &'static str> + use<'_> {
+        let plus = self.offered(config).any(Mechanism::binds);
+        self.bindings().filter(|_| plus).into_iter().flat_map(Bindings::types)
+    }
+
     /// The mechanisms of this stream, best first: the same for every user, and for every stream of its kind (S13).
-    pub(super) fn offered<'a>(&self, config: &'a super::Config) -> impl Iterator<Item = Mechanism> + 'a {
-        let binds = self.exporter().is_some();
+    pub(super) fn offered<'a>(&self, config: &'a Config) -> impl Iterator<Item = Mechanism> + 'a {
+        let binds = self.bindings().is_some();
         Mechanism::all().filter(move |mechanism| match mechanism {
             Mechanism::ScramPlus(hash) => binds && config.hashes.contains(hash),
             Mechanism::Scram(hash) => config.hashes.contains(hash),

@@ -10,7 +10,6 @@ use super::tls::ExpectStartTls;
 use super::{Carrier, Config, ENTROPY_BYTES, Facts, Input, Next, Output, Turn, not_authorized};
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::Jid;
-use crate::sasl::{Mechanism, TLS_EXPORTER};
 use crate::xml::{StreamHeader, Writer};
 use crate::{ns, sm};
 
@@ -35,8 +34,8 @@ impl ExpectHeader {
         let features = features(&facts, turn);
         turn.send(features);
         Ok(match facts.user.take() {
-            Some(user) => {
-                turn.out.push(Output::Authenticated(user));
+            Some(proved) => {
+                turn.out.push(Output::Authenticated(proved));
                 Next::Done
             }
             None => match facts.carrier {
@@ -68,7 +67,7 @@ fn check(header: &StreamHeader, facts: &Facts, config: &Config) -> Result<(), St
         );
     }
     if let (Some(user), Some(from)) = (&facts.user, &header.from)
-        && !user.same_bare(from)
+        && !user.user.same_bare(from)
     {
         return Err(StreamError::new(StreamCondition::InvalidFrom));
     }
@@ -91,9 +90,13 @@ fn sasl(w: &mut Writer, facts: &Facts, config: &Config) {
         w.open("mechanism", "").text(mechanism.name()).close();
     }
     w.close();
-    if facts.offered(config).any(Mechanism::binds) {
+    let mut types = facts.binding_types(config).peekable();
+    if types.peek().is_some() {
         w.open("sasl-channel-binding", ns::SASL_BINDING);
-        w.open("channel-binding", "").attr("type", TLS_EXPORTER).close().close();
+        for name in types {
+            w.open("channel-binding", "").attr("type", name).close();
+        }
+        w.close();
     }
 }
 

@@ -19,7 +19,7 @@ pub use tls::{ExpectHandshake, ExpectStartTls};
 
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
-use crate::sasl::{Exporter, PlainCheck, ScramCredentials, ScramHash};
+use crate::sasl::{Bindings, PlainCheck, ScramCredentials, ScramHash};
 use crate::stanza::Stanza;
 use crate::xml::{Limits, StreamHeader};
 
@@ -57,6 +57,16 @@ impl Config {
     }
 }
 
+/// Who a client is, and by which of the account's passwords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proved {
+    /// The account.
+    pub user: BareJid,
+    /// Salt of the credentials that were met. Each new password has another, so it tells whether the password was changed
+    /// while the client was logging in.
+    pub salt: Bytes,
+}
+
 /// Answer to [`Output::Lookup`].
 #[derive(Clone)]
 pub enum Lookup {
@@ -80,14 +90,14 @@ pub enum Checked {
 }
 
 /// What carries the bytes of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// TCP alone.
     Clear,
     /// TLS.
     Tls {
-        /// What `tls-exporter` binds to; only TLS 1.3 gives it.
-        exporter: Option<Exporter>,
+        /// What clients may bind to; only TLS 1.3 gives it.
+        bindings: Option<Bindings>,
     },
 }
 
@@ -105,7 +115,7 @@ pub enum Input {
     /// The TLS handshake asked for by [`Output::StartTls`] is done.
     TlsReady {
         /// As in [`Carrier::Tls`].
-        exporter: Option<Exporter>,
+        bindings: Option<Bindings>,
     },
     /// The answer to [`Output::Lookup`].
     Credentials(Lookup),
@@ -135,7 +145,7 @@ pub enum Output {
     /// A password was wrong, or meant for an account that does not exist: somebody may be guessing.
     Guessed,
     /// This is who it is; the stream is open and has its features. Nothing more comes from here.
-    Authenticated(BareJid),
+    Authenticated(Proved),
     /// The client closed the stream: write `</stream:stream>` and close the connection.
     End,
     /// Write the error and `</stream:stream>` and close the connection.
@@ -175,7 +185,7 @@ struct Facts {
     /// Failed attempts at SASL.
     failures: u32,
     /// Who it is, once SASL has said so (S11).
-    user: Option<BareJid>,
+    user: Option<Proved>,
 }
 
 /// The state after an input.

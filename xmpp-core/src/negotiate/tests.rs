@@ -17,8 +17,10 @@ struct Talk {
     stale: bool,
 }
 
-const TLS12: Carrier = Carrier::Tls { exporter: None };
-const TLS13: Carrier = Carrier::Tls { exporter: Some([9; 32]) };
+const TLS12: Carrier = Carrier::Tls { bindings: None };
+const TLS13: Carrier = Carrier::Tls {
+    bindings: Some(Bindings { exporter: [9; 32], end_point: Some(Bytes::from_static(&[8; 32])) }),
+};
 
 fn credentials() -> ScramCredentials {
     ScramCredentials { salt: vec![1; 16], iterations: 4096, stored_key: vec![2; 32], server_key: vec![3; 32] }
@@ -72,7 +74,7 @@ impl Talk {
                     Output::StartTls => {
                         self.framer.discard_buffered();
                         self.framer.restart();
-                        outputs.extend(self.turn(Input::TlsReady { exporter: None }));
+                        outputs.extend(self.turn(Input::TlsReady { bindings: None }));
                         lines += "[tls]";
                     }
                     Output::Restart => self.framer.restart(),
@@ -85,7 +87,7 @@ impl Talk {
                         lines += &format!("[lookup {user} {hash:?}]");
                         outputs.extend(self.turn(Input::Credentials(self.lookup.clone())));
                     }
-                    Output::Authenticated(user) => lines += &format!("[user {user}]"),
+                    Output::Authenticated(proved) => lines += &format!("[user {}]", proved.user),
                     Output::End => lines += "[end]",
                     Output::Close(error) => {
                         lines += &format!("[close {}]", error.condition.name());
@@ -214,7 +216,7 @@ fn plus_is_offered_on_tls_1_3_with_its_type_of_binding_and_plain_where_configure
     const PLAIN: &str = "<mechanism>PLAIN</mechanism>";
     let open = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>";
     let types = "<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>\
-         </sasl-channel-binding>";
+         <channel-binding type='tls-server-end-point'/></sasl-channel-binding>";
     assert_eq!(offer(TLS12, |_| {}), format!("{open}{UNBOUND}</mechanisms>"));
     assert_eq!(offer(TLS13, |_| {}), format!("{open}{BOUND}{UNBOUND}</mechanisms>{types}"));
     assert_eq!(
@@ -245,6 +247,7 @@ fn a_client_that_was_kept_from_seeing_plus_is_refused() {
         (TLS13, "SCRAM-SHA-512", "y", false),
         (TLS12, "SCRAM-SHA-512", "y", true),
         (TLS13, "SCRAM-SHA-512-PLUS", "p=tls-exporter", true),
+        (TLS13, "SCRAM-SHA-512-PLUS", "p=tls-server-end-point", true),
         (TLS13, "SCRAM-SHA-512-PLUS", "p=tls-unique", false),
         (TLS13, "SCRAM-SHA-512-PLUS", "n", false),
         (TLS13, "SCRAM-SHA-512", "p=tls-exporter", false),
@@ -324,7 +327,7 @@ fn after_sasl_the_header_gives_features_and_the_identity_is_the_authenticated_on
         carrier: TLS13,
         domain: Some("d.example".into()),
         failures: 0,
-        user: Some(BareJid::parse("alice@d.example").unwrap()),
+        user: Some(Proved { user: BareJid::parse("alice@d.example").unwrap(), salt: Bytes::new() }),
     };
     let mut talk = Talk::new(TLS12);
     talk.negotiation.state = Some(Next::Header(ExpectHeader::new(facts.clone())));

@@ -41,8 +41,8 @@ pub struct ExpectHandshake {
 impl ExpectHandshake {
     /// After the handshake a new stream begins; what was known of the old one is forgotten except its domain.
     pub fn handle(self, input: Input) -> Result<Next, StreamError> {
-        let Input::TlsReady { exporter } = input else { return Err(not_authorized()) };
-        let carrier = Carrier::Tls { exporter };
+        let Input::TlsReady { bindings } = input else { return Err(not_authorized()) };
+        let carrier = Carrier::Tls { bindings };
         Ok(Next::Header(ExpectHeader::new(Facts { carrier, ..self.facts })))
     }
 }

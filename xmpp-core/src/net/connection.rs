@@ -16,9 +16,8 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::login::END_STREAM;
 use super::mailbox::{ConnSender, Mailbox, mailbox};
 use super::rates::Meter;
-use super::{ConnId, Host, ServerConfig, ToConn};
+use super::{ConnId, Host, Proved, ServerConfig, ToConn};
 use crate::error::{StreamCondition, StreamError};
-use crate::jid::BareJid;
 use crate::xml::{Event, Framer};
 
 /// How much is gathered for one write, in bytes: a TLS record holds 16 KiB.
@@ -46,14 +45,14 @@ enum Ended {
 pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
     stream: S,
     framer: Framer,
-    user: BareJid,
+    proved: Proved,
     peer: SocketAddr,
     config: &ServerConfig,
     host: &dyn Host,
 ) {
     let (tx, mailbox) = mailbox(config.queued_bytes);
     let mut pipe = Pipe::new(stream, mailbox, config);
-    let Some(mut registered) = Registered::open(host, user, peer, tx) else {
+    let Some(mut registered) = Registered::open(host, proved, peer, tx) else {
         pipe.fault(StreamError::new(StreamCondition::InternalServerError));
         return pipe.finish(config).await;
     };
@@ -97,8 +96,8 @@ struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    fn open(host: &'a dyn Host, user: BareJid, peer: SocketAddr, tx: ConnSender) -> Option<Self> {
-        let conn = catch_unwind(AssertUnwindSafe(|| host.opened(user, peer, tx))).ok()?;
+    fn open(host: &'a dyn Host, proved: Proved, peer: SocketAddr, tx: ConnSender) -> Option<Self> {
+        let conn = catch_unwind(AssertUnwindSafe(|| host.opened(proved, peer, tx))).ok()?;
         Some(Registered { host, conn, open: true })
     }
 

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,9 +16,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Entry, Host, ServerConfig};
 use crate::error::{StreamCondition, StreamError};
-use crate::jid::BareJid;
-use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Turn};
-use crate::sasl::{Exporter, PlainCheck, TLS_EXPORTER_LABEL};
+use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Proved, Turn};
+use crate::sasl::{Bindings, PlainCheck, TLS_EXPORTER_LABEL};
 use crate::xml::{Event, Framer};
 
 /// Read buffer in the clear, in bytes: a header and `<starttls/>`.
@@ -33,7 +33,7 @@ pub(super) struct Session {
     pub stream: TlsStream<TcpStream>,
     /// May hold elements that came with the stream header.
     pub framer: Framer,
-    pub user: BareJid,
+    pub proved: Proved,
 }
 
 struct Login<'a> {
@@ -53,7 +53,7 @@ enum Flow {
     StartTls,
     /// Wants a password checked.
     Check(PlainCheck),
-    User(BareJid),
+    User(Proved),
     Closed,
 }
 
@@ -81,15 +81,15 @@ pub(super) async fn login(
         login.framer.discard_buffered();
         login.framer.restart();
     }
-    let acceptor = TlsAcceptor::from(config.tls.clone());
+    let acceptor = TlsAcceptor::from(config.tls.config.clone());
     let mut stream = Box::pin(acceptor.accept(tcp)).await.ok()?;
-    let exporter = exporter(stream.get_ref().1);
+    let bindings = bindings(stream.get_ref().1, config.tls.end_point.as_ref());
     match entry {
-        Entry::StartTls => _ = login.input(Input::TlsReady { exporter }),
-        Entry::DirectTls => login.negotiation = Negotiation::new(Carrier::Tls { exporter }),
+        Entry::StartTls => _ = login.input(Input::TlsReady { bindings }),
+        Entry::DirectTls => login.negotiation = Negotiation::new(Carrier::Tls { bindings }),
     }
     match login.talk(&mut stream).await {
-        Ok(Flow::User(user)) => Some(Session { stream, framer: login.framer, user }),
+        Ok(Flow::User(proved)) => Some(Session { stream, framer: login.framer, proved }),
         Ok(_) => {
             let _ = stream.shutdown().await;
             None
@@ -98,10 +98,12 @@ pub(super) async fn login(
     }
 }
 
-/// What this connection gives for channel binding (RFC 9266): on TLS 1.3 only.
-fn exporter(tls: &rustls::ServerConnection) -> Option<Exporter> {
+/// What this connection gives for channel binding: on TLS 1.3 only.
+fn bindings(tls: &rustls::ServerConnection, end_point: Option<&Bytes>) -> Option<Bindings> {
     let tls13 = tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
-    tls13.then(|| tls.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok()).flatten()
+    let exporter =
+        tls13.then(|| tls.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok())??;
+    Some(Bindings { exporter, end_point: end_point.cloned() })
 }
 
 impl Login<'_> {
@@ -203,7 +205,7 @@ impl Login<'_> {
                     let found = self.host.lookup(&user, hash);
                     outputs.extend(self.turn(Input::Credentials(found)));
                 }
-                Output::Authenticated(user) => return Flow::User(user),
+                Output::Authenticated(proved) => return Flow::User(proved),
                 Output::End => {
                     self.reply.extend_from_slice(END_STREAM);
                     return Flow::Closed;

@@ -18,15 +18,15 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-pub use crate::negotiate::Lookup;
+pub use crate::negotiate::{Lookup, Proved};
 pub use mailbox::ConnSender;
 pub use rates::Rates;
 
 use crate::error::{StreamCondition, StreamError};
-use crate::jid::BareJid;
 use crate::negotiate;
 use crate::sasl::ScramHash;
 use crate::stanza::Stanza;
+use crate::tls::C2sTls;
 use gate::{Accounts, Gate};
 use rates::PerAddress;
 
@@ -54,7 +54,7 @@ pub trait Host: Send + Sync + 'static {
     /// Fills `out` from a cryptographic random source (S15).
     fn random(&self, out: &mut [u8]);
     /// A client has authenticated. `tx` writes to it; once the last clone is dropped the stream is closed.
-    fn opened(&self, user: BareJid, peer: SocketAddr, tx: ConnSender) -> ConnId;
+    fn opened(&self, proved: Proved, peer: SocketAddr, tx: ConnSender) -> ConnId;
     /// One top-level element. It took a credit, to be given back by [`ConnSender::credit`].
     fn element(&self, conn: ConnId, stanza: Stanza);
     /// Called exactly once, after the last `element`. `clean`: `</stream:stream>` was seen; then what is still
@@ -89,7 +89,7 @@ pub enum Entry {
 /// Settings and limits of the c2s ports of a node.
 pub struct ServerConfig {
     /// TLS; ALPN `xmpp-client`, certificate and tickets are set in it.
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: C2sTls,
     /// Domains, mechanisms and XML limits.
     pub negotiation: negotiate::Config,
     /// Time from accept to authentication. Default 30 s (S3).
@@ -128,7 +128,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl ServerConfig {
     /// The defaults, with this TLS set-up and negotiation.
-    pub fn new(tls: Arc<rustls::ServerConfig>, negotiation: negotiate::Config) -> Self {
+    pub fn new(tls: C2sTls, negotiation: negotiate::Config) -> Self {
         let rates = Rates::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         ServerConfig {
@@ -223,13 +223,13 @@ async fn client(
     let login = Box::pin(login::login(tcp, entry, pass.address(), &config, &*host));
     let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else { return };
     drop(pass);
-    let login::Session { stream, framer, user } = session;
-    let Some(_membership) = config.accounts.enter(&user) else {
+    let login::Session { stream, framer, proved } = session;
+    let Some(_membership) = config.accounts.enter(&proved.user) else {
         let error = StreamError::new(StreamCondition::PolicyViolation);
         return connection::refuse(stream, error.with_text("too many connections of this account"), &config)
             .await;
     };
-    connection::run(stream, framer, user, peer, &config, &*host).await;
+    connection::run(stream, framer, proved, peer, &config, &*host).await;
 }
 
 fn set_options(tcp: &TcpStream, config: &ServerConfig) -> std::io::Result<()> {

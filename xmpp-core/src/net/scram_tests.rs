@@ -31,8 +31,9 @@ impl Host for OneAccount {
     fn random(&self, out: &mut [u8]) {
         out.fill(9);
     }
-    fn opened(&self, user: BareJid, _: SocketAddr, tx: ConnSender) -> ConnId {
-        self.seen.send(user.to_string()).unwrap();
+    fn opened(&self, proved: Proved, _: SocketAddr, tx: ConnSender) -> ConnId {
+        assert_eq!(proved.salt[..], [1; 16]);
+        self.seen.send(proved.user.to_string()).unwrap();
         *self.tx.lock().unwrap() = Some(tx);
         ConnId(3)
     }

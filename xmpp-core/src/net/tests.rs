@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::jid::BareJid;
 use crate::xml::{Event, Framer, Limits};
 
 pub(super) const HEADER: &str = "<stream:stream to='d.example' version='1.0' xmlns='jabber:client' \
@@ -36,9 +37,9 @@ impl Host for TestHost {
     fn random(&self, out: &mut [u8]) {
         out.fill(5);
     }
-    fn opened(&self, user: BareJid, _: SocketAddr, tx: ConnSender) -> ConnId {
+    fn opened(&self, proved: Proved, _: SocketAddr, tx: ConnSender) -> ConnId {
         *self.tx.lock().unwrap() = Some(tx);
-        self.seen.send(Seen::Opened(user)).unwrap();
+        self.seen.send(Seen::Opened(proved.user)).unwrap();
         ConnId(1)
     }
     fn element(&self, _: ConnId, stanza: Stanza) {
@@ -57,7 +58,7 @@ struct Rig {
     task: tokio::task::JoinHandle<()>,
 }
 
-pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::pki_types::CertificateDer<'static>) {
+pub(super) fn tls() -> (C2sTls, rustls::pki_types::CertificateDer<'static>) {
     let signed = rcgen::generate_simple_self_signed(["d.example".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
     let cert = signed.cert.der().clone();
@@ -67,7 +68,7 @@ pub(super) fn tls() -> (Arc<rustls::ServerConfig>, rustls::pki_types::Certificat
         .with_no_client_auth()
         .with_single_cert(vec![cert.clone()], key)
         .unwrap();
-    (Arc::new(config), cert)
+    (C2sTls { config: Arc::new(config), end_point: crate::tls::end_point(&cert) }, cert)
 }
 
 fn test_host() -> (Arc<TestHost>, mpsc::UnboundedReceiver<Seen>) {
@@ -88,9 +89,9 @@ impl Rig {
         assert!(matches!(framer.next(), Ok(Some(Event::StreamOpen(_)))));
         let for_task = host.clone();
         let task = tokio::spawn(async move {
-            let user = BareJid::parse("u@d.example").unwrap();
+            let proved = Proved { user: BareJid::parse("u@d.example").unwrap(), salt: Bytes::new() };
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            connection::run(BufStream::new(server), framer, user, peer, &config, &*for_task).await;
+            connection::run(BufStream::new(server), framer, proved, peer, &config, &*for_task).await;
         });
         let mut rig = Rig { client, host, seen, task };
         assert_eq!(rig.next().await, Seen::Opened(BareJid::parse("u@d.example").unwrap()));

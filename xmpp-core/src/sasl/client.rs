@@ -3,17 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ring::hmac;
 
 use super::credentials::SaltedKeys;
 use super::message::{self, Attributes};
 use super::{
     Exporter, KeyCache, MAX_ITERATIONS, MIN_ITERATIONS, Mechanism, SaslError, ScramHash, TLS_EXPORTER,
-    saslprep, xor,
+    TLS_SERVER_END_POINT, saslprep, xor,
 };
 
 /// What the client knows of channel binding; it becomes the gs2 flag (RFC 5802 section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientBinding {
     /// This client, or its connection, cannot bind (`n`).
     Unsupported,
@@ -22,6 +23,8 @@ pub enum ClientBinding {
     NotOffered,
     /// Bound to the connection by `tls-exporter` (`p=tls-exporter`), with a -PLUS mechanism.
     Exporter(Exporter),
+    /// Bound to the server's certificate, by its hash (`p=tls-server-end-point`), with a -PLUS mechanism.
+    EndPoint(Bytes),
 }
 
 impl ClientBinding {
@@ -31,15 +34,18 @@ impl ClientBinding {
             ClientBinding::Unsupported => "n,,".to_owned(),
             ClientBinding::NotOffered => "y,,".to_owned(),
             ClientBinding::Exporter(_) => format!("p={TLS_EXPORTER},,"),
+            ClientBinding::EndPoint(_) => format!("p={TLS_SERVER_END_POINT},,"),
         }
     }
 
     /// What `c=` holds, in base64.
     fn bound(&self) -> String {
         let mut bytes = self.header().into_bytes();
-        if let ClientBinding::Exporter(data) = self {
-            bytes.extend_from_slice(data);
-        }
+        bytes.extend_from_slice(match self {
+            ClientBinding::Unsupported | ClientBinding::NotOffered => &[],
+            ClientBinding::Exporter(data) => data,
+            ClientBinding::EndPoint(data) => data,
+        });
         message::to_base64(&bytes)
     }
 }
@@ -52,6 +58,8 @@ pub struct ScramClient {
     password: String,
     nonce: String,
     cache: Option<Arc<KeyCache>>,
+    /// What it was offered, see [`super::downgrade_check`].
+    offered: Option<String>,
     expected: Option<Expected>,
 }
 
@@ -78,6 +86,7 @@ impl ScramClient {
             password: saslprep(password)?,
             nonce: message::to_base64(&nonce_entropy),
             cache: None,
+            offered: None,
             expected: None,
         })
     }
@@ -85,7 +94,7 @@ impl ScramClient {
     /// The mechanism that this exchange is one of.
     pub fn mechanism(&self) -> Mechanism {
         match self.binding {
-            ClientBinding::Exporter(_) => Mechanism::ScramPlus(self.hash),
+            ClientBinding::Exporter(_) | ClientBinding::EndPoint(_) => Mechanism::ScramPlus(self.hash),
             ClientBinding::Unsupported | ClientBinding::NotOffered => Mechanism::Scram(self.hash),
         }
     }
@@ -93,6 +102,13 @@ impl ScramClient {
     /// Takes the slow rounds from `cache` where they have been done before.
     pub fn with_cache(mut self, cache: Arc<KeyCache>) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// What the stream offered, as [`super::downgrade_check`] has it: a server that says that it was something else ends
+    /// the exchange with [`SaslError::Downgrade`].
+    pub fn was_offered(mut self, offered: String) -> Self {
+        self.offered = Some(offered);
         self
     }
 
@@ -113,7 +129,10 @@ impl ScramClient {
         let nonce = message::nonce(attributes.expect('r')?)?;
         let salt = message::from_base64(attributes.expect('s')?)?;
         let iterations = attributes.expect('i')?.parse::<u32>().map_err(|_| SaslError::Malformed)?;
-        attributes.ignore_extensions()?;
+        let offered = attributes.extension(Some('h'))?;
+        if offered.is_some_and(|told| self.offered.as_ref().is_some_and(|seen| seen != told)) {
+            return Err(SaslError::Downgrade);
+        }
         if !(MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) {
             return Err(SaslError::Malformed);
         }

@@ -32,16 +32,24 @@ impl<'a> Attributes<'a> {
         part.strip_prefix(name).and_then(|part| part.strip_prefix('=')).ok_or(SaslError::Malformed)
     }
 
-    /// What follows must be extensions we may ignore: a letter (`m` is mandatory, so not that one) and a value.
-    pub(super) fn ignore_extensions(mut self) -> Result<(), SaslError> {
+    /// What follows must be extensions we may ignore.
+    pub(super) fn ignore_extensions(self) -> Result<(), SaslError> {
+        self.extension(None).map(drop)
+    }
+
+    /// What follows must be extensions we may ignore: a letter (`m` is mandatory, so not that one) and a value. The value
+    /// of the first that is called `wanted`.
+    pub(super) fn extension(mut self, wanted: Option<char>) -> Result<Option<&'a str>, SaslError> {
+        let mut found = None;
         while let Some(part) = self.next_part() {
             let mut chars = part.chars();
             let letter = chars.next().is_some_and(|c| c.is_ascii_alphabetic() && c != 'm');
             if !letter || chars.next() != Some('=') || chars.next().is_none() {
                 return Err(SaslError::Malformed);
             }
+            found = found.or(wanted.and_then(|name| part.strip_prefix(name)).map(|value| &value[1..]));
         }
-        Ok(())
+        Ok(found)
     }
 
     fn next_part(&mut self) -> Option<&'a str> {

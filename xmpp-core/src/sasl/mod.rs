@@ -1,10 +1,11 @@
 //! SASL for both ends of a stream, without sockets, clocks or randomness of its own: SCRAM (RFC 5802, RFC 7677) with
-//! and without channel binding by `tls-exporter` (RFC 9266), and PLAIN (RFC 4616) for the server.
+//! and without channel binding, and PLAIN (RFC 4616) for the server.
 //!
 //! Everything read here comes from an unauthenticated stranger: nothing in this module panics on its input, and
 //! nothing in it tells whether an account exists.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod binding;
 mod client;
 mod credentials;
 mod hash;
@@ -14,6 +15,9 @@ mod message;
 mod plain;
 mod server;
 
+pub use binding::{
+    Bindings, Exporter, TLS_EXPORTER, TLS_EXPORTER_LABEL, TLS_SERVER_END_POINT, downgrade_check,
+};
 pub use client::{ClientBinding, ScramClient};
 pub use credentials::ScramCredentials;
 pub use hash::ScramHash;
@@ -33,14 +37,6 @@ pub const MAX_ITERATIONS: u32 = 1_000_000;
 pub const SALT_LEN: usize = 16;
 /// Longest SASL message in bytes (decoded) that is looked at; a longer one is malformed.
 pub const MAX_MESSAGE_LEN: usize = 4096;
-
-/// The one type of channel binding that we speak (RFC 9266). On TLS 1.3 only: below it, it would need more care than
-/// it is worth.
-pub const TLS_EXPORTER: &str = "tls-exporter";
-/// Label under which TLS gives the binding, with an empty context (RFC 9266 section 2).
-pub const TLS_EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-/// What `tls-exporter` binds to: both ends of one TLS connection have the same, and no other connection has it.
-pub type Exporter = [u8; 32];
 
 /// What went wrong in a SASL exchange; all of them are the other side's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

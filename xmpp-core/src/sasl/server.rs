@@ -3,18 +3,18 @@
 use std::fmt;
 
 use super::message::{self, Attributes};
-use super::{
-    Exporter, Mechanism, SaslError, ScramCredentials, ScramHash, TLS_EXPORTER, check_authzid, saslprep, xor,
-};
+use super::{Bindings, Mechanism, SaslError, ScramCredentials, ScramHash, check_authzid, saslprep, xor};
 
 /// The stream that an exchange takes place on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Site<'a> {
     /// The stream's `to`: the authorization identity may be written as `user@domain` then.
     pub domain: Option<&'a str>,
-    /// What `tls-exporter` binds to. With it -PLUS mechanisms were offered, and a client that says otherwise has been
+    /// What clients may bind to. With it -PLUS mechanisms were offered, and a client that says otherwise has been
     /// deceived.
-    pub exporter: Option<&'a Exporter>,
+    pub bindings: Option<&'a Bindings>,
+    /// What the stream offered, see [`super::downgrade_check`].
+    pub offered: Option<&'a str>,
 }
 
 /// One exchange: `start` on the client's first message, look the account up, `challenge`, `finish`.
@@ -25,6 +25,7 @@ pub struct ScramServer {
     binding: Vec<u8>,
     client_first_bare: String,
     client_nonce: String,
+    offered: Option<String>,
     challenge: Option<Challenge>,
 }
 
@@ -44,7 +45,7 @@ impl ScramServer {
         let (Some(flag), Some(authzid), Some(bare)) = (header.next(), header.next(), header.next()) else {
             return Err(SaslError::Malformed);
         };
-        let bound = check_flag(mech, flag, site.exporter)?;
+        let bound = check_flag(mech, flag, site.bindings)?;
         let mut attributes = Attributes::of(bare);
         let username = saslprep(&message::unescape_name(attributes.expect('n')?)?)?;
         let client_nonce = message::nonce(attributes.expect('r')?)?.to_owned();
@@ -54,13 +55,14 @@ impl ScramServer {
             check_authzid(&name, &username, site.domain)?;
         }
         let mut binding = format!("{flag},{authzid},").into_bytes();
-        binding.extend_from_slice(bound.map_or(&[], |data| &data[..]));
+        binding.extend_from_slice(bound.unwrap_or_default());
         Ok(ScramServer {
             hash: mech.hash(),
             username,
             binding,
             client_first_bare: bare.to_owned(),
             client_nonce,
+            offered: site.offered.map(str::to_owned),
             challenge: None,
         })
     }
@@ -74,7 +76,12 @@ impl ScramServer {
     /// server-first for these credentials (real or `fake`). `nonce_entropy` is fresh from a CSPRNG (S15).
     pub fn challenge(&mut self, cred: &ScramCredentials, nonce_entropy: [u8; 18]) -> Vec<u8> {
         let nonce = format!("{}{}", self.client_nonce, message::to_base64(&nonce_entropy));
-        let server_first = format!("r={nonce},s={},i={}", message::to_base64(&cred.salt), cred.iterations);
+        let mut server_first =
+            format!("r={nonce},s={},i={}", message::to_base64(&cred.salt), cred.iterations);
+        if let Some(offered) = &self.offered {
+            server_first.push_str(",h=");
+            server_first.push_str(offered);
+        }
         let bytes = server_first.clone().into_bytes();
         self.challenge = Some(Challenge {
             server_first,
@@ -122,17 +129,17 @@ impl fmt::Debug for ScramServer {
 fn check_flag<'a>(
     mech: Mechanism,
     flag: &str,
-    exporter: Option<&'a Exporter>,
-) -> Result<Option<&'a Exporter>, SaslError> {
-    match (flag, exporter) {
+    bindings: Option<&'a Bindings>,
+) -> Result<Option<&'a [u8]>, SaslError> {
+    match (flag, bindings) {
         ("n" | "y", _) if mech.binds() => Err(SaslError::UnsupportedChannelBinding),
         ("n", _) | ("y", None) => Ok(None),
         ("y", Some(_)) => Err(SaslError::Downgrade),
-        _ => match (flag.strip_prefix("p="), exporter) {
-            (Some(TLS_EXPORTER), Some(data)) if mech.binds() => Ok(Some(data)),
-            (Some(_), _) => Err(SaslError::UnsupportedChannelBinding),
-            (None, _) => Err(SaslError::Malformed),
-        },
+        _ => {
+            let name = flag.strip_prefix("p=").ok_or(SaslError::Malformed)?;
+            let data = bindings.filter(|_| mech.binds()).and_then(|bindings| bindings.data(name));
+            data.map(Some).ok_or(SaslError::UnsupportedChannelBinding)
+        }
     }
 }
 
@@ -140,7 +147,9 @@ fn check_flag<'a>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{ClientBinding, ScramClient};
+    use bytes::Bytes;
+
+    use super::super::{ClientBinding, Exporter, ScramClient};
     use super::*;
 
     const ENTROPY: [u8; 18] = [7; 18];
@@ -148,9 +157,14 @@ mod tests {
     const SHA_256: Mechanism = Mechanism::Scram(ScramHash::Sha256);
     const SHA_256_PLUS: Mechanism = Mechanism::ScramPlus(ScramHash::Sha256);
     const EXPORTER: Exporter = [5; 32];
+    const END_POINT: Bytes = Bytes::from_static(&[8; 32]);
+    static BINDINGS: Bindings = Bindings { exporter: EXPORTER, end_point: Some(END_POINT) };
     /// Without TLS 1.3.
-    const UNBOUND: Site<'_> = Site { domain: Some("example.org"), exporter: None };
-    const BOUND: Site<'_> = Site { domain: Some("example.org"), exporter: Some(&EXPORTER) };
+    const UNBOUND: Site<'_> = Site { domain: Some("example.org"), bindings: None, offered: None };
+    /// With it.
+    fn bound() -> Site<'static> {
+        Site { bindings: Some(&BINDINGS), offered: Some("b2ZmZXJlZA=="), ..UNBOUND }
+    }
 
     fn start(text: &str) -> Result<ScramServer, SaslError> {
         ScramServer::start(SHA_256, text.as_bytes(), Site::default())
@@ -169,7 +183,7 @@ mod tests {
         cred: &ScramCredentials,
     ) -> Result<(), SaslError> {
         let mut client = ScramClient::new(hash, binding, user, password, [3; 18])?;
-        let mut server = ScramServer::start(client.mechanism(), &client.first(), BOUND)?;
+        let mut server = ScramServer::start(client.mechanism(), &client.first(), bound())?;
         let client_final = client.respond(&server.challenge(cred, ENTROPY))?;
         client.verify(&server.finish(&client_final)?)
     }
@@ -190,6 +204,7 @@ mod tests {
             ("n", Ok(()), Ok(()), Err(Unsupported), Err(Unsupported)),
             ("y", Ok(()), Err(Downgrade), Err(Unsupported), Err(Unsupported)),
             ("p=tls-exporter", Err(Unsupported), Err(Unsupported), Err(Unsupported), Ok(())),
+            ("p=tls-server-end-point", Err(Unsupported), Err(Unsupported), Err(Unsupported), Ok(())),
             ("p=tls-unique", Err(Unsupported), Err(Unsupported), Err(Unsupported), Err(Unsupported)),
             ("p=", Err(Unsupported), Err(Unsupported), Err(Unsupported), Err(Unsupported)),
             ("p", Err(Malformed), Err(Malformed), Err(Malformed), Err(Malformed)),
@@ -198,9 +213,9 @@ mod tests {
             let first = format!("{flag},,n=user,r=abc");
             let start = |mech, site| ScramServer::start(mech, first.as_bytes(), site).map(|_| ());
             assert_eq!(start(SHA_256, UNBOUND), plain, "{flag}");
-            assert_eq!(start(SHA_256, BOUND), plain_bound, "{flag}");
+            assert_eq!(start(SHA_256, bound()), plain_bound, "{flag}");
             assert_eq!(start(SHA_256_PLUS, UNBOUND), plus, "{flag}");
-            assert_eq!(start(SHA_256_PLUS, BOUND), plus_bound, "{flag}");
+            assert_eq!(start(SHA_256_PLUS, bound()), plus_bound, "{flag}");
         }
     }
 
@@ -216,6 +231,29 @@ mod tests {
         let mut last_bit = EXPORTER;
         last_bit[31] ^= 1;
         assert_eq!(with(last_bit), Err(SaslError::NotAuthorized));
+        let to = |data: &'static [u8]| {
+            let data = ClientBinding::EndPoint(Bytes::from_static(data));
+            exchange(ScramHash::Sha256, data, "user", "pencil", &cred)
+        };
+        assert_eq!(to(&[8; 32]), Ok(()));
+        // Another server's certificate, or the right data under the wrong name.
+        assert_eq!(to(&[9; 32]), Err(SaslError::NotAuthorized));
+        assert_eq!(to(&EXPORTER), Err(SaslError::NotAuthorized));
+    }
+
+    #[test]
+    fn a_client_that_was_shown_another_offer_goes_away() {
+        let cred = credentials(ScramHash::Sha256, "pencil");
+        let shown = |offer: &str| {
+            let mut client =
+                ScramClient::new(ScramHash::Sha256, ClientBinding::Unsupported, "user", "pencil", [3; 18])
+                    .unwrap()
+                    .was_offered(offer.to_owned());
+            let mut server = ScramServer::start(SHA_256, &client.first(), bound()).unwrap();
+            client.respond(&server.challenge(&cred, ENTROPY)).map(|_| ())
+        };
+        assert_eq!(shown("b2ZmZXJlZA=="), Ok(()));
+        assert_eq!(shown("b3RoZXI="), Err(SaslError::Downgrade));
     }
 
     #[test]
@@ -278,7 +316,7 @@ mod tests {
         for hash in ScramHash::ALL {
             for binding in [ClientBinding::Unsupported, ClientBinding::Exporter(EXPORTER)] {
                 let run = |user: &str, password: &str, cred: &ScramCredentials| {
-                    exchange(hash, binding, user, password, cred)
+                    exchange(hash, binding.clone(), user, password, cred)
                 };
                 let cred = credentials(hash, "pencil");
                 assert_eq!(run("user", "pencil", &cred), Ok(()));
@@ -360,12 +398,12 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_first_messages_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = ScramServer::start(SHA_256, &bytes, BOUND);
+            let _ = ScramServer::start(SHA_256, &bytes, bound());
         }
 
         #[test]
         fn nearly_right_first_messages_never_panic(text in "([ny]|p(=tls-exporter)?),(a=)?[a-z=,]{0,4},[nmr]=\\PC{0,8},[rm]=\\PC{0,8}") {
-            let _ = ScramServer::start(SHA_256_PLUS, text.as_bytes(), BOUND);
+            let _ = ScramServer::start(SHA_256_PLUS, text.as_bytes(), bound());
         }
 
         #[test]

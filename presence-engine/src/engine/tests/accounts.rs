@@ -1,5 +1,6 @@
 //! Another password, and removal: who is shown out, what contacts see, what becomes of what was on its way.
 
+use bytes::Bytes;
 use xmpp_core::jid::Jid;
 
 use super::{A, B, Client, Duo, Input, NodeIx, Verifiers, bare, presences};
@@ -22,8 +23,10 @@ fn friends() -> (Duo, Client, Client, Client) {
     (duo, romeo, juliet, parked)
 }
 
+const SALT: &[u8] = b"new";
+
 fn new_password() -> Verifiers {
-    Verifiers { iterations: 7, ..Verifiers::default() }
+    Verifiers { salt: Bytes::from_static(SALT), ..Verifiers::default() }
 }
 
 fn passwd(duo: &mut Duo, node: NodeIx, user: &str) {
@@ -48,8 +51,42 @@ fn another_password_ends_every_stream_and_session_on_both_nodes() {
     assert_eq!(presences(&duo.got(romeo)), ["unavailable juliet@example.org/balcony"]);
     assert_eq!(duo.state().user(&bare(JULIET)).unwrap().verifiers, new_password());
     assert!(duo.closed(romeo).is_none(), "nobody else is touched");
-    let juliet = duo.login_raw(BALCONY);
+    let juliet = duo.open_with(JULIET, B, SALT);
+    duo.send(juliet, BIND);
+    duo.send(juliet, "<presence/>");
     assert!(duo.got(juliet).iter().any(|s| s.contains("<body>hi</body>")), "what waited was kept");
+}
+
+const BIND: &str = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+
+#[test]
+fn an_exchange_that_began_with_the_old_password_ends_too_late() {
+    for node in NodeIx::BOTH {
+        let (mut duo, ..) = friends();
+        passwd(&mut duo, B, JULIET);
+        let late = duo.open_at(JULIET, node);
+        assert!(duo.closed(late).is_some_and(|last| last.contains("password was changed")), "at {node:?}");
+        duo.send(late, BIND);
+        assert_eq!(duo.raw(late), [""; 0]);
+        let new = duo.open_with(JULIET, node, SALT);
+        duo.send(new, BIND);
+        assert!(duo.got_one(new).contains("type='result'"));
+    }
+}
+
+#[test]
+fn a_front_that_has_not_heard_of_the_new_password_does_not_help() {
+    let (mut duo, ..) = friends();
+    duo.hold(true);
+    passwd(&mut duo, B, JULIET);
+    // A lets the client in and asks B for its session, before it hears of the change.
+    let late = duo.open_at(JULIET, A);
+    assert!(duo.closed(late).is_none());
+    duo.send(late, BIND);
+    duo.hold(false);
+    assert!(duo.closed(late).is_some_and(|last| last.contains("password was changed")));
+    assert_eq!(duo.raw(late), [""; 0]);
+    assert!(duo.state().user(&bare(JULIET)).unwrap().sessions.is_empty(), "nothing was bound");
 }
 
 #[test]

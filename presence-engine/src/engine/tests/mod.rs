@@ -273,10 +273,15 @@ impl Duo {
 
     /// An authenticated stream at this node.
     pub(super) fn open_at(&mut self, user: &str, node: NodeIx) -> Client {
+        self.open_with(user, node, b"")
+    }
+
+    /// The same with a password whose verifiers have this salt.
+    pub(super) fn open_with(&mut self, user: &str, node: NodeIx, salt: &'static [u8]) -> Client {
         self.conns += 1;
         let conn = Conn { node, number: self.conns };
         let entropy = [self.conns as u8; 16];
-        self.input(node, Input::Opened { conn, user: bare(user), entropy });
+        self.input(node, Input::Opened { conn, user: bare(user), salt: Bytes::from_static(salt), entropy });
         Client { conn }
     }
 
