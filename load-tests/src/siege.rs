@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use client_sim::fleet::Snapshot;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use xmpp_core::sasl::{ClientBinding, Exporter, Mechanism, ScramClient, ScramHash, TLS_EXPORTER_LABEL};
+use xmpp_core::tls::end_point;
 
 use crate::rig::{Load, QUICK, Rig};
 
@@ -188,6 +190,7 @@ pub struct Attacker {
     io: Box<dyn Io>,
     unread: Vec<u8>,
     exporter: Option<Exporter>,
+    end_point: Option<Bytes>,
 }
 
 impl Attacker {
@@ -195,7 +198,7 @@ impl Attacker {
     pub async fn clear(place: SocketAddr) -> Attacker {
         let tcp = TcpStream::connect(place).await.expect("the server listens");
         tcp.set_nodelay(true).expect("a socket");
-        Attacker { io: Box::new(tcp), unread: Vec::new(), exporter: None }
+        Attacker { io: Box::new(tcp), unread: Vec::new(), exporter: None, end_point: None }
     }
 
     /// TCP and TLS.
@@ -213,7 +216,9 @@ impl Attacker {
         let name = ServerName::try_from(DOMAIN).expect("a name");
         let tls = tokio_rustls::TlsConnector::from(tls).connect(name, self.io).await.ok()?;
         let exporter = tls.get_ref().1.export_keying_material([0; 32], TLS_EXPORTER_LABEL, Some(b"")).ok();
-        Some(Attacker { io: Box::new(tls), unread: Vec::new(), exporter })
+        let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let end_point = certificate.and_then(|certificate| end_point(certificate));
+        Some(Attacker { io: Box::new(tls), unread: Vec::new(), exporter, end_point })
     }
 
     /// Goes away without a word, and without leaving a trace in the kernel of this machine.
@@ -224,6 +229,11 @@ impl Attacker {
     /// What this connection binds to.
     pub fn exporter(&self) -> Exporter {
         self.exporter.expect("TLS")
+    }
+
+    /// What the server's certificate binds to.
+    pub fn end_point(&self) -> Bytes {
+        self.end_point.clone().expect("TLS")
     }
 
     /// Sends text; see [`Attacker::send`].

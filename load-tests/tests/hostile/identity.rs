@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use load_tests::siege::{Attacker, HEADER, MALLORY, Siege, payload};
 use srm::demo::pair::PASSWORD;
-use xmpp_core::sasl::{ClientBinding, ScramClient, ScramHash};
+use xmpp_core::sasl::{ClientBinding, ScramClient, ScramHash, downgrade_check};
 
 const BIND: &str = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
 
@@ -66,6 +66,26 @@ async fn s13_channel_binding() {
         let bound = ClientBinding::Exporter(one.exporter());
         let last = one.scram(hash, bound, MALLORY, PASSWORD).await;
         assert!(last.starts_with("<success"), "{last}");
+        let mut one = siege.open(0).await;
+        let bound = ClientBinding::EndPoint(one.end_point());
+        let last = one.scram(hash, bound, MALLORY, PASSWORD).await;
+        assert!(last.starts_with("<success"), "{last}");
+    }
+    // Another certificate than the one that was shown.
+    let other = ClientBinding::EndPoint(vec![7; 32].into());
+    let last = siege.open(0).await.scram(ScramHash::Sha256, other, MALLORY, PASSWORD).await;
+    assert!(last.contains("<not-authorized/>"), "{last}");
+    // What was offered is told again inside the exchange, where nobody between can change it (XEP-0474).
+    let all = |open: &str, close: &str| {
+        let parts = features.split(open).skip(1);
+        parts.map(|part| part.split_once(close).expect("an end").0.to_owned()).collect::<Vec<_>>()
+    };
+    let (names, types) = (all("<mechanism>", "<"), all("<channel-binding type='", "'"));
+    assert_eq!(types, ["tls-exporter", "tls-server-end-point"]);
+    for hash in ScramHash::ALL {
+        let seen = downgrade_check(hash, names.iter().map(String::as_str), types.iter().map(String::as_str));
+        let challenge = siege.open(0).await.challenge_for(hash, MALLORY).await;
+        assert!(challenge.ends_with(&format!(",h={seen}")), "{challenge}");
     }
     // Somebody between has a connection of its own to the server, and passes on what the client says on the other.
     let (mut between, to_client) = (siege.open(0).await, siege.open(0).await);
@@ -78,7 +98,7 @@ async fn s13_channel_binding() {
         ("SCRAM-SHA-256-PLUS", "n"),
         ("SCRAM-SHA-256-PLUS", "y"),
         ("SCRAM-SHA-256-PLUS", "p=tls-unique"),
-        ("SCRAM-SHA-256-PLUS", "p=tls-server-end-point"),
+        ("SCRAM-SHA-256", "p=tls-server-end-point"),
     ] {
         let first = format!("{flag},,n={MALLORY},r=abcdefgh");
         let said = siege.open(0).await.auth(mechanism, first.as_bytes()).await;
@@ -150,7 +170,10 @@ async fn s15_random_numbers() {
 async fn s17_user_enumeration() {
     let settings = [("c2s.plain", "true"), ("limits.failed_logins_per_minute", "100000")];
     let siege = Siege::begin(2, &settings).await;
-    let salt_and_rounds = |challenge: &str| challenge.split_once(",s=").expect("a salt").1.to_owned();
+    let salt_and_rounds = |challenge: &str| {
+        let rest = challenge.split_once(",s=").expect("a salt").1;
+        rest.split_once(",h=").expect("what was offered").0.to_owned()
+    };
     for hash in ScramHash::ALL {
         let mut all = BTreeSet::new();
         for node in [0, 1, 0] {

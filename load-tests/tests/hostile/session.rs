@@ -101,6 +101,22 @@ async fn s30_standby_abuse() {
         one.until("<parked ").await;
         one.dies_of(attack.as_bytes(), "not-authorized").await;
     }
+    // 13 so far. More than a client ever needs in a minute are refused, and what is parked stays.
+    let mut parked = None;
+    for n in 14.. {
+        assert!(n < 40, "parked as often as it likes");
+        let mut one = siege.logged_in(1).await;
+        one.say(&format!("<standby xmlns='{dual}' sm-id='{own}'/>")).await;
+        if one.until(">").await.starts_with("<failed") {
+            one.until("<resource-constraint").await;
+            assert_eq!(n, 31);
+            break;
+        }
+        parked = Some(one);
+    }
+    let mut parked = parked.expect("some were let in");
+    parked.say(&format!("<lost xmlns='{dual}'/>")).await;
+    parked.until("<stay ").await;
     // Streams that log in and do nothing: so many for an account, and cheap.
     let resting = siege.rss(1);
     let (mut crowd, begun) = (Vec::new(), Instant::now());

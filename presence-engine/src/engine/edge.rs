@@ -11,6 +11,9 @@ use crate::front::Attach;
 use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::State;
 
+/// For rates by the minute.
+const MINUTE_MS: u64 = 60_000;
+
 /// What a connection is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -78,6 +81,8 @@ pub(super) struct Edge {
     main: BTreeMap<SmId, Conn>,
     parked: BTreeMap<SmId, Conn>,
     peer_parked: BTreeSet<SmId>,
+    /// When the minute began in which a session was last parked for, and how often in it.
+    parks: BTreeMap<SmId, (u64, u32)>,
     /// Connections whose front this node is, and their names at the owner.
     fronts: BTreeMap<Conn, Front>,
     names: BTreeMap<Conn, Conn>,
@@ -339,6 +344,21 @@ impl Edge {
             }
         }
         ask
+    }
+
+    /// Counts a stream that is to be parked for a session; `false`: there were as many in this minute as there may be.
+    pub(super) fn may_park(&mut self, session: SmId, most: u32, now_ms: u64) -> bool {
+        let (since, count) = self.parks.entry(session).or_insert((now_ms, 0));
+        if now_ms.saturating_sub(*since) >= MINUTE_MS {
+            (*since, *count) = (now_ms, 0);
+        }
+        *count += 1;
+        *count <= most
+    }
+
+    /// Forgets the minutes that are over.
+    pub(super) fn forget_parks(&mut self, now_ms: u64) {
+        self.parks.retain(|_, (since, _)| now_ms.saturating_sub(*since) < MINUTE_MS);
     }
 
     pub(super) fn peer_parked(&mut self, session: SmId, on: bool) {

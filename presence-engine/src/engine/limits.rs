@@ -35,6 +35,9 @@ pub struct Limits {
     pub presence_bytes: usize,
     /// Addresses with directed presence of one session (RFC 6121 4.6). One more: `resource-constraint`. Default 1,000.
     pub directed: usize,
+    /// Streams parked for one session in a minute. One more: `resource-constraint`. A well-behaved client parks once in
+    /// minutes. Default 30.
+    pub parks_per_minute: u32,
 }
 
 impl Limits {
@@ -53,6 +56,7 @@ impl Limits {
         request_bytes: 4 << 10,
         presence_bytes: 16 << 10,
         directed: 1_000,
+        parks_per_minute: 30,
     };
 }
 

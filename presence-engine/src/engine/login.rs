@@ -145,6 +145,11 @@ impl Engine {
             out.push(Output::Deliver(conn, failed.to_bytes()));
             return true;
         };
+        if !self.edge.may_park(id, self.cfg.limits.parks_per_minute, self.turn.now_ms) {
+            let failed = Dual::Failed(Failure::Other(StanzaCondition::ResourceConstraint));
+            out.push(Output::Deliver(conn, failed.to_bytes()));
+            return true;
+        }
         let epoch = self.state.user(&s.user).map_or_else(Default::default, |u| self.state.epoch(u));
         let mine = self.serves(&s.user.clone());
         if let Some(old) = self.edge.parked_of(id) {

@@ -497,6 +497,7 @@ impl Engine {
             return;
         }
         self.next_sweep_ms = now + SWEEP_MS;
+        self.edge.forget_parks(now);
         let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
         let ended: Vec<SmId> = self.state.sessions().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
         for id in ended {

@@ -68,6 +68,9 @@ pub struct Limits {
     pub roster_items: usize,
     /// Most addresses that one session has sent directed presence to. Default 1000, 1 to 100000. Clusterwide.
     pub directed_presences: usize,
+    /// Streams that one session may have parked for it in a minute. One more is refused. Default 30, 2 to 10000.
+    /// Clusterwide.
+    pub parks_per_minute: u32,
     /// How long a session outlives its stream. Default 300 s, 10 s to 24 h. Clusterwide.
     #[serde(with = "humantime_serde")]
     pub resume_timeout: Duration,
@@ -98,6 +101,7 @@ impl Default for Limits {
             offline_bytes: engine.offline_bytes,
             roster_items: engine.roster_items,
             directed_presences: engine.directed,
+            parks_per_minute: engine.parks_per_minute,
             resume_timeout: Duration::from_secs(300),
         }
     }
@@ -130,6 +134,7 @@ impl Limits {
         faults.range("limits.offline_bytes", limits.offline_bytes, 0..=1 << 30);
         faults.range("limits.roster_items", limits.roster_items, 10..=100_000);
         faults.range("limits.directed_presences", limits.directed_presences, 1..=100_000);
+        faults.range("limits.parks_per_minute", limits.parks_per_minute, 2..=10_000);
         faults.duration("limits.resume_timeout", limits.resume_timeout, 10..=86_400);
     }
 
@@ -153,6 +158,7 @@ impl Limits {
             offline_bytes: self.offline_bytes,
             roster_items: self.roster_items,
             directed: self.directed_presences,
+            parks_per_minute: self.parks_per_minute,
             ..engine::Limits::DEFAULT
         }
     }
@@ -168,6 +174,7 @@ impl Limits {
             ("limits.offline_bytes", self.offline_bytes.to_string()),
             ("limits.roster_items", self.roster_items.to_string()),
             ("limits.directed_presences", self.directed_presences.to_string()),
+            ("limits.parks_per_minute", self.parks_per_minute.to_string()),
             ("limits.resume_timeout", text(self.resume_timeout)),
         ]);
     }
