@@ -119,6 +119,10 @@ fn two_thousand_seeds_keep_every_promise() {
             ("flips: moving", 150),
             ("planned exits", 100),
             ("starts from a store", 500),
+            ("logins at the other node", 1_500),
+            ("streams attached again", 900),
+            ("streams that outlive their owner", 600),
+            ("requests answered", 1_900),
         ],
     );
 }
@@ -149,7 +153,7 @@ fn seeds_keep_every_promise_when_both_disks_must_hold_what_is_acknowledged() {
 #[test]
 fn what_both_sides_of_a_long_partition_acknowledged_is_shown() {
     let figures = hunt("partition", 300, Profile::PARTITION);
-    at_least(&figures, &[("tails merged", 3), ("tails set aside", 10)]);
+    at_least(&figures, &[("tails merged", 3), ("tails set aside", 10), ("requests called off", 6)]);
 }
 
 /// Policy `strict`: what nobody may decide by itself the operator decides, where the other node is dead.

@@ -88,6 +88,22 @@ impl Merge {
                     _ => kept(mask, stanza_of(record), spot, effects),
                 }
             }
+            Record::Bind { user, effects, .. } => {
+                let Some(group) = of_user(user).filter(|g| self.led[g.index()]) else { return Vec::new() };
+                let effects = self.effects(state, old, new, effects, Of::Valid);
+                let mask = mask_of(state, &effects) | 1 << group.index();
+                vec![(mask, with_effects(record, effects))]
+            }
+            Record::Cancel { forward, effects } => {
+                let asked = state.undone_forward(*forward).and_then(|f| of_session(&f.id.session));
+                let valid = asked.filter(|g| self.led[g.index()]);
+                // Of a void asker: its own branch knows how it ended.
+                let of = if valid.is_some() { Of::Valid } else { Of::Untold };
+                let effects = self.effects(state, old, new, effects, of);
+                let (now, _) = self.moved.get(forward).copied().unwrap_or((Some(*forward), Of::Valid));
+                let (Some(group), Some(forward)) = (valid, now) else { return Vec::new() };
+                vec![(mask_of(state, &effects) | 1 << group.index(), Record::Cancel { forward, effects })]
+            }
             Record::Done { forward, effects } => self.done(state, spot, (old, new), *forward, effects),
             // What was kept once is kept again: it belongs to nobody's branch.
             Record::Kept { stanza, at_ms, effects } => {
@@ -104,7 +120,6 @@ impl Merge {
             }
             Record::Lead { group, .. } => self.as_it_is(Some(*group), record),
             Record::Idle { .. } => self.as_it_is(Some(self.me), record),
-            Record::Bind { user, .. } => self.as_it_is(of_user(user), record),
             Record::Enable { session, .. }
             | Record::Dual { session }
             | Record::Trim { session, .. }
@@ -258,6 +273,7 @@ fn with_effects(record: &Record, new: Vec<Effect>) -> Record {
     if let Record::SmIn { effects, .. }
     | Record::End { effects, .. }
     | Record::Lapse { effects, .. }
+    | Record::Bind { effects, .. }
     | Record::UserRemove { effects, .. } = &mut record
     {
         *effects = new;

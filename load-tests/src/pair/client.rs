@@ -294,6 +294,7 @@ impl World {
 
     fn acknowledged(&mut self, stanzas: Vec<Outgoing>) {
         for stanza in stanzas {
+            self.question_counts(&stanza.id);
             self.ledger.acknowledged(&stanza.id);
         }
     }
@@ -309,6 +310,7 @@ impl World {
         let ended = self.clients[c].sm.begin_anew(told);
         self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
+        self.questions_end(c);
         self.people_end(c);
     }
 
@@ -412,6 +414,7 @@ impl World {
     /// A stanza counts as shown.
     pub(super) fn show(&mut self, c: usize, stanza: &Stanza) {
         self.people_show(c, stanza);
+        self.questions_show(c, stanza);
         let body = stanza.child(ns::CLIENT, "body").filter(|_| stanza.head.kind == Kind::Message);
         let Some(body) = body else { return };
         if stanza.head.type_.as_deref() == Some("error") {
@@ -501,6 +504,7 @@ impl World {
         };
         self.clients[c].sm.push(stanza);
         self.people_talk(c);
+        self.questions_talk(c);
         self.client_pumps(c);
     }
 }

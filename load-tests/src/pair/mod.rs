@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod link;
 mod oracle;
 pub mod people;
+pub mod questions;
 pub mod rng;
 pub mod seek;
 pub mod socket;
@@ -72,7 +73,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 22;
+pub const FIGURES: usize = 24;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +118,10 @@ pub struct Coverage {
     pub merges: u32,
     /// Presence stanzas that were shown to contacts.
     pub presences: u32,
+    /// Requests that were answered.
+    pub answers: u32,
+    /// Requests that were called off, because the node that should have them did not answer.
+    pub called_off: u32,
 }
 
 impl Coverage {
@@ -145,6 +150,8 @@ impl Coverage {
             ("tails merged", self.merges),
             ("starts from a store", self.stores),
             ("presence shown", self.presences),
+            ("requests answered", self.answers),
+            ("requests called off", self.called_off),
         ]
     }
 }

@@ -196,6 +196,9 @@ impl World {
         if let Some(unseen) = self.unseen() {
             return Some(unseen);
         }
+        if let Some(unanswered) = self.unanswered().filter(|_| !self.profile.weak) {
+            return Some(unanswered);
+        }
         let open = if self.profile.weak { self.ledger.lost() } else { self.ledger.open() };
         (!open.is_empty()).then(|| format!("open: {open:?}"))
     }

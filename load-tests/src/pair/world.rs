@@ -21,6 +21,7 @@ use super::host::{Host, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
 use super::people::People;
+use super::questions::Questions;
 use super::rng::Rng;
 use super::socket::{Item, Socket, Upward};
 use super::{Coverage, Profile};
@@ -125,6 +126,8 @@ pub struct World {
     pub ledger: Ledger,
     /// What they know of each other.
     pub people: People,
+    /// Requests and their answers.
+    pub questions: Questions,
     /// Nothing more goes wrong.
     pub over: bool,
     /// Clients talk until then.
@@ -171,6 +174,7 @@ impl World {
             clients: Vec::new(),
             ledger: Ledger::default(),
             people: People::new(seed),
+            questions: Questions::new(seed),
             over: false,
             talk_until: 0,
             profile,

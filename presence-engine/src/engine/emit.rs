@@ -36,6 +36,7 @@ impl Engine {
             let id = RecordId { log: self.place.log, at: self.place.at, index };
             if let Some(forward) = self.state.undone_forward(id).cloned() {
                 self.process_one(id, forward, out);
+                self.note_waiting(id);
             }
         }
         for session in full {
@@ -152,6 +153,11 @@ impl Engine {
                 // For an account that was removed meanwhile.
                 if of == 0 { 1 << forward.log.peer().index() } else { of }
             }
+            // The asker's; without one left, whoever has it in its log.
+            Record::Cancel { forward, .. } => {
+                let of = self.state.undone_forward(*forward).map_or(0, |f| of_session(&f.id.session));
+                if of == 0 { 1 << self.cfg.me.index() } else { of }
+            }
             // Its effects say whose it is.
             Record::Kept { .. } => 0,
             Record::Idle { .. } => 1 << self.cfg.me.index(),
@@ -166,6 +172,8 @@ fn effects_of(record: &Record) -> &[Effect] {
     match record {
         Record::SmIn { effects, .. }
         | Record::Done { effects, .. }
+        | Record::Cancel { effects, .. }
+        | Record::Bind { effects, .. }
         | Record::Kept { effects, .. }
         | Record::End { effects, .. }
         | Record::Lapse { effects, .. }

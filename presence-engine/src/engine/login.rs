@@ -10,6 +10,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 use xmpp_core::xml::Writer;
 
 use super::edge::Phase;
+use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
@@ -94,8 +95,12 @@ impl Engine {
             return true;
         };
         let old = self.state.user(&user).and_then(|u| u.sessions.get(full.resource_str()).copied());
+        let mut route = Route::default();
         if let Some(old) = old {
             self.close_streams(old, out);
+            if let Some(old) = self.state.session(old) {
+                self.return_requests(old, &mut route);
+            }
         } else if self.state.user(&user).is_some_and(|u| u.sessions.len() >= self.cfg.limits.resources) {
             let error = StanzaError::new(StanzaCondition::ResourceConstraint);
             let error = error.with_text("too many resources of this account are in use; end one first");
@@ -103,7 +108,7 @@ impl Engine {
             return true;
         }
         let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
-        self.emit(Record::Bind { session, user: user.clone(), resource, at_ms }, out);
+        self.emit(Record::Bind { session, user: user.clone(), resource, at_ms, effects: route.effects }, out);
         self.flush_others(&user, out);
         self.is_bound(conn, session, stanza, &full, out);
         true

@@ -16,6 +16,7 @@ mod offline;
 mod peer;
 mod presence;
 mod remote;
+mod requests;
 mod resume;
 mod roster;
 mod route;
@@ -41,6 +42,7 @@ use crate::state::{JsmSession, Place, State};
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
+use requests::Waiting;
 pub use roster::STREAM_FEATURES;
 
 /// What the engine is told once.
@@ -234,6 +236,7 @@ pub struct Engine {
     seen: Seen,
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,
+    waiting: Waiting,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -261,6 +264,7 @@ impl Engine {
             next_sweep_ms: 0,
             seen: Seen::default(),
             roster_changes: 0,
+            waiting: Waiting::default(),
         }
     }
 
@@ -295,6 +299,7 @@ impl Engine {
     pub fn rebuilt(&mut self, state: State, void: Vec<Output>, out: &mut Vec<Output>) {
         self.state = state;
         self.serving = [false; 2];
+        self.forget_waiting();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         for conn in self.edge.unparked() {
             if let Some(name) = self.edge.take_front(conn).and_then(|front| front.name) {
@@ -336,6 +341,7 @@ impl Engine {
                 self.serving[group.index()] = on;
                 if on {
                     self.process_all(out);
+                    self.note_all_waiting();
                     self.adopt(out);
                     self.look_for_orphans(group, out);
                     self.retry(out);
@@ -498,6 +504,7 @@ impl Engine {
         }
         self.next_sweep_ms = now + SWEEP_MS;
         self.edge.forget_parks(now);
+        self.call_off_overdue(out);
         let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
         let ended: Vec<SmId> = self.state.sessions().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
         for id in ended {

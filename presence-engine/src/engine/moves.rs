@@ -111,6 +111,7 @@ impl Engine {
         self.emit(Record::Lead { group, reg, at_ms, late }, out);
         self.serving[group.index()] = true;
         self.process_all(out);
+        self.note_all_waiting();
         self.adopt(out);
         for (session, user) in self.members(group) {
             match self.edge.conn_of(session) {

@@ -244,8 +244,11 @@ impl Engine {
 
     /// The session is over: whoever believes it available is told, once.
     pub(super) fn end_session(&mut self, session: SmId, out: &mut Vec<Output>) {
-        let Some(user) = self.state.session(session).map(|s| s.user.clone()) else { return };
-        let Route { effects, volatile } = self.farewell(session);
+        let Some(s) = self.state.session(session) else { return };
+        let user = s.user.clone();
+        let mut route = self.farewell(session);
+        self.return_requests(s, &mut route);
+        let Route { effects, volatile } = route;
         self.emit_with(Record::End { session, at_ms: self.turn.now_ms, effects }, volatile, out);
         self.flush_others(&user, out);
     }

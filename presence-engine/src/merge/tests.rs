@@ -31,7 +31,7 @@ fn both_led() -> State {
     let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
     for (name, home, session) in people {
         apply(Record::UserAdd { user: jid(name), home, verifiers: Verifiers::default() });
-        apply(Record::Bind { session, user: jid(name), resource: "r".into(), at_ms: 1 });
+        apply(Record::Bind { session, user: jid(name), resource: "r".into(), at_ms: 1, effects: Vec::new() });
         apply(Record::Enable { session, resume_ms: 1_000 });
     }
     state
@@ -82,7 +82,13 @@ fn a_message_of_ours_for_a_lost_user_goes_to_its_owner() {
 fn one_stanza_for_two_resources_of_a_lost_user_is_forwarded_once() {
     let mut state = both_led();
     let second = SmId([4; 16]);
-    let bind = Record::Bind { session: second, user: jid("juliet"), resource: "phone".into(), at_ms: 1 };
+    let bind = Record::Bind {
+        session: second,
+        user: jid("juliet"),
+        resource: "phone".into(),
+        at_ms: 1,
+        effects: Vec::new(),
+    };
     state.apply(&mut place(2), &bind);
     let stanza = message("romeo", "juliet", "a");
     let effects = [JULIET, second].map(|to| out(to, id(ROMEO, 4), stanza.clone()));
@@ -122,7 +128,7 @@ fn counters_and_numbers_of_void_sessions_are_never_taken() {
         Record::Enable { session, resume_ms: 1 },
         Record::Dual { session },
         Record::End { session, at_ms: 1, effects: Vec::new() },
-        Record::Bind { session: SmId([9; 16]), user, resource: "new".into(), at_ms: 1 },
+        Record::Bind { session: SmId([9; 16]), user, resource: "new".into(), at_ms: 1, effects: Vec::new() },
         said(session, 10, Vec::new()),
     ] {
         assert_eq!(keep(TOLD, &record), [], "{record:?}");

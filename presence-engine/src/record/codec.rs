@@ -383,6 +383,7 @@ impl Record {
             Record::Flush { .. } => 21,
             Record::UserPasswd { .. } => 30,
             Record::UserRemove { .. } => 31,
+            Record::Cancel { .. } => 32,
         }
     }
 
@@ -417,11 +418,12 @@ impl Record {
                 put_bytes(out, user.as_str().as_bytes());
                 put_effects(out, effects);
             }
-            Record::Bind { session, user, resource, at_ms } => {
+            Record::Bind { session, user, resource, at_ms, effects } => {
                 out.extend_from_slice(&session.0);
                 put_bytes(out, user.as_str().as_bytes());
                 put_bytes(out, resource.as_bytes());
                 out.extend_from_slice(&at_ms.to_le_bytes());
+                put_effects(out, effects);
             }
             Record::Enable { session, resume_ms: n } | Record::Detached { session, at_ms: n } => {
                 out.extend_from_slice(&session.0);
@@ -464,7 +466,7 @@ impl Record {
             }
             Record::Absorb { from, into } => out.extend_from_slice(&[from.index() as u8, into.index() as u8]),
             Record::Idle { group, on } => out.extend_from_slice(&[group.index() as u8, *on as u8]),
-            Record::Done { forward, effects } => {
+            Record::Done { forward, effects } | Record::Cancel { forward, effects } => {
                 out.push(forward.log.index() as u8);
                 put_position(out, forward.at);
                 out.extend_from_slice(&forward.index.to_le_bytes());
@@ -494,7 +496,8 @@ impl Record {
             31 => Record::UserRemove { user: c.bare()?, effects: c.list(Cursor::effect)? },
             3 => {
                 let (session, user) = (c.session()?, c.bare()?);
-                Record::Bind { session, user, resource: c.text()?, at_ms: c.u64()? }
+                let (resource, at_ms) = (c.text()?, c.u64()?);
+                Record::Bind { session, user, resource, at_ms, effects: c.list(Cursor::effect)? }
             }
             4 => Record::Enable { session: c.session()?, resume_ms: c.u64()? },
             5 => Record::Dual { session: c.session()? },
@@ -515,6 +518,7 @@ impl Record {
             },
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
+            32 => Record::Cancel { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             14 => Record::Idle { group: c.node()?, on: c.flag()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },
             15 => {

@@ -192,6 +192,8 @@ pub enum Record {
         resource: CompactString,
         /// When, in milliseconds since 1970.
         at_ms: u64,
+        /// Answers to requests that waited for the client of the session that ends.
+        effects: Vec<Effect>,
     },
     /// Stream management was enabled (XEP-0198 3).
     Enable {
@@ -298,6 +300,13 @@ pub enum Record {
         /// The record.
         forward: RecordId,
         /// All that it caused.
+        effects: Vec<Effect>,
+    },
+    /// A forwarded request waited too long for the node that should process it, which need not do so any more (D10).
+    Cancel {
+        /// The forward.
+        forward: RecordId,
+        /// What whoever asked is told.
         effects: Vec<Effect>,
     },
     /// What a void branch of a sender's session had brought to users of this node, or offers to those of the other

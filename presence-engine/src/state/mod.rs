@@ -195,8 +195,9 @@ impl State {
                 }
                 self.apply_effects(place, effects);
             }
-            Record::Bind { session, user, resource, at_ms } => {
+            Record::Bind { session, user, resource, at_ms, effects } => {
                 self.apply_bind(*session, user, resource, *at_ms);
+                self.apply_effects(place, effects);
             }
             Record::SmIn { session, number, effects } => {
                 if let Some(s) = self.sessions.get_mut(session) {
@@ -205,7 +206,7 @@ impl State {
                 }
                 self.apply_effects(place, effects);
             }
-            Record::Done { forward, effects } => {
+            Record::Done { forward, effects } | Record::Cancel { forward, effects } => {
                 self.undone.remove(forward);
                 self.offers.remove(forward);
                 self.apply_effects(place, effects);

@@ -169,9 +169,10 @@ impl State {
                 self.user_and_sessions(user, keys);
                 self.effects(place, effects, keys);
             }
-            Record::Bind { session, user, .. } => {
+            Record::Bind { session, user, effects, .. } => {
                 keys.insert(Key::Session(*session));
                 self.user_and_sessions(user, keys);
+                self.effects(place, effects, keys);
             }
             Record::Enable { session, .. }
             | Record::Dual { session }
@@ -203,7 +204,7 @@ impl State {
                 }
                 self.effects(place, effects, keys);
             }
-            Record::Done { forward, effects } => {
+            Record::Done { forward, effects } | Record::Cancel { forward, effects } => {
                 keys.insert(Key::Forward(*forward));
                 self.effects(place, effects, keys);
             }

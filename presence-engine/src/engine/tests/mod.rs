@@ -8,6 +8,7 @@ mod fronts;
 mod messages;
 mod moves;
 mod people;
+mod requests;
 mod roster;
 mod services;
 mod subscriptions;
