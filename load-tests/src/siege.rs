@@ -44,9 +44,16 @@ pub struct Siege {
 impl Siege {
     /// Starts it: two pairs of bystanders, each sending every 50 ms.
     pub async fn begin(nodes: usize, settings: &[(&str, &str)]) -> Siege {
+        Siege::begin_with(nodes, settings, &[]).await
+    }
+
+    /// The same with an environment for all starts of the nodes.
+    pub async fn begin_with(nodes: usize, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Siege {
         let load = Load { users: 4, plain: 0.5, interval: Duration::from_millis(50), seed: 7 };
         let settings: Vec<_> = QUICK.iter().chain(settings).copied().collect();
-        let rig = Rig::start(nodes, load, &settings, &[]).await;
+        let each = |node| env.iter().map(move |(key, value)| (node, *key, (*value).to_owned()));
+        let env: Vec<_> = (0..nodes).flat_map(each).collect();
+        let rig = Rig::start(nodes, load, &settings, &env).await;
         rig.pair.user_add(0, MALLORY, 0).expect("the attacker's account");
         rig.pair.user_add(0, VICTIM, 0).expect("the victim's account");
         rig.traffic(10).await;

@@ -164,6 +164,30 @@ fn seeds_keep_every_promise_when_nobody_takes_over_but_at_the_operators_word() {
 }
 
 #[test]
+fn who_dies_while_it_takes_over_knows_afterwards_what_it_knew() {
+    // Evidence comes some 20 ms after the death; the register is written, and then the record that says so.
+    let mut takeovers = 0;
+    for after in [10, 20, 25, 30, 40] {
+        for outputs in [0, 3] {
+            let plan = [(3_000, Fault::Kill(1, 0, 2_000)), (3_000 + after, Fault::Kill(0, outputs, 1_000))];
+            for verdict in holds("the heir dies too", Profile::STRICT, &plan) {
+                assert_eq!(verdict.coverage.refused, 0, "a session is refused although nobody went on alone");
+                takeovers += verdict.coverage.takeovers;
+            }
+        }
+    }
+    assert!(takeovers > 0);
+}
+
+#[test]
+fn who_died_before_its_own_log_was_written_does_not_go_on_alone_with_less_than_was_shown() {
+    for at in (3_000..9_000).step_by(149) {
+        let plan = [(at, Fault::Kill(1, 0, 150_000)), (at + 5, Fault::Kill(0, 0, 1_000))];
+        holds("both die, and one stays away longer than the other waits", Profile::STRICT, &plan);
+    }
+}
+
+#[test]
 fn a_backup_accepts_history_of_an_older_term_of_its_primary() {
     let verdicts = holds("a kill and a return", Profile::STRICT, &[(4_000, Fault::Kill(0, 0, 1_000))]);
     assert!(verdicts.iter().all(|v| v.coverage.takeovers > 0));

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
     println!("open {} {}", ends[0].seq, ends[1].seq);
     // As before a promotion: what an earlier run of the process received must be safe now too.
-    log.sync_received();
+    log.sync(Which::Peer);
     println!("peer {}", ends[1].seq);
     let mut synced = ends.map(|end| end.seq);
     loop {

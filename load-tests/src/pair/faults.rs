@@ -191,8 +191,8 @@ impl World {
         self.hosts[node].runs() && matches!(self.op(node, op), Some(Reply::Begun(_)))
     }
 
-    /// Without a witness, what a node acknowledged alone before its peer heard that it is alone dies with it for as long
-    /// as it is down (D6): such a kill belongs to another profile.
+    /// Without a witness, what a node acknowledged alone before its living peer heard that it is alone dies with it for as
+    /// long as it is down (D6): such a kill belongs to another profile. A peer that is down waits, when it starts.
     pub(super) fn may_kill(&self, node: usize) -> bool {
         let other = 1 - node;
         let Some(mine) = self.hosts[node].node() else { return true };
@@ -202,9 +202,9 @@ impl World {
                 let reg = core.reg();
                 let alone = core.role() == Role::Primary && reg.mode == Mode::Solo;
                 let known = self.hosts[other].disk.regs[g.index()].is_some_and(|r| {
-                    r.term >= reg.term || r.mode == Mode::Solo || r.primary.index() == other
+                    r.reg.term >= reg.term || r.reg.mode == Mode::Solo || r.reg.primary.index() == other
                 });
-                !alone || known && self.hosts[other].process.is_some()
+                !alone || known || self.hosts[other].process.is_none()
             })
     }
 

@@ -1,10 +1,11 @@
 //! One machine: a disk that persists, and a process that may be killed, paused and started again.
 
 use bytes::Bytes;
-use presence_engine::ids::{Group, Position, Reg};
+use presence_engine::engine::Print;
+use presence_engine::ids::{Group, Position};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::store::{MemoryStore, Store};
-use srm::node::{Disk, In, Node};
+use srm::node::{Crashes, Disk, In, Node, RegisterCopy};
 
 /// Both logs and both register slots.
 #[derive(Debug, Default)]
@@ -14,9 +15,13 @@ pub struct SimDisk {
     /// The store.
     pub store: MemoryStore,
     /// The registers' durable copies.
-    pub regs: [Option<Reg>; 2],
+    pub regs: [Option<RegisterCopy>; 2],
     /// Logs that were cut since the world last looked.
     pub cut: [bool; 2],
+    /// What the running turn handles.
+    pub turn: Vec<u64>,
+    /// What is known of crashes.
+    pub crashes: Crashes,
 }
 
 impl LogStore for SimDisk {
@@ -36,20 +41,28 @@ impl LogStore for SimDisk {
         self.cut[which as usize] = true;
     }
 
-    fn sync_received(&mut self) {
-        self.log.sync_received();
+    fn sync(&mut self, which: Which) {
+        self.log.sync(which);
     }
 }
 
 impl Storage for SimDisk {
+    fn note_turn(&mut self, prints: &[Print]) {
+        self.turn = prints.iter().map(|print| print.0).collect();
+    }
+
     fn store(&mut self) -> &mut dyn Store {
         &mut self.store
     }
 }
 
 impl Disk for SimDisk {
-    fn persist(&mut self, group: Group, reg: Reg) {
-        self.regs[group.index()] = Some(reg);
+    fn persist(&mut self, group: Group, copy: RegisterCopy) {
+        self.regs[group.index()] = Some(copy);
+    }
+
+    fn keep_crashes(&mut self, crashes: &Crashes) {
+        self.crashes = crashes.clone();
     }
 }
 

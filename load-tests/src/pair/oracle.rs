@@ -208,7 +208,7 @@ impl World {
         if self.failure.is_some() {
             return;
         }
-        let terms = |w: &World| [0, 1].map(|n| w.hosts[n].disk.regs.map(|r| r.map(|r| r.term)));
+        let terms = |w: &World| [0, 1].map(|n| w.hosts[n].disk.regs.map(|r| r.map(|r| r.reg.term)));
         let before = terms(self);
         let end = self.now + 6_000;
         self.run_until(end);

@@ -273,6 +273,7 @@ impl World {
             resume_ms: 300_000,
             relogin_s: (0, 1),
             limits: engine::Limits::DEFAULT,
+            trap: None,
         };
         Config {
             names: ["a".into(), "b".into()],

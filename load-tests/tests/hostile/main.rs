@@ -5,5 +5,6 @@ mod identity;
 mod limits;
 mod link;
 mod login;
+mod poison;
 mod session;
 mod xml;

@@ -237,6 +237,10 @@ impl Edge {
         self.conns.get(&conn).map_or(0, |c| c.held_ms)
     }
 
+    pub(super) fn held(&self, conn: Conn) -> impl Iterator<Item = &Held> {
+        self.conns.get(&conn).into_iter().flat_map(|c| &c.held)
+    }
+
     pub(super) fn first_held(&self, conn: Conn) -> Option<Held> {
         self.conns.get(&conn).and_then(|c| c.held.front().cloned())
     }

@@ -14,6 +14,7 @@ mod login;
 mod moves;
 mod offline;
 mod peer;
+mod poison;
 mod presence;
 mod remote;
 mod requests;
@@ -42,6 +43,8 @@ use crate::state::{JsmSession, Place, State};
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
+use poison::Guard;
+pub use poison::{Print, Trap};
 use requests::Waiting;
 pub use roster::STREAM_FEATURES;
 
@@ -60,6 +63,8 @@ pub struct Config {
     pub relogin_s: (u32, u32),
     /// What one account or session may cost.
     pub limits: Limits,
+    /// For tests: panic here.
+    pub trap: Option<Trap>,
 }
 
 /// Time and place of a turn.
@@ -211,6 +216,8 @@ pub enum Output {
     Tell(Fronted),
     /// As a front: what the owner has let go leaves at once.
     Fronted(Box<Output>),
+    /// An input was refused, because it was being handled at crashes before: operators want to know.
+    Poison(Print),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
 }
@@ -237,6 +244,7 @@ pub struct Engine {
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,
     waiting: Waiting,
+    guard: Guard,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -265,6 +273,7 @@ impl Engine {
             seen: Seen::default(),
             roster_changes: 0,
             waiting: Waiting::default(),
+            guard: Guard::default(),
         }
     }
 
@@ -392,8 +401,7 @@ impl Engine {
         }
     }
 
-    /// Handles an element; `false`: it must wait until it is known who owns the user.
-    fn try_element(&mut self, conn: Conn, item: &Item, out: &mut Vec<Output>) -> bool {
+    fn handle_element(&mut self, conn: Conn, item: &Item, out: &mut Vec<Output>) -> bool {
         let Some(phase) = self.edge.phase(conn) else { return true };
         let stanza = &item.stanza;
         let sm = match Sm::parse(stanza) {

@@ -99,8 +99,13 @@ impl Engine {
         if self.is_there(id, &forward) {
             return self.emit(Record::Done { forward: id, effects: Vec::new() }, out);
         }
+        if self.is_poison(id, &stanza, out) {
+            return;
+        }
+        let before = self.processing(id, &stanza);
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
+        self.processed(before);
     }
 }

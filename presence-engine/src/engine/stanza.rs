@@ -11,7 +11,7 @@ use crate::ids::{SmId, StanzaId};
 use crate::record::Record;
 
 /// Delayed delivery (XEP-0203 2.0).
-const DELAY: &str = "urn:xmpp:delay";
+pub(super) const DELAY: &str = "urn:xmpp:delay";
 
 impl Engine {
     pub(super) fn stanza(&mut self, session: SmId, stanza: &Stanza, out: &mut Vec<Output>) {

@@ -27,6 +27,8 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Base {
     pub(super) state: State,
     pub(super) mark: Mark,
+    /// What of the own log the peer's frames behind the mark were written upon.
+    pub(super) built_on_ours: Position,
 }
 
 /// Where both logs stood, and what else a replay of them to there would have found out.
@@ -79,7 +81,9 @@ impl Driver {
         let mut after = Vec::new();
         loop {
             let some = storage.store().scan(&after, CHUNK)?;
-            let Some((last, _)) = some.last() else { return Ok(Some(Base { state, mark })) };
+            let Some((last, _)) = some.last() else {
+                return Ok(Some(Base { state, mark, ..Base::default() }));
+            };
             after = last.to_vec();
             for (key, value) in &some {
                 state.set(key, value).map_err(|error| StoreError(error.to_string()))?;
@@ -155,7 +159,7 @@ impl Driver {
     fn write_checkpoint(&mut self, storage: &mut dyn Storage) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
         // The store must not know more of the peer's log than our copy of it does after a power loss.
-        storage.sync_received();
+        storage.sync(Which::Peer);
         let store = storage.store();
         if let Err(error) = store.write(checkpoint.batch).and_then(|()| store.flush()) {
             // The logs have it all: the next start is slow, and nothing is lost.

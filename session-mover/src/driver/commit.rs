@@ -61,6 +61,16 @@ impl Commit {
         self.base = seq;
     }
 
+    /// The last frame that may be shipped. One that answers what is not in our copy yet must not be all that is left of it
+    /// when both nodes die: the other would have the answer, and nobody the question.
+    pub fn shippable(&self) -> u64 {
+        if self.queue.back().is_none_or(|last| last.base <= self.base) {
+            return u64::MAX;
+        }
+        let first = self.queue.partition_point(|held| held.base <= self.base);
+        self.queue.range(first..).find(|held| held.bytes > 0).map_or(u64::MAX, |held| held.seq - 1)
+    }
+
     /// Our own disk holds everything up to `seq`.
     pub fn synced(&mut self, seq: u64) {
         self.synced = self.synced.max(seq);
@@ -220,6 +230,21 @@ mod tests {
         assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 0);
         commit.copied(7);
         assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 1);
+    }
+
+    #[test]
+    fn an_answer_is_not_shipped_before_what_it_answers_is_in_our_copy() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, 0, credit(1));
+        assert_eq!(commit.shippable(), u64::MAX);
+        commit.hold(2, 1, 10, 7, credit(2));
+        commit.hold(2, 0, 0, 8, credit(3));
+        commit.hold(3, 1, 10, 8, credit(4));
+        assert_eq!(commit.shippable(), 1);
+        commit.copied(7);
+        assert_eq!(commit.shippable(), 2);
+        commit.copied(8);
+        assert_eq!(commit.shippable(), u64::MAX);
     }
 
     #[test]

@@ -13,9 +13,9 @@ mod ship;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use presence_engine::engine::{self, Engine, Input, Output, Turn};
+use presence_engine::engine::{self, Engine, Input, Output, Print, Turn};
 use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
 use presence_engine::record::Record;
 
@@ -125,6 +125,8 @@ pub struct Driver {
     peer_leads: Leads,
     /// The peer's log does not have them either.
     void: Option<Position>,
+    /// What of our log the copy of the peer's was written upon.
+    built_on_ours: Position,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
     /// Offers of the peer are there, and the engine knows what to compare them with.
@@ -160,6 +162,7 @@ impl Driver {
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
+            built_on_ours: Position::default(),
             cut_at: None,
             compares_offers: false,
             rebuilds: 0,
@@ -175,6 +178,11 @@ impl Driver {
     /// The engine, to be looked at.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// At how many crashes of either node each input was being handled (D15).
+    pub fn set_crashes(&mut self, counts: BTreeMap<Print, u32>) {
+        self.engine.set_crashes(counts);
     }
 
     /// How often the state was built anew: each time nobody is served until the cores say so again.
@@ -213,6 +221,12 @@ impl Driver {
     /// Whether the own log is complete, and the copy of the peer's as far as ours builds on it (R6).
     pub fn fetched(&self) -> bool {
         self.fetched && self.lacks.is_none()
+    }
+
+    /// Whether the peer's log has answers to frames of our own that are not in it: they were sent, and this node died
+    /// before it had written them.
+    pub fn lacks_own(&self) -> bool {
+        self.own.end().seq < self.built_on_ours.seq
     }
 
     /// The last term under which our log got client records of a group while we led it alone (R0: "acknowledged
@@ -269,6 +283,10 @@ impl Driver {
             forwards.extend(self.engine.apply_peer(frame.at, &frame.records, &mut outputs));
         }
         self.compare_offers(store);
+        let prints = self.engine.prints(&inputs, &forwards);
+        if !prints.is_empty() {
+            store.note_turn(&prints);
+        }
         if !frames.is_empty() {
             self.engine.process(forwards, &mut outputs);
             self.tell_applied();
@@ -277,6 +295,9 @@ impl Driver {
             self.engine.handle(input, &mut outputs);
         }
         self.engine.end(&mut outputs);
+        if !prints.is_empty() {
+            store.note_turn(&[]);
+        }
         self.finish_turn(now_ms, at, prev, outputs, store);
         self.keep_store(store);
     }
@@ -340,7 +361,7 @@ impl Driver {
     }
 
     /// A write (`synced = false`) or fdatasync (`true`) of a log is complete up to `at`.
-    pub fn stored(&mut self, which: Which, at: Position, synced: bool) {
+    pub fn stored(&mut self, which: Which, at: Position, synced: bool, store: &mut dyn Storage) {
         match which {
             Which::Own if synced && self.own.at(at.seq) == Some(at) => {
                 self.commit.synced(at.seq);
@@ -351,6 +372,7 @@ impl Driver {
                 if self.peer.at(at.seq) == Some(at) {
                     self.commit.copied(at.seq);
                     self.release();
+                    self.pump(store);
                 }
                 self.acknowledge(at);
             }

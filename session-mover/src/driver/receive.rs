@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use presence_engine::engine::Input;
-use presence_engine::ids::{NodeIx, Position, SmId};
+use presence_engine::ids::{Mode, NodeIx, Position, SmId};
 
 use super::replay::Reader;
 use super::{Do, Driver, Link};
@@ -20,6 +20,8 @@ pub(super) struct Incoming {
     /// The peer's log flows: a frame came, or everything was there from the start.
     flows: bool,
     boot: u64,
+    /// The peer leads its group alone: what it wrote was let go.
+    alone: bool,
     /// What we last acknowledged.
     acked: Position,
     /// How far the peer knows that we have applied its log.
@@ -85,11 +87,16 @@ impl Driver {
             greeted: true,
             flows: complete,
             boot: hello.boot,
+            alone: hello.regs.iter().flatten().any(|reg| reg.primary == hello.node && reg.mode == Mode::Solo),
             acked: end,
             told_applied: self.applied.seq,
         };
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
-            self.cut_what_answers(lacks, hello.runs.end().seq, store);
+            // An end that the peer lost, and our copy has, it takes from there.
+            let theirs = hello.runs.end().seq;
+            let fetched = self.peer.common(&hello.runs) == theirs;
+            let whole = if fetched { theirs.max(self.peer.end().seq) } else { theirs };
+            self.cut_what_answers(lacks, whole, store);
             // What the peer does have of it comes first: our log may hold the answers to that already.
             let end = hello.runs.end();
             let rest = end.seq > self.peer.end().seq;
@@ -102,11 +109,11 @@ impl Driver {
 
     /// Both nodes died, and with them frames of the peer that we had answered already. Nothing of those answers was let
     /// go: they go too, unless this run has served since.
-    fn cut_what_answers(&mut self, lacks: Position, theirs: u64, store: &mut dyn Storage) {
+    fn cut_what_answers(&mut self, lacks: Position, whole: u64, store: &mut dyn Storage) {
         let mut reader = Reader::new(Which::Own, 1);
         let mut first = None;
         while let Some(frame) = reader.pop(store) {
-            match (frame.applied_peer.seq > theirs, first) {
+            match (frame.applied_peer.seq > whole, first) {
                 (true, None) => first = Some(frame.at.seq),
                 (false, Some(_)) => return,
                 _ => {}
@@ -126,9 +133,48 @@ impl Driver {
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
         }
+        if keep < self.peer.end().seq {
+            self.cut_unseen_answers(keep, store);
+        }
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
         self.incoming.flows = true;
+    }
+
+    /// What the peer undoes was processed here before both nodes died: the answers are in our own log. The peer never
+    /// acknowledged them, or it would have waited for us instead of going on without what they answer; so nobody saw them,
+    /// and they go too, with what was written behind them. Unless this node has led alone since and let it go.
+    fn cut_unseen_answers(&mut self, keep: u64, store: &mut dyn Storage) {
+        let first = self.first_answer(keep, store);
+        let unseen = |first: &u64| *first > self.commit.peer_end();
+        if let Some(first) = first.filter(unseen)
+            && self.released_alone(Which::Own, first - 1, store) == 0
+        {
+            self.drop_own(first - 1, store);
+            if self.outgoing.is_up() {
+                self.close(Link::Out, "our log was cut: compare it again");
+            }
+        }
+    }
+
+    /// This node is about to lead alone after a start, and its log has answers to frames that its copy of the peer's log has
+    /// lost: nothing of them was let go, and nobody knows whether the peer has what they answer.
+    pub fn drop_unseen_answers(&mut self, store: &mut dyn Storage) {
+        if self.lacks.is_some() && !self.outgoing.is_up() {
+            let first = self.first_answer(self.peer.end().seq, store);
+            first.into_iter().for_each(|first| self.drop_own(first - 1, store));
+        }
+    }
+
+    /// The first frame of our log that was written upon what the peer wrote behind `seq`.
+    fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
+        let mut reader = Reader::new(Which::Own, 1);
+        while let Some(frame) = reader.pop(store) {
+            if frame.applied_peer.seq > seq {
+                return Some(frame.at.seq);
+            }
+        }
+        None
     }
 
     /// One piece of our copy; the peer asks for the next when it has this one, so that a long log is never in memory
@@ -160,6 +206,11 @@ impl Driver {
         }
         if frame.prev != self.peer.end() {
             return self.close(Link::In, "a frame that does not follow");
+        }
+        let parted = |at: Position| self.own.at(at.seq).is_some_and(|ours| ours != at);
+        if !self.incoming.alone && parted(frame.applied_peer) {
+            // It hears on the other connection how far it has to go back.
+            return self.close(Link::In, "a frame that answers what our log does not have");
         }
         for group in NodeIx::BOTH {
             let g = group.index();

@@ -22,6 +22,7 @@ impl Driver {
         let known = built_on.seq == 0 || mark.peer.at(built_on.seq).is_some() || self.void == Some(built_on);
         self.lacks = (!known).then_some(built_on);
         self.applied = mark.peer.end();
+        self.built_on_ours = found.built_on_ours;
         (self.own, self.peer, self.built_on, self.alone) = (mark.own, mark.peer, built_on, mark.alone);
         (self.own_leads, self.peer_leads) = (mark.own_leads, mark.peer_leads);
         self.unprocessed.clear();
@@ -44,6 +45,9 @@ impl Driver {
     /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn Storage) {
         self.rebuild(store);
+        // What is in our log answers nothing that could still be lost with this process.
+        store.sync(Which::Peer);
+        self.commit.copied(self.peer.end().seq);
         if self.outgoing.is_up() {
             self.close(Link::Out, "this node lost a role: compare the logs");
         }
@@ -91,7 +95,7 @@ impl Driver {
     }
 
     /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).
-    fn released_alone(&mut self, which: Which, keep: u64, store: &mut dyn Storage) -> u64 {
+    pub(super) fn released_alone(&mut self, which: Which, keep: u64, store: &mut dyn Storage) -> u64 {
         let mut reader = Reader::new(which, keep + 1);
         let mut released = 0;
         while let Some(frame) = reader.pop(store) {

@@ -225,13 +225,16 @@ impl Driver {
 
     /// Sends what the window allows of what was written before.
     pub(super) fn pump(&mut self, store: &mut dyn Storage) {
-        while self.outgoing.live() && self.outgoing.next <= self.own.end().seq && self.outgoing.bytes < WINDOW
-        {
+        let last = self.own.end().seq.min(self.commit.shippable());
+        while self.outgoing.live() && self.outgoing.next <= last && self.outgoing.bytes < WINDOW {
             let frames = store.read(Which::Own, self.outgoing.next, CHUNK);
             if frames.is_empty() {
                 return;
             }
             for bytes in frames {
+                if self.outgoing.next > last {
+                    return;
+                }
                 self.send_frame(self.outgoing.next, bytes);
             }
         }
@@ -244,9 +247,10 @@ impl Driver {
         self.dos.push(Do::Send(Link::Out, Msg::Frame(bytes)));
     }
 
-    /// A frame that was just written: at once if the peer has all before it, else by catch-up.
+    /// A frame that was just written: at once if the peer has all before it and we have what it answers, else by catch-up.
     pub(super) fn ship_new(&mut self, at: Position, bytes: &Bytes) {
-        if self.outgoing.live() && self.outgoing.next == at.seq && self.outgoing.bytes < WINDOW {
+        let may = self.outgoing.bytes < WINDOW && at.seq <= self.commit.shippable();
+        if self.outgoing.live() && self.outgoing.next == at.seq && may {
             self.send_frame(at.seq, bytes.clone());
         }
     }

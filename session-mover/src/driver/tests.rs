@@ -18,6 +18,7 @@ fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
         resume_ms: 300_000,
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
+        trap: None,
     };
     Driver::start(Config { engine, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 }, boot, log)
 }
@@ -52,7 +53,7 @@ fn a_fetched_log_is_never_in_memory_at_once() {
         let frame = frame(i, *bytes);
         copy.append(Which::Peer, frame.at, frame.encode());
     }
-    copy.sync_received();
+    copy.sync(Which::Peer);
     let mut asks = driver(NodeIx::A, 1, &mut own);
     let mut serves = driver(NodeIx::B, 2, &mut copy);
     asks.connected();

@@ -195,8 +195,8 @@ impl LogStore for FileLog {
         log.reader.reset();
     }
 
-    fn sync_received(&mut self) {
-        self.logs[Which::Peer as usize].wait(Job::Sync);
+    fn sync(&mut self, which: Which) {
+        self.logs[which as usize].wait(Job::Sync);
     }
 }
 

@@ -2,6 +2,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use bytes::Bytes;
+use presence_engine::engine::Print;
 use presence_engine::ids::Position;
 
 use super::{LogStore, Storage, Which};
@@ -94,6 +95,8 @@ impl MemoryLog {
 }
 
 impl Storage for MemoryLog {
+    fn note_turn(&mut self, _: &[Print]) {}
+
     fn store(&mut self) -> &mut dyn Store {
         &mut self.store
     }
@@ -128,8 +131,8 @@ impl LogStore for MemoryLog {
         log.synced = log.frames.len();
     }
 
-    fn sync_received(&mut self) {
-        let log = self.one(Which::Peer);
+    fn sync(&mut self, which: Which) {
+        let log = self.one(which);
         log.written = log.frames.len();
         log.synced = log.written;
     }

@@ -6,6 +6,7 @@ mod replace;
 mod segment;
 
 use bytes::Bytes;
+use presence_engine::engine::Print;
 use presence_engine::ids::Position;
 
 use crate::store::Store;
@@ -17,6 +18,9 @@ pub use memory::MemoryLog;
 pub trait Storage: LogStore {
     /// The store.
     fn store(&mut self) -> &mut dyn Store;
+    /// Notes what is about to be handled, or (none) that it was: whoever starts after a crash finds it (D15). Outlives the
+    /// process, not the machine.
+    fn note_turn(&mut self, prints: &[Print]);
 }
 
 /// Which of the two logs on a disk.
@@ -38,8 +42,8 @@ pub trait LogStore {
     /// Sets everything after `keep` aside and puts `instead` in its place: all of that or nothing, whenever the process
     /// dies. Durable when it returns.
     fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>);
-    /// Makes durable what was received (before a promotion, R8). Durable when it returns.
-    fn sync_received(&mut self);
+    /// Makes durable what was appended. Durable when it returns.
+    fn sync(&mut self, which: Which);
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn suite(store: &mut dyn LogStore) {
     let (at, bytes) = frame(6);
     store.append(Which::Own, at, bytes.clone());
     assert_eq!(store.read(Which::Own, 6, 1000), vec![bytes]);
-    store.sync_received();
+    store.sync(Which::Peer);
     let instead: Vec<Bytes> = (4..=8).map(|seq| other(seq).1).collect();
     store.replace_tail(Which::Own, 3, instead.clone());
     assert_eq!(all(store, Which::Own), [vec![frame(1).1, frame(2).1, frame(3).1], instead].concat());

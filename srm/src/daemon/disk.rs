@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use presence_engine::ids::{Group, NodeIx, Position, Reg};
+use presence_engine::engine::Print;
+use presence_engine::ids::{Group, NodeIx, Position};
 use presence_engine::record::Cursor;
 use serde::{Deserialize, Serialize};
 use session_mover::log::{FileLog, LogStore, Opened, Storage, Stored, Which};
 use session_mover::store::{NoStore, Store};
+use tracing::warn;
 
-use crate::node::Disk;
+use super::crashes::{self, TurnFile};
+use super::worker::now_ms;
+use crate::node::{Crash, Crashes, Disk, RegisterCopy};
 
 /// Whose disk it is: a disk of another node or cluster is refused.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -31,6 +35,8 @@ pub struct NodeDisk {
     me: NodeIx,
     /// How often each core's struct was written; its parity names the slot.
     writes: [u64; 2],
+    turn: TurnFile,
+    data: PathBuf,
     _lock: File,
 }
 
@@ -39,9 +45,13 @@ pub struct Found {
     /// The disk.
     pub disk: NodeDisk,
     /// Register copies of both groups.
-    pub durable: [Option<Reg>; 2],
+    pub durable: [Option<RegisterCopy>; 2],
     /// Torn or damaged log tails that were set aside.
     pub opened: Opened,
+    /// What is known of crashes in the middle of a turn (D15).
+    pub crashes: Crashes,
+    /// The last run was one of them, with so many inputs.
+    pub crashed: Option<usize>,
 }
 
 impl NodeDisk {
@@ -61,17 +71,34 @@ impl NodeDisk {
         let lock = lock(data)?;
         check_identity(data, node.0, cluster)?;
         let (log, opened) = FileLog::open(data, sync_peer, stored)?;
-        let mut disk = NodeDisk { log, store: NoStore, core, me: node.1, writes: [0; 2], _lock: lock };
+        let (turn, prints) = TurnFile::open(data)?;
+        let mut crashes = crashes::read(data)?;
+        let crashed = (!prints.is_empty()).then_some(prints.len());
+        if crashed.is_some() {
+            crashes.add(Crash { run: rand::random(), at_ms: now_ms(), prints });
+            crashes::write(data, &crashes)?;
+        }
+        turn.clear()?;
+        let mut disk = NodeDisk {
+            log,
+            store: NoStore,
+            core,
+            me: node.1,
+            writes: [0; 2],
+            turn,
+            data: data.to_owned(),
+            _lock: lock,
+        };
         let mut durable = [None; 2];
         for group in NodeIx::BOTH {
             let g = group.index();
             let slots = [0, 1].map(|n| read_slot(&disk.slot(group, n)));
-            if let Some((count, reg)) = slots.into_iter().flatten().max_by_key(|(count, _)| *count) {
+            if let Some((count, copy)) = slots.into_iter().flatten().max_by_key(|(count, _)| *count) {
                 disk.writes[g] = count;
-                durable[g] = Some(reg);
+                durable[g] = Some(copy);
             }
         }
-        Ok(Found { disk, durable, opened })
+        Ok(Found { disk, durable, opened, crashes, crashed })
     }
 
     /// Slot `n` of a group: the own group's in `own`, the peer's in `peer`.
@@ -130,8 +157,9 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
     }
 }
 
-/// `count u64 | register | crc32c u32`; anything else is no slot: a torn write leaves the other slot.
-fn read_slot(path: &Path) -> Option<(u64, Reg)> {
+/// `count u64 | register | late u8 | crc32c u32`; anything else is no slot: a torn write leaves the other slot. Without
+/// the flag, which older versions did not write, nobody knows.
+fn read_slot(path: &Path) -> Option<(u64, RegisterCopy)> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
     let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
@@ -139,12 +167,15 @@ fn read_slot(path: &Path) -> Option<(u64, Reg)> {
         return None;
     }
     let mut c = Cursor::new(Bytes::copy_from_slice(body));
-    Some((c.u64().ok()?, c.reg().ok()?))
+    let (count, reg) = (c.u64().ok()?, c.reg().ok()?);
+    let late = if c.is_empty() { true } else { c.flag().ok()? };
+    Some((count, RegisterCopy { reg, late }))
 }
 
-fn write_slot(path: &Path, count: u64, reg: Reg) -> std::io::Result<()> {
+fn write_slot(path: &Path, count: u64, copy: RegisterCopy) -> std::io::Result<()> {
     let mut body = count.to_le_bytes().to_vec();
-    reg.encode(&mut body);
+    copy.reg.encode(&mut body);
+    body.push(u8::from(copy.late));
     let crc = crc32c::crc32c(&body);
     body.extend_from_slice(&crc.to_le_bytes());
     let fresh = !path.exists();
@@ -170,8 +201,8 @@ impl LogStore for NodeDisk {
         self.log.replace_tail(which, keep, instead);
     }
 
-    fn sync_received(&mut self) {
-        self.log.sync_received();
+    fn sync(&mut self, which: Which) {
+        self.log.sync(which);
     }
 }
 
@@ -179,31 +210,42 @@ impl Storage for NodeDisk {
     fn store(&mut self) -> &mut dyn Store {
         &mut self.store
     }
+
+    fn note_turn(&mut self, prints: &[Print]) {
+        self.turn.note(prints);
+    }
 }
 
 impl Disk for NodeDisk {
-    fn persist(&mut self, group: Group, reg: Reg) {
+    fn persist(&mut self, group: Group, copy: RegisterCopy) {
         session_mover::kill_point!("core.before_persist");
         self.writes[group.index()] += 1;
         let count = self.writes[group.index()];
         let path = self.slot(group, count % 2);
-        if let Err(error) = write_slot(&path, count, reg) {
+        if let Err(error) = write_slot(&path, count, copy) {
             // A node that cannot remember who leads must not lead.
             eprintln!("tandem: fatal: {}: {error}. The process ends; the other node serves.", path.display());
             std::process::abort();
         }
         session_mover::kill_point!("core.after_persist");
     }
+
+    fn keep_crashes(&mut self, crashes: &Crashes) {
+        if let Err(error) = crashes::write(&self.data, crashes) {
+            warn!(%error, "what is known of crashes is not kept");
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Mode, Term};
+    use presence_engine::ids::{Mode, Reg, Term};
 
     use super::*;
 
-    fn reg(term: u64) -> Reg {
-        Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) }
+    fn reg(term: u64) -> RegisterCopy {
+        let reg = Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) };
+        RegisterCopy { reg, late: term == 4 }
     }
 
     fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
@@ -231,6 +273,14 @@ mod tests {
             fs::write(&slot, bytes).unwrap();
             let found = open(dir.path(), "n", me, 1).unwrap();
             assert_eq!(found.durable[me.index()], Some(reg(2)));
+            drop(found);
+            // As a version without the flag wrote it.
+            let bytes = fs::read(dir.path().join("core/own/slot1")).unwrap();
+            let mut old = bytes[..bytes.len() - 5].to_vec();
+            old.extend_from_slice(&crc32c::crc32c(&old).to_le_bytes());
+            fs::write(dir.path().join("core/own/slot1"), old).unwrap();
+            let found = open(dir.path(), "n", me, 1).unwrap();
+            assert_eq!(found.durable[me.index()], Some(RegisterCopy { late: true, ..reg(2) }));
         }
     }
 

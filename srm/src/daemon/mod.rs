@@ -2,8 +2,10 @@
 //! process; without it there is no server.
 
 mod accounts;
+mod crashes;
 mod disk;
 mod ops;
+mod panics;
 mod users;
 mod worker;
 
@@ -23,7 +25,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use xmpp_core::dual;
 use xmpp_core::negotiate::{self, Lookup, Proved};
 use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
@@ -51,7 +53,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .thread_name("tandem-io")
+        .thread_name(panics::IO)
         .build()
         .context("the asynchronous runtime cannot be started")?;
     let result = start(&config, &runtime);
@@ -92,7 +94,12 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
         );
     }
     let inc = u64::from_le_bytes(random());
-    let node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
+    if let Some(inputs) = found.crashed {
+        error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
+    }
+    let mut node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
+    node.remember_crashes(found.crashes);
+    let handled = node.driver().engine().being_handled();
     let fake = match config.pair() {
         Some((_, link)) => link.secret.derive("unknown accounts"),
         None => accounts::own_secret(&config.node.data)?,
@@ -113,13 +120,8 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
         ready: ready.clone(),
         tell,
     };
-    let node_thread = thread::Builder::new().name("node".into()).spawn(move || {
-        // A panic here leaves a half-dead node: worse than a dead one, whose peer serves.
-        let run = std::panic::AssertUnwindSafe(|| worker.run(events));
-        if std::panic::catch_unwind(run).is_err() {
-            std::process::abort();
-        }
-    })?;
+    panics::end_the_process(config.node.data.clone(), handled);
+    let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
     let shell = Shell { config: config.clone(), me, names, accounts, to_node, ready, life };
     let result = runtime.block_on(shell.run(from_node));
     drop(node_thread);
@@ -155,6 +157,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
         resume_ms: config.limits.resume_timeout.as_millis() as u64,
         relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
         limits: config.limits.engine(),
+        trap: crashes::trap(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
     let secret = pair.map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link));
@@ -347,7 +350,7 @@ impl Shell {
         for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
             let listener =
                 TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
-            tokio::spawn(serve(listener, entry, server.clone(), host.clone()));
+            panics::vital(serve(listener, entry, server.clone(), host.clone()));
         }
         Ok(())
     }
@@ -361,11 +364,11 @@ impl Shell {
         let to_node = self.to_node.clone();
         let events = move |event| _ = to_node.send(ToNode::Link(event));
         let server = tls::link_server(&identity, &authority)?;
-        tokio::spawn(link::accept_forever(listener, server, peer.name.clone(), events.clone()));
+        panics::vital(link::accept_forever(listener, server, peer.name.clone(), events.clone()));
         let name = rustls::pki_types::ServerName::try_from(peer.name.clone())
             .with_context(|| format!("the peer's name {:?} cannot stand in a certificate", peer.name))?;
         let client = tls::link_client(&identity, &authority)?;
-        tokio::spawn(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
+        panics::vital(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use presence_engine::ids::{Conn, NodeIx};
 use presence_engine::state::User;
 use session_mover::link::{LinkEvent, LinkSender};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use xmpp_core::jid::BareJid;
 use xmpp_core::net::{ConnSender, ToConn};
 
@@ -90,7 +90,7 @@ impl Edges {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
@@ -304,6 +304,10 @@ impl Worker {
                 warn!("active by force; nothing is known to be missing")
             }
             Event::Forced(missing) => warn!(missing = missing.join("; "), "active by force"),
+            Event::Poison(print) => error!(
+                input = format!("{print:016x}"),
+                "input refused: it was being handled when nodes crashed; report this bug with their logs"
+            ),
             Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
         }
     }

@@ -3,9 +3,10 @@
 use presence_engine::engine::Input;
 use presence_engine::ids::{Group, Mode, NodeIx, Reg};
 use session_mover::driver::View;
+use session_mover::log::Which;
 use xmpp_core::dual::Dual;
 
-use super::{Disk, Event, Node, Out};
+use super::{Disk, Event, Node, Out, RegisterCopy};
 use crate::beacon::{Activity, Datagram, Turn};
 use crate::evidence::Gone;
 use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, Role};
@@ -21,22 +22,28 @@ impl Node {
         let before = self.cores[g].reg();
         let mut outs = Vec::new();
         self.cores[g].on(&self.core_cfgs[g], input, &mut outs);
+        let after = self.cores[g].reg();
+        if after.primary == self.me && before.primary != self.me {
+            self.late[g] = !self.knows_all(group, before, after);
+        }
         for out in outs {
             match out {
                 CoreOut::Persist(reg) => {
-                    disk.persist(group, reg);
+                    if reg.mode == Mode::Solo && reg.primary == self.me {
+                        // Whoever finds this after a restart leads again with what is on this disk. The peer may have
+                        // answered, and shown, more; and ours may answer more than is here (R8).
+                        disk.sync(Which::Own);
+                        disk.sync(Which::Peer);
+                    }
+                    disk.persist(group, RegisterCopy { reg, late: self.late[g] });
                     self.outs.push(Out::Event(Event::Register(group, reg)));
                 }
                 CoreOut::BeaconNow => self.beacon_due = Some(Turn::First),
-                CoreOut::SyncReceived => disk.sync_received(),
+                CoreOut::SyncReceived => disk.sync(Which::Peer),
                 CoreOut::Unprotected => self.outs.push(Out::Event(Event::Unprotected(group))),
                 // A witness comes with its own issue; the cores are configured for consent until then.
                 CoreOut::Cas(..) => {}
             }
-        }
-        let after = self.cores[g].reg();
-        if after.primary == self.me && before.primary != self.me {
-            self.late[g] = !self.knows_all(group, before, after);
         }
         if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
             self.causes[g] = match self.evidence.gone() {
@@ -69,8 +76,16 @@ impl Node {
             self.driver.turn(self.now_ms, Vec::new(), disk);
         }
         self.learn_leads(disk);
+        self.cores_hear_peer_gone(disk);
+    }
+
+    /// But not a node that has just started and lacks an end of its own log that was answered: alone it would lead with less
+    /// than what was shown (R6).
+    pub(super) fn cores_hear_peer_gone(&mut self, disk: &mut dyn Disk) {
         for g in NodeIx::BOTH {
-            self.feed(g, In::PeerGone, disk);
+            if !(self.cores[g.index()].starting() && self.driver.lacks_own()) {
+                self.feed(g, In::PeerGone, disk);
+            }
         }
     }
 
@@ -256,6 +271,7 @@ impl Node {
         }
         if !self.told_parked && self.driver.ships() {
             self.told_parked = true;
+            self.tell_crashes();
             let parked: Vec<_> = self.driver.engine().parked().map(|(_, session)| session).collect();
             for session in parked {
                 self.driver.tell_parked(session, true);

@@ -71,6 +71,10 @@ impl Node {
             ));
         }
         match reg.mode {
+            _ if reg.primary == self.me && self.driver.lacks_own() => Some(format!(
+                "this node died before it had written the last of its own log, which {peer} has: what {peer} answered \
+                 upon it may be shown twice"
+            )),
             // All that was acknowledged is on the own disk (R8).
             _ if reg.primary == self.me => None,
             Mode::Solo => Some(format!(

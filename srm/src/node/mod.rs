@@ -4,6 +4,7 @@
 
 mod accounts;
 mod cores;
+mod crashes;
 mod force;
 mod fronts;
 mod look;
@@ -28,8 +29,9 @@ use xmpp_core::jid::BareJid;
 
 use crate::beacon::{Datagram, Secret, Turn};
 use crate::evidence::{self, Evidence, Gone, Probe};
-use crate::safety::{self, Core, RegisterKind};
+use crate::safety::{self, Consent, Core, RegisterKind};
 
+pub use crashes::{Crash, Crashes};
 use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
@@ -62,10 +64,22 @@ pub struct Config {
     pub park_wait: u32,
 }
 
+/// What a node keeps of a group's register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegisterCopy {
+    /// The register.
+    pub reg: Reg,
+    /// This node took the group over so late that the other may have acknowledged alone before (D6). Until the record that
+    /// says so is in the log, it is known from here only.
+    pub late: bool,
+}
+
 /// A disk with both logs and the cores' durable structs.
 pub trait Disk: Storage {
     /// Makes a register copy durable; on disk when it returns.
-    fn persist(&mut self, group: Group, reg: Reg);
+    fn persist(&mut self, group: Group, copy: RegisterCopy);
+    /// Keeps what is known of crashes. Durable when it returns.
+    fn keep_crashes(&mut self, crashes: &Crashes);
 }
 
 /// Inputs.
@@ -175,10 +189,13 @@ pub enum Event {
     OnlyPathDown,
     /// The operator made this node active by force; this may be missing here.
     Forced(Vec<String>),
+    /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.
+    Poison(u64),
 }
 
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
+const CRASHES: u8 = 2;
 
 /// One node.
 #[derive(Debug)]
@@ -231,11 +248,12 @@ pub struct Node {
     stuck: (u64, u32),
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
+    crashes: Crashes,
 }
 
 impl Node {
     /// A process that starts over its disk. `durable`: the register copies found there. `inc`: random.
-    pub fn start(cfg: Config, durable: [Option<Reg>; 2], inc: u64, disk: &mut dyn Disk) -> Node {
+    pub fn start(cfg: Config, durable: [Option<RegisterCopy>; 2], inc: u64, disk: &mut dyn Disk) -> Node {
         let me = cfg.driver.engine.me;
         let core_cfgs = NodeIx::BOTH.map(|home| safety::Config {
             me,
@@ -246,7 +264,7 @@ impl Node {
             lease: cfg.lease,
         });
         let driver = Driver::start(cfg.driver.clone(), inc, disk);
-        let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g]));
+        let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g].map(|copy| copy.reg)));
         let evidence = Evidence::new(cfg.evidence);
         let mut node = Node {
             me,
@@ -277,7 +295,7 @@ impl Node {
             serving: [false; 2],
             rebuilds: 0,
             barrier: [None; 2],
-            late: [true; 2],
+            late: durable.map(|copy| copy.is_none_or(|copy| copy.late)),
             promises: Promises::default(),
             causes: [crate::view::Cause::PeerReboot; 2],
             moving: None,
@@ -287,6 +305,7 @@ impl Node {
             looked: None,
             stuck: (0, 0),
             fenced: [0; 2],
+            crashes: Crashes::default(),
             cfg,
         };
         node.recall(disk);
@@ -334,7 +353,7 @@ impl Node {
         match input {
             In::Client(input) => return self.inbox.push(input),
             In::Stored(which, at, synced) => {
-                self.driver.stored(which, at, synced);
+                self.driver.stored(which, at, synced, disk);
             }
             In::Ticks(n) => self.tick(n, disk),
             In::Datagram(bytes) => self.datagram(&bytes, disk),
@@ -384,13 +403,14 @@ impl Node {
             self.peer_gone(gone, disk);
         } else if self.evidence.gone().is_some() {
             // The evidence stands: a beacon from before the death may have undone what it did.
-            for g in NodeIx::BOTH {
-                self.feed(g, safety::In::PeerGone, disk);
-            }
+            self.cores_hear_peer_gone(disk);
         }
         self.watch_progress(n, disk);
         self.tell_stalled();
-        if self.evidence.init_timeout() && !self.cfg.single {
+        if self.evidence.init_timeout() && !self.cfg.single && !self.driver.lacks_own() {
+            if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
+                self.driver.drop_unseen_answers(disk);
+            }
             for g in NodeIx::BOTH {
                 if self.cores[g.index()].role() == safety::Role::Fenced {
                     self.feed(g, safety::In::InitTimeout, disk);
@@ -532,6 +552,7 @@ impl Node {
                 self.peer_gone(gone, disk);
             }
             Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
+            Some(&CRASHES) => self.hear_crashes(&bytes.slice(1..), disk),
             _ => {}
         }
     }
@@ -571,6 +592,7 @@ impl Node {
                 }
             }
             Output::MainLost(_) => self.look(),
+            Output::Poison(print) => self.outs.push(Out::Event(Event::Poison(print.0))),
             Output::Parked(session, on) => self.driver.tell_parked(session, on),
             Output::Account(user, verifiers) => {
                 if let Some(number) = self.changing.remove(&user) {

@@ -9,7 +9,6 @@ use session_mover::store::Store;
 
 use super::look::LOOK_TICKS;
 use super::*;
-use crate::safety::Consent;
 
 /// A disk in memory.
 #[derive(Default)]
@@ -17,6 +16,7 @@ struct Memory {
     log: MemoryLog,
     /// What was made durable, in order: a register copy, or (`None`) what was received.
     done: Vec<Option<Reg>>,
+    crashes: Crashes,
 }
 
 impl LogStore for Memory {
@@ -29,7 +29,7 @@ impl LogStore for Memory {
     fn replace_tail(&mut self, which: Which, keep: u64, frames: Vec<Bytes>) {
         self.log.replace_tail(which, keep, frames);
     }
-    fn sync_received(&mut self) {
+    fn sync(&mut self, _: Which) {
         self.done.push(None);
     }
 }
@@ -38,16 +38,24 @@ impl Storage for Memory {
     fn store(&mut self) -> &mut dyn Store {
         self.log.store()
     }
+    fn note_turn(&mut self, _: &[engine::Print]) {}
 }
 
 impl Disk for Memory {
-    fn persist(&mut self, _group: Group, reg: Reg) {
-        self.done.push(Some(reg));
+    fn persist(&mut self, _group: Group, copy: RegisterCopy) {
+        self.done.push(Some(copy.reg));
+    }
+    fn keep_crashes(&mut self, crashes: &Crashes) {
+        self.crashes = crashes.clone();
     }
 }
 
 const PEER_BOOT: u64 = 9;
-const PAIR: [Option<Reg>; 2] = [Some(pair(NodeIx::A)), Some(pair(NodeIx::B))];
+const PAIR: [Option<RegisterCopy>; 2] = [Some(copy(pair(NodeIx::A))), Some(copy(pair(NodeIx::B)))];
+
+const fn copy(reg: Reg) -> RegisterCopy {
+    RegisterCopy { reg, late: false }
+}
 
 const fn pair(primary: NodeIx) -> Reg {
     Reg { term: Term(4), primary, mode: Mode::Pair, settled: Term(0) }
@@ -61,6 +69,7 @@ fn config(available: bool) -> Config {
         resume_ms: 300_000,
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
+        trap: None,
     };
     Config {
         names: ["a".into(), "b".into()],
@@ -131,7 +140,7 @@ fn link_up(node: &mut Node, disk: &mut Memory) {
             cluster: 1,
             node: NodeIx::A,
             boot: PEER_BOOT,
-            regs: PAIR,
+            regs: PAIR.map(|copy| copy.map(|copy| copy.reg)),
             runs: Runs::default(),
         };
         node.handle(0, In::LinkUp(link), disk);
@@ -219,7 +228,7 @@ fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
     let mut node = Node::start(config(false), PAIR, 1, &mut disk);
     let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
     assert!(missing.len() == 1 && missing[0].contains("restarted"), "{missing:?}");
-    let alone = [PAIR[0].map(|reg| Reg { mode: Mode::Solo, ..reg }), PAIR[1]];
+    let alone = [Some(copy(Reg { mode: Mode::Solo, ..pair(NodeIx::A) })), PAIR[1]];
     let mut node = Node::start(config(false), alone, 1, &mut disk);
     let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
     assert!(missing.len() == 1 && missing[0].contains("a led the users of a alone (term 4)"), "{missing:?}");
@@ -233,7 +242,7 @@ fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
 fn a_pair_is_formed_only_of_what_the_peer_holds() {
     let mut disk = Memory::default();
     let solo = Reg { mode: Mode::Solo, ..pair(NodeIx::B) };
-    let mut node = Node::start(config(true), [PAIR[0], Some(solo)], 1, &mut disk);
+    let mut node = Node::start(config(true), [PAIR[0], Some(copy(solo))], 1, &mut disk);
     let peer = [(pair(NodeIx::A), safety::Role::Primary), (solo, safety::Role::Backup)];
     hear_of(&mut node, &mut disk, 1, peer);
     link_up(&mut node, &mut disk);
@@ -280,7 +289,14 @@ fn what_waited_when_a_role_was_lost_never_leaves() {
     hear_of(&mut node, &mut disk, 5, back);
     let runs = Runs::default();
     node.handle(0, In::LinkUp(Link::Out), &mut disk);
-    let hello = Hello { versions: VERSIONS, cluster: 1, node: NodeIx::A, boot: PEER_BOOT, regs: PAIR, runs };
+    let hello = Hello {
+        versions: VERSIONS,
+        cluster: 1,
+        node: NodeIx::A,
+        boot: PEER_BOOT,
+        regs: PAIR.map(|copy| copy.map(|copy| copy.reg)),
+        runs,
+    };
     node.handle(0, In::LinkMsg(Link::Out, Msg::Hello(hello)), &mut disk);
     node.step(0, &mut disk);
     assert_eq!(node.core(NodeIx::B).release(), safety::Release::Both);
@@ -289,4 +305,26 @@ fn what_waited_when_a_role_was_lost_never_leaves() {
     node.handle(0, In::Stored(Which::Own, end, true), &mut disk);
     acknowledge(&mut node, &mut disk);
     assert!(!is_out(&mut node, "u1@d"), "it waited for a role that was lost");
+}
+
+#[test]
+fn crashes_that_the_peer_tells_of_are_kept_and_told_back() {
+    let (mut node, mut disk) = started(true);
+    let crash = |run: u64| Crash { run, at_ms: run, prints: vec![5] };
+    let mut own = Crashes::default();
+    own.add(crash(1));
+    node.remember_crashes(own.clone());
+    let mut of_peer = own.clone();
+    of_peer.add(crash(2));
+    let mut bytes = vec![CRASHES];
+    bytes.extend(postcard::to_stdvec(&of_peer).unwrap());
+    for garbage in [&bytes[..bytes.len() - 1], &[CRASHES, 255, 255, 255, 255]] {
+        node.control(&Bytes::copy_from_slice(garbage), &mut disk);
+        assert_eq!(disk.crashes, Crashes::default());
+    }
+    node.control(&bytes.clone().into(), &mut disk);
+    assert_eq!(disk.crashes, of_peer);
+    node.take();
+    node.tell_crashes();
+    assert_eq!(node.take(), [Out::Link(Link::Out, Msg::Control(bytes.into()))]);
 }

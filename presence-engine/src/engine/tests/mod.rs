@@ -8,6 +8,7 @@ mod fronts;
 mod messages;
 mod moves;
 mod people;
+mod poison;
 mod requests;
 mod roster;
 mod services;
@@ -82,6 +83,7 @@ impl Duo {
                 resume_ms: 300_000,
                 relogin_s: (1, 2),
                 limits,
+                trap: None,
             };
             Some(Engine::new(cfg, State::default()))
         };
