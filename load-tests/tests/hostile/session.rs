@@ -171,8 +171,8 @@ async fn s8_sessions_per_account() {
     siege.end().await;
 }
 
-/// A session that acknowledges nothing holds so much and no more: memory stays bounded, what it was sent goes offline
-/// or back, and its own is the only stream that ends.
+/// A session whose client reads and acknowledges nothing holds so much and no more: memory stays bounded, what it was sent
+/// goes offline or back, and its own is the only stream that ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s28_queue_of_a_session() {
     let settings = [
@@ -185,6 +185,7 @@ async fn s28_queue_of_a_session() {
     let before = siege.rss(0);
     let mut hoarder = siege.session("hoarder").await;
     enabled(&mut hoarder).await;
+    let hoarder = tokio::spawn(async move { hoarder.end().await });
     let mut flooder = siege.session_of("victim", "x").await;
     let body = "b".repeat(1_000);
     for n in 0..20_000 {
@@ -195,8 +196,12 @@ async fn s28_queue_of_a_session() {
     }
     flooder.say("<iq type='get' id='after'><ping xmlns='urn:xmpp:ping'/></iq>").await;
     flooder.until("id='after'").await;
-    // It ends: at the limit on stanzas, or before as a slow reader.
-    hoarder.end().await;
+    let last = hoarder.await.expect("it reads to the end");
+    assert!(
+        last.contains("<resource-constraint ") && last.matches("<message ").count() <= 201,
+        "{}",
+        last.len()
+    );
     let grown = siege.rss(0).saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more after 20 MB of messages");
     siege.end().await;
