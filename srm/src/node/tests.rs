@@ -1,14 +1,15 @@
 //! A node by itself: what it does at once, without a pair around it.
 
 use presence_engine::engine;
-use presence_engine::ids::{SmId, Term};
-use session_mover::log::{LogStore, MemoryLog};
+use presence_engine::ids::{Conn, Position, SmId, Term};
+use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::msg::{Hello, VERSIONS};
 use session_mover::runs::Runs;
 use session_mover::store::Store;
 
 use super::look::LOOK_TICKS;
 use super::*;
+use crate::evidence::Probe;
 
 /// A disk in memory.
 #[derive(Default)]

@@ -1,0 +1,143 @@
+//! What a node is told, what it asks of its disk, and what it says.
+
+use bytes::Bytes;
+use presence_engine::engine::Input;
+use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
+use presence_engine::record::Verifiers;
+use session_mover::driver::Link;
+use session_mover::log::{Storage, Which};
+use session_mover::msg::Msg;
+use xmpp_core::jid::BareJid;
+
+use super::crashes::Crashes;
+use super::moves::{Progress, Refused};
+use crate::evidence::{Gone, Probe};
+
+/// What a node keeps of a group's register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegisterCopy {
+    /// The register.
+    pub reg: Reg,
+    /// This node took the group over so late that the other may have acknowledged alone before (D6). Until the record that
+    /// says so is in the log, it is known from here only.
+    pub late: bool,
+}
+
+/// A disk with both logs and the cores' durable structs.
+pub trait Disk: Storage {
+    /// Makes a register copy durable; on disk when it returns.
+    fn persist(&mut self, group: Group, copy: RegisterCopy);
+    /// Keeps what is known of crashes. Durable when it returns.
+    fn keep_crashes(&mut self, crashes: &Crashes);
+}
+
+/// Inputs.
+#[derive(Clone, Debug)]
+pub enum In {
+    /// So many ticks of 250 ms passed; more than two: this process was paused.
+    Ticks(u16),
+    /// For the engine.
+    Client(Input),
+    /// A datagram came to the beacon port.
+    Datagram(Bytes),
+    /// A connection of the link is up.
+    LinkUp(Link),
+    /// A message of the peer.
+    LinkMsg(Link, Msg),
+    /// A connection of the link is gone; `closed`: by FIN or RST, not by a time-out.
+    LinkDown(Link, bool),
+    /// A write or fdatasync is complete.
+    Stored(Which, Position, bool),
+    /// Both probes are back.
+    Probed([Probe; 2]),
+    /// The operator asks; answered by [`Out::Reply`] with the number.
+    Op(u64, Op),
+}
+
+/// What an operator may ask for.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Hand this node's users to the peer.
+    Failover,
+    /// Hand the peer's users back to it.
+    Fallback,
+    /// Add an account; without a home, the node with fewer users gets it.
+    UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
+    /// Give an account another password and end its sessions.
+    UserPasswd(BareJid, Box<Verifiers>),
+    /// Remove an account.
+    UserRemove(BareJid),
+    /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
+    ForceActive {
+        /// The operator was told what may be missing and wants it.
+        confirmed: bool,
+    },
+    /// Hand everything over and leave (SIGTERM).
+    Leave,
+}
+
+/// Answers to [`Op`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// Begun; the snapshot tells how far it is.
+    Begun(Progress),
+    /// Not done yet: this may be missing here, one sentence each.
+    MayMiss(Vec<String>),
+    /// Done; this may be missing here, one sentence each.
+    Forced(Vec<String>),
+    /// The other node must do it.
+    NotHere,
+    /// Not now.
+    Refused(Refused),
+}
+
+/// What the shell does, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Out {
+    /// A message for the peer.
+    Link(Link, Msg),
+    /// End a connection of the link.
+    CloseLink(Link, &'static str),
+    /// Bytes for a client.
+    Deliver(Conn, Bytes),
+    /// The client may send one more element.
+    Credit(Conn),
+    /// Last bytes, then the end of a client's stream.
+    Close(Conn, Bytes, bool),
+    /// An account's verifiers, for logins; `None`: it is gone.
+    Account(BareJid, Option<Verifiers>),
+    /// A beacon for the peer.
+    Beacon(Bytes),
+    /// Probe the peer twice, 20 ms apart.
+    Probe,
+    /// The answer to an operator.
+    Reply(u64, Reply),
+    /// A message of the peer's daemon.
+    Control(Bytes),
+    /// Something an operator should know.
+    Event(Event),
+    /// Everything is handed over: end the process.
+    Leave,
+}
+
+/// Numbered news for operators.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The group is led alone, by this node's own copy of the register.
+    Unprotected(Group),
+    /// The register changed.
+    Register(Group, Reg),
+    /// The peer is held to be gone.
+    PeerGone(Gone),
+    /// The tail of a log was set aside: which, frames, how many of them had been released alone, and frames that were
+    /// written in its place (D7).
+    SetAside(Which, u64, u64, u64),
+    /// Clients prove that the peer lives although it is not heard here.
+    OnlyPathDown,
+    /// The operator made this node active by force; this may be missing here.
+    Forced(Vec<String>),
+    /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.
+    Poison(u64),
+}
