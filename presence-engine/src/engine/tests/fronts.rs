@@ -245,6 +245,97 @@ fn a_front_that_is_silent_for_long_leaves_its_sessions_to_be_resumed() {
     assert_eq!(duo.closed(romeo), Some(""), "and the front lets its client look elsewhere");
 }
 
+#[test]
+fn what_was_lost_with_the_link_is_relayed_again() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "1"));
+    duo.send(romeo, &say(JULIET, "2"));
+    duo.cut_link();
+    duo.hold(false);
+    assert_eq!(bodies(&duo.got(juliet)), Vec::<String>::new());
+    duo.mend_link();
+    assert_eq!(bodies(&duo.got(juliet)), ["1", "2"]);
+    assert!(duo.closed(romeo).is_none());
+}
+
+#[test]
+fn what_was_answered_and_lost_its_credit_is_not_answered_again() {
+    let mut duo = Duo::new();
+    let (romeo, answer) = duo.ask_at(B, ROMEO);
+    assert!(answer.contains("type='result'"), "{answer}");
+    duo.hold(true);
+    duo.send(romeo, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    duo.deliver_mail(A);
+    let mut answers = duo.take_mail(B);
+    assert!(matches!(answers.pop(), Some(Input::Fronted(Fronted::Credit(_)))));
+    duo.turn(B, answers, false);
+    duo.cut_link();
+    duo.hold(false);
+    duo.mend_link();
+    assert_eq!(duo.all(romeo).iter().filter(|s| s.contains("<enabled ")).count(), 1);
+    assert!(duo.closed(romeo).is_none());
+}
+
+#[test]
+fn a_missing_element_without_a_number_ends_the_attachment_too() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    duo.hold(true);
+    duo.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>");
+    duo.drop_mail(A);
+    duo.send(romeo, "<r xmlns='urn:xmpp:sm:3'/>");
+    duo.hold(false);
+    assert!(duo.closed(romeo).is_some());
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_some(), "and its session waits to be resumed");
+}
+
+#[test]
+fn a_stanza_that_comes_before_its_turn_ends_the_stream() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let before = duo.session(ROMEO).unwrap().inbound;
+    duo.hold(true);
+    duo.send(romeo, &say(JULIET, "1"));
+    for mail in &mut duo.mail[A.index()] {
+        if let Input::Relay(Relay::Element { number, .. }) = mail {
+            *number = number.map(|n| n + 1);
+        }
+    }
+    duo.hold(false);
+    assert!(duo.closed(romeo).is_some_and(|last| last.contains("a part of the stream is missing")));
+    assert_eq!(duo.session(ROMEO).unwrap().inbound, before);
+}
+
+#[test]
+fn a_front_proves_that_it_lives_itself_and_not_while_it_is_fenced() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    for serves in [true, false] {
+        duo.input(B, Input::Serving { group: B, on: serves });
+        let vouch = Stanza::parse(b"<vouch xmlns='urn:tandem:dual:0' nonce='7'/>").unwrap();
+        let mut out = Vec::new();
+        let engine = duo.engines[B.index()].as_mut().unwrap();
+        engine.handle(Input::Element { conn: romeo.conn, stanza: vouch }, &mut out);
+        let vouched = out.contains(&Output::Vouch(romeo.conn, "7".into()));
+        assert_eq!(vouched, serves, "{out:?}");
+        assert!(out.contains(&Output::Credit(romeo.conn)), "it is not relayed: {out:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_the_front_does_not_name_again_is_gone() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    for on in [true, false] {
+        duo.input(A, Input::Relay(Relay::List(on)));
+    }
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_some());
+    let _ = romeo;
+}
+
 impl Duo {
     fn take_mail(&mut self, to: NodeIx) -> Vec<Input> {
         self.mail[to.index()].drain(..).collect()
