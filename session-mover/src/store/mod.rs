@@ -3,12 +3,22 @@
 //! The logs are the truth. A store may lag behind them, may be lost, and may be thrown away at any time; what it holds
 //! is always the state at *one* pair of log positions, and never from a frame that could still be void (D8).
 
+mod behind;
+mod checked;
 mod memory;
+mod redb;
+mod sled;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use behind::{Behind, Hooks};
+pub use checked::Checked;
 pub use memory::MemoryStore;
+pub use redb::RedbStore;
+pub use sled::SledStore;
 
 /// Why a store cannot be used. It is then cleared and built again from the logs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
