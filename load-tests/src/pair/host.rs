@@ -4,7 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Print;
 use presence_engine::ids::{Group, Position};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
-use session_mover::store::{MemoryStore, Store};
+use session_mover::store::{Batch, MemoryStore, Store};
 use srm::node::{Crashes, Disk, In, Node, RegisterCopy};
 
 /// Both logs and both register slots.
@@ -47,6 +47,11 @@ impl LogStore for SimDisk {
 }
 
 impl Storage for SimDisk {
+    fn checkpoint(&mut self, batch: Batch) -> bool {
+        self.log.sync(Which::Peer);
+        self.store.write(batch).and_then(|()| self.store.flush()).is_ok()
+    }
+
     fn note_turn(&mut self, prints: &[Print]) {
         self.turn = prints.iter().map(|print| print.0).collect();
     }

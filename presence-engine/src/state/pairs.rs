@@ -105,6 +105,16 @@ impl State {
         self.touched.0.get_or_insert_default();
     }
 
+    /// Everything counts as changed: whoever takes the changes next takes the whole state.
+    pub fn note_all(&mut self) {
+        let Some(touched) = &mut self.touched.0 else { return };
+        touched.insert(Key::Groups);
+        touched.extend(self.users.keys().cloned().map(Key::User));
+        touched.extend(self.sessions.keys().copied().map(Key::Session));
+        touched.extend(self.undone.keys().copied().map(Key::Forward));
+        touched.extend(self.kept.keys().copied().map(Key::Kept));
+    }
+
     /// Keys whose values changed since the last call, in order.
     pub fn take_changes(&mut self) -> BTreeSet<Key> {
         self.touched.0.as_mut().map(std::mem::take).unwrap_or_default()

@@ -104,8 +104,9 @@ impl Driver {
         }
     }
 
+    /// Forgets what the store holds; the next checkpoint writes everything.
     fn clear_store(&mut self, storage: &mut dyn Storage) {
-        self.checkpoint = None;
+        self.store_is_empty();
         if let Err(error) = storage.store().clear() {
             warn!(%error, "store not cleared");
         }
@@ -117,8 +118,11 @@ impl Driver {
             return;
         }
         match &self.checkpoint {
-            Some(checkpoint) if self.commit.is_done(checkpoint.at) => self.write_checkpoint(storage),
-            None if self.is_whole()
+            Some(checkpoint) if !self.writing && self.commit.is_done(checkpoint.at) => {
+                self.write_checkpoint(storage);
+            }
+            None if !self.writing
+                && self.is_whole()
                 && self.own.end().seq >= self.checkpointed + self.cfg.checkpoint_frames =>
             {
                 self.take_checkpoint();
@@ -158,14 +162,22 @@ impl Driver {
 
     fn write_checkpoint(&mut self, storage: &mut dyn Storage) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
-        // The store must not know more of the peer's log than our copy of it does after a power loss.
-        storage.sync(Which::Peer);
-        let store = storage.store();
-        if let Err(error) = store.write(checkpoint.batch).and_then(|()| store.flush()) {
-            // The logs have it all: the next start is slow, and nothing is lost.
-            warn!(%error, "store not written");
-            self.clear_store(storage);
+        self.writing = !storage.checkpoint(checkpoint.batch);
+    }
+
+    /// A checkpoint is durable (`true`), or the store has failed and is empty: the logs have it all, and the next checkpoint
+    /// writes everything anew.
+    pub fn checkpointed(&mut self, written: bool) {
+        self.writing = false;
+        if !written {
+            self.store_is_empty();
         }
+    }
+
+    fn store_is_empty(&mut self) {
+        self.checkpoint = None;
+        self.checkpointed = 0;
+        self.engine.state_mut().note_all();
     }
 
     /// For whoever looks from outside: the state with nothing but the logs, as a start without a store builds it.

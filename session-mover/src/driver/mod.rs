@@ -118,6 +118,8 @@ pub struct Driver {
     /// What of the peer's log the last own frame was written upon.
     built_on: Position,
     checkpoint: Option<Checkpoint>,
+    /// One is on its way to the disk.
+    writing: bool,
     /// End of the own log at the last checkpoint.
     checkpointed: u64,
     /// Of the own log, and of the copy of the peer's.
@@ -158,6 +160,7 @@ impl Driver {
             lacks: None,
             built_on: Position::default(),
             checkpoint: None,
+            writing: false,
             checkpointed: 0,
             own_leads: Leads::default(),
             peer_leads: Leads::default(),

@@ -122,6 +122,19 @@ impl FileLog {
     }
 }
 
+impl FileLog {
+    /// Makes what was appended to a log durable, from another thread.
+    pub fn syncer(&self, which: Which) -> impl Fn() + Send + 'static {
+        let jobs = self.logs[which as usize].jobs.clone();
+        move || {
+            let (done, wait) = sync_channel(1);
+            if jobs.send(Job::Sync(done)).is_ok() {
+                let _ = wait.recv();
+            }
+        }
+    }
+}
+
 impl One {
     fn wait(&mut self, job: impl FnOnce(SyncSender<()>) -> Job) {
         let (done, wait) = sync_channel(1);

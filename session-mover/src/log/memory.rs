@@ -7,7 +7,7 @@ use presence_engine::ids::Position;
 
 use super::{LogStore, Storage, Which};
 use crate::frame::Frame;
-use crate::store::{NoStore, Store};
+use crate::store::{Batch, NoStore, Store};
 
 #[derive(Clone, Debug, Default)]
 struct One {
@@ -95,6 +95,10 @@ impl MemoryLog {
 }
 
 impl Storage for MemoryLog {
+    fn checkpoint(&mut self, _: Batch) -> bool {
+        true
+    }
+
     fn note_turn(&mut self, _: &[Print]) {}
 
     fn store(&mut self) -> &mut dyn Store {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use presence_engine::engine::Print;
 use presence_engine::ids::Position;
 
-use crate::store::Store;
+use crate::store::{Batch, Store};
 
 pub use file::{FileLog, LogError, Opened, Stored};
 pub use memory::MemoryLog;
@@ -18,6 +18,9 @@ pub use memory::MemoryLog;
 pub trait Storage: LogStore {
     /// The store.
     fn store(&mut self) -> &mut dyn Store;
+    /// Writes a batch into the store once the copy of the peer's log is durable: the store must not know more of that log than
+    /// the disk does. `true`: it is durable. Else that is told later, to [`crate::driver::Driver::checkpointed`].
+    fn checkpoint(&mut self, batch: Batch) -> bool;
     /// Notes what is about to be handled, or (none) that it was: whoever starts after a crash finds it (D15). Outlives the
     /// process, not the machine.
     fn note_turn(&mut self, prints: &[Print]);

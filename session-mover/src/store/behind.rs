@@ -4,7 +4,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
@@ -21,10 +21,12 @@ enum Job {
     Checkpoint(Batch),
 }
 
-/// The node's end.
+/// The node's end. Dropping it waits until everything is written and the engine has let go of its files.
 #[derive(Debug)]
 pub struct Behind {
-    jobs: Sender<Job>,
+    /// `None` while it is dropped.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// What the store's thread does besides.
@@ -42,20 +44,29 @@ impl Behind {
     pub fn start(store: Box<dyn Store + Send>, hooks: Hooks) -> io::Result<Behind> {
         let (jobs, queue) = channel();
         let worker = Worker { store: Ok(store), hooks };
-        thread::Builder::new().name("store".into()).spawn(move || worker.run(queue))?;
-        Ok(Behind { jobs })
+        let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run(queue))?;
+        Ok(Behind { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Written soon, in order; [`Hooks::done`] tells.
     pub fn checkpoint(&mut self, batch: Batch) {
-        let _ = self.jobs.send(Job::Checkpoint(batch));
+        let _ = self.jobs.as_ref().map(|jobs| jobs.send(Job::Checkpoint(batch)));
     }
 
     fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
         let (answer, wait) = sync_channel(1);
         let gone = || StoreError("its thread is gone".into());
-        self.jobs.send(job(answer)).map_err(|_| gone())?;
+        self.jobs.as_ref().ok_or_else(gone)?.send(job(answer)).map_err(|_| gone())?;
         wait.recv().map_err(|_| gone())?
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn all(store: &mut dyn Store) -> Result<Pairs, StoreError> {
 /// Some keys change, some go, some have long values.
 fn batch(round: u32) -> Batch {
     let pair = |n: u32| {
-        let length = if n % 7 == 0 { 90_000 } else { 20 + n as usize };
+        let length = if n.is_multiple_of(7) { 90_000 } else { 20 + n as usize };
         let value = (n % 5 != round % 5).then(|| Bytes::from(vec![(n + round) as u8; length]));
         (format!("key{n}").into_bytes(), value)
     };

@@ -108,7 +108,8 @@ pub struct Admin {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// The engine that keeps it. Default `"sled"`.
+    /// The engine that keeps it: `"sled"` or `"redb"`. Each keeps its own files: after a change the new one is filled from
+    /// the logs. Default `"sled"`.
     pub engine: Engine,
 }
 
@@ -119,6 +120,8 @@ pub enum Engine {
     /// The embedded database sled, version 0.34.
     #[default]
     Sled,
+    /// The embedded database redb, version 4.
+    Redb,
 }
 
 impl Default for Admin {

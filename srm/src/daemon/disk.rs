@@ -11,11 +11,13 @@ use presence_engine::ids::{Group, NodeIx, Position};
 use presence_engine::record::Cursor;
 use serde::{Deserialize, Serialize};
 use session_mover::log::{FileLog, LogStore, Opened, Storage, Stored, Which};
-use session_mover::store::{NoStore, Store};
+use session_mover::store::{Batch, Behind, Store};
 use tracing::warn;
 
 use super::crashes::{self, TurnFile};
+use super::store;
 use super::worker::now_ms;
+use crate::config::Engine;
 use crate::node::{Crash, Crashes, Disk, RegisterCopy};
 
 /// Whose disk it is: a disk of another node or cluster is refused.
@@ -30,7 +32,7 @@ struct Identity {
 /// The disk of a running node. Held by one process at a time.
 pub struct NodeDisk {
     log: FileLog,
-    store: NoStore,
+    store: Behind,
     core: PathBuf,
     me: NodeIx,
     /// How often each core's struct was written; its parity names the slot.
@@ -61,7 +63,9 @@ impl NodeDisk {
         node: (&str, NodeIx),
         cluster: u64,
         sync_peer: bool,
+        engine: Engine,
         stored: impl Fn(Stored) + Clone + Send + 'static,
+        checkpointed: impl Fn(Result<(), String>) + Send + 'static,
     ) -> anyhow::Result<Found> {
         let core = data.join("core");
         for name in ["own", "peer"] {
@@ -71,6 +75,7 @@ impl NodeDisk {
         let lock = lock(data)?;
         check_identity(data, node.0, cluster)?;
         let (log, opened) = FileLog::open(data, sync_peer, stored)?;
+        let store = store::open(engine, data, log.syncer(Which::Peer), checkpointed)?;
         let (turn, prints) = TurnFile::open(data)?;
         let mut crashes = crashes::read(data)?;
         let crashed = (!prints.is_empty()).then_some(prints.len());
@@ -81,7 +86,7 @@ impl NodeDisk {
         turn.clear()?;
         let mut disk = NodeDisk {
             log,
-            store: NoStore,
+            store,
             core,
             me: node.1,
             writes: [0; 2],
@@ -211,6 +216,11 @@ impl Storage for NodeDisk {
         &mut self.store
     }
 
+    fn checkpoint(&mut self, batch: Batch) -> bool {
+        self.store.checkpoint(batch);
+        false
+    }
+
     fn note_turn(&mut self, prints: &[Print]) {
         self.turn.note(prints);
     }
@@ -249,7 +259,7 @@ mod tests {
     }
 
     fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
-        NodeDisk::open(data, (name, me), cluster, false, |_| ())
+        NodeDisk::open(data, (name, me), cluster, false, Engine::Sled, |_| (), |_| ())
     }
 
     #[test]

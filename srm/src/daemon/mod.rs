@@ -6,6 +6,7 @@ mod crashes;
 mod disk;
 mod ops;
 mod panics;
+mod store;
 mod users;
 mod worker;
 
@@ -84,7 +85,13 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
         let to_node = to_node.clone();
         move |s: session_mover::log::Stored| _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)))
     };
-    let found = NodeDisk::open(&config.node.data, (&config.node.name, me), cluster, sync_peer, stored)?;
+    let checkpointed = {
+        let to_node = to_node.clone();
+        move |result| _ = to_node.send(ToNode::In(In::Checkpointed(result)))
+    };
+    let whose = (config.node.name.as_str(), me);
+    let engine = config.store.engine;
+    let found = NodeDisk::open(&config.node.data, whose, cluster, sync_peer, engine, stored, checkpointed)?;
     let mut disk = found.disk;
     if found.opened.set_aside != [0, 0] {
         warn!(

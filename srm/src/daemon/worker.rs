@@ -304,6 +304,9 @@ impl Worker {
                 warn!("active by force; nothing is known to be missing")
             }
             Event::Forced(missing) => warn!(missing = missing.join("; "), "active by force"),
+            Event::StoreFailed(why) => {
+                error!(why, "store failed; it is set aside and written anew from memory")
+            }
             Event::Poison(print) => error!(
                 input = format!("{print:016x}"),
                 "input refused: it was being handled when nodes crashed; report this bug with their logs"

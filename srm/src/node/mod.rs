@@ -226,6 +226,10 @@ impl Node {
             In::Stored(which, at, synced) => {
                 self.driver.stored(which, at, synced, disk);
             }
+            In::Checkpointed(result) => {
+                self.driver.checkpointed(result.is_ok());
+                self.outs.extend(result.err().map(|why| Out::Event(Event::StoreFailed(why))));
+            }
             In::Ticks(n) => self.tick(n, disk),
             In::Datagram(bytes) => self.datagram(&bytes, disk),
             In::LinkUp(link) => {

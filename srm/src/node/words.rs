@@ -48,6 +48,8 @@ pub enum In {
     LinkDown(Link, bool),
     /// A write or fdatasync is complete.
     Stored(Which, Position, bool),
+    /// A checkpoint is durable, or (why) the store failed and begins anew.
+    Checkpointed(Result<(), String>),
     /// Both probes are back.
     Probed([Probe; 2]),
     /// The operator asks; answered by [`Out::Reply`] with the number.
@@ -138,6 +140,8 @@ pub enum Event {
     OnlyPathDown,
     /// The operator made this node active by force; this may be missing here.
     Forced(Vec<String>),
+    /// The store failed and begins anew: this node serves on from its logs.
+    StoreFailed(String),
     /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.
     Poison(u64),
 }

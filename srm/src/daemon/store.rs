@@ -1,0 +1,110 @@
+//! The store of a node: which engine, where, and what happens to one that fails. The logs have everything that it has, so
+//! no failure of a store keeps a node from starting or serving: it is set aside and filled anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use session_mover::store::{Behind, Checked, Hooks, RedbStore, SledStore, Store, StoreError};
+use tracing::warn;
+
+use crate::config::Engine;
+
+/// Name of the thread. An engine may panic there: that is caught, and costs the engine.
+pub const THREAD: &str = "store";
+
+/// Opens the store below `data`, as it is or anew. `before` makes durable what a checkpoint builds on; `done` is told of
+/// each checkpoint.
+pub fn open(
+    engine: Engine,
+    data: &Path,
+    before: impl Fn() + Send + 'static,
+    done: impl Fn(Result<(), String>) + Send + 'static,
+) -> anyhow::Result<Behind> {
+    let place = Place { engine, data: data.to_owned() };
+    fs::create_dir_all(data.join("store"))
+        .with_context(|| format!("{}: cannot be made", data.join("store").display()))?;
+    let store = match place.open() {
+        Ok(store) => store,
+        Err(error) => {
+            warn!(%error, "store set aside");
+            place.anew().with_context(|| {
+                format!("{}: a new store cannot be made; check the disk", place.dir().display())
+            })?
+        }
+    };
+    let hooks = Hooks {
+        before: Box::new(before),
+        done: Box::new(move |result| done(result.map_err(|error| error.to_string()))),
+        anew: Box::new(move || place.anew()),
+    };
+    Behind::start(store, hooks).context("the store's thread cannot be started")
+}
+
+struct Place {
+    engine: Engine,
+    data: PathBuf,
+}
+
+impl Place {
+    fn name(&self) -> &'static str {
+        match self.engine {
+            Engine::Sled => "sled",
+            Engine::Redb => "redb",
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.data.join("store").join(self.name())
+    }
+
+    fn open(&self) -> Result<Box<dyn Store + Send>, StoreError> {
+        let dir = self.dir();
+        Ok(match self.engine {
+            Engine::Sled => Box::new(Checked::new(SledStore::open(&dir)?)),
+            Engine::Redb => Box::new(Checked::new(RedbStore::open(&dir)?)),
+        })
+    }
+
+    /// Sets aside what there is and opens an empty one.
+    fn anew(&self) -> Result<Box<dyn Store + Send>, StoreError> {
+        let (dir, aside) = (self.dir(), self.data.join("aside"));
+        let failed = |error: std::io::Error| StoreError(format!("{}: {error}", dir.display()));
+        if dir.exists() {
+            fs::create_dir_all(&aside).map_err(failed)?;
+            let target =
+                (0u32..).map(|n| aside.join(format!("store-{}-{n}", self.name()))).find(|p| !p.exists());
+            fs::rename(&dir, target.expect("some number is free")).map_err(failed)?;
+        }
+        self.open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use session_mover::store::Batch;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_store_is_set_aside_and_a_new_one_opened() {
+        for engine in [Engine::Sled, Engine::Redb] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || open(engine, dir.path(), || (), |_| ()).unwrap();
+            let mut store = open();
+            store.write(Batch { pairs: Vec::new(), mark: Bytes::from_static(b"m") }).unwrap();
+            store.flush().unwrap();
+            assert_eq!(store.mark(), Ok(Some(Bytes::from_static(b"m"))));
+            let place = Place { engine, data: dir.path().to_owned() };
+            drop(store);
+            assert_eq!(place.open().unwrap().mark(), Ok(Some(Bytes::from_static(b"m"))));
+            let file = place.dir().join(if engine == Engine::Sled { "db" } else { "redb" });
+            fs::remove_file(&file).unwrap();
+            fs::create_dir(&file).unwrap();
+            let mut store = open();
+            assert_eq!(store.mark(), Ok(None));
+            assert!(dir.path().join("aside").join(format!("store-{}-0", place.name())).exists());
+        }
+    }
+}
