@@ -1,5 +1,6 @@
 //! Does the whole hold? The model of the safety core, the seeded pair on a virtual clock, real processes with ledgers.
 
+pub mod batches;
 pub mod foreign;
 pub mod model;
 pub mod numbered;

@@ -42,7 +42,7 @@ pub struct Batch {
 /// - A batch is atomic, its mark included: a process that dies finds all of it or nothing.
 /// - Batches are ordered: whoever finds one finds all before it.
 /// - A batch is durable when a later [`Store::flush`] has returned, and may be so earlier.
-/// - Keys are non-empty, at most 4 KiB; values up to 64 MiB.
+/// - Keys are non-empty, at most 3 KiB; values up to 64 MiB.
 pub trait Store {
     /// The mark of the last batch; `None`: the store is empty.
     fn mark(&mut self) -> Result<Option<Bytes>, StoreError>;

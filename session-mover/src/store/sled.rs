@@ -1,16 +1,20 @@
 //! sled 0.34 as a store. It is named in this file and nowhere else.
 //!
-//! Three things about it decide how it is used:
+//! Four things about it decide how it is used:
 //!
 //! - `flush()` is not durable on Linux: it calls `sync_file_range`, never fsync. So `fdatasync` follows it, on a second
 //!   descriptor of the same file. Without it a power loss takes what was flushed, and often the database too.
-//! - Values above some 128 KiB go to files that are never synced. So longer ones are cut into pieces.
+//! - A node of its tree that is longer than a quarter of a segment goes to a file that is never synced. A node has some 20
+//!   pairs, an inner one 257 keys, whatever their lengths. So long values are cut into pieces, and segments are large.
+//! - It never syncs its configuration, nor the names of its files. So a database is made beside its place, synced whole, and
+//!   renamed.
 //! - It may panic where it finds damage. So it is opened inside `catch_unwind`.
 //!
 //! One tree. `m`: the mark. `p` and a key: byte 0 and the value, or byte 1 and how many pieces it has. `v`, the length of a
 //! key in two bytes, the key, and a number in four bytes: a piece.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,8 +23,10 @@ use bytes::Bytes;
 
 use super::{Batch, Pairs, Store, StoreError};
 
-/// Longest piece, in bytes.
-const PIECE: usize = 48 << 10;
+/// Longest piece, in bytes. 20 pieces with their keys, or 257 of the longest keys, are less than a quarter of a segment.
+const PIECE: usize = 16 << 10;
+/// In bytes.
+const SEGMENT: usize = 4 << 20;
 /// Memory for pages, in bytes. The state is in the node's memory anyway: the store is read at starts only.
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled writes by itself, in milliseconds. It collects garbage on this occasion.
@@ -84,10 +90,54 @@ fn count(value: &[u8]) -> Result<u32, StoreError> {
     Ok(u32::from_be_bytes(count.ok_or_else(|| StoreError("a value that was not written by it".into()))?))
 }
 
+/// Makes files and names below a folder durable, and its own name.
+fn sync_all(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_all(&entry.path())?,
+            false => File::open(entry.path())?.sync_all()?,
+        }
+    }
+    File::open(dir)?.sync_all()?;
+    sync_parent(dir)
+}
+
+fn sync_parent(dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes an empty database where there is none: all of it is there after a power loss, or nothing.
+fn make(dir: &Path) -> Result<(), StoreError> {
+    let new = dir.with_extension("new");
+    remove(&new).map_err(broken)?;
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(broken)?;
+    }
+    drop(Open::existing(&new)?);
+    sync_all(&new).and_then(|()| fs::rename(&new, dir)).and_then(|()| sync_parent(dir)).map_err(broken)
+}
+
 impl Open {
     fn new(dir: &Path) -> Result<Open, StoreError> {
+        if !dir.exists() {
+            make(dir)?;
+        }
+        Open::existing(dir)
+    }
+
+    fn existing(dir: &Path) -> Result<Open, StoreError> {
         let config = sled::Config::new()
             .path(dir)
+            .segment_size(SEGMENT)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS))
             .use_compression(false);
@@ -95,11 +145,8 @@ impl Open {
             .map_err(|_| StoreError("sled panicked when it was opened: it is damaged".into()))?
             .map_err(broken)?;
         let file = OpenOptions::new().read(true).write(true).open(dir.join("db")).map_err(broken)?;
-        // The names of what was just made.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        for folder in [Some(dir), parent].into_iter().flatten() {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(broken)?;
-        }
+        // The name of the snapshot that it made just now, as it does here only: without it the log alone may mean nothing.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(broken)?;
         Ok(Open { db, file })
     }
 
@@ -181,11 +228,10 @@ impl Store for SledStore {
     /// the next start sets it aside.
     fn clear(&mut self) -> Result<(), StoreError> {
         self.open = None;
-        fs::remove_dir_all(&self.dir).map_err(broken)?;
-        let open = Open::new(&self.dir)?;
-        open.sync()?;
-        self.open = Some(open);
-        Ok(())
+        let old = self.dir.with_extension("old");
+        remove(&old).and_then(|()| fs::rename(&self.dir, &old)).map_err(broken)?;
+        self.open = Some(Open::new(&self.dir)?);
+        remove(&old).map_err(broken)
     }
 }
 
