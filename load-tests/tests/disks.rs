@@ -135,3 +135,64 @@ async fn one_alone_serves_its_own_users() {
     rig.clients_go_on(Duration::from_secs(60)).await;
     rig.settle().await;
 }
+
+/// A node comes back with an empty disk when the other's logs have no beginnings any more: it gets a snapshot while messages
+/// flow, then the logs, and can stand in for the other. The same with an old disk, with the other engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
+    for engine in ["sled", "redb"] {
+        let settings = [QUICK, &[("store.engine", engine), ("store.checkpoint_frames", "60")]].concat();
+        let mut rig = Rig::start(2, load(seed()), &settings, &[]).await;
+        rig.traffic(400).await;
+        let old = tempfile::tempdir().unwrap();
+        for disk in ["empty", "old"] {
+            rig.kill(1);
+            rig.clients_go_on_without(LIMIT).await;
+            rig.traffic(200).await;
+            let data = rig.data(1);
+            let gone = data.with_extension(format!("gone-{disk}"));
+            std::fs::rename(&data, &gone).unwrap();
+            match disk {
+                "empty" => std::fs::create_dir(&data).unwrap(),
+                _ => copy_folder(old.path(), &data),
+            }
+            rig.pair.start(1).unwrap();
+            rig.until_paired(LIMIT);
+            rig.clients_go_on(LIMIT).await;
+            let log = std::fs::read_to_string(rig.pair.log_file(1)).unwrap();
+            let installed = log.matches("snapshot installed").count();
+            assert_eq!(installed, if disk == "empty" { 1 } else { 2 }, "{engine}, {disk}: {log}");
+            rig.fallback(1).await;
+            if disk == "empty" {
+                // What this disk holds now is old at the next turn.
+                rig.traffic(200).await;
+                rig.kill(1);
+                rig.clients_go_on_without(LIMIT).await;
+                copy_folder(&data, old.path());
+                rig.pair.start(1).unwrap();
+                rig.until_paired(LIMIT);
+                rig.fallback(1).await;
+                rig.traffic(1_000).await;
+            }
+        }
+        // All that there is must be on the new disk.
+        rig.traffic(100).await;
+        rig.kill(0);
+        rig.clients_go_on_without(LIMIT).await;
+        rig.traffic(100).await;
+        rig.settle().await;
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -10,7 +10,7 @@ use presence_engine::record::{CodecError, Cursor, put_bytes, put_position, take_
 use crate::runs::Runs;
 
 /// Versions of the link that this node speaks.
-pub const VERSIONS: (u8, u8) = (2, 2);
+pub const VERSIONS: (u8, u8) = (3, 3);
 /// Longest message, in bytes.
 pub const MAX_BYTES: usize = crate::frame::MAX_BYTES + 64;
 
@@ -31,6 +31,19 @@ pub struct Hello {
     pub runs: Runs,
 }
 
+/// How far the acceptor is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ack {
+    /// Everything of the dialler's log up to here is written.
+    pub at: Position,
+    /// Up to here it is applied,
+    pub applied: u64,
+    /// and up to here on disk for good.
+    pub kept: u64,
+    /// The acceptor's own log is on its disk for good up to here.
+    pub own: u64,
+}
+
 /// A message of the link.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Msg {
@@ -45,8 +58,16 @@ pub enum Msg {
     Fetched(Vec<Bytes>, bool),
     /// Dialler: one frame of its log.
     Frame(Bytes),
-    /// Acceptor: everything up to the first is written, up to the second applied.
-    Ack(Position, u64),
+    /// Acceptor: how far it is.
+    Ack(Ack),
+    /// Dialler: make your copy of my log durable up to here, and acknowledge.
+    Keep(u64),
+    /// Dialler: you lack what is no longer in my log. This is the mark of my store; ask for what is in it.
+    Snapshot(Bytes),
+    /// Acceptor: the pairs behind this key.
+    Want(Bytes),
+    /// Dialler: some pairs of the store; none: these were all.
+    Pairs(Vec<(Bytes, Bytes)>),
     /// Either: a stream is parked here for the session, or no longer.
     Parked(SmId, bool),
     /// Dialler: for the owner of a session whose socket it has (D5).
@@ -88,10 +109,28 @@ impl Msg {
                 out.push(5);
                 out.extend_from_slice(bytes);
             }
-            Msg::Ack(at, applied) => {
+            Msg::Ack(ack) => {
                 out.push(6);
-                put_position(&mut out, *at);
-                out.extend_from_slice(&applied.to_le_bytes());
+                put_position(&mut out, ack.at);
+                for n in [ack.applied, ack.kept, ack.own] {
+                    out.extend_from_slice(&n.to_le_bytes());
+                }
+            }
+            Msg::Keep(seq) => {
+                out.push(11);
+                out.extend_from_slice(&seq.to_le_bytes());
+            }
+            Msg::Snapshot(bytes) | Msg::Want(bytes) => {
+                out.push(if matches!(self, Msg::Snapshot(_)) { 12 } else { 13 });
+                put_bytes(&mut out, bytes);
+            }
+            Msg::Pairs(pairs) => {
+                out.push(14);
+                out.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+                for (key, value) in pairs {
+                    put_bytes(&mut out, key);
+                    put_bytes(&mut out, value);
+                }
             }
             Msg::Parked(session, on) => {
                 out.push(7);
@@ -131,7 +170,18 @@ impl Msg {
                 Msg::Fetched(frames, last)
             }
             5 => Msg::Frame(all(&mut c)?),
-            6 => Msg::Ack(take_position(&mut c)?, c.u64()?),
+            6 => {
+                let at = take_position(&mut c)?;
+                Msg::Ack(Ack { at, applied: c.u64()?, kept: c.u64()?, own: c.u64()? })
+            }
+            11 => Msg::Keep(c.u64()?),
+            12 => Msg::Snapshot(c.bytes()?),
+            13 => Msg::Want(c.bytes()?),
+            14 => {
+                let count = c.u32()?;
+                let pairs = (0..count).map(|_| Ok((c.bytes()?, c.bytes()?)));
+                Msg::Pairs(pairs.collect::<Result<_, CodecError>>()?)
+            }
             7 => Msg::Parked(SmId(c.take(16)?[..].try_into().expect("sixteen bytes")), c.u8()? != 0),
             8 => Msg::Control(all(&mut c)?),
             9 => Msg::Relay(Relay::decode(&mut c)?),
@@ -192,7 +242,14 @@ mod tests {
             Msg::Fetch(5),
             Msg::Fetched(vec![Bytes::from_static(b"x"), Bytes::new()], true),
             Msg::Frame(Bytes::from_static(b"frame")),
-            Msg::Ack(Position { seq: 1, inc: 2 }, 3),
+            Msg::Ack(Ack { at: Position { seq: 1, inc: 2 }, applied: 3, kept: 4, own: 5 }),
+            Msg::Keep(9),
+            Msg::Snapshot(Bytes::from_static(b"mark")),
+            Msg::Want(Bytes::new()),
+            Msg::Pairs(vec![
+                (Bytes::from_static(b"k"), Bytes::new()),
+                (Bytes::new(), Bytes::from_static(b"v")),
+            ]),
             Msg::Parked(SmId([7; 16]), true),
             Msg::Control(Bytes::from_static(b"{}")),
         ];

@@ -18,6 +18,10 @@ pub struct SimDisk {
     pub regs: [Option<RegisterCopy>; 2],
     /// Logs that were cut since the world last looked.
     pub cut: [bool; 2],
+    /// The copy of the peer's log is to be synced.
+    pub sync_asked: bool,
+    /// How often the beginning of a log was removed.
+    pub trims: u32,
     /// What the running turn handles.
     pub turn: Vec<u64>,
     /// What is known of crashes.
@@ -43,6 +47,25 @@ impl LogStore for SimDisk {
 
     fn sync(&mut self, which: Which) {
         self.log.sync(which);
+    }
+
+    fn sync_soon(&mut self, which: Which) {
+        assert_eq!(which, Which::Peer, "the own log is always synced");
+        self.sync_asked = true;
+    }
+
+    fn first(&self, which: Which) -> u64 {
+        self.log.first(which)
+    }
+
+    fn trim(&mut self, which: Which, seq: u64) {
+        self.trims += u32::from(seq > self.log.first(which));
+        self.log.trim(which, seq);
+    }
+
+    fn begin_at(&mut self, which: Which, next: u64) {
+        self.log.begin_at(which, next);
+        self.cut[which as usize] = true;
     }
 }
 
@@ -103,6 +126,17 @@ pub struct Process {
     pub doom: Option<u64>,
 }
 
+/// What a disk has lost when its node starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// Nothing.
+    Nothing,
+    /// The store: it is built again from the logs if they have their beginnings.
+    Store,
+    /// Everything: the disk is a new one.
+    Everything,
+}
+
 /// A machine.
 #[derive(Debug, Default)]
 pub struct Host {
@@ -126,8 +160,8 @@ impl Host {
         self.process.as_ref().is_some_and(|p| !p.paused)
     }
 
-    /// The disk as a start finds it, with a new store or the old one; whether there is anything in it.
-    pub fn power_up(&mut self, new_store: bool) -> bool {
+    /// The disk as a start finds it; whether there is a state in the store.
+    pub fn power_up(&mut self, lost: Lost) -> bool {
         self.powered = true;
         self.disk.cut = [false; 2];
         for which in [Which::Own, Which::Peer] {
@@ -136,10 +170,20 @@ impl Host {
             writer.busy = false;
             writer.told = self.disk.log.appended(which);
         }
-        if new_store {
+        self.disk.sync_asked = false;
+        if lost != Lost::Nothing {
             self.disk.store.lose_all();
         }
+        if lost == Lost::Everything {
+            self.disk = SimDisk::default();
+            self.writers.iter_mut().for_each(|writer| writer.told = 0);
+        }
         self.disk.store.mark().is_ok_and(|mark| mark.is_some())
+    }
+
+    /// Whether the logs alone give the state no more.
+    pub fn is_trimmed(&self) -> bool {
+        [Which::Own, Which::Peer].iter().any(|which| self.disk.log.first(*which) > 1)
     }
 
     /// The node, alive or paused.

@@ -73,7 +73,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 24;
+pub const FIGURES: usize = 26;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +114,10 @@ pub struct Coverage {
     pub messages: u32,
     /// Starts from a store instead of the beginnings of the logs.
     pub stores: u32,
+    /// Disks lost on a node whose logs had no beginning any more.
+    pub disks: u32,
+    /// Beginnings of logs removed.
+    pub trims: u32,
     /// Tails of which something was written in their place (D7).
     pub merges: u32,
     /// Presence stanzas that were shown to contacts.
@@ -149,6 +153,8 @@ impl Coverage {
             ("messages", self.messages),
             ("tails merged", self.merges),
             ("starts from a store", self.stores),
+            ("lost disks", self.disks),
+            ("logs trimmed", self.trims),
             ("presence shown", self.presences),
             ("requests answered", self.answers),
             ("requests called off", self.called_off),

@@ -11,13 +11,13 @@ use session_mover::log::Which;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
-use srm::safety::{Consent, RegisterKind};
+use srm::safety::{Consent, RegisterKind, Role};
 use xmpp_core::dual::Peer;
 use xmpp_core::stanza::Stanza;
 
 use super::client::Client;
 use super::faults::Fault;
-use super::host::{Host, Process};
+use super::host::{Host, Lost, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
 use super::people::People;
@@ -44,6 +44,8 @@ pub enum Event {
     Written(usize, Which, u64, u64),
     /// A batch is synced.
     Synced(usize, Which, u64, u64),
+    /// The copy of the peer's log is synced, since somebody asked: node, generation, last frame.
+    Kept(usize, u64, u64),
     /// A node dials its peer.
     Dial(usize),
     /// Something may have arrived at an end of a connection.
@@ -234,6 +236,7 @@ impl World {
             Event::Step(node, boot) => self.step(node, boot),
             Event::Written(node, which, generation, seq) => self.written(node, which, generation, seq),
             Event::Synced(node, which, generation, seq) => self.synced(node, which, generation, seq),
+            Event::Kept(node, generation, seq) => self.kept(node, generation, seq),
             Event::Dial(node) => self.dial(node),
             Event::Drain(dialler, end, generation) => self.drain(dialler, end, generation),
             Event::Feed(node, boot, input) => {
@@ -304,12 +307,13 @@ impl World {
         }
         let (boot, inc) = (self.rng.bits(), self.rng.bits());
         let cfg = self.config(node, boot);
+        let lost = self.draw_loss(node, boot);
         let host = &mut self.hosts[node];
-        let begun_with_store = host.power_up(boot.is_multiple_of(8));
+        let begun_with_store = host.power_up(lost);
         let regs = host.disk.regs;
         let started = Node::start(cfg, regs, inc, &mut host.disk);
         let logs_alone = started.driver().logs_alone(&mut host.disk);
-        let same = *started.driver().engine().state() == logs_alone;
+        let same = logs_alone.is_none_or(|alone| *started.driver().engine().state() == alone);
         host.process = Some(Process {
             node: started,
             boot,
@@ -330,6 +334,22 @@ impl World {
         self.redial(node, 10, 300);
         self.stale_wires(node, true);
         self.after(node);
+    }
+
+    /// A disk that loses more than logs can tell must find the other node alive and in charge.
+    fn draw_loss(&mut self, node: usize, boot: u64) -> Lost {
+        let in_charge = self.hosts[1 - node]
+            .node()
+            .is_some_and(|other| NodeIx::BOTH.iter().all(|g| other.core(*g).role() == Role::Primary));
+        let replaceable = in_charge && !self.profile.weak;
+        let lost = match boot % 16 {
+            0 | 8 if replaceable || !self.hosts[node].is_trimmed() => Lost::Store,
+            1 | 9 if replaceable && !self.over => Lost::Everything,
+            _ => Lost::Nothing,
+        };
+        self.coverage.disks +=
+            u32::from(lost != Lost::Nothing && replaceable && self.hosts[node].is_trimmed());
+        lost
     }
 
     fn tick(&mut self, node: usize, boot: u64) {
@@ -539,6 +559,22 @@ impl World {
                 let wait = if self.rng.chance(95) { self.rng.range(0, 3) } else { self.rng.range(5, 60) };
                 self.at(wait, Event::Written(node, which, generation, end));
             }
+            let asked = which == Which::Peer && std::mem::take(&mut self.hosts[node].disk.sync_asked);
+            if asked {
+                let wait = self.rng.range(0, 40);
+                self.at(wait, Event::Kept(node, generation, end));
+            }
+        }
+    }
+
+    fn kept(&mut self, node: usize, generation: u64, seq: u64) {
+        let host = &mut self.hosts[node];
+        if host.writers[Which::Peer as usize].generation != generation {
+            return;
+        }
+        host.disk.log.complete_write_to(Which::Peer, seq);
+        if let Some(at) = host.disk.log.complete_sync_to(Which::Peer, seq) {
+            self.feed(node, In::Stored(Which::Peer, at, true));
         }
     }
 

@@ -1,24 +1,28 @@
 //! The state on its way into the store, and back from it at a start.
 //!
 //! A checkpoint is taken between two turns: the values of all keys that changed since the last, and where both logs
-//! stood. It is written when nothing of it waits any more, so that no frame that may still be void is ever in it (D8).
-//! A tail that is cut later may still reach back behind it; then the store is cleared, and built again from the logs.
+//! stood. It is written when nothing of it waits any more and both nodes have both logs up to there on their disks: no
+//! frame in it can still be void (D8), and no tail that is cut later reaches back behind it. So the logs begin there from
+//! then on; who has lost his disk gets the store ([`super::snapshot`]).
 
+use bytes::Bytes;
 use presence_engine::ids::{NodeIx, Position, Term};
 use presence_engine::state::State;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::Driver;
-use super::commit::Release;
 use super::leads::Leads;
+use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
+use crate::msg::Msg;
 use crate::runs::Runs;
 use crate::store::{Batch, StoreError};
 
 /// Format of the mark and of the values; a store of another format is cleared.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// "Version" of a store that is still being filled.
+const INCOMPLETE: u8 = 0;
 /// Bytes that one read of the store brings.
 const CHUNK: usize = 1 << 20;
 
@@ -27,8 +31,6 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Base {
     pub(super) state: State,
     pub(super) mark: Mark,
-    /// What of the own log the peer's frames behind the mark were written upon.
-    pub(super) built_on_ours: Position,
 }
 
 /// Where both logs stood, and what else a replay of them to there would have found out.
@@ -41,12 +43,55 @@ pub(super) struct Mark {
     pub(super) own_leads: Leads,
     pub(super) peer_leads: Leads,
     pub(super) alone: [Term; 2],
+    pub(super) built_on_ours: Position,
+    pub(super) behind: bool,
+}
+
+impl Mark {
+    pub(super) fn encode(&self) -> Bytes {
+        postcard::to_stdvec(self).expect("plain data can be written").into()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Mark, StoreError> {
+        match postcard::from_bytes::<Mark>(bytes) {
+            Ok(mark) if mark.version == VERSION => Ok(mark),
+            Ok(mark) if mark.version == INCOMPLETE => {
+                Err(StoreError("a snapshot did not come in whole".into()))
+            }
+            Ok(mark) => {
+                Err(StoreError(format!("its format is {}, this node writes {VERSION}", mark.version)))
+            }
+            Err(_) => Err(StoreError("its mark cannot be read".into())),
+        }
+    }
+
+    /// The mark of a store that is still being filled.
+    pub(super) fn incomplete() -> Bytes {
+        Mark::default().encode()
+    }
+
+    /// The same, as the other node sees it.
+    pub(super) fn mirrored(self) -> Mark {
+        Mark {
+            version: self.version,
+            own: self.peer,
+            peer: self.own,
+            built_on: self.built_on_ours,
+            built_on_ours: self.built_on,
+            own_leads: self.peer_leads,
+            peer_leads: self.own_leads,
+            // Whoever needs a snapshot has no log of its own that is not in it.
+            alone: [Term(0); 2],
+            behind: true,
+        }
+    }
 }
 
 /// A batch that waits until it is safe.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     at: u64,
+    peer: u64,
     batch: Batch,
 }
 
@@ -66,14 +111,14 @@ impl Driver {
 
     fn load(&self, storage: &mut dyn Storage) -> Result<Option<Base>, StoreError> {
         let Some(bytes) = storage.store().mark()? else { return Ok(None) };
-        let mark: Mark =
-            postcard::from_bytes(&bytes).map_err(|_| StoreError("its mark cannot be read".into()))?;
-        if mark.version != VERSION {
-            return Err(StoreError(format!("its format is {}, this node writes {VERSION}", mark.version)));
-        }
+        let mark = Mark::decode(&bytes)?;
         for (which, end) in [(Which::Own, mark.own.end()), (Which::Peer, mark.peer.end())] {
+            if end.seq < storage.first(which) {
+                // Removed because it is in the store; whether the rest follows it, whoever replays finds out.
+                continue;
+            }
             let frame = storage.read(which, end.seq, 1).into_iter().next();
-            if end.seq > 0 && frame.and_then(|bytes| Frame::check(&bytes).ok()) != Some(end) {
+            if frame.and_then(|bytes| Frame::check(&bytes).ok()) != Some(end) {
                 return Err(StoreError("it is ahead of a log".into()));
             }
         }
@@ -82,7 +127,7 @@ impl Driver {
         loop {
             let some = storage.store().scan(&after, CHUNK)?;
             let Some((last, _)) = some.last() else {
-                return Ok(Some(Base { state, mark, ..Base::default() }));
+                return Ok(Some(Base { state, mark }));
             };
             after = last.to_vec();
             for (key, value) in &some {
@@ -91,21 +136,32 @@ impl Driver {
         }
     }
 
-    /// The logs are cut behind `keep`: a store that is ahead of that is of no use any more.
+    /// The logs are cut behind `keep`. A store that is ahead of that is of no use any more.
     pub(super) fn cut_store(&mut self, which: Which, keep: u64, storage: &mut dyn Storage) {
-        let mark = storage.store().mark().ok().flatten();
-        let mark = mark.and_then(|bytes| postcard::from_bytes::<Mark>(&bytes).ok()).unwrap_or_default();
-        let end = match which {
-            Which::Own => mark.own.end(),
-            Which::Peer => mark.peer.end(),
-        };
-        if end.seq > keep {
+        if self.stored[which as usize] > keep {
+            assert!(
+                !self.is_trimmed(storage),
+                "the {which:?} log was to be cut behind frame {keep}, and the store has it up to {}: one of the nodes \
+                 has an old disk and went on with it. Stop this node, move its data folder away, and start it again",
+                self.stored[which as usize]
+            );
             self.clear_store(storage);
         }
     }
 
+    /// Whether the logs alone give the state no more.
+    fn is_trimmed(&self, storage: &dyn Storage) -> bool {
+        [Which::Own, Which::Peer].iter().any(|which| storage.first(*which) > 1)
+    }
+
+    /// Whether the logs go on where the store ends.
+    pub(super) fn follows(&self, mark: &Mark, storage: &dyn Storage) -> bool {
+        storage.first(Which::Own) <= mark.own.end().seq + 1
+            && storage.first(Which::Peer) <= mark.peer.end().seq + 1
+    }
+
     /// Forgets what the store holds; the next checkpoint writes everything.
-    fn clear_store(&mut self, storage: &mut dyn Storage) {
+    pub(super) fn clear_store(&mut self, storage: &mut dyn Storage) {
         self.store_is_empty();
         if let Err(error) = storage.store().clear() {
             warn!(%error, "store not cleared");
@@ -117,30 +173,52 @@ impl Driver {
         if !storage.store().is_used() {
             return;
         }
+        self.offer_snapshot(storage);
+        if self.writing || self.sends_snapshot() || self.installing.is_some() {
+            return;
+        }
         match &self.checkpoint {
-            Some(checkpoint) if !self.writing && self.commit.is_done(checkpoint.at) => {
-                self.write_checkpoint(storage);
-            }
-            None if !self.writing
-                && self.is_whole()
-                && self.own.end().seq >= self.checkpointed + self.cfg.checkpoint_frames =>
-            {
+            Some(checkpoint) if self.is_final(checkpoint) => self.write_checkpoint(storage),
+            None if self.is_whole() && self.frames() >= self.checkpointed + self.cfg.checkpoint_frames => {
                 self.take_checkpoint();
+                self.ask_to_keep();
             }
             _ => {}
         }
     }
 
-    /// Both logs are here as far as they build on each other. Else an answer would stand in the store before the frame
-    /// that it answers, which is still to come.
+    fn frames(&self) -> u64 {
+        self.own.end().seq + self.applied.seq
+    }
+
+    fn is_single(&self) -> bool {
+        self.cfg.engine.peer.is_none()
+    }
+
+    /// Nothing of it waits, and both nodes have both logs up to there for good.
+    fn is_final(&self, checkpoint: &Checkpoint) -> bool {
+        let kept = self.peer_kept >= checkpoint.at && self.peer_own >= checkpoint.peer;
+        self.commit.is_done(checkpoint.at) && (kept || self.is_single())
+    }
+
+    /// The peer makes durable what the checkpoint that waits has of our log, and tells.
+    pub(super) fn ask_to_keep(&mut self) {
+        if let Some(checkpoint) = self.checkpoint.as_ref().filter(|_| self.outgoing.live()) {
+            self.dos.push(Do::Send(Link::Out, Msg::Keep(checkpoint.at)));
+        }
+    }
+
+    /// Both logs flow, and everything of the peer's is here and applied that it may have written before they did: answers,
+    /// and what was left of a tail (D7).
     fn is_whole(&self) -> bool {
-        let serves = self.view.release.iter().any(|release| *release != Release::Nothing);
-        self.lacks.is_none() && (self.fetched || serves)
+        let flows = self.outgoing.live() && self.incoming.live();
+        let here = self.barrier.is_some_and(|end| self.applied.seq >= end);
+        self.lacks.is_none() && (self.is_single() || flows && here)
     }
 
     fn take_checkpoint(&mut self) {
-        let at = self.own.end().seq;
-        self.checkpointed = at;
+        let (at, applied) = (self.own.end().seq, self.applied.seq);
+        self.checkpointed = self.frames();
         let mut peer = self.peer.clone();
         peer.truncate(self.applied.seq);
         let mark = Mark {
@@ -152,36 +230,52 @@ impl Driver {
             peer_leads: self.peer_leads.up_to(self.applied.seq),
             // After a restart nobody knows whether a change to Solo let anything go.
             alone: NodeIx::BOTH.map(|g| self.alone[g.index()].max(self.own_leads.last_solo(g))),
+            built_on_ours: self.built_on_ours,
+            behind: self.behind,
         };
-        let mark = postcard::to_stdvec(&mark).expect("plain data can be written").into();
         let state = self.engine.state_mut();
         let keys = state.take_changes();
         let pairs = keys.iter().map(|key| (key.to_bytes(), state.value(key))).collect();
-        self.checkpoint = Some(Checkpoint { at, batch: Batch { pairs, mark } });
+        self.checkpoint = Some(Checkpoint { at, peer: applied, batch: Batch { pairs, mark: mark.encode() } });
     }
 
     fn write_checkpoint(&mut self, storage: &mut dyn Storage) {
         let Some(checkpoint) = self.checkpoint.take() else { return };
-        self.writing = !storage.checkpoint(checkpoint.batch);
+        self.stored = [checkpoint.at, checkpoint.peer];
+        self.writing = true;
+        if storage.checkpoint(checkpoint.batch) {
+            self.checkpointed(true, storage);
+        }
     }
 
-    /// A checkpoint is durable (`true`), or the store has failed and is empty: the logs have it all, and the next checkpoint
-    /// writes everything anew.
-    pub fn checkpointed(&mut self, written: bool) {
+    /// A checkpoint is durable (`true`): what is in it leaves the logs. Or the store has failed and is empty: the next
+    /// checkpoint writes everything anew.
+    pub fn checkpointed(&mut self, written: bool, storage: &mut dyn Storage) {
         self.writing = false;
         if !written {
-            self.store_is_empty();
+            return self.store_is_empty();
         }
+        for which in [Which::Own, Which::Peer] {
+            storage.trim(which, self.stored[which as usize] + 1);
+        }
+    }
+
+    /// The store is filled by somebody else.
+    pub(super) fn forget_store(&mut self) {
+        self.store_is_empty();
     }
 
     fn store_is_empty(&mut self) {
         self.checkpoint = None;
         self.checkpointed = 0;
+        self.stored = [0; 2];
         self.engine.state_mut().note_all();
     }
 
-    /// For whoever looks from outside: the state with nothing but the logs, as a start without a store builds it.
-    pub fn logs_alone(&self, storage: &mut dyn Storage) -> State {
-        super::replay::Replay::new(self.cfg.engine.me, Base::default()).finish(storage).state
+    /// For whoever looks from outside: the state with nothing but the logs, as a start without a store builds it; `None`:
+    /// they do not have their beginnings any more.
+    pub fn logs_alone(&self, storage: &mut dyn Storage) -> Option<State> {
+        let whole = !self.is_trimmed(storage);
+        whole.then(|| super::replay::Replay::new(self.cfg.engine.me, Base::default()).finish(storage).state)
     }
 }

@@ -19,7 +19,10 @@ impl Driver {
         let me = self.cfg.engine.me;
         let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
         let alone_from = self.went_alone(keep, store);
-        let mut replay = Replay::new(me, Base::default());
+        let base = self.base(store);
+        debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");
+        let base = if base.mark.own.end().seq <= keep { base } else { Base::default() };
+        let mut replay = Replay::new(me, base);
         let mut prev = self.own.at(keep).unwrap_or_default();
         let mut merge = Merge::new(me, led);
         let mut instead = Vec::new();
@@ -110,7 +113,8 @@ impl Driver {
         self.compares_offers = offers;
         let mut seen = Seen::default();
         if let Some(from) = self.own_leads.last_alone().filter(|_| offers) {
-            let mut branch = Reader::new(Which::Own, from);
+            // What was removed since, the peer had before it could offer anything.
+            let mut branch = Reader::new(Which::Own, from.max(store.first(Which::Own)));
             while let Some(frame) = branch.pop(store) {
                 frame.records.iter().for_each(|record| seen.note(record));
             }

@@ -10,6 +10,7 @@ mod receive;
 mod rejoin;
 mod replay;
 mod ship;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ use crate::log::{Storage, Which};
 use crate::msg::Msg;
 use crate::runs::Runs;
 
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Mark};
 use commit::{Commit, Release};
 use leads::Leads;
 use receive::Incoming;
@@ -120,8 +121,24 @@ pub struct Driver {
     checkpoint: Option<Checkpoint>,
     /// One is on its way to the disk.
     writing: bool,
-    /// End of the own log at the last checkpoint.
+    /// Frames of both logs at the last checkpoint.
     checkpointed: u64,
+    /// What the store holds of both logs: own, peer's.
+    stored: [u64; 2],
+    /// See [`Driver::is_behind`].
+    behind: bool,
+    /// How far the copy of the peer's log is durable here,
+    kept: u64,
+    /// how far the peer's copy of ours is durable there, and its own log.
+    peer_kept: u64,
+    peer_own: u64,
+    /// The own log of the peer when it first answered after both logs flowed: what it wrote in the place of a cut tail is
+    /// before that.
+    barrier: Option<u64>,
+    /// The peer asked for an end of its own log that is no longer here.
+    peer_lacks: bool,
+    /// The mark of the snapshot that is coming in.
+    installing: Option<Mark>,
     /// Of the own log, and of the copy of the peer's.
     own_leads: Leads,
     peer_leads: Leads,
@@ -162,6 +179,14 @@ impl Driver {
             checkpoint: None,
             writing: false,
             checkpointed: 0,
+            stored: [0; 2],
+            behind: false,
+            kept: 0,
+            peer_kept: 0,
+            peer_own: 0,
+            barrier: None,
+            peer_lacks: false,
+            installing: None,
             own_leads: Leads::default(),
             peer_leads: Leads::default(),
             void: None,
@@ -175,6 +200,7 @@ impl Driver {
         // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
         driver.commit.restart(driver.own.end().seq);
         driver.commit.copy_is(driver.peer.end().seq);
+        driver.kept = driver.peer.end().seq;
         driver
     }
 
@@ -230,6 +256,12 @@ impl Driver {
     /// before it had written them.
     pub fn lacks_own(&self) -> bool {
         self.own.end().seq < self.built_on_ours.seq
+    }
+
+    /// Whether this node lost its disk, or got an old one, and does not have everything yet that the peer had when they met
+    /// again. Until then it must not go on without the peer.
+    pub fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// The last term under which our log got client records of a group while we led it alone (R0: "acknowledged
@@ -371,15 +403,21 @@ impl Driver {
                 self.release();
             }
             Which::Own => {}
-            Which::Peer if synced == self.cfg.ack_synced => {
-                if self.peer.at(at.seq) == Some(at) {
+            Which::Peer => {
+                let ours = self.peer.at(at.seq) == Some(at);
+                if ours && synced {
+                    self.kept = self.kept.max(at.seq);
+                }
+                if ours && synced == self.cfg.ack_synced {
                     self.commit.copied(at.seq);
                     self.release();
                     self.pump(store);
                 }
-                self.acknowledge(at);
+                if synced == self.cfg.ack_synced {
+                    self.acknowledge(at);
+                }
+                self.keep_copy(true, store);
             }
-            Which::Peer => {}
         }
     }
 

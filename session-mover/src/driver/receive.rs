@@ -8,7 +8,7 @@ use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Hello, Msg, VERSIONS};
+use crate::msg::{Ack, Hello, Msg, VERSIONS};
 
 /// Bytes of one answer to a fetch.
 const FETCH_BYTES: usize = 1 << 20;
@@ -26,6 +26,11 @@ pub(super) struct Incoming {
     acked: Position,
     /// How far the peer knows that we have applied its log.
     told_applied: u64,
+    /// How far the peer wants our copy to be durable; 0: it said nothing, or was told.
+    keep: u64,
+    keeping: bool,
+    /// The end of the peer's log when we met.
+    met_at: u64,
 }
 
 impl Incoming {
@@ -39,6 +44,7 @@ impl Driver {
     /// The peer's connection is gone.
     pub fn peer_gone(&mut self) {
         self.incoming = Incoming::default();
+        self.barrier = None;
     }
 
     /// Whether the peer's log flows to us.
@@ -59,11 +65,17 @@ impl Driver {
             Msg::Rewind(keep) => self.rewind(keep, store),
             Msg::Fetch(from) => self.serve_fetch(from, store),
             Msg::Frame(bytes) => self.receive(bytes, store),
+            Msg::Keep(seq) => {
+                self.incoming.keep = seq;
+                self.keep_copy(false, store);
+            }
+            Msg::Snapshot(mark) => self.begin_install(&mark, store),
+            Msg::Pairs(pairs) => self.install(pairs, store),
             Msg::Parked(session, on) => return Some(Input::PeerParked { session, on }),
             Msg::Relay(relay) => return Some(Input::Relay(relay)),
             Msg::Fronted(told) => return Some(Input::Fronted(told)),
             Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
-            Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) => {
+            Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) | Msg::Want(_) => {
                 self.close(Link::In, "a message that does not fit here")
             }
         }
@@ -90,7 +102,13 @@ impl Driver {
             alone: hello.regs.iter().flatten().any(|reg| reg.primary == hello.node && reg.mode == Mode::Solo),
             acked: end,
             told_applied: self.applied.seq,
+            keep: 0,
+            keeping: false,
+            met_at: hello.runs.end().seq,
         };
+        self.barrier = None;
+        // What a process finds when it starts, and greets with, is on its disk.
+        self.peer_own = self.peer.common(&hello.runs).max(self.peer_own.min(hello.runs.end().seq));
         if let Some(lacks) = self.lacks.filter(|at| hello.runs.at(at.seq) != Some(*at)) {
             // An end that the peer lost, and our copy has, it takes from there.
             let theirs = hello.runs.end().seq;
@@ -110,7 +128,7 @@ impl Driver {
     /// Both nodes died, and with them frames of the peer that we had answered already. Nothing of those answers was let
     /// go: they go too, unless this run has served since.
     fn cut_what_answers(&mut self, lacks: Position, whole: u64, store: &mut dyn Storage) {
-        let mut reader = Reader::new(Which::Own, 1);
+        let mut reader = Reader::new(Which::Own, store.first(Which::Own));
         let mut first = None;
         while let Some(frame) = reader.pop(store) {
             match (frame.applied_peer.seq > whole, first) {
@@ -138,7 +156,7 @@ impl Driver {
         }
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
-        self.incoming.flows = true;
+        self.flows();
     }
 
     /// What the peer undoes was processed here before both nodes died: the answers are in our own log. The peer never
@@ -168,7 +186,8 @@ impl Driver {
 
     /// The first frame of our log that was written upon what the peer wrote behind `seq`.
     fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
-        let mut reader = Reader::new(Which::Own, 1);
+        // Nothing that was removed answers what may be lost.
+        let mut reader = Reader::new(Which::Own, store.first(Which::Own));
         while let Some(frame) = reader.pop(store) {
             if frame.applied_peer.seq > seq {
                 return Some(frame.at.seq);
@@ -180,6 +199,9 @@ impl Driver {
     /// One piece of our copy; the peer asks for the next when it has this one, so that a long log is never in memory
     /// at once. A frame that is larger than a piece goes alone.
     fn serve_fetch(&mut self, from: u64, store: &mut dyn Storage) {
+        if from < store.first(Which::Peer) {
+            return self.peer_lacks_its_log();
+        }
         let mut frames = store.read(Which::Peer, from, FETCH_BYTES);
         let mut bytes = 0;
         let fits = frames.iter().take_while(|frame| {
@@ -191,8 +213,14 @@ impl Driver {
         let last = frames.is_empty() || from + frames.len() as u64 > self.peer.end().seq;
         self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
         if last {
-            self.incoming.flows = true;
+            self.flows();
         }
+    }
+
+    /// The peer's present boot has all of its own log.
+    fn flows(&mut self) {
+        self.incoming.flows = true;
+        self.peer_lacks = false;
     }
 
     /// One frame: kept only if each group that it speaks for is led by the peer as we know it, and we do not ask for
@@ -223,7 +251,7 @@ impl Driver {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
         }
-        self.incoming.flows = true;
+        self.flows();
         self.peer.push(frame.at);
         self.peer_leads.note(self.cfg.engine.me.peer(), &frame);
         store.append(Which::Peer, frame.at, bytes);
@@ -232,6 +260,37 @@ impl Driver {
             Some(lacks) if frame.at.seq >= lacks.seq => self.rebuild(store),
             Some(_) => {}
         }
+        self.keep_copy(false, store);
+        self.catch_up();
+    }
+
+    /// A node that was behind has everything that the peer had when they met.
+    pub(super) fn catch_up(&mut self) {
+        let whole = self.fetched && self.lacks.is_none() && self.installing.is_none();
+        if self.behind && whole && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at {
+            self.behind = false;
+        }
+    }
+
+    /// The peer waits for our copy to be durable. `done`: something just became so.
+    pub(super) fn keep_copy(&mut self, done: bool, store: &mut dyn Storage) {
+        let wanted = self.incoming.keep;
+        if wanted == 0 || self.peer.end().seq < wanted {
+            return;
+        }
+        if self.kept >= wanted {
+            (self.incoming.keep, self.incoming.keeping) = (0, false);
+            self.send_ack();
+        } else if done || !self.incoming.keeping {
+            self.incoming.keeping = true;
+            store.sync_soon(Which::Peer);
+        }
+    }
+
+    fn send_ack(&mut self) {
+        let (at, applied, kept) = (self.incoming.acked, self.applied.seq, self.kept);
+        let own = self.commit.own_end();
+        self.dos.push(Do::Send(Link::In, Msg::Ack(Ack { at, applied, kept, own })));
     }
 
     /// Our copy is stored up to `at`: tell the peer, unless we ask for promotion (R4).
@@ -246,7 +305,7 @@ impl Driver {
             && at.seq > self.incoming.acked.seq
         {
             self.incoming.acked = at;
-            self.dos.push(Do::Send(Link::In, Msg::Ack(at, self.applied.seq)));
+            self.send_ack();
         }
     }
 
@@ -254,8 +313,7 @@ impl Driver {
     pub(super) fn tell_applied(&mut self) {
         if self.incoming.greeted && self.applied.seq >= self.incoming.told_applied + 1_024 {
             self.incoming.told_applied = self.applied.seq;
-            let at = self.incoming.acked;
-            self.dos.push(Do::Send(Link::In, Msg::Ack(at, self.applied.seq)));
+            self.send_ack();
         }
     }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
 
+use super::checkpoint::Base;
 use super::replay::{Reader, Replay};
 use super::{Do, Driver, Link};
 use crate::log::{Storage, Which};
@@ -13,6 +14,13 @@ impl Driver {
     pub(super) fn rebuild(&mut self, store: &mut dyn Storage) {
         self.checkpoint = None;
         let mut base = self.base(store);
+        if !self.follows(&base.mark, store) {
+            self.set_all_aside(store);
+            base = Base::default();
+            base.mark.behind = true;
+        }
+        self.stored = [base.mark.own.end().seq, base.mark.peer.end().seq];
+        self.behind |= base.mark.behind;
         if store.store().is_used() {
             base.state.note_changes();
         }
@@ -22,7 +30,7 @@ impl Driver {
         let known = built_on.seq == 0 || mark.peer.at(built_on.seq).is_some() || self.void == Some(built_on);
         self.lacks = (!known).then_some(built_on);
         self.applied = mark.peer.end();
-        self.built_on_ours = found.built_on_ours;
+        self.built_on_ours = mark.built_on_ours;
         (self.own, self.peer, self.built_on, self.alone) = (mark.own, mark.peer, built_on, mark.alone);
         (self.own_leads, self.peer_leads) = (mark.own_leads, mark.peer_leads);
         self.unprocessed.clear();
@@ -61,6 +69,7 @@ impl Driver {
         }
         let released = self.released_alone(Which::Peer, keep, store);
         store.replace_tail(Which::Peer, keep, Vec::new());
+        (self.kept, self.peer_own) = (keep, self.peer_own.min(keep));
         self.cut_store(Which::Peer, keep, store);
         self.commit.copy_is(keep);
         self.dos.push(Do::SetAside(Which::Peer, end - keep, released, 0));
@@ -87,6 +96,7 @@ impl Driver {
         let (end, kept) = (self.own.end().seq, instead.len() as u64);
         let released = self.released_alone(Which::Own, keep, store);
         store.replace_tail(Which::Own, keep, instead);
+        self.peer_kept = self.peer_kept.min(keep);
         self.cut_store(Which::Own, keep, store);
         // That leaves nothing that is not on disk.
         self.commit.restart(keep + kept);

@@ -82,7 +82,7 @@ impl Replay {
     fn step_peer(&mut self, log: &mut dyn LogStore) -> bool {
         let Some(frame) = self.theirs.pop(log) else { return false };
         self.base.mark.peer.push(frame.at);
-        self.base.built_on_ours = self.base.built_on_ours.max_by_seq(frame.applied_peer);
+        self.base.mark.built_on_ours = self.base.mark.built_on_ours.max_by_seq(frame.applied_peer);
         self.base.mark.peer_leads.note(self.me.peer(), &frame);
         apply(&mut self.base.state, self.me.peer(), &frame);
         true

@@ -7,7 +7,7 @@ use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Hello, Msg, VERSIONS};
+use crate::msg::{Ack, Hello, Msg, VERSIONS};
 use crate::runs::Runs;
 
 /// Bytes of catch-up in flight.
@@ -20,7 +20,7 @@ const NEAR: u64 = 512;
 /// The connection that we dialled.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Next sequence number to send.
     next: u64,
     /// Sent and not acknowledged: sequence number and bytes.
@@ -31,11 +31,15 @@ pub(super) struct Outgoing {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Down,
     Greeted,
     Fetching,
+    /// A snapshot is to go out.
+    Snapshot,
+    /// Its mark is out.
+    Sending,
     Live,
 }
 
@@ -55,6 +59,7 @@ impl Driver {
     /// Our connection to the peer is up: greet.
     pub fn connected(&mut self) {
         self.outgoing = Outgoing { phase: Phase::Greeted, ..Outgoing::default() };
+        self.barrier = None;
         let hello = self.hello(self.own.clone());
         self.dos.push(Do::Send(Link::Out, Msg::Hello(hello)));
         // What was to be said while there was no connection went nowhere, and the peer saw none break.
@@ -64,6 +69,7 @@ impl Driver {
     /// Our connection to the peer is gone.
     pub fn disconnected(&mut self) {
         self.outgoing = Outgoing::default();
+        self.barrier = None;
     }
 
     /// First words of this node with these runs.
@@ -93,7 +99,8 @@ impl Driver {
         match (self.outgoing.phase, msg) {
             (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
             (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
-            (Phase::Live, Msg::Ack(at, applied)) => self.on_ack(at, applied, store),
+            (Phase::Live, Msg::Ack(ack)) => self.on_ack(ack, store),
+            (Phase::Sending, Msg::Want(after)) => self.send_pairs(&after, store),
             (_, Msg::Control(bytes)) => self.dos.push(Do::Control(bytes)),
             _ => self.close(Link::Out, "a message that does not fit here"),
         }
@@ -109,6 +116,7 @@ impl Driver {
             Link::Out => self.outgoing = Outgoing::default(),
             Link::In => self.incoming = Default::default(),
         }
+        self.barrier = None;
         self.dos.push(Do::Close(link, why));
     }
 
@@ -125,6 +133,7 @@ impl Driver {
         self.outgoing.peer_regs = hello.regs;
         self.outgoing.boot = hello.boot;
         let common = self.own.common(&copy);
+        self.peer_kept = self.peer_kept.min(common);
         let first_void = self.first_void(common, store);
         if let Some(first_void) = first_void {
             self.cut_own(first_void - 1, store);
@@ -170,7 +179,8 @@ impl Driver {
     /// it was never released in Pair, and the peer's log goes on from before it. (What it had when it came to lead, and
     /// lost with its power later, is no part of that.)
     fn first_void(&mut self, common: u64, store: &mut dyn Storage) -> Option<u64> {
-        let mut from = common + 1;
+        // What was removed both nodes had for good: it is history.
+        let mut from = (common + 1).max(store.first(Which::Own));
         loop {
             let frames = store.read(Which::Own, from, CHUNK);
             if frames.is_empty() {
@@ -215,7 +225,13 @@ impl Driver {
     /// The peer holds our log up to `acked`; the rest follows.
     fn go_live(&mut self, acked: u64, store: &mut dyn Storage) {
         self.fetched = true;
+        if self.peer_lacks || acked + 1 < store.first(Which::Own) {
+            self.outgoing.phase = Phase::Snapshot;
+            return self.offer_snapshot(store);
+        }
         self.outgoing.phase = Phase::Live;
+        self.ask_to_keep();
+        self.catch_up();
         self.outgoing.next = acked + 1;
         self.commit.session(acked);
         self.peer_applied = acked;
@@ -255,10 +271,16 @@ impl Driver {
         }
     }
 
-    fn on_ack(&mut self, at: Position, applied: u64, store: &mut dyn Storage) {
-        self.peer_applied = self.peer_applied.max(applied);
+    fn on_ack(&mut self, ack: Ack, store: &mut dyn Storage) {
+        let at = ack.at;
         if at.seq > 0 && self.own.at(at.seq) != Some(at) {
             return self.close(Link::Out, "an acknowledgement of what we did not write");
+        }
+        self.peer_applied = self.peer_applied.max(ack.applied);
+        self.peer_kept = self.peer_kept.max(ack.kept.min(self.own.end().seq));
+        self.peer_own = ack.own;
+        if self.incoming.live() {
+            self.barrier.get_or_insert(ack.own);
         }
         while self.outgoing.in_flight.front().is_some_and(|(seq, _)| *seq <= at.seq) {
             let (_, bytes) = self.outgoing.in_flight.pop_front().expect("just seen");

@@ -21,7 +21,7 @@ use xmpp_core::tls::{Authority, Identity, link_client, link_server};
 
 use super::*;
 use crate::frame;
-use crate::msg::{Hello, MAX_BYTES, VERSIONS};
+use crate::msg::{Ack, Hello, MAX_BYTES, VERSIONS};
 use crate::runs::Runs;
 
 /// Long enough for a busy machine; every test but that of the backoff waits for a condition, not for this.
@@ -168,7 +168,7 @@ fn one_of_each() -> Vec<Msg> {
         Msg::Fetch(5),
         Msg::Fetched(vec![Bytes::from_static(b"x"), Bytes::new()], true),
         Msg::Frame(Bytes::from_static(b"frame")),
-        Msg::Ack(Position { seq: 1, inc: 2 }, 3),
+        Msg::Ack(Ack { at: Position { seq: 1, inc: 2 }, ..Ack::default() }),
         Msg::Parked(SmId([7; 16]), true),
         Msg::Control(Bytes::from_static(b"{}")),
     ]

@@ -56,6 +56,10 @@ enum Job {
     Append(Position, Bytes),
     Replace(u64, Vec<Bytes>, SyncSender<()>),
     Sync(SyncSender<()>),
+    SyncSoon,
+    /// Frames before this one may go.
+    Trim(u64),
+    BeginAt(u64, SyncSender<()>),
 }
 
 struct One {
@@ -65,6 +69,10 @@ struct One {
     tail: VecDeque<(u64, Bytes)>,
     tail_bytes: usize,
     end: u64,
+    /// The first frame that is there.
+    first: Arc<AtomicU64>,
+    /// The first that may still be asked for.
+    wanted: u64,
     written: Arc<AtomicU64>,
     reader: SegmentReader,
 }
@@ -97,6 +105,7 @@ impl FileLog {
             set_aside[which as usize] = lost;
             let end = segments.next() - 1;
             let written = Arc::new(AtomicU64::new(end));
+            let first = Arc::new(AtomicU64::new(segments.first()));
             let (jobs, queue) = channel();
             let worker = Worker {
                 which,
@@ -104,6 +113,8 @@ impl FileLog {
                 aside: aside.clone(),
                 sync,
                 written: written.clone(),
+                first: first.clone(),
+                end: None,
                 stored: stored.clone(),
             };
             thread::Builder::new()
@@ -111,7 +122,8 @@ impl FileLog {
                 .spawn(move || worker.run(queue))
                 .map_err(|error| LogError::at(&dir, error))?;
             let tail = VecDeque::new();
-            Ok(One { which, dir, jobs, tail, tail_bytes: 0, end, written, reader: SegmentReader::default() })
+            let reader = SegmentReader::default();
+            Ok(One { which, dir, jobs, tail, tail_bytes: 0, end, first, wanted: 1, written, reader })
         };
         let logs = [open(Which::Own, "own", true)?, open(Which::Peer, "peer", sync_peer)?];
         // The folders' own names, without which what is in them is lost; the data folder's is whoever's made it.
@@ -136,6 +148,12 @@ impl FileLog {
 }
 
 impl One {
+    fn tell(&mut self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            die(self.which, "the log's thread is gone", &io::Error::other("thread ended"));
+        }
+    }
+
     fn wait(&mut self, job: impl FnOnce(SyncSender<()>) -> Job) {
         let (done, wait) = sync_channel(1);
         if self.jobs.send(job(done)).is_err() || wait.recv().is_err() {
@@ -143,7 +161,8 @@ impl One {
         }
     }
 
-    fn trim(&mut self) {
+    /// Drops from memory what is in the file.
+    fn shorten(&mut self) {
         let written = self.written.load(Ordering::Acquire);
         while self.tail_bytes > TAIL_BYTES && self.tail.front().is_some_and(|(seq, _)| *seq <= written) {
             let (_, bytes) = self.tail.pop_front().expect("just seen");
@@ -159,10 +178,8 @@ impl LogStore for FileLog {
         log.end = at.seq;
         log.tail_bytes += frame.len();
         log.tail.push_back((at.seq, frame.clone()));
-        log.trim();
-        if log.jobs.send(Job::Append(at, frame)).is_err() {
-            die(which, "the log's thread is gone", &io::Error::other("thread ended"));
-        }
+        log.shorten();
+        log.tell(Job::Append(at, frame));
     }
 
     fn read(&mut self, which: Which, from: u64, max_bytes: usize) -> Vec<Bytes> {
@@ -211,6 +228,30 @@ impl LogStore for FileLog {
     fn sync(&mut self, which: Which) {
         self.logs[which as usize].wait(Job::Sync);
     }
+
+    fn sync_soon(&mut self, which: Which) {
+        self.logs[which as usize].tell(Job::SyncSoon);
+    }
+
+    fn first(&self, which: Which) -> u64 {
+        let log = &self.logs[which as usize];
+        log.first.load(Ordering::Acquire).max(log.wanted)
+    }
+
+    fn trim(&mut self, which: Which, seq: u64) {
+        let log = &mut self.logs[which as usize];
+        // They may go at any time from now on.
+        log.wanted = log.wanted.max(seq);
+        log.tell(Job::Trim(seq));
+    }
+
+    fn begin_at(&mut self, which: Which, next: u64) {
+        let log = &mut self.logs[which as usize];
+        log.wait(|done| Job::BeginAt(next, done));
+        log.tail.clear();
+        (log.tail_bytes, log.end, log.wanted) = (0, next - 1, next);
+        log.reader.reset();
+    }
 }
 
 struct Worker<F> {
@@ -219,6 +260,9 @@ struct Worker<F> {
     aside: PathBuf,
     sync: bool,
     written: Arc<AtomicU64>,
+    first: Arc<AtomicU64>,
+    /// The last frame that was written.
+    end: Option<Position>,
     stored: F,
 }
 
@@ -250,7 +294,29 @@ impl<F: Fn(Stored)> Worker<F> {
                         die(self.which, "cutting failed", &io::Error::other(error));
                     }
                     self.written.store(self.segments.next() - 1, Ordering::Release);
+                    self.end = None;
                     let _ = done.send(());
+                }
+                Job::BeginAt(next, done) => {
+                    if let Err(error) = self.segments.begin_at(next, &self.aside) {
+                        die(self.which, "setting it aside failed", &io::Error::other(error));
+                    }
+                    self.written.store(next - 1, Ordering::Release);
+                    self.first.store(next, Ordering::Release);
+                    self.end = None;
+                    let _ = done.send(());
+                }
+                Job::SyncSoon => {
+                    self.sync_now();
+                    if let Some(at) = self.end {
+                        (self.stored)(Stored { which: self.which, at, synced: true });
+                    }
+                }
+                Job::Trim(seq) => {
+                    if let Err(error) = self.segments.trim(seq) {
+                        die(self.which, "removing old segments failed", &io::Error::other(error));
+                    }
+                    self.first.store(self.segments.first(), Ordering::Release);
                 }
                 Job::Sync(done) => {
                     self.sync_now();
@@ -274,6 +340,7 @@ impl<F: Fn(Stored)> Worker<F> {
             Which::Peer => crate::kill_point!("log.peer.after_write"),
         }
         self.written.store(at.seq, Ordering::Release);
+        self.end = Some(at);
         (self.stored)(Stored { which, at, synced: false });
         if self.sync {
             self.sync_now();

@@ -47,6 +47,14 @@ pub trait LogStore {
     fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>);
     /// Makes durable what was appended. Durable when it returns.
     fn sync(&mut self, which: Which);
+    /// Begins to make durable what was appended; its completion is told.
+    fn sync_soon(&mut self, which: Which);
+    /// The first frame that can be read; the next one's number if there is none.
+    fn first(&self, which: Which) -> u64;
+    /// Frames before `seq` are not needed any more. Some may stay.
+    fn trim(&mut self, which: Which, seq: u64);
+    /// Sets everything aside; the next frame is number `next`. Durable when it returns.
+    fn begin_at(&mut self, which: Which, next: u64);
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ impl Segments {
             }
         }
         found.sort();
-        let mut log = Segments { dir: dir.to_owned(), segments: Vec::new(), current: None, next: 1 };
+        // Older segments may have been removed; whoever needs them finds out.
+        let next = found.first().map_or(1, |(first, _)| *first);
+        let mut log = Segments { dir: dir.to_owned(), segments: Vec::new(), current: None, next };
         let mut lost = 0;
         let mut files = found.into_iter();
         for (first, path) in files.by_ref() {
@@ -144,6 +146,44 @@ impl Segments {
         self.next
     }
 
+    /// Sequence number of the first frame that is there, or would be.
+    pub(super) fn first(&self) -> u64 {
+        self.segments.first().map_or(self.next, |segment| segment.first)
+    }
+
+    /// Removes segments that have no frame from `seq` on; never the last one.
+    pub(super) fn trim(&mut self, seq: u64) -> Result<(), LogError> {
+        let old = self.segments.windows(2).take_while(|pair| pair[1].first <= seq).count();
+        // The oldest first: what is left after a crash has no hole.
+        for segment in self.segments.drain(..old) {
+            fs::remove_file(&segment.path).map_err(|e| LogError::at(&segment.path, e))?;
+            sync_dir(&self.dir).map_err(|e| LogError::at(&self.dir, e))?;
+        }
+        Ok(())
+    }
+
+    /// Sets all frames aside; the next one is number `next`.
+    pub(super) fn begin_at(&mut self, next: u64, aside: &Path) -> Result<(), LogError> {
+        let dir = self.dir.clone();
+        let at = |error| LogError::at(&dir, error);
+        self.sync().map_err(at)?;
+        self.current = None;
+        fs::create_dir_all(aside).map_err(at)?;
+        let label = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or("log");
+        // The newest first: what is left after a crash has no hole.
+        while let Some(segment) = self.segments.last() {
+            let stem = segment.path.file_stem().and_then(|n| n.to_str()).unwrap_or("0");
+            let target =
+                (0u32..).map(|n| aside.join(format!("{label}-{stem}-0-{n}.log"))).find(|p| !p.exists());
+            fs::rename(&segment.path, target.expect("some number is free")).map_err(at)?;
+            self.segments.pop();
+            sync_dir(&self.dir).map_err(at)?;
+        }
+        sync_dir(aside).map_err(at)?;
+        self.next = next;
+        self.begin_segment().map_err(at)
+    }
+
     /// Appends whole frames. Not durable before [`Segments::sync`].
     pub(super) fn append(&mut self, frames: &[Bytes]) -> io::Result<()> {
         let mut buffer = Vec::new();
@@ -173,7 +213,7 @@ impl Segments {
         Ok(())
     }
 
-    fn begin_segment(&mut self) -> io::Result<()> {
+    pub(super) fn begin_segment(&mut self) -> io::Result<()> {
         self.sync()?;
         let path = self.dir.join(name(self.next));
         self.current = Some(OpenOptions::new().create_new(true).append(true).open(&path)?);
@@ -258,7 +298,8 @@ impl SegmentReader {
         max_bytes: usize,
     ) -> io::Result<Vec<Bytes>> {
         let (mut seq, path, mut offset) = match self.place.take() {
-            Some(place) if place.0 == from => place,
+            // Its segment may have been removed when it was read to its end.
+            Some(place) if place.0 == from && place.1.exists() => place,
             _ => find_segment(dir, from)?,
         };
         let mut file = File::open(&path)?;

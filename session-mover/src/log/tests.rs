@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::replace::Plan;
+use super::segment::Segments;
 use super::*;
 use crate::frame::Frame;
 use presence_engine::ids::{SmId, Term};
@@ -67,6 +68,32 @@ fn suite(store: &mut dyn LogStore) {
     assert_eq!(all(store, Which::Own).len(), 6);
 }
 
+/// Logs that begin later, of 20 frames each.
+fn suite_of_beginnings(store: &mut dyn LogStore) {
+    for which in [Which::Own, Which::Peer] {
+        for seq in 1..=20 {
+            let (at, bytes) = frame(seq);
+            store.append(which, at, bytes);
+        }
+        assert_eq!(store.first(which), 1);
+        store.sync(which);
+    }
+    store.trim(Which::Own, 11);
+    assert_eq!((store.first(Which::Own), store.first(Which::Peer)), (11, 1));
+    assert_eq!(store.read(Which::Own, 11, usize::MAX).len(), 10);
+    store.begin_at(Which::Peer, 100);
+    assert_eq!(store.first(Which::Peer), 100);
+    assert!(store.read(Which::Peer, 100, 1).is_empty());
+    for seq in 100..=102 {
+        let (at, bytes) = frame(seq);
+        store.append(Which::Peer, at, bytes);
+    }
+    assert_eq!(store.read(Which::Peer, 101, usize::MAX), [frame(101).1, frame(102).1]);
+    store.replace_tail(Which::Peer, 100, Vec::new());
+    assert_eq!(store.read(Which::Peer, 100, usize::MAX), [frame(100).1]);
+    store.sync(Which::Peer);
+}
+
 fn open(dir: &Path) -> (FileLog, Opened, Receiver<Stored>) {
     let (tell, told) = channel();
     let (log, opened) = FileLog::open(dir, false, move |stored| _ = tell.send(stored)).unwrap();
@@ -85,6 +112,46 @@ fn wait_synced(told: &Receiver<Stored>, seq: u64) {
 #[test]
 fn memory_passes_the_suite() {
     suite(&mut MemoryLog::default());
+    suite_of_beginnings(&mut MemoryLog::default());
+}
+
+#[test]
+fn a_log_begins_where_it_was_made_to_begin_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, ..) = open(dir.path());
+    suite_of_beginnings(&mut log);
+    log.begin_at(Which::Own, 7);
+    drop(log);
+    let (mut log, opened, _told) = open(dir.path());
+    assert_eq!(opened.set_aside, [0, 0]);
+    assert_eq!((log.first(Which::Own), log.first(Which::Peer)), (7, 100));
+    assert_eq!(log.read(Which::Peer, 100, usize::MAX), [frame(100).1]);
+    let (at, bytes) = frame(7);
+    log.append(Which::Own, at, bytes.clone());
+    assert_eq!(log.read(Which::Own, 7, 1), [bytes]);
+}
+
+/// Whole segments go, and the newest never.
+#[test]
+fn old_segments_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let aside = dir.path().join("aside");
+    let path = dir.path().join("log");
+    let (mut log, _) = Segments::open(&path, &aside).unwrap();
+    // Empty segments count as full: each frame gets its own.
+    for seq in 1..=5 {
+        log.append(&[frame(seq).1]).unwrap();
+        log.begin_segment().unwrap();
+    }
+    let files = || fs::read_dir(&path).unwrap().count();
+    assert_eq!((log.first(), files()), (1, 6));
+    log.trim(3).unwrap();
+    assert_eq!((log.first(), files()), (3, 4));
+    log.trim(100).unwrap();
+    assert_eq!((log.first(), files()), (6, 1), "the newest stays");
+    drop(log);
+    let (log, lost) = Segments::open(&path, &aside).unwrap();
+    assert_eq!((log.first(), log.next(), lost), (6, 6, 0));
 }
 
 #[test]

@@ -18,6 +18,8 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,6 +33,10 @@ const SEGMENT: usize = 4 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled writes by itself, in milliseconds. It collects garbage on this occasion.
 const FLUSH_EVERY_MS: u64 = 500;
+
+/// How often its lock is tried, and how long each try waits.
+const LOCK_TRIES: u32 = 200;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 const MARK: &[u8] = b"m";
 const WHOLE: u8 = 0;
@@ -141,9 +147,19 @@ impl Open {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS))
             .use_compression(false);
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| StoreError("sled panicked when it was opened: it is damaged".into()))?
-            .map_err(broken)?;
+        let mut tries = 0..LOCK_TRIES;
+        let db = loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
+                .map_err(|_| StoreError("sled panicked when it was opened: it is damaged".into()))?;
+            match opened {
+                Ok(db) => break db,
+                // One that was just dropped lets go of its lock a little later, on a thread of its own.
+                Err(error) if error.to_string().contains("lock") && tries.next().is_some() => {
+                    thread::sleep(LOCK_WAIT);
+                }
+                Err(error) => return Err(broken(error)),
+            }
+        };
         let file = OpenOptions::new().read(true).write(true).open(dir.join("db")).map_err(broken)?;
         // The name of the snapshot that it made just now, as it does here only: without it the log alone may mean nothing.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(broken)?;

@@ -80,6 +80,7 @@ pub(super) fn rules(config: &mut Config, faults: &mut Faults<'_>) {
     }
     srm(&config.srm, faults);
     config.limits.check(faults);
+    faults.range("store.checkpoint_frames", config.store.checkpoint_frames, 1..=1_000_000);
 }
 
 fn names(config: &Config, faults: &mut Faults<'_>) {

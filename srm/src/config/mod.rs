@@ -105,12 +105,21 @@ pub struct Admin {
 }
 
 /// `[store]`: the materialised state.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// The engine that keeps it: `"sled"` or `"redb"`. Each keeps its own files: after a change the new one is filled from
     /// the logs. Default `"sled"`.
     pub engine: Engine,
+    /// Frames of both logs after which it gets what changed. A start reads what came since; what it has leaves the logs.
+    /// Default 10,000; 1 to 1,000,000.
+    pub checkpoint_frames: u64,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store { engine: Engine::default(), checkpoint_frames: 10_000 }
+    }
 }
 
 /// Engines of the materialised state.

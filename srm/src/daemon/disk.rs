@@ -209,6 +209,22 @@ impl LogStore for NodeDisk {
     fn sync(&mut self, which: Which) {
         self.log.sync(which);
     }
+
+    fn sync_soon(&mut self, which: Which) {
+        self.log.sync_soon(which);
+    }
+
+    fn first(&self, which: Which) -> u64 {
+        self.log.first(which)
+    }
+
+    fn trim(&mut self, which: Which, seq: u64) {
+        self.log.trim(which, seq);
+    }
+
+    fn begin_at(&mut self, which: Which, next: u64) {
+        self.log.begin_at(which, next);
+    }
 }
 
 impl Storage for NodeDisk {

@@ -173,7 +173,13 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
     Ok(node::Config {
         names,
-        driver: driver::Config { engine, cluster, boot, ack_synced, checkpoint_frames: 10_000 },
+        driver: driver::Config {
+            engine,
+            cluster,
+            boot,
+            ack_synced,
+            checkpoint_frames: config.store.checkpoint_frames,
+        },
         single: pair.is_none(),
         register: RegisterKind::Consent(Consent { available }),
         lease: ticks(crate::config::LEASE) as u16,

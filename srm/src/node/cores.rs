@@ -83,7 +83,8 @@ impl Node {
     /// than what was shown (R6).
     pub(super) fn cores_hear_peer_gone(&mut self, disk: &mut dyn Disk) {
         for g in NodeIx::BOTH {
-            if !(self.cores[g.index()].starting() && self.driver.lacks_own()) {
+            let waits = self.cores[g.index()].starting() && self.driver.lacks_own();
+            if !waits && !self.driver.is_behind() {
                 self.feed(g, In::PeerGone, disk);
             }
         }

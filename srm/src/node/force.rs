@@ -71,6 +71,10 @@ impl Node {
             ));
         }
         match reg.mode {
+            _ if self.driver.is_behind() => Some(format!(
+                "this node lost its disk or got an old one, and {peer} has not sent everything yet: whatever users of {home} \
+                 have since is missing"
+            )),
             _ if reg.primary == self.me && self.driver.lacks_own() => Some(format!(
                 "this node died before it had written the last of its own log, which {peer} has: what {peer} answered \
                  upon it may be shown twice"

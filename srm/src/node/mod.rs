@@ -227,7 +227,7 @@ impl Node {
                 self.driver.stored(which, at, synced, disk);
             }
             In::Checkpointed(result) => {
-                self.driver.checkpointed(result.is_ok());
+                self.driver.checkpointed(result.is_ok(), disk);
                 self.outs.extend(result.err().map(|why| Out::Event(Event::StoreFailed(why))));
             }
             In::Ticks(n) => self.tick(n, disk),
@@ -282,7 +282,8 @@ impl Node {
         }
         self.watch_progress(n, disk);
         self.tell_stalled();
-        if self.evidence.init_timeout() && !self.cfg.single && !self.driver.lacks_own() {
+        let waits = self.driver.lacks_own() || self.driver.is_behind();
+        if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
                 self.driver.drop_unseen_answers(disk);
             }

@@ -3,7 +3,7 @@
 use presence_engine::engine;
 use presence_engine::ids::{Conn, Position, SmId, Term};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
-use session_mover::msg::{Hello, VERSIONS};
+use session_mover::msg::{Ack, Hello, VERSIONS};
 use session_mover::runs::Runs;
 use session_mover::store::{Batch, Store};
 
@@ -32,6 +32,18 @@ impl LogStore for Memory {
     }
     fn sync(&mut self, _: Which) {
         self.done.push(None);
+    }
+    fn sync_soon(&mut self, which: Which) {
+        self.log.sync_soon(which);
+    }
+    fn first(&self, which: Which) -> u64 {
+        self.log.first(which)
+    }
+    fn trim(&mut self, which: Which, seq: u64) {
+        self.log.trim(which, seq);
+    }
+    fn begin_at(&mut self, which: Which, next: u64) {
+        self.log.begin_at(which, next);
     }
 }
 
@@ -170,7 +182,7 @@ fn is_out(node: &mut Node, name: &str) -> bool {
 /// The peer has everything of our log.
 fn acknowledge(node: &mut Node, disk: &mut Memory) {
     let end = node.driver().own_end();
-    node.handle(0, In::LinkMsg(Link::Out, Msg::Ack(end, 0)), disk);
+    node.handle(0, In::LinkMsg(Link::Out, Msg::Ack(Ack { at: end, ..Ack::default() })), disk);
 }
 
 fn probes(node: &mut Node) -> usize {
