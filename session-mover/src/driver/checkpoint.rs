@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::leads::Leads;
+use super::ship::Phase;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -36,7 +37,7 @@ pub(super) struct Base {
 /// Where both logs stood, and what else a replay of them to there would have found out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    version: u8,
+    pub(super) version: u8,
     pub(super) own: Runs,
     pub(super) peer: Runs,
     pub(super) built_on: Position,
@@ -138,15 +139,19 @@ impl Driver {
 
     /// The logs are cut behind `keep`. A store that is ahead of that is of no use any more.
     pub(super) fn cut_store(&mut self, which: Which, keep: u64, storage: &mut dyn Storage) {
+        assert!(
+            self.may_cut(which, keep, storage),
+            "the {which:?} log is cut behind {keep}: who asks looks first"
+        );
         if self.stored[which as usize] > keep {
-            assert!(
-                !self.is_trimmed(storage),
-                "the {which:?} log was to be cut behind frame {keep}, and the store has it up to {}: one of the nodes \
-                 has an old disk and went on with it. Stop this node, move its data folder away, and start it again",
-                self.stored[which as usize]
-            );
             self.clear_store(storage);
         }
+    }
+
+    /// Whether what is behind `keep` can go: a store that is ahead of that can be built again from the logs. Else one of the
+    /// nodes has an old disk and went on with it.
+    pub(super) fn may_cut(&self, which: Which, keep: u64, storage: &dyn Storage) -> bool {
+        self.stored[which as usize] <= keep || !self.is_trimmed(storage)
     }
 
     /// Whether the logs alone give the state no more.
@@ -177,13 +182,17 @@ impl Driver {
         if self.writing || self.sends_snapshot() || self.installing.is_some() {
             return;
         }
-        match &self.checkpoint {
-            Some(checkpoint) if self.is_final(checkpoint) => self.write_checkpoint(storage),
-            None if self.is_whole() && self.frames() >= self.checkpointed + self.cfg.checkpoint_frames => {
-                self.take_checkpoint();
-                self.ask_to_keep();
-            }
-            _ => {}
+        // A store that failed, and a peer that waits for what was in it: that peer has nothing that could still cut ours.
+        let wanted = self.outgoing.phase == Phase::Snapshot;
+        let due = self.is_whole() && self.frames() >= self.checkpointed + self.cfg.checkpoint_frames;
+        if self.checkpoint.is_none() && (due || wanted) {
+            self.take_checkpoint();
+            self.ask_to_keep();
+        }
+        let ready = |c: &&Checkpoint| self.is_final(c) || wanted && self.commit.is_done(c.at);
+        if self.checkpoint.as_ref().filter(ready).is_some() {
+            self.write_checkpoint(storage);
+            self.offer_snapshot(storage);
         }
     }
 
@@ -216,7 +225,7 @@ impl Driver {
         self.lacks.is_none() && (self.is_single() || flows && here)
     }
 
-    fn take_checkpoint(&mut self) {
+    pub(super) fn take_checkpoint(&mut self) {
         let (at, applied) = (self.own.end().seq, self.applied.seq);
         self.checkpointed = self.frames();
         let mut peer = self.peer.clone();

@@ -92,6 +92,12 @@ impl Commit {
         self.synced
     }
 
+    /// How far our copy of the peer's log is.
+    #[cfg(test)]
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
     /// How far the peer is.
     pub fn peer_end(&self) -> u64 {
         self.acked

@@ -10,6 +10,9 @@ use crate::frame::Frame;
 use crate::log::{Storage, Which};
 use crate::msg::{Ack, Hello, Msg, VERSIONS};
 
+/// Why two nodes do not talk: an operator must choose.
+pub(super) const OLD_DISK: &str = "the logs part before what both nodes had for good: one of them has an old disk and went on \
+                                   with it. Stop that node, move its data folder away, and start it again";
 /// Bytes of one answer to a fetch.
 const FETCH_BYTES: usize = 1 << 20;
 
@@ -138,6 +141,9 @@ impl Driver {
             }
         }
         let Some(first) = first.filter(|_| self.built_on == lacks) else { return };
+        if !self.may_cut(Which::Own, first - 1, store) {
+            return self.close(Link::In, OLD_DISK);
+        }
         self.drop_own(first - 1, store);
         if self.outgoing.is_up() {
             self.close(Link::Out, "our log was cut: compare it again");
@@ -150,6 +156,9 @@ impl Driver {
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
+        }
+        if !self.may_cut(Which::Peer, keep, store) {
+            return self.close(Link::In, OLD_DISK);
         }
         if keep < self.peer.end().seq {
             self.cut_unseen_answers(keep, store);
@@ -166,6 +175,7 @@ impl Driver {
         let first = self.first_answer(keep, store);
         let unseen = |first: &u64| *first > self.commit.peer_end();
         if let Some(first) = first.filter(unseen)
+            && self.may_cut(Which::Own, first - 1, store)
             && self.released_alone(Which::Own, first - 1, store) == 0
         {
             self.drop_own(first - 1, store);

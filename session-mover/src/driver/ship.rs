@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
+use super::receive::OLD_DISK;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -136,6 +137,9 @@ impl Driver {
         self.peer_kept = self.peer_kept.min(common);
         let first_void = self.first_void(common, store);
         if let Some(first_void) = first_void {
+            if !self.may_cut(Which::Own, first_void - 1, store) {
+                return self.close(Link::Out, OLD_DISK);
+            }
             self.cut_own(first_void - 1, store);
         }
         let (own, theirs) = (self.own.end().seq, copy.end().seq);

@@ -1,5 +1,7 @@
 //! Two drivers without nodes around them.
 
+mod snapshots;
+
 use bytes::Bytes;
 use presence_engine::ids::{SmId, StanzaId};
 use presence_engine::record::Effect;
