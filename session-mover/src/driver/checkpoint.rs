@@ -22,6 +22,8 @@ use crate::store::{Batch, StoreError};
 
 /// Format of the mark and of the values; a store of another format is cleared.
 const VERSION: u8 = 2;
+/// Why a store is of no use that was still being filled.
+const HALF: &str = "a snapshot did not come in whole";
 /// "Version" of a store that is still being filled.
 const INCOMPLETE: u8 = 0;
 /// Bytes that one read of the store brings.
@@ -56,14 +58,17 @@ impl Mark {
     pub(super) fn decode(bytes: &[u8]) -> Result<Mark, StoreError> {
         match postcard::from_bytes::<Mark>(bytes) {
             Ok(mark) if mark.version == VERSION => Ok(mark),
-            Ok(mark) if mark.version == INCOMPLETE => {
-                Err(StoreError("a snapshot did not come in whole".into()))
-            }
+            Ok(mark) if mark.version == INCOMPLETE => Err(StoreError(HALF.into())),
             Ok(mark) => {
                 Err(StoreError(format!("its format is {}, this node writes {VERSION}", mark.version)))
             }
             Err(_) => Err(StoreError("its mark cannot be read".into())),
         }
+    }
+
+    /// The mark of a store that has nothing, on a node that had something.
+    pub(super) fn behind() -> Bytes {
+        Mark { version: VERSION, behind: true, ..Mark::default() }.encode()
     }
 
     /// The mark of a store that is still being filled.
@@ -105,6 +110,9 @@ impl Driver {
             Err(error) => {
                 warn!(%error, "store set back");
                 self.clear_store(storage);
+                if error.0 == HALF {
+                    self.stay_behind(storage);
+                }
             }
         }
         Base::default()

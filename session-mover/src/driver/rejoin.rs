@@ -17,7 +17,6 @@ impl Driver {
         if !self.follows(&base.mark, store) {
             self.set_all_aside(store);
             base = Base::default();
-            base.mark.behind = true;
         }
         self.stored = [base.mark.own.end().seq, base.mark.peer.end().seq];
         self.behind |= base.mark.behind;

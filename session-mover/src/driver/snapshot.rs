@@ -147,10 +147,19 @@ impl Driver {
             storage.begin_at(which, 1);
         }
         self.clear_store(storage);
+        self.stay_behind(storage);
         assert!(
             self.rebuilds == 0,
             "this node lost its state while it ran; it starts again and gets it from the peer"
         );
+    }
+
+    /// After the next start too this node knows that it must not go on without the peer.
+    pub(super) fn stay_behind(&mut self, storage: &mut dyn Storage) {
+        self.behind = true;
+        if let Err(error) = fill(storage, Vec::new(), Mark::behind()) {
+            warn!(%error, "store not written");
+        }
     }
 }
 

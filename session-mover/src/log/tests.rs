@@ -122,13 +122,14 @@ fn a_log_begins_where_it_was_made_to_begin_after_a_restart_too() {
     suite_of_beginnings(&mut log);
     log.begin_at(Which::Own, 7);
     drop(log);
-    let (mut log, opened, _told) = open(dir.path());
+    let (mut log, opened, told) = open(dir.path());
     assert_eq!(opened.set_aside, [0, 0]);
     assert_eq!((log.first(Which::Own), log.first(Which::Peer)), (7, 100));
     assert_eq!(log.read(Which::Peer, 100, usize::MAX), [frame(100).1]);
     let (at, bytes) = frame(7);
     log.append(Which::Own, at, bytes.clone());
     assert_eq!(log.read(Which::Own, 7, 1), [bytes]);
+    wait_synced(&told, 7);
 }
 
 /// Whole segments go, and the newest never.

@@ -344,3 +344,37 @@ fn crashes_that_the_peer_tells_of_are_kept_and_told_back() {
     node.tell_crashes();
     assert_eq!(node.take(), [Out::Link(Link::Out, Msg::Control(bytes.into()))]);
 }
+
+/// R6: who lost its disk has nothing to lead with, however long the peer is silent. Only the operator may decide otherwise.
+#[test]
+fn a_node_without_its_state_does_not_go_on_alone() {
+    for lost in [false, true] {
+        let mut disk = Memory::default();
+        if lost {
+            disk.log.begin_at(Which::Own, 5);
+        }
+        let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+        for _ in 0..600 {
+            node.handle(0, In::Ticks(1), &mut disk);
+        }
+        let alone = NodeIx::BOTH.iter().any(|g| node.core(*g).release() == safety::Release::Alone);
+        assert_eq!(alone, !lost, "the initialization time-out");
+        // It has met the peer again, which dies before it has sent anything.
+        if lost {
+            disk.log.begin_at(Which::Own, 5);
+        }
+        let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+        hear(&mut node, &mut disk, 1);
+        for _ in 0..600 {
+            node.handle(0, In::Ticks(1), &mut disk);
+        }
+        let alone = NodeIx::BOTH.iter().any(|g| node.core(*g).release() == safety::Release::Alone);
+        assert_eq!(alone, !lost, "the peer is gone");
+        if lost {
+            let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else {
+                panic!("it is asked first")
+            };
+            assert!(missing.iter().all(|m| m.contains("lost its disk")) && missing.len() == 2, "{missing:?}");
+        }
+    }
+}

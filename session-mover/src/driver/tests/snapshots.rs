@@ -252,7 +252,19 @@ fn a_lost_store_makes_a_node_wait_for_the_peer() {
     let alone = start(NodeIx::B, 3, b.disk);
     assert!(alone.driver.is_behind(), "it must not lead with nothing");
     assert_eq!((alone.users(), alone.disk.log.aside().is_empty()), (0, false), "its logs are kept aside");
-    let b = meet(&mut a, alone.disk);
+    let mut again = start(NodeIx::B, 4, alone.disk);
+    assert!(again.driver.is_behind(), "nor after another start");
+    // A snapshot that came in by half is none.
+    again.wait();
+    let mark = a.disk.store.mark().unwrap().unwrap();
+    again.driver.begin_install(&mark, &mut again.disk);
+    let some = a.disk.store.scan(&[], 1_000).unwrap();
+    again.driver.install(some, &mut again.disk);
+    for boot in [5, 6] {
+        again = start(NodeIx::B, boot, again.disk);
+        assert_eq!((again.users(), again.driver.is_behind()), (0, true), "boot {boot}");
+    }
+    let b = meet(&mut a, again.disk);
     assert_eq!(b.digest(), a.digest());
     assert!(!b.driver.is_behind());
 }
