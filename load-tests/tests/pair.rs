@@ -119,6 +119,8 @@ fn two_thousand_seeds_keep_every_promise() {
             ("flips: moving", 150),
             ("planned exits", 100),
             ("starts from a store", 500),
+            ("lost disks", 200),
+            ("logs trimmed", 1_900),
             ("logins at the other node", 1_500),
             ("streams attached again", 900),
             ("streams that outlive their owner", 600),

@@ -5,6 +5,7 @@
 //! nothing out of order, and both nodes hold the same.
 
 pub mod client;
+mod disks;
 pub mod faults;
 pub mod host;
 pub mod ledger;
