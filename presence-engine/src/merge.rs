@@ -88,11 +88,16 @@ impl Merge {
                     _ => kept(mask, stanza_of(record), spot, effects),
                 }
             }
+            // A session that makes way for the new one returns requests, to askers who may be led here.
             Record::Bind { user, effects, .. } => {
-                let Some(group) = of_user(user).filter(|g| self.led[g.index()]) else { return Vec::new() };
-                let effects = self.effects(state, old, new, effects, Of::Valid);
-                let mask = mask_of(state, &effects) | 1 << group.index();
-                vec![(mask, with_effects(record, effects))]
+                let Some(group) = of_user(user) else { return Vec::new() };
+                let of = self.of(group, spot);
+                let effects = self.effects(state, old, new, effects, of);
+                let mask = mask_of(state, &effects);
+                match of {
+                    Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
+                    _ => kept(mask, stanza_of(record), spot, effects),
+                }
             }
             Record::Cancel { forward, effects } => {
                 let asked = state.undone_forward(*forward).and_then(|f| of_session(&f.id.session));
@@ -261,7 +266,7 @@ fn kept(mask: u8, stanza: StanzaId, spot: Spot, effects: Vec<Effect>) -> Vec<Kep
 fn stanza_of(record: &Record) -> StanzaId {
     match record {
         Record::SmIn { session, number, .. } => StanzaId { session: *session, number: *number },
-        Record::End { session, .. } | Record::Lapse { session, .. } => {
+        Record::End { session, .. } | Record::Lapse { session, .. } | Record::Bind { session, .. } => {
             StanzaId { session: *session, number: 0 }
         }
         _ => StanzaId::default(),

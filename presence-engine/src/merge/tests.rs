@@ -200,3 +200,19 @@ fn what_a_void_branch_brought_is_remembered_for_its_receiver_only() {
     assert!(!state.was_kept(id(JULIET, 9), &jid("nurse")));
     assert!(!state.was_kept(id(JULIET, 8), &jid("romeo")));
 }
+
+/// A void login ended an older session of the same resource: what that had not answered went back to who had asked.
+#[test]
+fn a_request_that_a_void_login_returned_keeps_its_number_in_the_askers_queue() {
+    let error = Bytes::from_static(
+        b"<iq xmlns='jabber:client' from='juliet@d/r' to='romeo@d/r' id='q' type='error'/>",
+    );
+    let effects = vec![out(ROMEO, id(JULIET, 0), error)];
+    let session = SmId([9; 16]);
+    let (user, resource) = (jid("juliet"), "r".into());
+    let record = Record::Bind { session, user, resource, at_ms: 1, effects: effects.clone() };
+    for spot in [TOLD, UNTOLD] {
+        let kept = Record::Kept { stanza: id(session, 0), at_ms: 7, effects: effects.clone() };
+        assert_eq!(keep(spot, &record), [(0b01, kept)], "and the login itself is void");
+    }
+}
