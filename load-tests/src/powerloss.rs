@@ -79,6 +79,20 @@ pub fn set_faults(journal: &Path, faults: &[Fault]) -> io::Result<()> {
     fs::rename(new, name)
 }
 
+/// Copies everything below a folder; panics where it cannot.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder is made");
+    for entry in fs::read_dir(from).expect("a folder is read") {
+        let entry = entry.expect("a folder is read");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a file is looked at").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file is copied");
+        }
+    }
+}
+
 /// Which of the unsynced changes are lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use load_tests::powerloss::{Fault, Loss, Shim, set_faults, undo_unsynced};
+use load_tests::powerloss::{Fault, Loss, Shim, copy_folder, set_faults, undo_unsynced};
 use load_tests::rig::{Load, QUICK, Rig, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -181,18 +181,5 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
         rig.clients_go_on_without(LIMIT).await;
         rig.traffic(100).await;
         rig.settle().await;
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

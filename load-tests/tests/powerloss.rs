@@ -5,14 +5,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use load_tests::numbered::{Size, check_log};
-use load_tests::powerloss::{Fault, Loss, Shim, Undone, set_faults, undo_unsynced};
+use load_tests::powerloss::{Fault, Loss, Shim, Undone, copy_folder, set_faults, undo_unsynced};
 use presence_engine::ids::Position;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -165,19 +164,6 @@ impl Disk<'_> {
             self.present[i] = found;
         }
         Ok(())
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use load_tests::batches::check_store;
-use load_tests::powerloss::{Fault, Loss, Shim, Undone, set_faults, undo_unsynced};
+use load_tests::powerloss::{Fault, Loss, Shim, Undone, copy_folder, set_faults, undo_unsynced};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use session_mover::store::{Checked, RedbStore, SledStore, Store, StoreError};
@@ -97,19 +97,6 @@ impl Disk<'_> {
                 Err(format!("lost: {} was promised, {found} found", self.promised))
             }
             _ => Ok(()),
-        }
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
         }
     }
 }

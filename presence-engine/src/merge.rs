@@ -79,25 +79,11 @@ impl Merge {
             Record::SmIn { session, effects, .. }
             | Record::End { session, effects, .. }
             | Record::Lapse { session, effects } => {
-                let Some(group) = of_session(session) else { return Vec::new() };
-                let of = self.of(group, spot);
-                let effects = self.effects(state, old, new, effects, of);
-                let mask = mask_of(state, &effects);
-                match of {
-                    Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
-                    _ => kept(mask, stanza_of(record), spot, effects),
-                }
+                self.of_one(state, spot, (old, new), of_session(session), record, effects)
             }
             // A session that makes way for the new one returns requests, to askers who may be led here.
             Record::Bind { user, effects, .. } => {
-                let Some(group) = of_user(user) else { return Vec::new() };
-                let of = self.of(group, spot);
-                let effects = self.effects(state, old, new, effects, of);
-                let mask = mask_of(state, &effects);
-                match of {
-                    Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
-                    _ => kept(mask, stanza_of(record), spot, effects),
-                }
+                self.of_one(state, spot, (old, new), of_user(user), record, effects)
             }
             Record::Cancel { forward, effects } => {
                 let asked = state.undone_forward(*forward).and_then(|f| of_session(&f.id.session));
@@ -142,6 +128,26 @@ impl Merge {
             (true, _) => Of::Valid,
             (false, true) => Of::Told,
             (false, false) => Of::Untold,
+        }
+    }
+
+    /// A record of one user's group, or what is left of it if that is not led here on.
+    fn of_one(
+        &mut self,
+        state: &State,
+        spot: Spot,
+        (old, new): (Place, &mut Place),
+        group: Option<Group>,
+        record: &Record,
+        effects: &[Effect],
+    ) -> Vec<Kept> {
+        let Some(group) = group else { return Vec::new() };
+        let of = self.of(group, spot);
+        let effects = self.effects(state, old, new, effects, of);
+        let mask = mask_of(state, &effects);
+        match of {
+            Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
+            _ => kept(mask, stanza_of(record), spot, effects),
         }
     }
 
