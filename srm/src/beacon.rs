@@ -76,32 +76,54 @@ pub struct Datagram {
     pub groups: [safety::Beacon; 2],
 }
 
-/// The key that beacons and proofs of life are made with.
+/// The keys that beacons and proofs of life are made with: the first makes them, all are accepted. There is more than
+/// one while the cluster's secret is being replaced.
 #[derive(Clone, Debug)]
-pub struct Secret(hmac::Key);
+pub struct Secret(Vec<hmac::Key>);
 
 impl Secret {
-    /// From the cluster secret of the configuration.
+    /// From the one secret that there is.
     pub fn new(bytes: &[u8]) -> Secret {
-        Secret(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        Secret::all(&[bytes])
+    }
+
+    /// From the cluster secrets of the configuration, at least one.
+    pub fn all(secrets: &[impl AsRef<[u8]>]) -> Secret {
+        Secret(secrets.iter().map(|bytes| hmac::Key::new(hmac::HMAC_SHA256, bytes.as_ref())).collect())
     }
 
     /// Proof that this node, which knows the secret, was asked this nonce (R9). It names the node: the asker's own
     /// proof, got through another session of a client, is none for its peer.
     pub fn vouch(&self, node: NodeIx, nonce: &str) -> String {
-        let tag = hmac::sign(&self.0, format!("vouch:{}:{nonce}", node.index()).as_bytes());
-        tag.as_ref().iter().take(MAC_BYTES).map(|byte| format!("{byte:02x}")).collect()
+        vouch(&self.0[0], node, nonce)
     }
 
     /// Whether `mac` is the proof for this nonce; constant time.
     pub fn vouched(&self, node: NodeIx, nonce: &str, mac: &str) -> bool {
-        let right = self.vouch(node, nonce);
-        right.len() == mac.len() && right.bytes().zip(mac.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+        self.0.iter().any(|key| equal(vouch(key, node, nonce).as_bytes(), mac.as_bytes()))
     }
 
     fn seal(&self, body: &[u8]) -> Vec<u8> {
-        hmac::sign(&self.0, &[b"beacon:", body].concat()).as_ref()[..MAC_BYTES].to_vec()
+        seal(&self.0[0], body)
     }
+
+    fn sealed(&self, body: &[u8], mac: &[u8]) -> bool {
+        self.0.iter().any(|key| equal(&seal(key, body), mac))
+    }
+}
+
+fn vouch(key: &hmac::Key, node: NodeIx, nonce: &str) -> String {
+    let tag = hmac::sign(key, format!("vouch:{}:{nonce}", node.index()).as_bytes());
+    tag.as_ref().iter().take(MAC_BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn seal(key: &hmac::Key, body: &[u8]) -> Vec<u8> {
+    hmac::sign(key, &[b"beacon:", body].concat()).as_ref()[..MAC_BYTES].to_vec()
+}
+
+/// In constant time for a given length.
+fn equal(right: &[u8], given: &[u8]) -> bool {
+    right.len() == given.len() && right.iter().zip(given).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
 fn put_core(out: &mut Vec<u8>, b: &safety::Beacon) {
@@ -159,8 +181,7 @@ impl Datagram {
     /// Reads a beacon; `None` for anything that is none of this cluster.
     pub fn decode(secret: &Secret, bytes: &[u8]) -> Option<Datagram> {
         let (body, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
-        let right = secret.seal(body);
-        if right.iter().zip(mac).fold(0, |diff, (a, b)| diff | (a ^ b)) != 0 || !body.starts_with(&MAGIC) {
+        if !secret.sealed(body, mac) || !body.starts_with(&MAGIC) {
             return None;
         }
         let mut c = Cursor::new(Bytes::copy_from_slice(&body[MAGIC.len()..]));
@@ -216,6 +237,20 @@ mod tests {
             assert_eq!(Datagram::decode(&secret, &damaged), None);
             assert_eq!(Datagram::decode(&secret, &bytes[..n]), None);
         }
+    }
+
+    #[test]
+    fn a_secret_is_replaced_in_three_steps_and_each_beacon_and_proof_is_accepted() {
+        let steps: [&[&[u8]]; 4] = [&[b"old"], &[b"old", b"new"], &[b"new", b"old"], &[b"new"]];
+        for step in steps.windows(2) {
+            let (behind, ahead) = (Secret::all(step[0]), Secret::all(step[1]));
+            for (from, to) in [(&behind, &ahead), (&ahead, &behind)] {
+                assert_eq!(Datagram::decode(to, &datagram().encode(from)), Some(datagram()));
+                assert!(to.vouched(NodeIx::A, "n1", &from.vouch(NodeIx::A, "n1")));
+            }
+        }
+        let (old, new) = (Secret::new(b"old"), Secret::new(b"new"));
+        assert!(Datagram::decode(&new, &datagram().encode(&old)).is_none());
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Evidence {
         }
     }
 
+    /// Other times from now on.
+    pub fn tune(&mut self, cfg: Config) {
+        self.cfg = cfg;
+    }
+
     /// An authentic beacon came.
     pub fn heard(&mut self) {
         self.silent = 0;

@@ -1,17 +1,18 @@
 //! TLS for clients and for the link between the nodes: rustls with *ring*, chosen here and nowhere else.
 //!
-//! Never: TLS below 1.2, TLS 1.2 without extended master secret, renegotiation, 0-RTT. Session tickets are off for
-//! now: with keys per process they would not survive a failover anyway. The link is TLS 1.3 with a certificate of
-//! the cluster's own authority on both ends.
+//! Never: TLS below 1.2, TLS 1.2 without extended master secret, renegotiation, 0-RTT, resumption by anything but
+//! [`Tickets`], tickets in TLS 1.2 (there a stolen ticket key opens recorded sessions). The link is TLS 1.3 with a
+//! certificate of the cluster's own authority on both ends, without tickets.
 
 mod end_point;
+mod tickets;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
@@ -27,6 +28,7 @@ const CLIENT_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13, &versio
 const LINK_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13];
 
 pub use end_point::end_point;
+pub use tickets::Tickets;
 
 /// Why there is no TLS: all of it is for the operator, so each variant names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -169,18 +171,26 @@ pub struct C2sTls {
 }
 
 /// For the ports where clients connect, STARTTLS and direct.
-pub fn c2s_server(identity: &Identity) -> Result<C2sTls, TlsError> {
+pub fn c2s_server(identity: &Identity, tickets: Option<Arc<Tickets>>) -> Result<C2sTls, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(CLIENT_VERSIONS)
         .map_err(internal)?
         .with_no_client_auth();
-    let config = finish_server(
-        builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()),
-        identity,
-        ALPN_CLIENT,
-    )?;
+    let built = builder.with_single_cert(identity.certs.clone(), identity.key.clone_key());
+    let mut config = finish_server(built, identity, ALPN_CLIENT)?;
+    if let Some(tickets) = tickets {
+        config.ticketer = tickets;
+        config.send_tls13_tickets = 1;
+    }
     let end_point = identity.certs.first().and_then(|cert| end_point(cert));
-    Ok(C2sTls { config, end_point })
+    Ok(C2sTls { config: Arc::new(config), end_point })
+}
+
+/// A client that keeps tickets for itself: what `client` trusts, with a memory of its own.
+pub fn with_tickets(client: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(client);
+    config.resumption = Resumption::in_memory_sessions(4).tls12_resumption(Tls12Resumption::Disabled);
+    Arc::new(config)
 }
 
 /// For a client that trusts this authority and no other.
@@ -203,11 +213,8 @@ pub fn link_server(identity: &Identity, authority: &Authority) -> Result<Arc<Ser
         .with_protocol_versions(LINK_VERSIONS)
         .map_err(internal)?
         .with_client_cert_verifier(verifier);
-    finish_server(
-        builder.with_single_cert(identity.certs.clone(), identity.key.clone_key()),
-        identity,
-        ALPN_LINK,
-    )
+    let built = builder.with_single_cert(identity.certs.clone(), identity.key.clone_key());
+    Ok(Arc::new(finish_server(built, identity, ALPN_LINK)?))
 }
 
 /// For the end of the link that dials; the name it dials must be in the other's certificate. Node certificates
@@ -238,14 +245,14 @@ fn finish_server(
     built: Result<ServerConfig, rustls::Error>,
     identity: &Identity,
     alpn: &[u8],
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<ServerConfig, TlsError> {
     let mut config = built.map_err(|error| identity.refused(&error))?;
     config.alpn_protocols = vec![alpn.to_vec()];
     config.require_ems = true;
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 fn finish_client(mut config: ClientConfig, alpn: &[u8]) -> Arc<ClientConfig> {
@@ -352,10 +359,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_gets_in_by_both_versions_and_is_never_resumed() {
+    fn a_client_gets_in_by_both_versions_and_without_tickets_is_never_resumed() {
         let ca = Ca::new();
-        let server = c2s_server(&ca.identity("example.org")).unwrap().config;
-        let client = c2s_client(&ca.authority()).unwrap();
+        let server = c2s_server(&ca.identity("example.org"), None).unwrap().config;
+        let client = with_tickets(&c2s_client(&ca.authority()).unwrap());
         for _ in 0..2 {
             let (s, c) = shake(&server, &client, "example.org").unwrap();
             assert_eq!(c.protocol_version(), Some(ProtocolVersion::TLSv1_3));
@@ -373,9 +380,44 @@ mod tests {
     }
 
     #[test]
+    fn a_client_resumes_at_the_other_node_with_a_key_exchange_and_no_early_data() {
+        let ca = Ca::new();
+        let node = || c2s_server(&ca.identity("example.org"), Some(Tickets::new(vec![[3; 32]]))).unwrap();
+        let (a, b) = (node(), node());
+        let client = with_tickets(&c2s_client(&ca.authority()).unwrap());
+        let (_, first) = shake(&a.config, &client, "example.org").unwrap();
+        assert_eq!(first.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(first.tls13_tickets_received(), 1);
+        let (s, second) = shake(&b.config, &client, "example.org").unwrap();
+        assert_eq!(second.handshake_kind(), Some(HandshakeKind::Resumed));
+        assert!(s.negotiated_key_exchange_group().is_some() && !second.is_early_data_accepted());
+        // A node that does not know the secret takes the client as new.
+        let stranger = c2s_server(&ca.identity("example.org"), Some(Tickets::new(vec![[4; 32]]))).unwrap();
+        let (_, third) = shake(&stranger.config, &client, "example.org").unwrap();
+        assert_eq!(third.handshake_kind(), Some(HandshakeKind::Full));
+    }
+
+    #[test]
+    fn there_are_no_tickets_below_tls_1_3() {
+        let ca = Ca::new();
+        let node = c2s_server(&ca.identity("example.org"), Some(Tickets::new(vec![[3; 32]]))).unwrap();
+        let old = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&version::TLS12])
+            .unwrap()
+            .with_root_certificates(ca.authority().roots)
+            .with_no_client_auth();
+        let old = Arc::new(old);
+        for _ in 0..2 {
+            let (_, client) = shake(&node.config, &old, "example.org").unwrap();
+            assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+            assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+
+    #[test]
     fn a_client_refuses_another_name_or_authority() {
         let ca = Ca::new();
-        let server = c2s_server(&ca.identity("example.org")).unwrap().config;
+        let server = c2s_server(&ca.identity("example.org"), None).unwrap().config;
         assert!(shake(&server, &c2s_client(&ca.authority()).unwrap(), "example.net").is_err());
         assert!(shake(&server, &c2s_client(&Ca::new().authority()).unwrap(), "example.org").is_err());
     }
@@ -420,10 +462,11 @@ mod tests {
         assert!(text(Identity::load(&damaged, &key_path)).contains("damaged.pem is not valid PEM"));
         assert!(text(Identity::load(&key_path, &key_path)).contains("key.pem holds no certificate"));
         assert!(text(Identity::load(&cert_path, &cert_path)).contains("cert.pem holds no private key"));
-        let mixed = c2s_server(&Identity::load(&cert_path, &other_key).unwrap()).unwrap_err().to_string();
+        let mixed =
+            c2s_server(&Identity::load(&cert_path, &other_key).unwrap(), None).unwrap_err().to_string();
         assert!(mixed.contains("cert.pem") && mixed.contains("other.pem"), "{mixed}");
         assert!(Authority::load(&key_path).is_err());
-        assert!(c2s_server(&Identity::load(&cert_path, &key_path).unwrap()).is_ok());
+        assert!(c2s_server(&Identity::load(&cert_path, &key_path).unwrap(), None).is_ok());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -99,7 +99,7 @@ impl Pair {
         let pair = Arc::new(Pair {
             places,
             client_tls: c2s_client(&Authority::from_pem(&ca.pem()).unwrap()).unwrap(),
-            acceptor: TlsAcceptor::from(c2s_server(&identity).unwrap().config),
+            acceptor: TlsAcceptor::from(c2s_server(&identity, None).unwrap().config),
             credentials: ScramCredentials::derive(ScramHash::Sha256, PASSWORD, b"sixteen bytes...", 4096)
                 .unwrap(),
             memory: Mutex::new(Memory { owner, term: 2, ..Memory::default() }),

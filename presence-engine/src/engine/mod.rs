@@ -67,6 +67,26 @@ pub struct Config {
     pub trap: Option<Trap>,
 }
 
+/// The part of a [`Config`] that may change while the engine runs. Records tell what was done, so that no log is read
+/// in another way for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// As [`Config::resume_ms`].
+    pub resume_ms: u64,
+    /// As [`Config::relogin_s`].
+    pub relogin_s: (u32, u32),
+    /// As [`Config::limits`].
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Takes other values from now on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        let Tuning { resume_ms, relogin_s, limits } = tuning;
+        (self.resume_ms, self.relogin_s, self.limits) = (resume_ms, relogin_s, limits);
+    }
+}
+
 /// Time and place of a turn.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
@@ -290,6 +310,11 @@ impl Engine {
     /// Whether any account belongs to the group's register.
     pub fn has_members(&self, group: Group) -> bool {
         self.state.users().any(|(_, u)| u.register == group)
+    }
+
+    /// Takes other settings from the next turn on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.cfg.tune(tuning);
     }
 
     /// Sessions and streams as operators count them.

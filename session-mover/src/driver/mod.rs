@@ -204,6 +204,12 @@ impl Driver {
         driver
     }
 
+    /// Gives the engine other settings, also when it is built anew.
+    pub fn tune(&mut self, tuning: engine::Tuning) {
+        self.cfg.engine.tune(tuning);
+        self.engine.tune(tuning);
+    }
+
     /// The engine, to be looked at.
     pub fn engine(&self) -> &Engine {
         &self.engine

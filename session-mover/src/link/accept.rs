@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -27,14 +28,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 type Shaken = Result<Box<TlsStream<TcpStream>>, Ended>;
 
 /// Accepts whoever has a certificate of the cluster that bears the name `peer`. A newer connection replaces the older
-/// one. Dropping the future ends the connection without `Down`.
+/// one, and another `tls` holds for those that come from then on. Dropping the future ends the connection without
+/// `Down`.
 pub async fn accept_forever(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: Arc<ArcSwap<ServerConfig>>,
     peer: String,
     events: impl Fn(LinkEvent) + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let (tls, peer) = (TlsAcceptor::from(tls), Arc::<str>::from(peer));
+    let peer = Arc::<str>::from(peer);
     let mut handshakes: JoinSet<Shaken> = JoinSet::new();
     let mut order: VecDeque<AbortHandle> = VecDeque::new();
     let mut current = Current::default();
@@ -46,7 +48,8 @@ pub async fn accept_forever(
                     if order.len() >= HANDSHAKES && let Some(oldest) = order.pop_front() {
                         oldest.abort();
                     }
-                    order.push_back(handshakes.spawn(shake(socket, tls.clone(), peer.clone())));
+                    let tls = TlsAcceptor::from(tls.load_full());
+                    order.push_back(handshakes.spawn(shake(socket, tls, peer.clone())));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
@@ -37,18 +38,17 @@ impl Wake {
 }
 
 /// Keeps one connection to the peer, whose certificate must bear `name`; dials again when it ends. `addr` is
-/// `host:port`, and the host is looked up each time. Dropping the future ends the connection without `Down`.
+/// `host:port`, and the host is looked up each time; another `tls` holds from the next attempt on. Dropping the future ends the connection without `Down`.
 pub async fn dial_forever(
     addr: String,
-    tls: Arc<ClientConfig>,
+    tls: Arc<ArcSwap<ClientConfig>>,
     name: ServerName<'static>,
     wake: Wake,
     events: impl Fn(LinkEvent) + Clone + Send + Sync + 'static,
 ) -> Infallible {
-    let tls = TlsConnector::from(tls);
     let mut pause = PAUSE.0;
     loop {
-        match dial(&addr, &tls, &name).await {
+        match dial(&addr, &TlsConnector::from(tls.load_full()), &name).await {
             Ok(stream) => {
                 let since = Instant::now();
                 connection::run(Link::Out, stream, &[], pending(), &events).await;

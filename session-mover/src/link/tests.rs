@@ -74,7 +74,7 @@ impl End {
         let tell = move |event| _ = tell.send(event);
         End {
             events,
-            task: tokio::spawn(accept_forever(listener, tls, "a".into(), tell)),
+            task: tokio::spawn(accept_forever(listener, Arc::new(tls.into()), "a".into(), tell)),
             wake: Wake::default(),
         }
     }
@@ -84,7 +84,8 @@ impl End {
         let (tell, events) = unbounded_channel();
         let (tell, wake) = (move |event| _ = tell.send(event), Wake::default());
         let name = ServerName::try_from("b").unwrap();
-        let task = tokio::spawn(dial_forever(addr.to_string(), tls, name, wake.clone(), tell));
+        let task =
+            tokio::spawn(dial_forever(addr.to_string(), Arc::new(tls.into()), name, wake.clone(), tell));
         End { events, task, wake }
     }
 
@@ -233,7 +234,13 @@ async fn a_certificate_of_another_node_is_refused_on_both_ends() {
     let (tell, mut events) = unbounded_channel();
     let name = ServerName::try_from("d").unwrap();
     let tell = move |event| _ = tell.send(event);
-    let task = tokio::spawn(dial_forever(addr.to_string(), ca.client("a"), name, Wake::default(), tell));
+    let task = tokio::spawn(dial_forever(
+        addr.to_string(),
+        Arc::new(ca.client("a").into()),
+        name,
+        Wake::default(),
+        tell,
+    ));
     assert!(matches!(events.recv().await, Some(LinkEvent::Failed(Link::Out, Ended::Tls(_)))));
     task.abort();
 }

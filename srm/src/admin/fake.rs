@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
+
 use super::*;
 
 /// Token of every fake.
@@ -30,7 +32,7 @@ impl Fake {
     pub async fn start(fake: Arc<Fake>) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Token::new(TOKEN).unwrap(), fake));
+        tokio::spawn(serve(listener, Arc::new(ArcSwap::from_pointee(Token::new(TOKEN).unwrap())), fake));
         address
     }
 
@@ -177,6 +179,14 @@ impl Daemon for Fake {
         state.users.retain(|known| known.user != user);
         let gone = state.users.len() < before;
         Box::pin(async move { if gone { Ok(()) } else { Err(nobody(&user)) } })
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
+        let broken = self.state.lock().unwrap().broken;
+        let done = Reloaded { taken: vec!["c2s.cert".into()], restart: vec!["node.data".into()] };
+        let refusal =
+            Refusal { error: "not reloaded".into(), hint: "correct it".into(), ..Refusal::default() };
+        Box::pin(async move { if broken { Err(refusal) } else { Ok(done) } })
     }
 
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>> {

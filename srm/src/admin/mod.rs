@@ -9,6 +9,7 @@
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
+//! | `POST /v1/reload` | [`Reloaded`], or a [`Refusal`]: configuration, certificates, keys, secret and token are read anew |
 //! | `GET /v1/sessions` | a list of [`SessionStatus`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
@@ -158,6 +159,15 @@ pub struct Forced {
     pub missing: Vec<String>,
 }
 
+/// What a node took up when it read its configuration again.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that changed, or whose files did.
+    pub taken: Vec<String>,
+    /// Changed settings that wait for a restart.
+    pub restart: Vec<String>,
+}
+
 /// One account.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserStatus {
@@ -215,6 +225,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Removes an account; its sessions end on both nodes, and its contacts see it no more. `user` as above.
     fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Reads the configuration and its files again, of the node that answers.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
     /// All sessions, in the order of their accounts.
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>>;
     /// All accounts, in the order of their names.

@@ -2,11 +2,12 @@
 #![allow(clippy::result_large_err, reason = "the error is the answer")]
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
@@ -23,7 +24,6 @@ use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
 use super::{BoxFuture, Daemon, Forced, Moving, Refusal};
-use crate::config;
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -54,22 +54,27 @@ impl Token {
     }
 }
 
-/// Opens the port, and answers requests in a task of its own from then on. An error names the file or the address.
-pub async fn listen(admin: &config::Admin, node: &str, daemon: Arc<dyn Daemon>) -> anyhow::Result<()> {
-    let token = Token::new(&config::read_token(&admin.token_file).map_err(anyhow::Error::msg)?)?;
-    let listener = TcpListener::bind(admin.listen).await.with_context(|| {
-        format!(
-            "the admin API cannot listen on {}: set [admin] listen, or stop what has that port",
-            admin.listen
-        )
+/// Opens the port, and answers requests in a task of its own from then on. An error names the address.
+pub async fn listen(
+    address: SocketAddr,
+    token: Arc<ArcSwap<Token>>,
+    node: &str,
+    daemon: Arc<dyn Daemon>,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("the admin API cannot listen on {address}: set [admin] listen, or stop what has that port")
     })?;
-    tracing::info!(event = "admin_listening", node, address = %admin.listen);
+    tracing::info!(event = "admin_listening", node, %address);
     tokio::spawn(serve(listener, token, daemon));
     Ok(())
 }
 
 /// Answers requests for ever.
-pub async fn serve(listener: TcpListener, token: Token, daemon: Arc<dyn Daemon>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    token: Arc<ArcSwap<Token>>,
+    daemon: Arc<dyn Daemon>,
+) -> io::Result<()> {
     axum::serve(Bounded::new(listener), router(token, daemon)).await
 }
 
@@ -120,7 +125,7 @@ impl Shared {
 }
 
 /// All routes, guarded.
-fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
+fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/nodes/{node}/failover", post(failover))
@@ -129,6 +134,7 @@ fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/users", get(users).post(user_add))
         .route("/v1/users/{user}", delete(user_remove))
         .route("/v1/users/{user}/password", post(user_passwd))
+        .route("/v1/reload", post(reload))
         .route("/v1/sessions", get(sessions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -140,14 +146,14 @@ fn router(token: Token, daemon: Arc<dyn Daemon>) -> Router {
             refuse(StatusCode::METHOD_NOT_ALLOWED, error, "ask with GET, act with POST, remove with DELETE")
         })
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::from_fn_with_state(Arc::new(token), guard))
+        .layer(middleware::from_fn_with_state(token, guard))
         .with_state(Arc::new(Shared { daemon, group: OnceCell::new() }))
 }
 
 type Node = State<Arc<Shared>>;
 
-async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
-    let mut response = match check(&token, request.uri().path(), request.headers()) {
+async fn guard(State(token): State<Arc<ArcSwap<Token>>>, request: Request, next: Next) -> Response {
+    let mut response = match check(&token.load(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused,
     };
@@ -353,6 +359,14 @@ async fn user_remove(State(shared): Node, Path(user): Path<String>) -> Result<Re
 fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Response, Response> {
     match done {
         Ok(()) => Ok(Json(serde_json::json!({ "user": user.to_string() })).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+async fn reload(State(shared): Node) -> Result<Response, Response> {
+    tracing::info!(event = "admin_reload");
+    match answer(shared.daemon.reload()).await? {
+        Ok(done) => Ok(Json(done).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
 }

@@ -23,9 +23,14 @@ pub(super) enum Command {
     ///
     /// Nodes on machines of their own get the standard ports, two nodes on one host get free ports below 32768.
     Init(InitArgs),
+    /// Replace certificates, the cluster's secret or its authority, while the nodes go on
+    ///
+    /// Works on the directory that `tandem init` made. Nodes that run in it take the files up by themselves; copy them
+    /// to nodes on other machines.
+    Renew(RenewArgs),
     /// Run a node
     Serve(ServeArgs),
-    /// Look at a configuration file
+    /// Look at a configuration file, or let a node read its own again
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -55,8 +60,10 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Command::Init(args) => args.json,
+            Command::Renew(args) => args.json,
             Command::Serve(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
+            Command::Config { command: ConfigCommand::Reload(args) } => args.client.json,
             Command::Status(args) => args.client.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
@@ -74,6 +81,8 @@ impl Command {
 pub(super) enum ConfigCommand {
     /// Check the file, and the certificates, keys and secrets that it names
     Check(CheckArgs),
+    /// Let the running node read its configuration, certificates, keys, secret and token again
+    Reload(ReloadArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -104,6 +113,36 @@ pub(super) struct InitArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RenewArgs {
+    /// What to replace
+    #[arg(value_enum)]
+    pub what: Renew,
+    /// The directory that `tandem init` made
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `tandem renew` replaces.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renew {
+    /// Keys and certificates of both nodes, by the present authority.
+    Certificates,
+    /// The cluster's secret: in three steps, one for each call.
+    Secret,
+    /// The authority, and all certificates with it: in three steps, one for each call.
+    Authority,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 #[derive(Args, Debug)]

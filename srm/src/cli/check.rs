@@ -1,9 +1,10 @@
-//! `tandem config check`: is the file sound?
+//! `tandem config`: is the file sound, and the running node told of it?
 
 use std::path::Path;
 
 use serde_json::json;
 
+use super::Client;
 use super::output::{Answer, Exit, Failure};
 use crate::config::{self, Config, ConfigError};
 
@@ -29,6 +30,19 @@ pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
     let peer = config.peer.as_ref().map(|peer| &peer.name);
     let json = json!({ "file": file, "node": name, "peer": peer, "hash": hash, "warnings": warnings });
     Ok(Answer::new(text, json))
+}
+
+/// Lets the node read its configuration again, and says what changed.
+pub(super) fn reload(client: &Client) -> Result<Answer, Failure> {
+    let done = client.reload()?;
+    let mut text = match done.taken.as_slice() {
+        [] => "nothing has changed\n".to_owned(),
+        taken => format!("taken up: {}\n", taken.join(", ")),
+    };
+    if !done.restart.is_empty() {
+        text.push_str(&format!("waits for a restart of the node: {}\n", done.restart.join(", ")));
+    }
+    Ok(Answer::new(text, json!({ "taken": done.taken, "restart": done.restart })))
 }
 
 /// A file that breaks rules is refused; one that is not there is a matter of the environment.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ClientArgs;
 use super::output::{Exit, Failure};
-use crate::admin::{Forced, Moving, Refusal, SessionStatus, Status, UserStatus};
+use crate::admin::{Forced, Moving, Refusal, Reloaded, SessionStatus, Status, UserStatus};
 use crate::config;
 use crate::setup::from_here;
 
@@ -103,6 +103,11 @@ impl Client {
         self.read(request.call()).map(|Account { user }| user)
     }
 
+    /// Lets the node read its configuration again.
+    pub fn reload(&self) -> Result<Reloaded, Failure> {
+        self.post("/v1/reload", &Value::Null)
+    }
+
     /// All sessions.
     pub fn sessions(&self) -> Result<Vec<SessionStatus>, Failure> {
         self.get("/v1/sessions")
@@ -148,8 +153,8 @@ impl Client {
             401 => {
                 let file = self.token_file.display();
                 let error = format!("the node at {} does not know the token of {file}", self.address);
-                let hint = "name its own file with --token-file FILE or -c FILE; a changed token counts after a \
-                            restart of the node";
+                let hint = "name its own file with --token-file FILE or -c FILE; a node takes a changed \
+                            token up within seconds";
                 return Err(Failure::new(Exit::Environment, error, hint));
             }
             _ => Exit::Environment,

@@ -12,6 +12,7 @@ mod force;
 mod init;
 mod moves;
 mod output;
+mod renew;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -43,8 +44,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Init(args) => init::init(&args),
+        Command::Renew(args) => renew::renew(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),
+        Command::Config { command: ConfigCommand::Reload(args) } => {
+            check::reload(&Client::find(&args.client)?)
+        }
         Command::Status(args) => status::status(&Client::find(&args.client)?),
         Command::Failover(args) => {
             moves::failover(&Client::find(&args.client)?, &args, &mut Progress::stderr())

@@ -327,7 +327,7 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
 
 fn c2s_files(config: &Config, faults: &mut Faults<'_>) {
     let c2s = &config.c2s;
-    let built = Identity::load(&c2s.cert, &c2s.key).and_then(|identity| tls::c2s_server(&identity));
+    let built = Identity::load(&c2s.cert, &c2s.key).and_then(|identity| tls::c2s_server(&identity, None));
     if let Err(error) = built {
         return tls_fault("c2s", &[("cert", &c2s.cert), ("key", &c2s.key)], &error, faults);
     }

@@ -1,10 +1,12 @@
 //! From the text of the file to a configuration: defaults, paths, files that hold secrets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::check::{self, Faults};
 use super::error::{ConfigError, Source};
@@ -16,10 +18,10 @@ pub const LOOKED_AT: [&str; 2] = ["tandem.toml", "/etc/tandem/tandem.toml"];
 /// Shortest admin token in bytes.
 const TOKEN_BYTES: usize = 16;
 
-/// The file as it is written.
-#[derive(Deserialize)]
+/// The file as it is written. Its comments, and those of its sections, are the reference that operators read.
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(super) struct File {
     node: Node,
     peer: Option<PeerFile>,
     c2s: C2s,
@@ -34,27 +36,47 @@ struct File {
     limits: Limits,
 }
 
-#[derive(Deserialize)]
+/// `[peer]`: the other node. Without it this is a single node.
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PeerFile {
+    /// Its name, as in its own `[node]`. No default.
     name: String,
+    /// Host name or address at which both its clients and this node reach it. No default.
     host: String,
+    /// Its port for clients that begin with TLS, told to clients for their standby connection. Default: this node's.
     c2s: Option<u16>,
+    /// Where its link is dialled, `HOST:PORT`. Default: `host` and the port of this node's `[link] listen`.
     link: Option<String>,
+    /// Where its beacons are sent (UDP), `HOST:PORT`. Default: as `link`.
     beacon: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// `[link]`: the connection between the nodes.
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LinkFile {
+    /// Address it listens on, TCP for the link and UDP for beacons; the life socket takes the port above. Default
+    /// `[::]:22001`.
     #[serde(default = "default_link")]
     listen: SocketAddr,
+    /// PEM file of this node's certificate for the link, which must bear the node's name. No default.
     cert: PathBuf,
+    /// PEM file of its private key. No default.
     key: PathBuf,
+    /// PEM file of the cluster's authority, which signed both nodes' certificates; of the old and the new one while it
+    /// is being replaced. No default.
     ca: PathBuf,
+    /// The cluster's secret: the name of a file that holds 64 hexadecimal digits, the same on both nodes, or the digits.
+    /// `tandem renew secret` replaces it. No default.
+    #[serde(skip_serializing)]
     secret: String,
+    /// When the peer says that it has a change: `"peer"`, when it is written there, or `"peer-and-disk"`, when it is
+    /// on its disk. Default `"peer"`. Clusterwide.
     #[serde(default)]
     commit: Commit,
+    /// What a node may do alone when it loses its peer: `"available"`, go on, or `"strict"`, wait for the operator.
+    /// Default `"available"`. Clusterwide.
     #[serde(default)]
     policy: Policy,
 }
@@ -78,12 +100,14 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let refused = |faults| ConfigError::Refused { path: path.into(), faults };
     let file: File = toml::from_str(&text).map_err(|error| refused(vec![source.fault(&error)]))?;
 
+    let settings = settings(&file);
     let base = path.parent().unwrap_or(Path::new(""));
     let mut faults = Faults::new(&source);
     let link = file.link.map(|link| link.resolve(base, &mut faults));
     let link_port = link.as_ref().map_or(default_link().port(), |link| link.listen.port());
     let mut config = Config {
         path: path.into(),
+        settings,
         peer: file.peer.map(|peer| peer.resolve(file.c2s.direct.port(), link_port)),
         node: Node { data: base.join(&file.node.data), ..file.node },
         c2s: C2s { cert: base.join(&file.c2s.cert), key: base.join(&file.c2s.key), ..file.c2s },
@@ -98,6 +122,16 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         faults if faults.is_empty() => Ok(config),
         faults => Err(refused(faults)),
     }
+}
+
+/// All settings with their values, defaults filled in, by `section.key`; without the secret.
+fn settings(file: &File) -> BTreeMap<String, String> {
+    let sections = toml::Table::try_from(file).unwrap_or_default();
+    let keys = sections.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)));
+    let keys = keys.flat_map(|(section, keys)| {
+        keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.to_string()))
+    });
+    keys.collect()
 }
 
 impl PeerFile {
@@ -117,12 +151,14 @@ impl LinkFile {
     /// Where the secret cannot be had there is a fault, so that the one made up here is never used.
     fn resolve(self, base: &Path, faults: &mut Faults<'_>) -> Link {
         let secret = read_secret(&self.secret, base, faults);
+        let secret_file = Secret::parse(&self.secret).is_none().then(|| base.join(&self.secret));
         Link {
             listen: self.listen,
             cert: base.join(self.cert),
             key: base.join(self.key),
             ca: base.join(self.ca),
-            secret: secret.unwrap_or(Secret::NONE),
+            secret: secret.unwrap_or_else(Secret::none),
+            secret_file,
             commit: self.commit,
             policy: self.policy,
         }
@@ -145,7 +181,11 @@ fn read_secret(value: &str, base: &Path, faults: &mut Faults<'_>) -> Option<Secr
         Ok(text) => {
             let secret = Secret::parse(&text);
             if secret.is_none() {
-                let problem = format!("{} does not hold 64 hexadecimal digits", path.display());
+                let problem = format!(
+                    "{} does not hold 64 hexadecimal digits, beside at most a line `next` or `old` with 64 more and a \
+                     line `cluster` with 16",
+                    path.display()
+                );
                 faults.add("link.secret", problem, MAKE);
             }
             secret

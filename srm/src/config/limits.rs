@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use presence_engine::engine;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use xmpp_core::net::Rates;
 use xmpp_core::xml;
 
@@ -11,7 +12,7 @@ use super::check::Faults;
 use super::text;
 
 /// `[limits]`: what clients may cost. All have defaults that suit thousands of clients.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Most connections that have not logged in yet. Default 2000, at least 1.
@@ -28,9 +29,11 @@ pub struct Limits {
     pub before_login_elements: u32,
     /// Time from connecting to logging in. Default 30 s, 1 s to 10 min.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub login_timeout: Duration,
     /// How long sent bytes may stay unacknowledged by TCP, and silence before its keep-alive. Default 60 s, 1 s to 1 h.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub tcp_timeout: Duration,
     /// Bytes that may wait for one slow reader before its connection is closed, resumable. Default 4194304, at least
     /// `stanza_bytes`.
@@ -73,6 +76,7 @@ pub struct Limits {
     pub parks_per_minute: u32,
     /// How long a session outlives its stream. Default 300 s, 10 s to 24 h. Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub resume_timeout: Duration,
 }
 

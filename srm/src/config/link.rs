@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ring::hmac;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `[peer]`: the other node.
 #[derive(Clone, Debug)]
@@ -35,18 +36,18 @@ impl Peer {
 /// `[link]`: the connection between the nodes.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Address it listens on, TCP for the link and UDP for beacons; the life socket takes the port above. Default
-    /// `[::]:22001`.
+    /// Address it listens on, TCP for the link and UDP for beacons; the life socket takes the port above.
     pub listen: SocketAddr,
-    /// PEM file of this node's certificate for the link, which must bear the node's name. No default.
+    /// PEM file of this node's certificate for the link, which must bear the node's name.
     pub cert: PathBuf,
-    /// PEM file of its private key. No default.
+    /// PEM file of its private key.
     pub key: PathBuf,
-    /// PEM file of the cluster's authority, which signed both nodes' certificates. No default.
+    /// PEM file of the cluster's authority, which signed both nodes' certificates.
     pub ca: PathBuf,
-    /// The cluster's secret: 64 hexadecimal digits, or the name of a file that holds them. The same on both nodes. No
-    /// default.
+    /// The cluster's secret, the same on both nodes.
     pub secret: Secret,
+    /// The file that it was read from; `None` where it stands in the configuration.
+    pub secret_file: Option<PathBuf>,
     /// When the peer says that it has a change: `"peer"` (default, written) or `"peer-and-disk"` (synced).
     /// Clusterwide.
     pub commit: Commit,
@@ -62,7 +63,7 @@ impl Link {
 }
 
 /// When the peer acknowledges a frame (rule R8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// After write(2): safe against the loss of either node and of both processes.
@@ -83,7 +84,7 @@ impl Commit {
 }
 
 /// What a node that lost its peer may do without witness or operator (rule R0).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// Go on alone on evidence, marked *unprotected*.
@@ -104,39 +105,79 @@ impl Policy {
 }
 
 /// The cluster's secret, known to both nodes only. Never shown, not even by `{:?}`.
+///
+/// While it is being replaced there are two: the first is used, both are accepted. The identity of the cluster, which
+/// stands on its disks too, does not change with it: it is a line of its own.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 32]);
+pub struct Secret {
+    /// At least one.
+    keys: Vec<[u8; 32]>,
+    cluster: u64,
+}
 
 impl Secret {
     /// Stands where a secret could not be read, so that the other faults of the file can be told with it.
-    pub(super) const NONE: Secret = Secret([0; 32]);
+    pub(super) fn none() -> Secret {
+        Secret { keys: vec![[0; 32]], cluster: 0 }
+    }
 
-    /// Reads 64 hexadecimal digits; white space around them does not count.
+    /// Reads a file of lines: a secret of 64 hexadecimal digits, while it is being replaced `next` or `old` with another,
+    /// and `cluster` with the 16 digits of its identity, which may be missing beside a secret that was never replaced.
     pub fn parse(text: &str) -> Option<Secret> {
-        let text = text.trim().as_bytes();
-        if text.len() != 64 {
-            return None;
+        let mut keys = Vec::new();
+        let mut cluster = None;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            match line.strip_prefix("cluster ") {
+                Some(id) if cluster.is_none() => cluster = Some(u64::from_be_bytes(hex(id.trim())?)),
+                Some(_) => return None,
+                // The second one says whether it comes or goes.
+                None if keys.is_empty() => keys.push(hex(line)?),
+                None => keys.push(hex(line.strip_prefix("next ").or(line.strip_prefix("old "))?.trim())?),
+            }
         }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16);
-            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-        }
-        Some(Secret(bytes))
+        let cluster = match (keys.as_slice(), cluster) {
+            ([_] | [_, _], Some(cluster)) => cluster,
+            ([only], None) => first_u64(&derive(only, "cluster id")),
+            _ => return None,
+        };
+        Some(Secret { keys, cluster })
     }
 
     /// A key of its own for each purpose, so that what is signed for one cannot be used for another.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes());
-        let mut key = [0; 32];
-        key.copy_from_slice(tag.as_ref());
-        key
+        derive(&self.keys[0], purpose)
     }
 
-    /// Identity of the cluster: the same on both nodes, different for another secret, and gives nothing away.
-    pub fn cluster_id(&self) -> u64 {
-        first_u64(&self.derive("cluster id"))
+    /// The same of all secrets: the first one is to be used, all are to be accepted.
+    pub fn derive_all(&self, purpose: &str) -> Vec<[u8; 32]> {
+        self.keys.iter().map(|key| derive(key, purpose)).collect()
     }
+
+    /// Identity of the cluster: the same on both nodes, different for another cluster, and gives nothing away.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster
+    }
+}
+
+fn derive(key: &[u8; 32], purpose: &str) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), purpose.as_bytes());
+    let mut derived = [0; 32];
+    derived.copy_from_slice(tag.as_ref());
+    derived
+}
+
+/// Exactly `N` bytes in hexadecimal digits.
+fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.as_bytes();
+    if text.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(bytes)
 }
 
 impl fmt::Debug for Secret {

@@ -1,23 +1,27 @@
 //! The configuration of one node: a TOML file, unknown keys refused, every rule checked before anything starts.
 //!
 //! [`Config::load`] gives a configuration with all defaults filled in and all paths absolute or relative to the working
-//! directory. Nothing here reloads: a change takes effect when the node is restarted. Options that say *clusterwide*
-//! must be equal on both nodes; [`Config::hash`] tells whether they are.
+//! directory. Most of it is read again while the node runs: [`Config::follow`] tells what then changes and what waits for
+//! a restart. Options that say *clusterwide* must be equal on both nodes; [`Config::hash`] tells whether they are.
 
 mod check;
 mod error;
 mod file;
 mod limits;
 mod link;
+mod reference;
+mod reload;
 mod srm;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use xmpp_core::sasl::{Mechanism, ScramHash};
 
 pub use check::name_fault;
@@ -26,6 +30,9 @@ pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
 pub use limits::Limits;
 pub(crate) use link::with_port;
 pub use link::{Commit, Link, Peer, Policy, Secret};
+pub use reference::reference;
+pub(crate) use reference::{about_section, commented, defaults};
+pub use reload::Change;
 pub use srm::{Assignment, Srm, Window};
 
 /// How long a primary may go on alone after the last beacon that its peer acknowledged (rule R3). Not configurable.
@@ -54,10 +61,12 @@ pub struct Config {
     pub store: Store,
     /// What clients may cost.
     pub limits: Limits,
+    /// All settings as text, by `section.key`, but for the secret.
+    settings: BTreeMap<String, String>,
 }
 
 /// `[node]`: who this node is.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// Name of the node: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, unlike the peer's regardless of case. No
@@ -71,7 +80,7 @@ pub struct Node {
 }
 
 /// `[c2s]`: how clients connect.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct C2s {
     /// Address of the port where clients begin in the clear and must ask for TLS. Default `[::]:5222`.
@@ -95,7 +104,7 @@ pub struct C2s {
 }
 
 /// `[admin]`: the API for operators.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Address it listens on. Default `127.0.0.1:20075`. It speaks plain HTTP: beyond loopback put TLS before it.
@@ -105,7 +114,7 @@ pub struct Admin {
 }
 
 /// `[store]`: the materialised state.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// The engine that keeps it: `"sled"` or `"redb"`. Each keeps its own files: after a change the new one is filled from
@@ -123,7 +132,7 @@ impl Default for Store {
 }
 
 /// Engines of the materialised state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// The embedded database sled, version 0.34.

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// `[srm]`. All have defaults; durations are text with units, such as `"90s"`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Srm {
     /// How long a critical service may be down before failover. Default 90 s, 10 s to 600 s. Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub critical_service_delay: Duration,
     /// Whether a home node that is well again gets its users back by itself. Default false. Clusterwide.
     pub enable_automatic_fallback: bool,
     /// How long it must have been well without interruption first. Default 30 min, 1 s to 24 h. Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub automatic_fallback_after: Duration,
     /// Whether that happens within a daily window instead. Default false. Clusterwide.
     pub scheduled_fallback: bool,
@@ -23,22 +26,27 @@ pub struct Srm {
     /// How long the peer may be missing while this node starts. Default 120 s, at least `keep_alive_timeout`.
     /// Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub initialization_keep_alive_timeout: Duration,
     /// How long the peer may be silent. Default 60 s, at least 4 intervals and more than twice the lease of 3 s.
     /// Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub keep_alive_timeout: Duration,
     /// How often the nodes exchange their status. Default 15 s, 1 s to 60 s. Clusterwide.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub keep_alive_interval: Duration,
     /// Whether the authentication service counts as critical. Default false. Clusterwide.
     pub enable_authentication_monitoring: bool,
     /// Least time a client without a standby waits before it logs in again. Default 120 s, up to the upper limit. Each
     /// node.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub client_re_login_lower_limit: Duration,
     /// Most time it waits. Default 537 s, 0 s to 7200 s. Each node.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub client_re_login_upper_limit: Duration,
     /// How users are spread over the nodes: `"balanced"` (default), `"active-standby"`, `"none"`. Clusterwide.
     pub user_assignment_mode: Assignment,
@@ -102,7 +110,7 @@ impl Srm {
 }
 
 /// How users are spread over the two nodes when they are added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Assignment {
     /// Equal shares on each node.
@@ -125,8 +133,9 @@ impl Assignment {
 }
 
 /// A daily span of local time that may span midnight, such as `03:00-06:00`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Window {
     /// First minute of it, counted from midnight; 0 to 1439.
     pub from_min: u16,
@@ -150,6 +159,12 @@ impl std::fmt::Display for Window {
         let clock = |minute: u16| (minute / 60, minute % 60);
         let ((from_h, from_m), (to_h, to_m)) = (clock(self.from_min), clock(self.to_min));
         write!(f, "{from_h:02}:{from_m:02}-{to_h:02}:{to_m:02}")
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> String {
+        window.to_string()
     }
 }
 

@@ -447,3 +447,35 @@ fn mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
+
+#[test]
+fn what_may_change_at_once_does_and_the_rest_waits() {
+    let before = load(&pair(&[])).unwrap();
+    let text =
+        pair(&[("limits.credits", "7"), ("store.engine", "\"redb\""), ("srm.keep_alive_timeout", "\"61s\"")]);
+    let (followed, change) = before.follow(load(&text).unwrap());
+    assert_eq!(change.taken, ["limits.credits", "srm.keep_alive_timeout"]);
+    assert_eq!(change.restart, ["store.engine"]);
+    assert_eq!((followed.limits.credits, followed.store.engine), (7, Engine::Sled));
+    // What waits is still told the next time, and what was taken up is not.
+    let (_, change) = followed.follow(load(&text).unwrap());
+    assert!(change.taken.is_empty());
+    assert_eq!(change.restart, ["store.engine"]);
+}
+
+/// `TANDEM_WRITE_DOCS=1` writes the page anew.
+#[test]
+fn the_reference_is_what_the_comments_beside_the_settings_say() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    if std::env::var_os("TANDEM_WRITE_DOCS").is_some() {
+        fs::write(&page, reference()).unwrap();
+    }
+    let written = fs::read_to_string(&page).unwrap_or_default();
+    assert!(written == reference(), "write it anew: TANDEM_WRITE_DOCS=1 cargo test -p srm reference");
+    for section in ["node", "peer", "c2s", "link", "srm", "admin", "store", "limits"] {
+        assert!(written.contains(&format!("## `[{section}]`")), "{section}");
+    }
+    assert!(
+        written.lines().filter(|line| line.starts_with("| `")).all(|line| line.split(" | ").count() == 3)
+    );
+}

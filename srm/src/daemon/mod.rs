@@ -2,10 +2,12 @@
 //! process; without it there is no server.
 
 mod accounts;
+mod clients;
 mod crashes;
 mod disk;
 mod ops;
 mod panics;
+mod reload;
 mod store;
 mod users;
 mod worker;
@@ -17,9 +19,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use presence_engine::engine::{self, Input};
-use presence_engine::ids::{Conn, NodeIx};
+use presence_engine::engine;
+use presence_engine::ids::NodeIx;
 use session_mover::driver;
 use session_mover::link;
 use tokio::net::{TcpListener, lookup_host};
@@ -28,22 +31,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{error, info, warn};
 use xmpp_core::dual;
-use xmpp_core::negotiate::{self, Lookup, Proved};
-use xmpp_core::net::{ConnId, ConnSender, Entry, Host, ServerConfig, serve};
-use xmpp_core::sasl::ScramHash;
-use xmpp_core::stanza::Stanza;
-use xmpp_core::tls::{self, Authority, Identity};
+use xmpp_core::net::{Entry, Host, serve};
 
 use crate::beacon::{self, Secret};
-use crate::config::{self, Commit, Config, Link as LinkConfig, Peer, Policy};
+use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind};
 use crate::sockets::{Beacons, Heard, LifeSocket, probe_twice};
 
 use accounts::Accounts;
+use clients::Clients;
 use disk::NodeDisk;
 use ops::Operations;
+use reload::Live;
 use worker::{FromNode, ToNode, Worker};
 
 /// Milliseconds of a tick of the safety core.
@@ -104,7 +105,7 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     if let Some(inputs) = found.crashed {
         error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
     }
-    let mut node = Node::start(node_config(config, me, names.clone())?, found.durable, inc, &mut disk);
+    let mut node = Node::start(node_config(config, me, names.clone()), found.durable, inc, &mut disk);
     node.remember_crashes(found.crashes);
     let handled = node.driver().engine().being_handled();
     let fake = match config.pair() {
@@ -113,8 +114,9 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     };
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
+    let live = Live::new(config, to_node.clone())?;
     let beacon = match config.pair() {
-        Some((peer, link)) => Some(beacons(link, peer, &to_node)?),
+        Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
         None => None,
     };
     let ready = Arc::new(AtomicBool::new(false));
@@ -129,7 +131,7 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     };
     panics::end_the_process(config.node.data.clone(), handled);
     let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
-    let shell = Shell { config: config.clone(), me, names, accounts, to_node, ready, life };
+    let shell = Shell { config: config.clone(), me, names, accounts, to_node, ready, life, live };
     let result = runtime.block_on(shell.run(from_node));
     drop(node_thread);
     result
@@ -148,10 +150,9 @@ fn ticks(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX)
 }
 
-fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Result<node::Config> {
+fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config {
     let pair = config.pair();
-    let srm = &config.srm;
-    let seconds = |d: std::time::Duration| d.as_secs() as u32;
+    let node::Tuning { engine: tuning, evidence, secret, config_hash, park_wait } = tuning(config);
     let engine = engine::Config {
         me,
         peer: pair.map(|(peer, _)| dual::Peer {
@@ -161,118 +162,73 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> anyhow::Resul
             direct_tls: true,
         }),
         domain: config.node.domains[0].as_str().into(),
-        resume_ms: config.limits.resume_timeout.as_millis() as u64,
-        relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
-        limits: config.limits.engine(),
+        resume_ms: tuning.resume_ms,
+        relogin_s: tuning.relogin_s,
+        limits: tuning.limits,
         trap: crashes::trap(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
-    let secret = pair.map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link));
     let available = pair.is_none_or(|(_, link)| link.policy == Policy::Available);
     let cluster = pair.map_or(0, |(_, link)| link.secret.cluster_id());
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
-    Ok(node::Config {
+    let checkpoint_frames = config.store.checkpoint_frames;
+    node::Config {
         names,
-        driver: driver::Config {
-            engine,
-            cluster,
-            boot,
-            ack_synced,
-            checkpoint_frames: config.store.checkpoint_frames,
-        },
+        driver: driver::Config { engine, cluster, boot, ack_synced, checkpoint_frames },
         single: pair.is_none(),
         register: RegisterKind::Consent(Consent { available }),
         lease: ticks(crate::config::LEASE) as u16,
         beacon_ticks: ticks(crate::config::BEACON_INTERVAL).max(1),
+        evidence,
+        secret,
+        config_hash,
+        nonce_key: Secret::new(&random::<32>()),
+        park_wait,
+    }
+}
+
+/// What of the configuration the node takes up while it runs.
+fn tuning(config: &Config) -> node::Tuning {
+    let srm = &config.srm;
+    let seconds = |d: std::time::Duration| d.as_secs() as u32;
+    node::Tuning {
+        engine: engine::Tuning {
+            resume_ms: config.limits.resume_timeout.as_millis() as u64,
+            relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
+            limits: config.limits.engine(),
+        },
         evidence: evidence::Config {
             silence: ticks(srm.keep_alive_timeout),
             quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
             init: ticks(srm.initialization_keep_alive_timeout),
         },
-        secret,
+        secret: config.pair().map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link)),
         config_hash: config.hash(),
-        nonce_key: Secret::new(&random::<32>()),
         park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
-    })
+    }
 }
 
 fn beacon_secret(link: &LinkConfig) -> Secret {
-    Secret::new(&link.secret.derive("beacon"))
+    Secret::all(&link.secret.derive_all("beacon"))
 }
 
-fn beacons(link: &LinkConfig, peer: &Peer, to_node: &Sender<ToNode>) -> anyhow::Result<Beacons> {
+fn beacons(
+    link: &LinkConfig,
+    peer: &Peer,
+    secret: Arc<ArcSwap<Secret>>,
+    to_node: &Sender<ToNode>,
+) -> anyhow::Result<Beacons> {
     let to_node = to_node.clone();
-    let secret = beacon_secret(link);
     let on = move |heard: Heard<'_>| {
         // Read here once before: what strangers send must not queue up before the node's thread (S31).
         if let Heard::Datagram(bytes) = heard
-            && beacon::Datagram::decode(&secret, bytes).is_some()
+            && beacon::Datagram::decode(&secret.load(), bytes).is_some()
         {
             let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
         }
     };
     Beacons::start(link.listen, peer.beacon.clone(), on)
         .with_context(|| in_use("beacon port (UDP)", link.listen))
-}
-
-/// What connection tasks see of the node.
-struct Clients {
-    me: NodeIx,
-    paired: bool,
-    next: AtomicU64,
-    accounts: Arc<Accounts>,
-    to_node: Sender<ToNode>,
-    leaving: Arc<AtomicBool>,
-    ready: Arc<AtomicBool>,
-}
-
-impl Clients {
-    fn send(&self, input: Input) {
-        let _ = self.to_node.send(ToNode::In(In::Client(input)));
-    }
-
-    fn conn(&self, id: ConnId) -> Conn {
-        Conn { node: self.me, number: id.0 }
-    }
-}
-
-impl Host for Clients {
-    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
-        if self.leaving.load(Ordering::Relaxed) {
-            return Lookup::Unavailable;
-        }
-        self.accounts.lookup(user, hash)
-    }
-
-    /// A node that has no place, because it is starting or cut off, may have missed a new account or password.
-    fn is_current(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    fn features(&self) -> Bytes {
-        let dual = if self.paired { dual::FEATURE } else { "" };
-        Bytes::from(format!("{dual}{}", engine::STREAM_FEATURES))
-    }
-
-    fn random(&self, out: &mut [u8]) {
-        rand::fill(out);
-    }
-
-    fn opened(&self, proved: Proved, _peer: SocketAddr, tx: ConnSender) -> ConnId {
-        let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
-        let conn = self.conn(id);
-        let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
-        let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));
-        id
-    }
-
-    fn element(&self, conn: ConnId, stanza: Stanza) {
-        self.send(Input::Element { conn: self.conn(conn), stanza });
-    }
-
-    fn closed(&self, conn: ConnId, clean: bool) {
-        self.send(Input::Closed { conn: self.conn(conn), clean });
-    }
 }
 
 /// The asynchronous side.
@@ -284,6 +240,7 @@ struct Shell {
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
     life: Option<LifeSocket>,
+    live: Arc<Live>,
 }
 
 impl Shell {
@@ -294,18 +251,25 @@ impl Shell {
         let operations = Operations::new(
             self.names.clone(),
             self.me,
-            self.config.clone(),
+            self.live.clone(),
             self.to_node.clone(),
             self.ready.clone(),
         );
-        crate::admin::listen(&self.config.admin, self.config.node.name.as_str(), operations.clone()).await?;
+        let (admin, token) = (self.config.admin.listen, self.live.token.clone());
+        crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
+        tokio::spawn(reload::watch(self.live.clone()));
+        let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         loop {
             tokio::select! {
                 _ = term.recv() => self.leave(&leaving, &operations),
                 _ = int.recv() => self.leave(&leaving, &operations),
+                _ = hup.recv() => {
+                    let live = self.live.clone();
+                    tokio::spawn(async move { live.reload().await });
+                }
                 told = from_node.recv() => match told {
                     None => return Ok(()),
                     Some(FromNode::Probe) => self.probe(),
@@ -333,24 +297,6 @@ impl Shell {
 
     async fn listen_for_clients(&self, leaving: &Arc<AtomicBool>) -> anyhow::Result<()> {
         let c2s = &self.config.c2s;
-        let identity = Identity::load(&c2s.cert, &c2s.key)?;
-        let mut negotiation = negotiate::Config::new(self.config.node.domains[0].as_str());
-        negotiation.domains = self.config.node.domains.iter().map(|d| d.as_str().into()).collect();
-        negotiation.hashes = c2s.mechanisms.iter().filter_map(|name| config::scram_hash(name)).collect();
-        negotiation.plain = c2s.plain;
-        let limits = &self.config.limits;
-        negotiation.before_auth.bytes = limits.before_login_bytes;
-        negotiation.before_auth.elements = limits.before_login_elements;
-        negotiation.after_auth.bytes = limits.stanza_bytes;
-        let mut server = ServerConfig::new(tls::c2s_server(&identity)?, negotiation)
-            .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
-            .connections_per_account(limits.connections_per_account)
-            .rates(limits.rates());
-        server.auth_timeout = limits.login_timeout;
-        server.tcp_timeout = limits.tcp_timeout;
-        server.queued_bytes = limits.queued_bytes;
-        server.credits = limits.credits;
-        let server = Arc::new(server);
         let host: Arc<dyn Host> = Arc::new(Clients {
             me: self.me,
             paired: self.config.peer.is_some(),
@@ -363,24 +309,23 @@ impl Shell {
         for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
             let listener =
                 TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
-            panics::vital(serve(listener, entry, server.clone(), host.clone()));
+            panics::vital(serve(listener, entry, self.live.clients.clone(), host.clone()));
         }
         Ok(())
     }
 
     async fn link(&self) -> anyhow::Result<()> {
         let Some((peer, config)) = self.config.pair() else { return Ok(()) };
-        let identity = Identity::load(&config.cert, &config.key)?;
-        let authority = Authority::load(&config.ca)?;
+        let Some(tls) = &self.live.link else { return Ok(()) };
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| in_use("link port", config.listen))?;
         let to_node = self.to_node.clone();
         let events = move |event| _ = to_node.send(ToNode::Link(event));
-        let server = tls::link_server(&identity, &authority)?;
+        let server = tls.server.clone();
         panics::vital(link::accept_forever(listener, server, peer.name.clone(), events.clone()));
         let name = rustls::pki_types::ServerName::try_from(peer.name.clone())
             .with_context(|| format!("the peer's name {:?} cannot stand in a certificate", peer.name))?;
-        let client = tls::link_client(&identity, &authority)?;
+        let client = tls.client.clone();
         panics::vital(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
         Ok(())
     }

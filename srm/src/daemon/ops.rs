@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::reload::Live;
 use super::worker::ToNode;
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal,
+    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
     SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
@@ -53,7 +54,9 @@ enum Letter {
 pub(super) struct Operations {
     pub(super) names: [String; 2],
     pub(super) me: NodeIx,
+    /// As it was at the start; what changes is in `live`.
     pub(super) config: Config,
+    live: Arc<Live>,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
     next: AtomicU64,
@@ -65,14 +68,15 @@ impl Operations {
     pub(super) fn new(
         names: [String; 2],
         me: NodeIx,
-        config: Config,
+        live: Arc<Live>,
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
     ) -> Arc<Operations> {
         Arc::new_cyclic(|this| Operations {
             names,
             me,
-            config,
+            config: live.config(),
+            live,
             to_node,
             ready,
             next: AtomicU64::new(1),
@@ -247,7 +251,7 @@ impl Operations {
             row: Some(s.row.0),
             cause: s.row.1.to_owned(),
             action: s.row.2.to_owned(),
-            alarms: s.alarms.clone(),
+            alarms: s.alarms.iter().cloned().chain(self.live.alarms()).collect(),
             moving: s.moving.map(|(what, p)| Moving { what: what.to_owned(), left: p.left, done: p.done }),
         }
     }
@@ -358,6 +362,17 @@ impl Daemon for Operations {
             let (tell, told) = oneshot::channel();
             let _ = self.to_node.send(ToNode::Users(tell));
             told.await.unwrap_or_default()
+        })
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
+        Box::pin(async move {
+            let hint = "correct it and ask again; the node goes on with what it had";
+            self.live.reload().await.map_err(|error| Refusal {
+                error: format!("the configuration was not reloaded: {error}"),
+                hint: hint.to_owned(),
+                ..Refusal::default()
+            })
         })
     }
 

@@ -19,7 +19,7 @@ use xmpp_core::net::{ConnSender, ToConn};
 use super::accounts::Accounts;
 use super::disk::NodeDisk;
 use crate::admin::{SessionStatus, UserStatus};
-use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot};
+use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
 use crate::sockets::{Beacons, boottime_ms};
 
 /// Milliseconds of a tick.
@@ -35,6 +35,8 @@ pub enum ToNode {
     Opened(Conn, ConnSender, Input),
     /// News of the link.
     Link(LinkEvent),
+    /// Take other settings.
+    Tune(Box<Tuning>),
     /// An operator asks.
     Op(Op, oneshot::Sender<Reply>),
     /// Show yourself.
@@ -154,6 +156,7 @@ impl Worker {
                 self.event(ToNode::In(In::Client(input)), edges);
             }
             ToNode::Link(event) => self.link(event, edges),
+            ToNode::Tune(tuning) => self.node.tune(*tuning),
             ToNode::Op(op, answer) => {
                 let number = edges.next_reply;
                 edges.next_reply += 1;

@@ -18,7 +18,7 @@ mod words;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use presence_engine::engine::{Input, Output};
+use presence_engine::engine::{self, Input, Output};
 use presence_engine::ids::{Group, Mode, NodeIx, Reg};
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
@@ -61,6 +61,21 @@ pub struct Config {
     /// Random, for nonces that nobody can guess.
     pub nonce_key: Secret,
     /// How long a hand-over waits for a dual client's parked stream, in ticks.
+    pub park_wait: u32,
+}
+
+/// What a running node may be told anew.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The engine's part.
+    pub engine: engine::Tuning,
+    /// As [`Config::evidence`].
+    pub evidence: evidence::Config,
+    /// As [`Config::secret`].
+    pub secret: Secret,
+    /// As [`Config::config_hash`].
+    pub config_hash: u64,
+    /// As [`Config::park_wait`].
     pub park_wait: u32,
 }
 
@@ -196,6 +211,16 @@ impl Node {
             }
         }
         self.settle(disk);
+    }
+
+    /// Takes other settings from now on.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.driver.tune(tuning.engine);
+        self.evidence.tune(tuning.evidence);
+        self.cfg.evidence = tuning.evidence;
+        self.cfg.secret = tuning.secret;
+        self.cfg.config_hash = tuning.config_hash;
+        self.cfg.park_wait = tuning.park_wait;
     }
 
     /// The driver, to be looked at.

@@ -1,11 +1,16 @@
 //! Certificates of a cluster of its own: one authority, one certificate for clients, one for each end of the link.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
 
 use super::SetupError;
 
@@ -38,6 +43,24 @@ impl Authority {
         Ok(Authority { issuer: Issuer::new(params, key), pem })
     }
 
+    /// The authority whose private key this is, with its certificate among those of `bundle`.
+    pub fn load(key: &str, bundle: &str) -> Option<Authority> {
+        let key = KeyPair::from_pem(key).ok()?;
+        let pem = certificates(bundle).into_iter().find(|pem| is_of(pem, &key))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).ok()?;
+        Some(Authority { issuer, pem })
+    }
+
+    /// Whether it has signed the first certificate of this text.
+    pub fn has_signed(&self, cert: &str) -> bool {
+        let with = |of: &str, what: &dyn Fn(&X509Certificate<'_>, &X509Certificate<'_>) -> bool| {
+            let (cert, by) = (Pem::iter_from_buffer(of.as_bytes()).next(), pem_of(&self.pem));
+            let (Some(Ok(cert)), Some(by)) = (cert, by) else { return false };
+            matches!((cert.parse_x509(), by.parse_x509()), (Ok(cert), Ok(by)) if what(&cert, &by))
+        };
+        with(cert, &|cert, by| cert.verify_signature(Some(by.public_key())).is_ok())
+    }
+
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
@@ -68,6 +91,38 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer).map_err(&failed)?;
         Ok(Certificate { chain: format!("{}{}", cert.pem(), self.pem), key: key.serialize_pem() })
     }
+}
+
+fn pem_of(text: &str) -> Option<Pem> {
+    Pem::iter_from_buffer(text.as_bytes()).next()?.ok()
+}
+
+/// Each certificate of a bundle by itself.
+pub(super) fn certificates(bundle: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let parts = bundle.split_inclusive(END).filter(|part| part.contains(END));
+    parts.map(|part| format!("{}\n", part.trim())).collect()
+}
+
+fn is_of(cert: &str, key: &KeyPair) -> bool {
+    let Some(pem) = pem_of(cert) else { return false };
+    pem.parse_x509().is_ok_and(|cert| cert.public_key().raw == key.subject_public_key_info())
+}
+
+/// The names for which the first certificate of this text stands.
+pub(super) fn names(cert: &str) -> Vec<String> {
+    let Some(pem) = pem_of(cert) else { return Vec::new() };
+    let Ok(cert) = pem.parse_x509() else { return Vec::new() };
+    let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(|ip| IpAddr::from(ip).to_string());
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(|ip| IpAddr::from(ip).to_string())).ok()
+        }
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(name).collect()
 }
 
 fn params(names: &[String], common_name: &str) -> Result<CertificateParams, SetupError> {

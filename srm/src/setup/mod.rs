@@ -5,6 +5,7 @@
 
 mod certs;
 mod ports;
+pub mod renew;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,6 +84,28 @@ pub enum SetupError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// A file or directory cannot be read.
+    #[error("{} cannot be read: {source}; name the directory that `tandem init` made, with its ca/", .path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file does not hold what `tandem init` put there.
+    #[error("{} is damaged, or of another authority than ca/ca.pem; put back what `tandem init` made", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing to work on.
+    #[error("{} holds no {what}; name the directory that `tandem init` made", .dir.display())]
+    Nothing {
+        /// The directory.
+        dir: PathBuf,
+        /// What is looked for.
+        what: &'static str,
     },
     /// A certificate cannot be made for a name.
     #[error(
@@ -176,7 +199,7 @@ impl Plan {
         make_dir(&ca)?;
         write(&ca.join("ca.pem"), &authority.pem, 0o644)?;
         write(&ca.join("ca.key"), &authority.key_pem(), 0o600)?;
-        let secret = random_hex()?;
+        let secret = format!("{}\ncluster {}\n", random_hex()?, &random_hex()?[..16]);
         let made = self.nodes.iter().map(|node| self.make_node(node, &authority, &clients, &secret));
         Ok(Made { ca: ca.join("ca.pem"), nodes: made.collect::<Result<_, _>>()? })
     }
@@ -198,7 +221,7 @@ impl Plan {
             write(&dir.join("link.pem"), &link.chain, 0o644)?;
             write(&dir.join("link.key"), &link.key, 0o600)?;
             write(&dir.join("ca.pem"), &authority.pem, 0o644)?;
-            write(&dir.join("secret"), &format!("{secret}\n"), 0o600)?;
+            write(&dir.join("secret"), secret, 0o600)?;
         }
         let path = dir.join("tandem.toml");
         write(&path, &self.file_of(node), 0o644)?;
@@ -293,14 +316,24 @@ impl File {
     }
 
     fn text(&self) -> String {
-        let mut text = "# What is not written here has its default. Check changes with `tandem config check`; they take \
-                        effect when the\n# node is restarted.\n"
+        let mut text = "# The configuration of one node. What is not written, or has a # before it, has the default shown. \
+                        Check changes\n# with `tandem config check`; a running node takes most of them up by itself, and \
+                        its log says so.\n"
             .to_owned();
-        for (name, keys) in &self.sections {
-            text.push_str(&format!("\n[{name}]\n"));
-            for (key, value) in keys {
-                text.push_str(&format!("{key} = {value}\n"));
+        let others = ["srm", "store", "limits"].map(|name| (name.to_owned(), Vec::new()));
+        let missing = |(name, _): &(String, Vec<_>)| !self.sections.iter().any(|(known, _)| known == name);
+        let sections = self.sections.iter().cloned().chain(others.into_iter().filter(missing));
+        for (name, keys) in sections {
+            text.push('\n');
+            let mut lines = config::about_section(&name);
+            lines.push(format!("[{name}]"));
+            for (key, value) in &keys {
+                lines.extend(config::commented(&name, key));
+                lines.push(format!("{key} = {value}"));
             }
+            let set: Vec<String> = keys.into_iter().map(|(key, _)| key).collect();
+            lines.extend(config::defaults(&name, &set));
+            lines.iter().for_each(|line| text.extend([line, "\n"]));
         }
         text
     }

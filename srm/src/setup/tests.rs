@@ -68,12 +68,144 @@ fn clients_believe_the_certificate_under_every_name() {
     let dir = tempfile::tempdir().unwrap();
     let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
     let identity = tls::Identity::load(&dir.path().join("a/c2s.pem"), &dir.path().join("a/c2s.key")).unwrap();
-    let server = tls::c2s_server(&identity).unwrap().config;
+    let server = tls::c2s_server(&identity, None).unwrap().config;
     let client = tls::c2s_client(&tls::Authority::load(&made.ca).unwrap()).unwrap();
     for name in ["im.example", "a", "b", "localhost", "127.0.0.1", "::1"] {
         let done = handshake(std::sync::Arc::clone(&client), std::sync::Arc::clone(&server), name);
         assert!(done.is_ok(), "{name}: {done:?}");
     }
+}
+
+/// A node's link as its files say.
+fn link_of(dir: &Path, node: &str) -> (tls::Identity, tls::Authority) {
+    let file = |name: &str| dir.join(node).join(name);
+    let identity = tls::Identity::load(&file("link.pem"), &file("link.key")).unwrap();
+    (identity, tls::Authority::load(&file("ca.pem")).unwrap())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let there = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &there) } else { _ = fs::copy(&path, &there).unwrap() }
+    }
+}
+
+#[test]
+fn an_authority_is_replaced_in_three_steps_and_the_nodes_believe_each_other_at_each() {
+    let (dir, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let first = fs::read_to_string(dir.path().join("ca/ca.pem")).unwrap();
+    for step in 1..=3 {
+        let kept = before.path().join(step.to_string());
+        copy(dir.path(), &kept);
+        assert_eq!(renew::authority(dir.path()).unwrap().step, (step, 3));
+        // One of the two has taken the step up, the other has not yet.
+        for (a, b) in [(dir.path(), kept.as_path()), (kept.as_path(), dir.path())] {
+            for (dials, accepts, name) in [("a", "b", "b"), ("b", "a", "a")] {
+                let ((identity, authority), (other, its_authority)) =
+                    (link_of(a, dials), link_of(b, accepts));
+                let client = tls::link_client(&identity, &authority).unwrap();
+                let server = tls::link_server(&other, &its_authority).unwrap();
+                let done = handshake(client, server, name);
+                assert!(done.is_ok(), "step {step}: {dials} dials {accepts}: {done:?}");
+            }
+        }
+        for node in ["a", "b"] {
+            Config::load(&dir.path().join(node).join("tandem.toml")).unwrap().check_files().unwrap();
+        }
+    }
+    let last = fs::read_to_string(dir.path().join("ca/ca.pem")).unwrap();
+    assert!(!last.contains(first.trim()) && certs::certificates(&last).len() == 1);
+    assert!(!dir.path().join("ca/next.key").exists());
+    // And once more: what is there now is what is replaced.
+    assert_eq!(renew::authority(dir.path()).unwrap().step, (1, 3));
+    let mode = fs::metadata(dir.path().join("ca/next.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_secret_is_replaced_in_three_steps_and_the_cluster_stays_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let secret = || {
+        let config = Config::load(&dir.path().join("b/tandem.toml")).unwrap();
+        config.link.unwrap().secret
+    };
+    let first = secret();
+    let mut seen = vec![first.derive_all("test")];
+    for step in 1..=3 {
+        assert_eq!(renew::secret(dir.path()).unwrap().step, (step, 3));
+        let (now, before) = (secret().derive_all("test"), seen.last().unwrap());
+        assert!(now.contains(&before[0]) && before.contains(&now[0]), "step {step}");
+        assert_eq!(secret().cluster_id(), first.cluster_id());
+        seen.push(now);
+    }
+    assert!(seen[3].len() == 1 && seen[3] != seen[0]);
+}
+
+#[test]
+fn new_certificates_bear_the_same_names_and_foreign_ones_are_left_alone() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    Plan::local_pair("im.example", other.path()).unwrap().make().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    for name in ["c2s.pem", "c2s.key"] {
+        fs::copy(other.path().join("b").join(name), file("b").join(name)).unwrap();
+    }
+    let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+    let (old, foreign) = (read("a/c2s.pem"), read("b/c2s.pem"));
+    let done = renew::certificates(dir.path()).unwrap();
+    assert!(!done.goes_on() && done.kept.len() == 1 && done.kept[0].contains("b/c2s.pem"), "{:?}", done.kept);
+    assert_eq!(read("b/c2s.pem"), foreign);
+    assert_ne!(read("a/c2s.pem"), old);
+    assert_eq!(certs::names(&read("a/c2s.pem")), certs::names(&old));
+    for node in ["a", "b"] {
+        Config::load(&file(node).join("tandem.toml")).unwrap().check_files().unwrap();
+    }
+    // Without the authority's key there is nothing to sign with, and nothing is touched.
+    fs::remove_file(file("ca/ca.key")).unwrap();
+    let before = read("a/link.pem");
+    let error = renew::certificates(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("ca/ca.key cannot be read"), "{error}");
+    assert_eq!(read("a/link.pem"), before);
+}
+
+#[test]
+fn what_is_added_to_the_trusted_authorities_stays() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    Plan::local_pair("im.example", other.path()).unwrap().make().unwrap();
+    let added = fs::read_to_string(other.path().join("ca/ca.pem")).unwrap();
+    let file = dir.path().join("a/ca.pem");
+    fs::write(&file, format!("{}{added}", fs::read_to_string(&file).unwrap())).unwrap();
+    for _ in 0..3 {
+        renew::authority(dir.path()).unwrap();
+        assert!(fs::read_to_string(&file).unwrap().contains(added.trim()));
+    }
+    assert_eq!(certs::certificates(&fs::read_to_string(&file).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_new_file_explains_every_setting_and_its_defaults_are_the_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let text = fs::read_to_string(&made.nodes[0].config).unwrap();
+    // With every default written out, the file means the same.
+    let spelled: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains([' ', '`'])) => rest,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(spelled.lines().count() == text.lines().count() && spelled != text);
+    let written = Config::load(&made.nodes[0].config).unwrap();
+    fs::write(&made.nodes[0].config, spelled).unwrap();
+    let (_, change) = written.follow(Config::load(&made.nodes[0].config).unwrap());
+    assert_eq!(change, crate::config::Change::default());
 }
 
 #[test]

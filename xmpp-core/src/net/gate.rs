@@ -12,7 +12,7 @@ use crate::jid::BareJid;
 pub(super) struct Gate {
     total: usize,
     per_address: usize,
-    counts: Mutex<Counts>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Default)]
@@ -23,36 +23,41 @@ struct Counts {
 
 /// The right to be there without having authenticated; dropping it makes room.
 pub(super) struct Pass {
-    gate: Arc<Gate>,
+    counts: Arc<Mutex<Counts>>,
     address: IpAddr,
 }
 
 impl Gate {
-    pub fn new(total: usize, per_address: usize) -> Arc<Gate> {
-        Arc::new(Gate { total, per_address, counts: Mutex::default() })
+    pub fn new(total: usize, per_address: usize) -> Gate {
+        Gate { total, per_address, counts: Arc::default() }
+    }
+
+    /// These limits, and what `before` has counted.
+    pub fn after(self, before: &Gate) -> Gate {
+        Gate { counts: before.counts.clone(), ..self }
     }
 
     /// A pass, unless there are too many already.
-    pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Pass> {
+    pub fn enter(&self, ip: IpAddr) -> Option<Pass> {
         let address = network(ip);
-        let mut counts = self.counts();
+        let mut counts = lock(&self.counts);
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
         if counts.total >= self.total || here >= self.per_address {
             return None;
         }
         counts.total += 1;
         counts.by_address.insert(address, here + 1);
-        Some(Pass { gate: self.clone(), address })
+        Some(Pass { counts: self.counts.clone(), address })
     }
+}
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut counts = self.gate.counts();
+        let mut counts = lock(&self.counts);
         counts.total = counts.total.saturating_sub(1);
         match counts.by_address.get_mut(&self.address) {
             Some(here) if *here > 1 => *here -= 1,
@@ -73,39 +78,40 @@ impl Pass {
 /// Counts the connections of accounts.
 pub(super) struct Accounts {
     most: usize,
-    counts: Mutex<HashMap<BareJid, usize>>,
+    counts: Arc<Mutex<HashMap<BareJid, usize>>>,
 }
 
 /// The right of one of an account's connections to be there; dropping it makes room.
 pub(super) struct Membership {
-    accounts: Arc<Accounts>,
+    counts: Arc<Mutex<HashMap<BareJid, usize>>>,
     user: BareJid,
 }
 
 impl Accounts {
-    pub fn new(most: usize) -> Arc<Accounts> {
-        Arc::new(Accounts { most, counts: Mutex::default() })
+    pub fn new(most: usize) -> Accounts {
+        Accounts { most, counts: Arc::default() }
+    }
+
+    /// This limit, and what `before` has counted.
+    pub fn after(self, before: &Accounts) -> Accounts {
+        Accounts { counts: before.counts.clone(), ..self }
     }
 
     /// A place among the connections of this account, unless there are too many already.
-    pub fn enter(self: &Arc<Self>, user: &BareJid) -> Option<Membership> {
-        let mut counts = self.counts();
+    pub fn enter(&self, user: &BareJid) -> Option<Membership> {
+        let mut counts = lock(&self.counts);
         let here = counts.entry(user.clone()).or_insert(0);
         if *here >= self.most {
             return None;
         }
         *here += 1;
-        Some(Membership { accounts: self.clone(), user: user.clone() })
-    }
-
-    fn counts(&self) -> MutexGuard<'_, HashMap<BareJid, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        Some(Membership { counts: self.counts.clone(), user: user.clone() })
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut here) = self.accounts.counts().entry(self.user.clone()) {
+        if let Entry::Occupied(mut here) = lock(&self.counts).entry(self.user.clone()) {
             *here.get_mut() -= 1;
             if *here.get() == 0 {
                 here.remove();
@@ -135,7 +141,26 @@ mod tests {
         assert!(accounts.enter(&user("a@d")).is_none());
         drop((accounts.enter(&user("b@d")).unwrap(), first));
         assert!(accounts.enter(&user("a@d")).is_some());
-        assert_eq!(accounts.counts().len(), 1);
+        assert_eq!(lock(&accounts.counts).len(), 1);
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_who_are_there_already() {
+        let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let before = Gate::new(2, 2);
+        let (first, _second) = (before.enter(ip(1)), before.enter(ip(2)));
+        let after = Gate::new(3, 1).after(&before);
+        assert!(after.enter(ip(1)).is_none());
+        let _third = after.enter(ip(3)).unwrap();
+        assert!(after.enter(ip(4)).is_none());
+        drop(first);
+        assert!(after.enter(ip(4)).is_some());
+        let user = BareJid::parse("a@d").unwrap();
+        let before = Accounts::new(1);
+        let _member = before.enter(&user).unwrap();
+        let after = Accounts::new(2).after(&before);
+        let _other = after.enter(&user).unwrap();
+        assert!(after.enter(&user).is_none());
     }
 
     #[test]
@@ -149,7 +174,7 @@ mod tests {
         let other = gate.enter(ip("::ffff:10.0.0.1"));
         assert!(other.is_some() && gate.enter(ip("10.0.0.2")).is_none());
         drop((first, second, other));
-        let counts = gate.counts();
+        let counts = lock(&gate.counts);
         assert_eq!((counts.total, counts.by_address.len()), (0, 0));
     }
 }

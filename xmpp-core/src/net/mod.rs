@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,8 +103,8 @@ pub struct ServerConfig {
     pub credits: u32,
     /// Bytes that may wait for one slow reader; above it the connection is closed, resumable. Default 4 MiB.
     pub queued_bytes: usize,
-    gate: Arc<Gate>,
-    accounts: Arc<Accounts>,
+    gate: Gate,
+    accounts: Accounts,
     rates: Rates,
     connections: PerAddress,
     guesses: PerAddress,
@@ -170,6 +171,19 @@ impl ServerConfig {
         ServerConfig { rates, connections, guesses, ..self }
     }
 
+    /// Goes on with what `before` has counted: for a configuration that takes its place while clients are there.
+    #[must_use]
+    pub fn after(self, before: &ServerConfig) -> Self {
+        ServerConfig {
+            gate: self.gate.after(&before.gate),
+            accounts: self.accounts.after(&before.accounts),
+            connections: self.connections.after(&before.connections),
+            guesses: self.guesses.after(&before.guesses),
+            checks: before.checks.clone(),
+            ..self
+        }
+    }
+
     /// Admission, before TLS and before a task is spawned.
     fn admit(&self, peer: SocketAddr) -> Option<gate::Pass> {
         let soon = self.connections.take(gate::network(peer.ip()), Instant::now());
@@ -177,18 +191,20 @@ impl ServerConfig {
     }
 }
 
-/// Accepts clients for ever; a task each. Dropping the future stops accepting and leaves the connections open.
+/// Accepts clients for ever; a task each. Dropping the future stops accepting and leaves the connections open. Another
+/// `config` holds for those who come from then on.
 pub async fn serve(
     listener: TcpListener,
     entry: Entry,
-    config: Arc<ServerConfig>,
+    config: Arc<ArcSwap<ServerConfig>>,
     host: Arc<dyn Host>,
 ) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
+                let config = config.load_full();
                 if let Some(pass) = config.admit(peer) {
-                    tokio::spawn(client(tcp, peer, entry, config.clone(), host.clone(), pass));
+                    tokio::spawn(client(tcp, peer, entry, config, host.clone(), pass));
                 }
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

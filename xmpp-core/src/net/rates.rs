@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many seconds' worth of a connection's rates may come at once.
@@ -104,7 +104,7 @@ impl Meter {
 /// A rate for each address. Bounded: an address that was quiet for a minute is forgotten, because its bucket is full.
 pub(super) struct PerAddress {
     per_minute: f64,
-    inner: Mutex<Generations>,
+    inner: Arc<Mutex<Generations>>,
 }
 
 struct Generations {
@@ -116,7 +116,12 @@ struct Generations {
 impl PerAddress {
     pub fn new(per_minute: u32) -> Self {
         let inner = Generations { young: HashMap::new(), old: HashMap::new(), born: Instant::now() };
-        PerAddress { per_minute: per_minute.into(), inner: Mutex::new(inner) }
+        PerAddress { per_minute: per_minute.into(), inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// This rate, and what `before` has counted.
+    pub fn after(self, before: &PerAddress) -> PerAddress {
+        PerAddress { inner: before.inner.clone(), ..self }
     }
 
     /// Takes a token; whether there was one.

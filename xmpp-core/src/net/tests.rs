@@ -60,15 +60,9 @@ struct Rig {
 
 pub(super) fn tls() -> (C2sTls, rustls::pki_types::CertificateDer<'static>) {
     let signed = rcgen::generate_simple_self_signed(["d.example".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
-    let cert = signed.cert.der().clone();
-    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.clone()], key)
-        .unwrap();
-    (C2sTls { config: Arc::new(config), end_point: crate::tls::end_point(&cert) }, cert)
+    let identity =
+        crate::tls::Identity::from_pem(&signed.cert.pem(), &signed.signing_key.serialize_pem()).unwrap();
+    (crate::tls::c2s_server(&identity, None).unwrap(), signed.cert.der().clone())
 }
 
 fn test_host() -> (Arc<TestHost>, mpsc::UnboundedReceiver<Seen>) {
@@ -257,7 +251,7 @@ async fn listening(config: ServerConfig, entry: Entry) -> (SocketAddr, mpsc::Unb
 pub(super) async fn listener(config: ServerConfig, entry: Entry, host: Arc<dyn Host>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, entry, Arc::new(config), host));
+    tokio::spawn(serve(listener, entry, Arc::new(ArcSwap::from_pointee(config)), host));
     addr
 }
 

@@ -1,0 +1,104 @@
+//! The client side of a node: what connections see of it, and what their ports are set up with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+
+use bytes::Bytes;
+use presence_engine::engine::{self, Input};
+use presence_engine::ids::{Conn, NodeIx};
+use xmpp_core::dual;
+use xmpp_core::negotiate::{self, Lookup, Proved};
+use xmpp_core::net::{ConnId, ConnSender, Host, ServerConfig};
+use xmpp_core::sasl::ScramHash;
+use xmpp_core::stanza::Stanza;
+use xmpp_core::tls::{self, Identity, Tickets, TlsError};
+
+use super::accounts::Accounts;
+use super::random;
+use super::worker::ToNode;
+use crate::config::{self, Config};
+use crate::node::In;
+
+/// What connection tasks see of the node.
+pub(super) struct Clients {
+    pub me: NodeIx,
+    pub paired: bool,
+    pub next: AtomicU64,
+    pub accounts: Arc<Accounts>,
+    pub to_node: Sender<ToNode>,
+    pub leaving: Arc<AtomicBool>,
+    pub ready: Arc<AtomicBool>,
+}
+
+impl Clients {
+    fn send(&self, input: Input) {
+        let _ = self.to_node.send(ToNode::In(In::Client(input)));
+    }
+
+    fn conn(&self, id: ConnId) -> Conn {
+        Conn { node: self.me, number: id.0 }
+    }
+}
+
+impl Host for Clients {
+    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Lookup::Unavailable;
+        }
+        self.accounts.lookup(user, hash)
+    }
+
+    /// A node that has no place, because it is starting or cut off, may have missed a new account or password.
+    fn is_current(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn features(&self) -> Bytes {
+        let dual = if self.paired { dual::FEATURE } else { "" };
+        Bytes::from(format!("{dual}{}", engine::STREAM_FEATURES))
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        rand::fill(out);
+    }
+
+    fn opened(&self, proved: Proved, _peer: SocketAddr, tx: ConnSender) -> ConnId {
+        let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let conn = self.conn(id);
+        let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
+        let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));
+        id
+    }
+
+    fn element(&self, conn: ConnId, stanza: Stanza) {
+        self.send(Input::Element { conn: self.conn(conn), stanza });
+    }
+
+    fn closed(&self, conn: ConnId, clean: bool) {
+        self.send(Input::Closed { conn: self.conn(conn), clean });
+    }
+}
+
+/// What the ports for clients are set up with. Fails where certificate and key are not to be used.
+pub(super) fn server(config: &Config, tickets: Arc<Tickets>) -> Result<ServerConfig, TlsError> {
+    let (c2s, limits) = (&config.c2s, &config.limits);
+    let identity = Identity::load(&c2s.cert, &c2s.key)?;
+    let mut negotiation = negotiate::Config::new(config.node.domains[0].as_str());
+    negotiation.domains = config.node.domains.iter().map(|d| d.as_str().into()).collect();
+    negotiation.hashes = c2s.mechanisms.iter().filter_map(|name| config::scram_hash(name)).collect();
+    negotiation.plain = c2s.plain;
+    negotiation.before_auth.bytes = limits.before_login_bytes;
+    negotiation.before_auth.elements = limits.before_login_elements;
+    negotiation.after_auth.bytes = limits.stanza_bytes;
+    let mut server = ServerConfig::new(tls::c2s_server(&identity, Some(tickets))?, negotiation)
+        .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
+        .connections_per_account(limits.connections_per_account)
+        .rates(limits.rates());
+    server.auth_timeout = limits.login_timeout;
+    server.tcp_timeout = limits.tcp_timeout;
+    server.queued_bytes = limits.queued_bytes;
+    server.credits = limits.credits;
+    Ok(server)
+}
