@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Buf, Bytes, BytesMut};
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,6 +20,7 @@ use xmpp_core::dual::{self, Peer};
 use xmpp_core::sasl::{
     ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL, downgrade_check,
 };
+use xmpp_core::tls;
 use xmpp_core::xml::{Event, Framer, Limits, Writer};
 use xmpp_core::{Element, Stanza, StreamError, ns};
 
@@ -116,8 +119,10 @@ impl std::fmt::Debug for Account {
 /// How to reach a server.
 #[derive(Clone, Debug)]
 pub struct Dialer {
-    /// Trust and versions, from `xmpp_core::tls::c2s_client`.
-    pub tls: Arc<rustls::ClientConfig>,
+    /// Trust and versions, from `xmpp_core::tls::c2s_client`. All clones share it: see [`Dialer::trust`].
+    tls: Arc<ArcSwap<rustls::ClientConfig>>,
+    /// Its tickets, if it keeps any.
+    tickets: Option<Resumption>,
     /// Most time for TCP.
     pub connect_timeout: Duration,
     /// Most time for TLS, SASL and the features after it, together.
@@ -128,7 +133,31 @@ impl Dialer {
     /// With 5 s for TCP and 30 s for the login.
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         let (connect_timeout, login_timeout) = (Duration::from_secs(5), Duration::from_secs(30));
-        Dialer { tls, connect_timeout, login_timeout }
+        Dialer { tls: Arc::new(ArcSwap::new(tls)), tickets: None, connect_timeout, login_timeout }
+    }
+
+    /// A client of its own: it keeps the TLS tickets that it gets, and resumes with them at either node.
+    #[must_use]
+    pub fn with_tickets(&self) -> Self {
+        Dialer { tickets: Some(tls::tickets()), ..self.clone() }
+    }
+
+    /// Trusts others from now on, in all clones.
+    pub fn trust(&self, tls: Arc<rustls::ClientConfig>) {
+        self.tls.store(tls);
+    }
+
+    /// Trust and versions, and the tickets.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let tls = self.tls.load_full();
+        match &self.tickets {
+            None => tls,
+            Some(tickets) => {
+                let mut own = rustls::ClientConfig::clone(&tls);
+                own.resumption = tickets.clone();
+                Arc::new(own)
+            }
+        }
     }
 
     /// An authenticated stream without a session, and what it offers.
@@ -173,7 +202,7 @@ impl Dialer {
     {
         let name = ServerName::try_from(account.domain.clone())
             .map_err(|_| ConnError::Protocol("the domain is no host name".into()))?;
-        TlsConnector::from(Arc::clone(&self.tls))
+        TlsConnector::from(self.tls())
             .connect(name, io)
             .await
             .map_err(|source| ConnError::Tls { place, source })

@@ -16,8 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 async fn fleet(users: usize, plain: f64) -> (Arc<Pair>, Fleet) {
     let homes: Vec<usize> = (0..users).map(|user| user % 2).collect();
     let pair = Pair::start(&homes).await;
-    let dialer =
-        Dialer { login_timeout: Duration::from_secs(2), ..Dialer::new(Arc::clone(&pair.client_tls)) };
+    let mut dialer = Dialer::new(Arc::clone(&pair.client_tls));
+    dialer.login_timeout = Duration::from_secs(2);
     let options = FleetOptions {
         plain,
         silence: Duration::from_secs(1),

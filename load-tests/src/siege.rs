@@ -110,7 +110,7 @@ impl Siege {
 
     /// How clients make TLS: they trust this server's authority.
     pub fn tls(&self) -> Arc<rustls::ClientConfig> {
-        self.rig.pair.dialer().expect("a CA").tls
+        self.rig.pair.dialer().expect("a CA").tls()
     }
 
     /// The same, for a client that knows nothing newer than TLS 1.2.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod evidence;
+pub mod logging;
 pub mod node;
 pub mod safety;
 pub mod setup;

@@ -186,11 +186,9 @@ pub fn c2s_server(identity: &Identity, tickets: Option<Arc<Tickets>>) -> Result<
     Ok(C2sTls { config: Arc::new(config), end_point })
 }
 
-/// A client that keeps tickets for itself: what `client` trusts, with a memory of its own.
-pub fn with_tickets(client: &Arc<ClientConfig>) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::clone(client);
-    config.resumption = Resumption::in_memory_sessions(4).tls12_resumption(Tls12Resumption::Disabled);
-    Arc::new(config)
+/// A memory for the tickets of one client, of TLS 1.3 only.
+pub fn tickets() -> Resumption {
+    Resumption::in_memory_sessions(4).tls12_resumption(Tls12Resumption::Disabled)
 }
 
 /// For a client that trusts this authority and no other.
@@ -338,6 +336,12 @@ mod tests {
         Ok((server, client))
     }
 
+    fn keeps_tickets(ca: &Ca) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&c2s_client(&ca.authority()).unwrap());
+        config.resumption = tickets();
+        Arc::new(config)
+    }
+
     fn carry<A, B>(
         from: &mut impl std::ops::DerefMut<Target = ConnectionCommon<A>>,
         to: &mut impl std::ops::DerefMut<Target = ConnectionCommon<B>>,
@@ -362,7 +366,7 @@ mod tests {
     fn a_client_gets_in_by_both_versions_and_without_tickets_is_never_resumed() {
         let ca = Ca::new();
         let server = c2s_server(&ca.identity("example.org"), None).unwrap().config;
-        let client = with_tickets(&c2s_client(&ca.authority()).unwrap());
+        let client = keeps_tickets(&ca);
         for _ in 0..2 {
             let (s, c) = shake(&server, &client, "example.org").unwrap();
             assert_eq!(c.protocol_version(), Some(ProtocolVersion::TLSv1_3));
@@ -384,7 +388,7 @@ mod tests {
         let ca = Ca::new();
         let node = || c2s_server(&ca.identity("example.org"), Some(Tickets::new(vec![[3; 32]]))).unwrap();
         let (a, b) = (node(), node());
-        let client = with_tickets(&c2s_client(&ca.authority()).unwrap());
+        let client = keeps_tickets(&ca);
         let (_, first) = shake(&a.config, &client, "example.org").unwrap();
         assert_eq!(first.handshake_kind(), Some(HandshakeKind::Full));
         assert_eq!(first.tls13_tickets_received(), 1);

@@ -297,7 +297,7 @@ fn session_options(
         approve: options.subscribe,
         roster: options.subscribe,
         seed,
-        ..Options::new(account, options.dialer.clone(), options.nodes.clone())
+        ..Options::new(account, options.dialer.with_tickets(), options.nodes.clone())
     }
 }
 

@@ -5,6 +5,7 @@ mod binary;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use client_sim::conn::Dialer;
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
 use srm::admin::Status;
 use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
@@ -44,6 +45,8 @@ pub struct Rig {
     pub pair: Pair,
     /// The clients.
     pub fleet: Fleet,
+    /// How they connect.
+    pub dialer: Dialer,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -105,8 +108,8 @@ impl Rig {
         }
         pair.add_users(&homes).expect("accounts");
         let places = (0..load.users).map(login).collect();
-        let mut options =
-            FleetOptions::new(DOMAIN, PASSWORD, pair.places(), places, pair.dialer().expect("a CA"));
+        let dialer = pair.dialer().expect("a CA");
+        let mut options = FleetOptions::new(DOMAIN, PASSWORD, pair.places(), places, dialer.clone());
         options.plain = load.plain;
         options.interval = load.interval;
         options.seed = load.seed;
@@ -121,7 +124,7 @@ impl Rig {
             assert!(fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", fleet.snapshot());
         }
         fleet.start_sending();
-        Rig { pair, fleet, dir, _turn: turn }
+        Rig { pair, fleet, dialer, dir, _turn: turn }
     }
 
     /// The data folder of a node.

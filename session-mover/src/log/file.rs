@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use presence_engine::ids::Position;
@@ -50,6 +51,8 @@ pub struct Stored {
     pub at: Position,
     /// Synced, or only written.
     pub synced: bool,
+    /// How long that took.
+    pub took: Duration,
 }
 
 enum Job {
@@ -307,9 +310,9 @@ impl<F: Fn(Stored)> Worker<F> {
                     let _ = done.send(());
                 }
                 Job::SyncSoon => {
-                    self.sync_now();
+                    let took = self.sync_now();
                     if let Some(at) = self.end {
-                        (self.stored)(Stored { which: self.which, at, synced: true });
+                        (self.stored)(Stored { which: self.which, at, synced: true, took });
                     }
                 }
                 Job::Trim(seq) => {
@@ -319,7 +322,7 @@ impl<F: Fn(Stored)> Worker<F> {
                     self.first.store(self.segments.first(), Ordering::Release);
                 }
                 Job::Sync(done) => {
-                    self.sync_now();
+                    _ = self.sync_now();
                     let _ = done.send(());
                 }
             }
@@ -332,6 +335,7 @@ impl<F: Fn(Stored)> Worker<F> {
             Which::Own => crate::kill_point!("log.own.before_write"),
             Which::Peer => crate::kill_point!("log.peer.before_write"),
         }
+        let begun = Instant::now();
         if let Err(error) = self.segments.append(frames) {
             die(which, "writing failed", &error);
         }
@@ -341,18 +345,20 @@ impl<F: Fn(Stored)> Worker<F> {
         }
         self.written.store(at.seq, Ordering::Release);
         self.end = Some(at);
-        (self.stored)(Stored { which, at, synced: false });
+        (self.stored)(Stored { which, at, synced: false, took: begun.elapsed() });
         if self.sync {
-            self.sync_now();
+            let took = self.sync_now();
             crate::kill_point!("log.own.after_sync");
-            (self.stored)(Stored { which, at, synced: true });
+            (self.stored)(Stored { which, at, synced: true, took });
         }
     }
 
-    fn sync_now(&mut self) {
+    fn sync_now(&mut self) -> Duration {
+        let begun = Instant::now();
         if let Err(error) = self.segments.sync() {
             die(self.which, "fdatasync failed", &error);
         }
+        begun.elapsed()
     }
 }
 

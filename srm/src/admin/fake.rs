@@ -23,6 +23,7 @@ struct State {
     forced: Option<String>,
     users: Vec<UserStatus>,
     passwords: Vec<(String, String)>,
+    log: String,
     /// Moving ends in failed mode.
     broken: bool,
 }
@@ -187,6 +188,22 @@ impl Daemon for Fake {
         let refusal =
             Refusal { error: "not reloaded".into(), hint: "correct it".into(), ..Refusal::default() };
         Box::pin(async move { if broken { Err(refusal) } else { Ok(done) } })
+    }
+
+    fn log_level(&self) -> String {
+        self.state.lock().unwrap().log.clone()
+    }
+
+    fn set_log_level(&self, level: &str) -> Result<(), Refusal> {
+        if level == "loud" {
+            return Err(Refusal { error: "no level".into(), hint: "info".into(), ..Refusal::default() });
+        }
+        self.state.lock().unwrap().log = level.into();
+        Ok(())
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "# EOF\n".to_owned() })
     }
 
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>> {

@@ -10,6 +10,9 @@
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `POST /v1/reload` | [`Reloaded`], or a [`Refusal`]: configuration, certificates, keys, secret and token are read anew |
+//! | `GET /v1/log` | [`Logging`]: the level of the log |
+//! | `POST /v1/log` with `{level}` | [`Logging`], or 400 and a [`Refusal`]; it lasts until the process ends |
+//! | `GET /metrics` | metrics in the text format of Prometheus, of the node that answers |
 //! | `GET /v1/sessions` | a list of [`SessionStatus`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
@@ -159,6 +162,14 @@ pub struct Forced {
     pub missing: Vec<String>,
 }
 
+/// The log of a node.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Logging {
+    /// Its level, such as `info` or `info,session_mover=debug`.
+    pub level: String,
+}
+
 /// What a node took up when it read its configuration again.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
@@ -227,6 +238,12 @@ pub trait Daemon: Send + Sync + 'static {
     fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Reads the configuration and its files again, of the node that answers.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
+    /// The level of the log of the node that answers.
+    fn log_level(&self) -> String;
+    /// Sets it, until the process ends. The error says what may be written.
+    fn set_log_level(&self, level: &str) -> Result<(), Refusal>;
+    /// Metrics of the node that answers, in the text format of Prometheus.
+    fn metrics(&self) -> BoxFuture<'_, String>;
     /// All sessions, in the order of their accounts.
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>>;
     /// All accounts, in the order of their names.

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Forced, Moving, Refusal};
+use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal};
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -135,6 +135,8 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/users/{user}", delete(user_remove))
         .route("/v1/users/{user}/password", post(user_passwd))
         .route("/v1/reload", post(reload))
+        .route("/v1/log", get(log).post(set_log))
+        .route("/metrics", get(metrics))
         .route("/v1/sessions", get(sessions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -369,6 +371,31 @@ async fn reload(State(shared): Node) -> Result<Response, Response> {
         Ok(done) => Ok(Json(done).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
+}
+
+async fn log(State(shared): Node) -> Response {
+    Json(Logging { level: shared.daemon.log_level() }).into_response()
+}
+
+async fn set_log(
+    State(shared): Node,
+    body: Result<Json<Logging>, JsonRejection>,
+) -> Result<Response, Response> {
+    let Json(new) = body.map_err(|error| {
+        let hint = "send a JSON object {\"level\"} as application/json";
+        refuse(StatusCode::BAD_REQUEST, error.body_text(), hint)
+    })?;
+    tracing::info!(event = "admin_log", level = new.level);
+    match shared.daemon.set_log_level(&new.level) {
+        Ok(()) => Ok(Json(new).into_response()),
+        Err(refusal) => Err((StatusCode::BAD_REQUEST, Json(refusal)).into_response()),
+    }
+}
+
+async fn metrics(State(shared): Node) -> Result<Response, Response> {
+    const TEXT: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, TEXT)], answer(shared.daemon.metrics()).await?).into_response())
 }
 
 async fn sessions(State(shared): Node) -> Result<Response, Response> {

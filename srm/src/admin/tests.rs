@@ -62,6 +62,10 @@ async fn nothing_is_told_without_the_token() {
         "POST /v1/nodes/a/failover",
         "POST /v1/nodes/a/force-active",
         "GET /v1/sessions",
+        "POST /v1/reload",
+        "GET /v1/log",
+        "POST /v1/log",
+        "GET /metrics",
         "DELETE /v1/users/anna",
         "POST /v1/users/anna/password",
         "GET /nonsense",
@@ -242,4 +246,19 @@ async fn passwords_are_changed_and_accounts_removed_by_name_or_address() {
     assert_eq!(ask(api, "DELETE /v1/users/Anna", "").await.0, 200);
     assert_eq!(ask(api, "DELETE /v1/users/Anna", "").await.0, 409);
     assert!(fake.accounts().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_level_and_the_configuration_are_changed_while_the_node_runs() {
+    let (fake, api) = start().await;
+    assert_eq!(ask(api, "POST /v1/log", "{\"level\":\"debug\"}").await.0, 200);
+    assert_eq!(ask(api, "GET /v1/log", "").await, (200, json!({ "level": "debug" })));
+    let (code, refusal) = ask(api, "POST /v1/log", "{\"level\":\"loud\"}").await;
+    assert_eq!((code, &refusal["error"]), (400, &json!("no level")));
+    assert_eq!(ask(api, "POST /v1/log", "{}").await.0, 400);
+    let (code, done) = ask(api, "POST /v1/reload", "").await;
+    assert_eq!((code, done), (200, json!({ "taken": ["c2s.cert"], "restart": ["node.data"] })));
+    fake.breaks();
+    let (code, refusal) = ask(api, "POST /v1/reload", "").await;
+    assert_eq!((code, &refusal["error"]), (409, &json!("not reloaded")));
 }

@@ -35,6 +35,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Show the level of the node's log, or set it until the node ends
+    Log(LogArgs),
     /// Show the state of both nodes
     Status(StatusArgs),
     /// Move the users of NODE to its peer
@@ -64,6 +66,7 @@ impl Command {
             Command::Serve(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Config { command: ConfigCommand::Reload(args) } => args.client.json,
+            Command::Log(args) => args.client.json,
             Command::Status(args) => args.client.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
@@ -193,6 +196,14 @@ pub struct ClientArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// error, warn, info, debug or trace, or `module=level,...` [default: show the present one]
+    pub level: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

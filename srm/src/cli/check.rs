@@ -1,4 +1,4 @@
-//! `tandem config`: is the file sound, and the running node told of it?
+//! `tandem config` and `tandem log`: is the file sound, is the running node told of it, and how much does it tell?
 
 use std::path::Path;
 
@@ -43,6 +43,15 @@ pub(super) fn reload(client: &Client) -> Result<Answer, Failure> {
         text.push_str(&format!("waits for a restart of the node: {}\n", done.restart.join(", ")));
     }
     Ok(Answer::new(text, json!({ "taken": done.taken, "restart": done.restart })))
+}
+
+/// Shows the level of the node's log, or sets it.
+pub(super) fn log(client: &Client, level: Option<&str>) -> Result<Answer, Failure> {
+    let now = match level {
+        None => client.log_level()?,
+        Some(level) => client.set_log_level(level)?,
+    };
+    Ok(Answer::new(format!("{now}\n"), json!({ "level": now })))
 }
 
 /// A file that breaks rules is refused; one that is not there is a matter of the environment.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ClientArgs;
 use super::output::{Exit, Failure};
-use crate::admin::{Forced, Moving, Refusal, Reloaded, SessionStatus, Status, UserStatus};
+use crate::admin::{Forced, Logging, Moving, Refusal, Reloaded, SessionStatus, Status, UserStatus};
 use crate::config;
 use crate::setup::from_here;
 
@@ -106,6 +106,16 @@ impl Client {
     /// Lets the node read its configuration again.
     pub fn reload(&self) -> Result<Reloaded, Failure> {
         self.post("/v1/reload", &Value::Null)
+    }
+
+    /// The level of the node's log.
+    pub fn log_level(&self) -> Result<String, Failure> {
+        self.get("/v1/log").map(|Logging { level }| level)
+    }
+
+    /// Sets it until the node ends; gives it back.
+    pub fn set_log_level(&self, level: &str) -> Result<String, Failure> {
+        self.post("/v1/log", &serde_json::json!({ "level": level })).map(|Logging { level }| level)
     }
 
     /// All sessions.

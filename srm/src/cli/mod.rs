@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Config { command: ConfigCommand::Reload(args) } => {
             check::reload(&Client::find(&args.client)?)
         }
+        Command::Log(args) => check::log(&Client::find(&args.client)?, args.level.as_deref()),
         Command::Status(args) => status::status(&Client::find(&args.client)?),
         Command::Failover(args) => {
             moves::failover(&Client::find(&args.client)?, &args, &mut Progress::stderr())

@@ -265,7 +265,9 @@ fn srm(srm: &Srm, faults: &mut Faults<'_>) {
 
 /// What is allowed but deserves a second look.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut found = Vec::new();
+    let now_s = super::now_s();
+    let mut found: Vec<String> =
+        config.validities().iter().filter_map(|validity| validity.trouble(now_s)).collect();
     let (srm, listen) = (&config.srm, config.admin.listen);
     if !listen.ip().is_loopback() {
         found.push(format!(

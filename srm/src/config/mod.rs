@@ -14,6 +14,7 @@ mod reload;
 mod srm;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ pub use reference::reference;
 pub(crate) use reference::{about_section, commented, defaults};
 pub use reload::Change;
 pub use srm::{Assignment, Srm, Window};
+pub use validity::{Validity, now_s};
 
 /// How long a primary may go on alone after the last beacon that its peer acknowledged (rule R3). Not configurable.
 pub const LEASE: Duration = Duration::from_secs(3);

@@ -10,12 +10,13 @@ use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use xmpp_core::dual;
 use xmpp_core::negotiate::{self, Lookup, Proved};
-use xmpp_core::net::{ConnId, ConnSender, Host, ServerConfig};
+use xmpp_core::net::{ConnId, ConnSender, Counted, Host, ServerConfig};
 use xmpp_core::sasl::ScramHash;
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Identity, Tickets, TlsError};
 
 use super::accounts::Accounts;
+use super::metrics::Metrics;
 use super::random;
 use super::worker::ToNode;
 use crate::config::{self, Config};
@@ -30,6 +31,7 @@ pub(super) struct Clients {
     pub to_node: Sender<ToNode>,
     pub leaving: Arc<AtomicBool>,
     pub ready: Arc<AtomicBool>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Clients {
@@ -65,6 +67,7 @@ impl Host for Clients {
     }
 
     fn opened(&self, proved: Proved, _peer: SocketAddr, tx: ConnSender) -> ConnId {
+        self.metrics.login();
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         let conn = self.conn(id);
         let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
@@ -72,7 +75,12 @@ impl Host for Clients {
         id
     }
 
+    fn count(&self, what: Counted) {
+        self.metrics.connection(what);
+    }
+
     fn element(&self, conn: ConnId, stanza: Stanza) {
+        self.metrics.element();
         self.send(Input::Element { conn: self.conn(conn), stanza });
     }
 

@@ -5,10 +5,13 @@ mod accounts;
 mod clients;
 mod crashes;
 mod disk;
+mod metrics;
+mod notify;
 mod ops;
 mod panics;
 mod reload;
 mod store;
+mod trouble;
 mod users;
 mod worker;
 
@@ -36,29 +39,32 @@ use xmpp_core::net::{Entry, Host, serve};
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
+use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind};
-use crate::sockets::{Beacons, Heard, LifeSocket, probe_twice};
+use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
 
 use accounts::Accounts;
 use clients::Clients;
 use disk::NodeDisk;
+use metrics::Metrics;
 use ops::Operations;
 use reload::Live;
+use trouble::Trouble;
 use worker::{FromNode, ToNode, Worker};
 
 /// Milliseconds of a tick of the safety core.
 const TICK_MS: u64 = 250;
 
 /// Runs a node until it is told to stop. An error is about the environment: ports, files, certificates.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, log: LogLevel) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .thread_name(panics::IO)
         .build()
         .context("the asynchronous runtime cannot be started")?;
-    let result = start(&config, &runtime);
+    let result = start(&config, log, &runtime);
     runtime.shutdown_background();
     result
 }
@@ -69,7 +75,7 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
+fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()> {
     // The life socket comes first and is closed only by death: while it is there, the process is.
     let life = match &config.link {
         Some(link) => {
@@ -82,9 +88,13 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     let cluster = config.link.as_ref().map_or(0, |l| l.secret.cluster_id());
     let sync_peer = config.link.as_ref().is_some_and(|l| l.commit == Commit::PeerAndDisk);
     let (to_node, events) = channel();
+    let metrics = Metrics::new();
     let stored = {
-        let to_node = to_node.clone();
-        move |s: session_mover::log::Stored| _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)))
+        let (to_node, metrics) = (to_node.clone(), metrics.clone());
+        move |s: session_mover::log::Stored| {
+            metrics.stored(&s);
+            _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)));
+        }
     };
     let checkpointed = {
         let to_node = to_node.clone();
@@ -114,12 +124,13 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
     };
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
-    let live = Live::new(config, to_node.clone())?;
+    let live = Live::new(config, metrics.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
         None => None,
     };
     let ready = Arc::new(AtomicBool::new(false));
+    let heart = Arc::new(AtomicU64::new(boottime_ms()));
     let worker = Worker {
         node,
         disk,
@@ -127,11 +138,26 @@ fn start(config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
         accounts: accounts.clone(),
         beacon,
         ready: ready.clone(),
+        trouble: Trouble::new(names[me.peer().index()].clone()),
+        heart: heart.clone(),
+        metrics: metrics.clone(),
         tell,
     };
     panics::end_the_process(config.node.data.clone(), handled);
     let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
-    let shell = Shell { config: config.clone(), me, names, accounts, to_node, ready, life, live };
+    let shell = Shell {
+        config: config.clone(),
+        me,
+        names,
+        accounts,
+        to_node,
+        ready,
+        life,
+        live,
+        metrics,
+        heart,
+        log,
+    };
     let result = runtime.block_on(shell.run(from_node));
     drop(node_thread);
     result
@@ -241,6 +267,10 @@ struct Shell {
     ready: Arc<AtomicBool>,
     life: Option<LifeSocket>,
     live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    /// When the node's thread last went round, by the clock that counts sleep.
+    heart: Arc<AtomicU64>,
+    log: LogLevel,
 }
 
 impl Shell {
@@ -252,6 +282,8 @@ impl Shell {
             self.names.clone(),
             self.me,
             self.live.clone(),
+            self.metrics.clone(),
+            self.log.clone(),
             self.to_node.clone(),
             self.ready.clone(),
         );
@@ -259,6 +291,7 @@ impl Shell {
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
         tokio::spawn(reload::watch(self.live.clone()));
+        tokio::spawn(notify::serving(self.heart.clone()));
         let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
@@ -292,6 +325,7 @@ impl Shell {
             std::process::exit(0);
         }
         info!("told to stop: handing everything over");
+        notify::stopping();
         operations.leave();
     }
 
@@ -305,6 +339,7 @@ impl Shell {
             to_node: self.to_node.clone(),
             leaving: leaving.clone(),
             ready: self.ready.clone(),
+            metrics: self.metrics.clone(),
         });
         for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
             let listener =

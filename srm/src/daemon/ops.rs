@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::metrics::{Metrics, Shown};
 use super::reload::Live;
 use super::worker::ToNode;
 use crate::admin::{
@@ -19,6 +20,7 @@ use crate::admin::{
     SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
+use crate::logging::{self, BadLevel, LogLevel};
 use crate::node::{Op, Reply, Snapshot};
 use crate::safety::{Release, Role};
 
@@ -57,6 +59,8 @@ pub(super) struct Operations {
     /// As it was at the start; what changes is in `live`.
     pub(super) config: Config,
     live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    log: LogLevel,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
     next: AtomicU64,
@@ -69,6 +73,8 @@ impl Operations {
         names: [String; 2],
         me: NodeIx,
         live: Arc<Live>,
+        metrics: Arc<Metrics>,
+        log: LogLevel,
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
     ) -> Arc<Operations> {
@@ -77,6 +83,8 @@ impl Operations {
             me,
             config: live.config(),
             live,
+            metrics,
+            log,
             to_node,
             ready,
             next: AtomicU64::new(1),
@@ -372,6 +380,34 @@ impl Daemon for Operations {
                 error: format!("the configuration was not reloaded: {error}"),
                 hint: hint.to_owned(),
                 ..Refusal::default()
+            })
+        })
+    }
+
+    fn log_level(&self) -> String {
+        self.log.level()
+    }
+
+    fn set_log_level(&self, level: &str) -> Result<(), Refusal> {
+        let refusal = |error: BadLevel| Refusal {
+            error: error.to_string(),
+            hint: logging::HINT.to_owned(),
+            ..Refusal::default()
+        };
+        self.log.set(level).map_err(refusal)
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async move {
+            let Some(snapshot) = self.snapshot().await else { return String::new() };
+            self.metrics.text(&Shown {
+                names: &self.names,
+                me: self.me,
+                paired: self.config.peer.is_some(),
+                snapshot: &snapshot,
+                alarms: snapshot.alarms.len() + self.live.alarms().len(),
+                ready: self.ready(),
+                certificates: self.live.certificates(),
             })
         })
     }

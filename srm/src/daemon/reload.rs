@@ -13,11 +13,12 @@ use tracing::{error, info, warn};
 use xmpp_core::net::ServerConfig;
 use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 
+use super::metrics::Metrics;
 use super::worker::ToNode;
-use super::{clients, tuning};
+use super::{clients, notify, tuning};
 use crate::admin::{Reloaded, Token};
 use crate::beacon::Secret;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Validity};
 
 /// How often the files are looked at. A change is taken up once it has lasted so long, so that of two files that belong
 /// together both are there.
@@ -34,6 +35,7 @@ pub(super) struct Live {
     /// What the admin API asks for.
     pub token: Arc<ArcSwap<Token>>,
     tickets: Arc<Tickets>,
+    metrics: Arc<Metrics>,
     to_node: Sender<ToNode>,
     now: Mutex<Now>,
 }
@@ -50,6 +52,7 @@ struct Now {
     config: Config,
     /// Digests of the files besides the configuration, by the setting that names each.
     files: BTreeMap<&'static str, Vec<u8>>,
+    validities: Vec<Validity>,
     /// Settings that wait for a restart.
     restart: Vec<String>,
     /// Why the last attempt changed nothing.
@@ -65,22 +68,24 @@ struct Made {
 
 impl Live {
     /// What the node starts with.
-    pub fn new(config: &Config, to_node: Sender<ToNode>) -> anyhow::Result<Arc<Live>> {
+    pub fn new(config: &Config, metrics: Arc<Metrics>, to_node: Sender<ToNode>) -> anyhow::Result<Arc<Live>> {
         let tickets = Tickets::new(ticket_secrets(config));
         let made = make(config, &tickets)?;
         let link = made.link.map(|(server, client)| LinkTls {
             server: Arc::new(ArcSwap::new(server)),
             client: Arc::new(ArcSwap::new(client)),
         });
-        let (files, restart, failed) = (digests(config), Vec::new(), None);
+        let (files, validities) = (digests(config), config.validities());
+        let (restart, failed) = (Vec::new(), None);
         Ok(Arc::new(Live {
             clients: Arc::new(ArcSwap::from_pointee(made.clients)),
             link,
             beacons: Arc::new(ArcSwap::from_pointee(tuning(config).secret)),
             token: Arc::new(ArcSwap::from_pointee(made.token)),
             tickets,
+            metrics,
             to_node,
-            now: Mutex::new(Now { config: config.clone(), files, restart, failed }),
+            now: Mutex::new(Now { config: config.clone(), files, validities, restart, failed }),
         }))
     }
 
@@ -95,7 +100,15 @@ impl Live {
         let failed = now.failed.iter().map(|why| format!("the configuration was not reloaded: {why}"));
         let restart = (!now.restart.is_empty())
             .then(|| format!("changed settings wait for a restart of this node: {}", now.restart.join(", ")));
-        failed.chain(restart).collect()
+        let now_s = config::now_s();
+        let certificates = now.validities.iter().filter_map(|validity| validity.trouble(now_s));
+        failed.chain(restart).chain(certificates).collect()
+    }
+
+    /// Seconds that each certificate is still valid, by the setting that names its file.
+    pub fn certificates(&self) -> Vec<(&'static str, i64)> {
+        let now_s = config::now_s();
+        self.now().validities.iter().map(|validity| (validity.key, validity.to_s - now_s)).collect()
     }
 
     /// Reads everything again, and takes it up if all of it is sound.
@@ -108,7 +121,10 @@ impl Live {
 
     fn reload_now(&self) -> Result<Reloaded, String> {
         let mut now = self.now();
+        notify::reloading();
         let result = self.try_reload(&mut now);
+        notify::reloaded();
+        self.metrics.reload(result.is_ok());
         match &result {
             Ok(done) => {
                 info!(event = "config_reloaded", taken = done.taken.join(" "), "configuration reloaded");
@@ -160,6 +176,7 @@ impl Live {
         self.beacons.store(Arc::new(tuning.secret.clone()));
         let _ = self.to_node.send(ToNode::Tune(Box::new(tuning)));
         let done = Reloaded { taken: change.taken, restart: change.restart.clone() };
+        now.validities = config.validities();
         (now.config, now.files, now.restart) = (config, files, change.restart);
         Ok(done)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +18,8 @@ use xmpp_core::net::{ConnSender, ToConn};
 
 use super::accounts::Accounts;
 use super::disk::NodeDisk;
+use super::metrics::Metrics;
+use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
 use crate::sockets::{Beacons, boottime_ms};
@@ -73,6 +75,12 @@ pub struct Worker {
     pub beacon: Option<Beacons>,
     /// Whether the node has found its place; read by `/readyz`.
     pub ready: Arc<AtomicBool>,
+    /// What keeps the link from coming up.
+    pub trouble: Trouble,
+    /// When it last went round; read by the watchdog.
+    pub heart: Arc<AtomicU64>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// To the asynchronous side.
     pub tell: UnboundedSender<FromNode>,
 }
@@ -123,6 +131,7 @@ impl Worker {
             let ticks = (boottime_ms() - last_tick) / TICK_MS;
             if ticks > 0 {
                 last_tick += ticks * TICK_MS;
+                self.heart.store(last_tick, Ordering::Relaxed);
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
                 self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
@@ -163,7 +172,11 @@ impl Worker {
                 edges.replies.insert(number, answer);
                 self.handle(In::Op(number, op));
             }
-            ToNode::Snapshot(answer) => _ = answer.send(self.node.snapshot()),
+            ToNode::Snapshot(answer) => {
+                let mut snapshot = self.node.snapshot();
+                snapshot.alarms.extend(self.trouble.alarms());
+                let _ = answer.send(snapshot);
+            }
             ToNode::Users(answer) => _ = answer.send(self.users()),
             ToNode::Sessions(answer) => _ = answer.send(self.sessions()),
             ToNode::Control(bytes) => _ = self.node.send_control(&bytes),
@@ -181,15 +194,18 @@ impl Worker {
     fn link(&mut self, event: LinkEvent, edges: &mut Edges) {
         match event {
             LinkEvent::Up(conn, sender) => {
+                self.trouble.up(conn.link);
                 edges.links[conn.link as usize] = Some(sender);
                 self.handle(In::LinkUp(conn.link));
             }
             LinkEvent::Msg(conn, msg) => {
                 if edges.present(conn) {
+                    self.trouble.message(conn.link);
                     self.handle(In::LinkMsg(conn.link, msg));
                 }
             }
             LinkEvent::Down(conn, ended) => {
+                self.metrics.link_down();
                 info!(link = ?conn.link, ended = ?ended, "link down");
                 if edges.present(conn) {
                     edges.links[conn.link as usize] = None;
@@ -198,7 +214,10 @@ impl Worker {
                     self.handle(In::LinkDown(conn.link, ended.suggests_death()));
                 }
             }
-            LinkEvent::Failed(link, ended) => debug!(?link, ?ended, "link attempt failed"),
+            LinkEvent::Failed(link, ended) => {
+                debug!(?link, ?ended, "link attempt failed");
+                self.trouble.failed(link, &ended);
+            }
         }
     }
 
@@ -243,6 +262,7 @@ impl Worker {
                 Out::Deliver(conn, bytes) => {
                     if let Some(client) = edges.clients.get(&conn.number) {
                         session_mover::kill_point!("release.before");
+                        self.metrics.deliver(bytes.len());
                         client.send(ToConn::Write(bytes));
                         session_mover::kill_point!("release.after");
                     }
@@ -264,6 +284,7 @@ impl Worker {
                 }
                 Out::CloseLink(link, why) => {
                     warn!(link = ?link, why, "link closed");
+                    self.trouble.closed(link, why);
                     if let Some(sender) = edges.links[link as usize].take() {
                         sender.close();
                     }
@@ -289,6 +310,7 @@ impl Worker {
     }
 
     fn log(&self, event: Event) {
+        self.metrics.event(&event);
         let name = |g: NodeIx| self.names[g.index()].as_str();
         match event {
             Event::Register(group, reg) => info!(

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Entry, Host, ServerConfig};
+use super::{Counted, Entry, Host, ServerConfig};
 use crate::error::{StreamCondition, StreamError};
 use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Proved, Turn};
 use crate::sasl::{Bindings, PlainCheck, TLS_EXPORTER_LABEL};
@@ -82,7 +82,13 @@ pub(super) async fn login(
         login.framer.restart();
     }
     let acceptor = TlsAcceptor::from(config.tls.config.clone());
-    let mut stream = Box::pin(acceptor.accept(tcp)).await.ok()?;
+    let Ok(mut stream) = Box::pin(acceptor.accept(tcp)).await else {
+        host.count(Counted::NoTls);
+        return None;
+    };
+    if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        host.count(Counted::TlsResumed);
+    }
     let bindings = bindings(stream.get_ref().1, config.tls.end_point.as_ref());
     match entry {
         Entry::StartTls => _ = login.input(Input::TlsReady { bindings }),
@@ -200,7 +206,10 @@ impl Login<'_> {
                     self.framer.set_limits(self.config.negotiation.after_auth);
                 }
                 Output::Check(check) => return Flow::Check(check),
-                Output::Guessed => _ = self.config.guesses.take(self.address, Instant::now()),
+                Output::Guessed => {
+                    self.host.count(Counted::WrongPassword);
+                    self.config.guesses.take(self.address, Instant::now());
+                }
                 Output::Lookup { user, hash } => {
                     let found = self.host.lookup(&user, hash);
                     outputs.extend(self.turn(Input::Credentials(found)));

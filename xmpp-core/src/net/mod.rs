@@ -56,12 +56,31 @@ pub trait Host: Send + Sync + 'static {
     fn random(&self, out: &mut [u8]);
     /// A client has authenticated. `tx` writes to it; once the last clone is dropped the stream is closed.
     fn opened(&self, proved: Proved, peer: SocketAddr, tx: ConnSender) -> ConnId;
+    /// Something to be counted.
+    fn count(&self, _what: Counted) {}
     /// One top-level element. It took a credit, to be given back by [`ConnSender::credit`].
     fn element(&self, conn: ConnId, stanza: Stanza);
     /// Called exactly once, after the last `element`. `clean`: `</stream:stream>` was seen; then what is still
     /// written through `tx` is delivered until `ToConn::Close` or for [`ServerConfig::close_timeout`]. Otherwise the
     /// connection is lost, and its session may be resumed.
     fn closed(&self, conn: ConnId, clean: bool);
+}
+
+/// What happens to connections before they reach the host: for its metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// A connection was accepted.
+    Accepted,
+    /// A connection was closed unread: too many, or too fast.
+    TurnedAway,
+    /// TLS did not come about.
+    NoTls,
+    /// The client brought a TLS ticket that one of the nodes had made.
+    TlsResumed,
+    /// A password or proof was wrong.
+    WrongPassword,
+    /// The connection ended, or its time was over, before the login was complete.
+    NotLoggedIn,
 }
 
 /// What the node tells a connection.
@@ -203,7 +222,9 @@ pub async fn serve(
         match listener.accept().await {
             Ok((tcp, peer)) => {
                 let config = config.load_full();
-                if let Some(pass) = config.admit(peer) {
+                let pass = config.admit(peer);
+                host.count(if pass.is_some() { Counted::Accepted } else { Counted::TurnedAway });
+                if let Some(pass) = pass {
                     tokio::spawn(client(tcp, peer, entry, config, host.clone(), pass));
                 }
             }
@@ -237,7 +258,9 @@ async fn client(
     let _ = set_options(&tcp, &config);
     // Boxed, so that what login needs is given back before the long life of the connection begins.
     let login = Box::pin(login::login(tcp, entry, pass.address(), &config, &*host));
-    let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else { return };
+    let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else {
+        return host.count(Counted::NotLoggedIn);
+    };
     drop(pass);
     let login::Session { stream, framer, proved } = session;
     let Some(_membership) = config.accounts.enter(&proved.user) else {

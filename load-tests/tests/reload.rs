@@ -1,0 +1,132 @@
+//! Certificates, the authority, the secret and settings are replaced under load, and nobody notices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use load_tests::rig::{Load, QUICK, Rig, seed};
+use srm::cli::Client;
+use srm::setup::renew;
+use xmpp_core::tls::Authority;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn load(seed: u64) -> Load {
+    Load { users: 20, plain: 0.25, interval: Duration::from_millis(100), seed }
+}
+
+/// The directory that `init` made.
+fn dir(rig: &Rig) -> PathBuf {
+    rig.pair.made.ca.ancestors().nth(2).expect("DIR/ca/ca.pem").to_owned()
+}
+
+fn client(rig: &Rig, node: usize) -> Client {
+    let made = &rig.pair.made.nodes[node];
+    match Client::at(made.admin, &made.token_file) {
+        Ok(client) => client,
+        Err(failure) => panic!("{failure:?}"),
+    }
+}
+
+/// Both nodes take up what lies in their directories.
+fn reload(rig: &Rig, expected: &str) {
+    for node in 0..2 {
+        let done = client(rig, node).reload().unwrap_or_else(|failure| panic!("{failure:?}\n{}", rig.logs()));
+        assert!(done.restart.is_empty(), "{done:?}");
+        // The node may have seen the change by itself before it was asked.
+        let seen = done.taken.is_empty() || done.taken.iter().any(|key| key == expected);
+        assert!(seen, "{done:?}");
+    }
+}
+
+fn trusting(ca: &Path) -> Arc<rustls::ClientConfig> {
+    xmpp_core::tls::c2s_client(&Authority::load(ca).unwrap()).unwrap()
+}
+
+/// Whether a client that trusts only this authority connects to a node.
+async fn trusts(rig: &Rig, node: usize, ca: &Path) -> bool {
+    let tcp = tokio::net::TcpStream::connect(rig.pair.made.nodes[node].c2s_tls).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(trusting(ca)).connect(name, tcp).await.is_ok()
+}
+
+/// The link between the nodes is made anew: the one that dials is told to by a restart of its peer's process.
+async fn restart_both(rig: &mut Rig) {
+    for node in 0..2 {
+        rig.kill(node);
+        rig.clients_go_on(LIMIT).await;
+        rig.pair.start(node).unwrap();
+        rig.until_paired(LIMIT);
+        rig.fallback(node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authority_and_the_secret_are_replaced_under_load() {
+    let mut rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    let dir = dir(&rig);
+    let old_ca = dir.join("old.pem");
+    fs::copy(dir.join("ca/ca.pem"), &old_ca).unwrap();
+    for step in 1..=3 {
+        assert_eq!(renew::authority(&dir).unwrap().step.0, step);
+        rig.dialer.trust(trusting(&dir.join("ca/ca.pem")));
+        reload(&rig, "link.ca");
+        rig.traffic(50).await;
+    }
+    for step in 1..=3 {
+        assert_eq!(renew::secret(&dir).unwrap().step.0, step);
+        reload(&rig, "link.secret");
+        // Several beacons long: a node whose beacons were refused would be fenced after three seconds.
+        rig.traffic(50).await;
+        let until = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < until {
+            rig.until(0, LIMIT, "no alarm", |s| s.alarms.is_empty());
+            rig.until(1, LIMIT, "no alarm", |s| s.alarms.is_empty());
+            rig.traffic(5).await;
+        }
+    }
+    for node in 0..2 {
+        assert!(trusts(&rig, node, &dir.join("ca/ca.pem")).await && !trusts(&rig, node, &old_ca).await);
+    }
+    // Nobody was disconnected by any of it, and every link connection is made anew with what is new.
+    let now = rig.fleet.snapshot();
+    assert_eq!((now.resumes, now.binds_anew, now.attempts_failed), (0, 0, 0));
+    restart_both(&mut rig).await;
+    rig.traffic(50).await;
+    rig.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_changes_nothing_and_is_told() {
+    let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    let (dir, config) = (dir(&rig), rig.pair.made.nodes[0].config.clone());
+    let key = fs::read(dir.join("a/c2s.key")).unwrap();
+    // The key of another certificate, as if only one of two files had been copied.
+    fs::copy(dir.join("a/link.key"), dir.join("a/c2s.key")).unwrap();
+    let refused = client(&rig, 0).reload().unwrap_err();
+    assert!(refused.refusal.error.contains("are they of one pair?"), "{refused:?}");
+    rig.until(0, LIMIT, "the alarm", |s| s.alarms.iter().any(|alarm| alarm.contains("was not reloaded")));
+    assert!(trusts(&rig, 0, &dir.join("ca/ca.pem")).await);
+    rig.traffic(50).await;
+    fs::write(dir.join("a/c2s.key"), key).unwrap();
+    // The node sees by itself that it was put right.
+    rig.until(0, LIMIT, "no alarm", |s| s.alarms.is_empty());
+
+    let sound = fs::read_to_string(&config).unwrap();
+    fs::write(&config, sound.replace("[limits]", "[limits]\nunknown = 1")).unwrap();
+    rig.until(0, LIMIT, "the alarm", |s| s.alarms.iter().any(|alarm| alarm.contains("unknown field")));
+    let more = sound.replace("[limits]", "[limits]\nstanza_bytes = 20000\ncredits = 16");
+    fs::write(&config, more.replace("[store]", "[store]\ncheckpoint_frames = 500")).unwrap();
+    let told = |s: &srm::admin::Status| {
+        let with = |text: &str| s.alarms.iter().any(|alarm| alarm.contains(text));
+        with("wait for a restart of this node: store.checkpoint_frames") && with("settings differ")
+    };
+    // A clusterwide setting that only one node has is told by both.
+    rig.until(0, LIMIT, "a setting that waits", told);
+    rig.until(1, LIMIT, "the difference", |s| s.alarms.iter().any(|alarm| alarm.contains("settings differ")));
+    fs::write(&config, &sound).unwrap();
+    rig.until_paired(LIMIT);
+    rig.traffic(50).await;
+    rig.settle().await;
+}

@@ -1,0 +1,51 @@
+//! What systemd is told (sd_notify): that the node serves, that it reads its configuration again, that it stops, and, as
+//! long as the node's thread goes round, that it lives. Without systemd all of it does nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::sockets::boottime_ms;
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Nobody listens, or not any more: the node serves all the same.
+    let _ = sd_notify::notify(false, states);
+}
+
+/// All ports are open. Then keeps the watchdog quiet, if there is one: a node whose thread stands still for as long as the
+/// watchdog waits is ended by it, and its peer takes over.
+pub(super) async fn serving(heart: Arc<AtomicU64>) {
+    tell(&[NotifyState::Ready]);
+    let mut limit_us = 0;
+    if !sd_notify::watchdog_enabled(false, &mut limit_us) {
+        return;
+    }
+    let limit = Duration::from_micros(limit_us);
+    loop {
+        let since_ms = boottime_ms().saturating_sub(heart.load(Ordering::Relaxed));
+        if since_ms < limit.as_millis() as u64 / 2 {
+            tell(&[NotifyState::Watchdog]);
+        }
+        tokio::time::sleep(limit / 4).await;
+    }
+}
+
+/// The configuration is being read again.
+pub(super) fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now_us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+    let since = format!("MONOTONIC_USEC={now_us}");
+    tell(&[NotifyState::Reloading, NotifyState::Custom(&since)]);
+}
+
+/// It was read.
+pub(super) fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The node hands everything over and ends.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
