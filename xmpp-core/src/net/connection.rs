@@ -1,5 +1,6 @@
 //! A connection after authentication: elements to the host, bytes from the host, both at once in one task.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::login::END_STREAM;
-use super::mailbox::{ConnSender, Mailbox, mailbox};
+use super::mailbox::{ConnSender, Mailbox, Queue, mailbox};
 use super::rates::Meter;
 use super::{ConnId, Host, Proved, ServerConfig, ToConn};
 use crate::error::{StreamCondition, StreamError};
@@ -26,6 +27,17 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// How many bytes of elements may be with the host and not yet credited; one element more goes through. Credits alone
 /// would let a client that sends the longest stanzas hold 32 times as much as it ever needs.
 const IN_FLIGHT_BYTES: usize = 512 * 1024;
+
+/// Places for lengths of elements in flight that an idle connection keeps.
+const IN_FLIGHT_KEPT: usize = 4;
+
+/// Bytes of room that a thread's spare buffer keeps.
+const SPARE_BYTES: usize = 2 * BATCH_BYTES;
+
+thread_local! {
+    /// The buffer for the next write of a connection on this thread, so that a write allocates nothing.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Why the loop ended.
 enum Ended {
@@ -54,7 +66,7 @@ pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
     let mut pipe = Pipe::new(stream, mailbox, config);
     let Some(mut registered) = Registered::open(host, proved, peer, tx) else {
         pipe.fault(StreamError::new(StreamCondition::InternalServerError));
-        return pipe.finish(config).await;
+        return Box::pin(pipe.finish(config)).await;
     };
     let ended = elements(&mut pipe, framer, &registered).await;
     registered.close(matches!(ended, Ended::ByClient));
@@ -73,7 +85,7 @@ pub(super) async fn run<S: AsyncBufRead + AsyncWrite + Unpin>(
             pipe.end_stream();
         }
     }
-    pipe.finish(config).await;
+    Box::pin(pipe.finish(config)).await;
 }
 
 /// Ends a stream that nobody is to serve.
@@ -202,8 +214,8 @@ struct Pipe<S> {
     meter: Meter,
     /// Nothing is read until then: the client is too fast.
     pause: Option<Pin<Box<Sleep>>>,
-    queue: VecDeque<ToConn>,
-    /// What is being written; given back when all is out, so that an idle connection holds no buffer.
+    queue: Queue,
+    /// What is being written: a buffer of this thread, given back when all is out, so that an idle connection holds none.
     batch: Vec<u8>,
     sent: usize,
     /// How many bytes of the batch count as queued.
@@ -228,7 +240,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             reading: true,
             meter: Meter::new(&config.rates, Instant::now()),
             pause: None,
-            queue: VecDeque::new(),
+            queue: Queue::Empty,
             batch: Vec::new(),
             sent: 0,
             counted: 0,
@@ -259,7 +271,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
             let Some(bytes) = self.in_flight.pop_front() else { break };
             self.in_flight_bytes -= bytes;
         }
-        if self.in_flight.is_empty() {
+        if self.in_flight.is_empty() && self.in_flight.capacity() > IN_FLIGHT_KEPT {
             self.in_flight = VecDeque::new();
         }
     }
@@ -278,6 +290,10 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
         let before = self.may_take();
         let taken = self.mailbox.take(cx, &mut self.queue);
         self.credited(taken.credits);
+        if !self.may_take() {
+            let more = self.mailbox.starve();
+            self.credited(more);
+        }
         if taken.overflow {
             return Poll::Ready(Woken::Lost);
         }
@@ -327,7 +343,10 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
                 break;
             }
         }
-        self.batch = Vec::new();
+        let buffer = std::mem::take(&mut self.batch);
+        if buffer.capacity() <= SPARE_BYTES {
+            SPARE.set(buffer);
+        }
         if !self.flushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.flushed = true;
@@ -337,8 +356,11 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
 
     /// Fills the batch from the queue.
     fn gather(&mut self) {
+        if self.batch.capacity() == 0 && (self.last.is_some() || !matches!(self.queue, Queue::Empty)) {
+            self.batch = SPARE.take();
+        }
         while self.batch.len() < BATCH_BYTES && !self.closing {
-            match self.queue.pop_front() {
+            match self.queue.pop() {
                 Some(ToConn::Write(bytes)) => self.push(&bytes),
                 Some(ToConn::Close { last, end_stream }) => {
                     self.push(&last);
@@ -357,8 +379,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Pipe<S> {
                 },
             }
         }
-        if self.closing || self.queue.is_empty() {
-            self.queue = VecDeque::new();
+        if self.closing {
+            self.queue = Queue::Empty;
         }
     }
 

@@ -30,7 +30,8 @@ pub(super) const END_STREAM: &[u8] = b"</stream:stream>";
 
 /// An authenticated stream.
 pub(super) struct Session {
-    pub stream: TlsStream<TcpStream>,
+    /// Boxed: what holds it is moved from one future to the next, and each keeps room for what it was given.
+    pub stream: Box<TlsStream<TcpStream>>,
     /// May hold elements that came with the stream header.
     pub framer: Framer,
     pub proved: Proved,
@@ -82,7 +83,7 @@ pub(super) async fn login(
         login.framer.restart();
     }
     let acceptor = TlsAcceptor::from(config.tls.config.clone());
-    let Ok(mut stream) = Box::pin(acceptor.accept(tcp)).await else {
+    let Ok(mut stream) = Box::pin(accept(acceptor, tcp)).await else {
         host.count(Counted::NoTls);
         return None;
     };
@@ -102,6 +103,10 @@ pub(super) async fn login(
         }
         Err(_) => None,
     }
+}
+
+async fn accept(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<Box<TlsStream<TcpStream>>> {
+    acceptor.accept(tcp).await.map(Box::new)
 }
 
 /// What this connection gives for channel binding: on TLS 1.3 only.

@@ -24,12 +24,59 @@ struct Shared {
 
 #[derive(Default)]
 struct Inner {
-    queue: VecDeque<ToConn>,
+    queue: Queue,
     credits: u32,
+    /// The connection reads nothing until it gets credits.
+    starved: bool,
     overflow: bool,
     close: bool,
     gone: bool,
     waker: Option<Waker>,
+}
+
+/// Messages in order. Most of the time there is none, or one, and neither takes memory of its own.
+#[derive(Default)]
+pub(super) enum Queue {
+    #[default]
+    Empty,
+    One(ToConn),
+    Many(VecDeque<ToConn>),
+}
+
+impl Queue {
+    pub fn push(&mut self, message: ToConn) {
+        *self = match std::mem::take(self) {
+            Queue::Empty => Queue::One(message),
+            Queue::One(first) => Queue::Many(VecDeque::from([first, message])),
+            Queue::Many(mut all) => {
+                all.push_back(message);
+                Queue::Many(all)
+            }
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<ToConn> {
+        let (first, rest) = match std::mem::take(self) {
+            Queue::Empty => return None,
+            Queue::One(first) => (Some(first), Queue::Empty),
+            Queue::Many(mut all) => {
+                let first = all.pop_front();
+                (first, if all.is_empty() { Queue::Empty } else { Queue::Many(all) })
+            }
+        };
+        *self = rest;
+        first
+    }
+
+    fn append(&mut self, mut other: Queue) {
+        if matches!(self, Queue::Empty) {
+            *self = other;
+        } else {
+            while let Some(message) = other.pop() {
+                self.push(message);
+            }
+        }
+    }
 }
 
 /// What was in the mailbox beside messages.
@@ -67,18 +114,20 @@ impl ConnSender {
         inner.close = matches!(message, ToConn::Close { .. });
         if self.0.queued.fetch_add(len, Ordering::Relaxed) + len > self.0.limit {
             inner.overflow = true;
-            inner.queue = VecDeque::new();
+            inner.queue = Queue::Empty;
         } else {
-            inner.queue.push_back(message);
+            inner.queue.push(message);
         }
         wake(inner);
     }
 
-    /// Gives back `n` credits, so that the connection reads on.
+    /// Gives back `n` credits. A connection that waits for them reads on; another finds them when it next looks.
     pub fn credit(&self, n: u32) {
         let mut inner = self.0.lock();
         inner.credits = inner.credits.saturating_add(n);
-        wake(inner);
+        if std::mem::take(&mut inner.starved) {
+            wake(inner);
+        }
     }
 
     /// Bytes sent and not yet given to TLS: what a slow reader costs.
@@ -95,13 +144,9 @@ impl ConnSender {
 
 impl Mailbox {
     /// Moves all messages to `out` and asks to be woken at the next.
-    pub fn take(&self, cx: &Context<'_>, out: &mut VecDeque<ToConn>) -> Taken {
+    pub fn take(&self, cx: &Context<'_>, out: &mut Queue) -> Taken {
         let mut inner = self.0.lock();
-        if out.is_empty() {
-            *out = std::mem::take(&mut inner.queue);
-        } else {
-            out.append(&mut inner.queue);
-        }
+        out.append(std::mem::take(&mut inner.queue));
         if !inner.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             inner.waker = Some(cx.waker().clone());
         }
@@ -111,6 +156,14 @@ impl Mailbox {
             close: inner.close,
             abandoned: self.0.senders.load(Ordering::Acquire) == 0,
         }
+    }
+
+    /// The connection reads nothing until it gets credits: asks to be woken by them. Credits that have come meanwhile are
+    /// given instead.
+    pub fn starve(&self) -> u32 {
+        let mut inner = self.0.lock();
+        inner.starved = inner.credits == 0;
+        std::mem::take(&mut inner.credits)
     }
 
     /// `n` of the bytes sent were given to TLS.
@@ -153,7 +206,7 @@ impl Drop for Mailbox {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.gone = true;
-        inner.queue = VecDeque::new();
+        inner.queue = Queue::Empty;
         inner.waker = None;
     }
 }

@@ -265,8 +265,8 @@ async fn client(
     let login::Session { stream, framer, proved } = session;
     let Some(_membership) = config.accounts.enter(&proved.user) else {
         let error = StreamError::new(StreamCondition::PolicyViolation);
-        return connection::refuse(stream, error.with_text("too many connections of this account"), &config)
-            .await;
+        let error = error.with_text("too many connections of this account");
+        return Box::pin(connection::refuse(stream, error, &config)).await;
     };
     connection::run(stream, framer, proved, peer, &config, &*host).await;
 }
