@@ -94,6 +94,12 @@ pub struct NodeStatus {
     pub users: u64,
     /// Accounts whose home it is.
     pub homed: u64,
+    /// Version of its software; empty where it did not tell.
+    #[serde(default)]
+    pub version: String,
+    /// Its wall clock in milliseconds since 1970; 0 where it did not tell.
+    #[serde(default)]
+    pub clock_ms: u64,
 }
 
 /// Counters of a node, by the names that operators know.

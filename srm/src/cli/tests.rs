@@ -216,6 +216,7 @@ fn failed_over() -> Status {
             log: LogStatus { own_end: 1200, acked_by_peer: 1000, received: 7 },
             users: 200,
             homed: 100,
+            ..NodeStatus::default()
         };
     let group = |home: &str, term: u64| GroupStatus {
         home: home.into(),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::metrics::{Metrics, Shown};
 use super::reload::Live;
-use super::worker::ToNode;
+use super::worker::{ToNode, now_ms};
 use crate::admin::{
     BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
     SessionStatus, Status, UserStatus,
@@ -26,6 +26,9 @@ use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
+
+/// From here on a difference of the nodes' clocks is told.
+const CLOCKS_APART_MS: u64 = 5_000;
 
 /// A question to the other node's daemon.
 #[derive(Serialize, Deserialize, Debug)]
@@ -226,6 +229,8 @@ impl Operations {
             log: LogStatus { own_end: s.log.0, acked_by_peer: s.log.1, received: s.log.2 },
             users: s.users.0,
             homed: s.users.1[i],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock_ms: now_ms(),
         }
     }
 
@@ -233,15 +238,20 @@ impl Operations {
         let Some(s) = self.snapshot().await else { return Status::default() };
         let me = self.me.index();
         let mut nodes = vec![self.local_status(&s)];
+        let mut alarms = s.alarms.clone();
+        alarms.extend(self.live.alarms());
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];
+            let asked_ms = now_ms();
             let answer = if s.peer_up { self.ask_peer(Ask::Status).await } else { None };
             let mut peer = match answer {
                 Some(Answer::Status(peer)) => *peer,
                 _ => NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
             };
             peer.name.clone_from(&self.names[at]);
+            alarms.extend(clocks_differ(&peer, asked_ms, now_ms()));
+            alarms.extend(versions_differ(&peer));
             peer.local = false;
             peer.heard_ms = s.heard_ms;
             // Each node names both states from what it knows; what is shown here is this node's view.
@@ -259,10 +269,32 @@ impl Operations {
             row: Some(s.row.0),
             cause: s.row.1.to_owned(),
             action: s.row.2.to_owned(),
-            alarms: s.alarms.iter().cloned().chain(self.live.alarms()).collect(),
+            alarms,
             moving: s.moving.map(|(what, p)| Moving { what: what.to_owned(), left: p.left, done: p.done }),
         }
     }
+}
+
+/// The clocks order what two histories of one user hold, and date what was delayed: they should agree to seconds.
+fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<String> {
+    if peer.clock_ms == 0 {
+        return None;
+    }
+    let here = asked_ms.midpoint(answered_ms);
+    let apart = here.abs_diff(peer.clock_ms).saturating_sub(answered_ms.saturating_sub(asked_ms));
+    (apart >= CLOCKS_APART_MS).then(|| {
+        format!(
+            "the clocks of the nodes differ by {} s: see to it that both run NTP; leases do not depend on them",
+            apart / 1_000
+        )
+    })
+}
+
+fn versions_differ(peer: &NodeStatus) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    (!peer.version.is_empty() && peer.version != own).then(|| {
+        format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version)
+    })
 }
 
 fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
@@ -414,5 +446,25 @@ impl Daemon for Operations {
 
     fn ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_and_versions_that_differ_are_told() {
+        let peer = |clock_ms| NodeStatus { name: "b".into(), clock_ms, ..NodeStatus::default() };
+        assert_eq!(clocks_differ(&peer(0), 1_000_000, 1_000_000), None);
+        assert_eq!(clocks_differ(&peer(1_004_000), 1_000_000, 1_000_000), None);
+        let told = clocks_differ(&peer(1_000_000 + 7_200_000), 1_000_000, 1_000_010).unwrap_or_default();
+        assert!(told.contains("differ by 7199 s"), "{told}");
+        assert!(clocks_differ(&peer(100_000), 1_000_000, 1_000_000).is_some());
+        // A slow answer tells nothing about the clock.
+        assert_eq!(clocks_differ(&peer(1_001_000), 1_000_000, 1_008_000), None);
+        assert_eq!(versions_differ(&peer(0)), None);
+        let older = NodeStatus { version: "0.0.9".into(), ..peer(0) };
+        assert!(versions_differ(&older).is_some_and(|told| told.starts_with("b runs version 0.0.9")));
     }
 }
