@@ -137,7 +137,7 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
             })?;
             if found.node != wanted.node {
                 bail!(
-                    "{}: this disk belongs to node {:?}, not to {:?}",
+                    "{}: this disk belongs to node {:?}, not to {:?}; give each node its own [node] data",
                     data.display(),
                     found.node,
                     wanted.node
@@ -145,7 +145,8 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
             }
             if found.cluster != wanted.cluster {
                 bail!(
-                    "{}: this disk belongs to another cluster; give the node an empty data folder, or the right secret",
+                    "{}: this disk belongs to another cluster; give the node an empty data folder (its peer sends \
+                     what is missing), or the right secret with its line `cluster`",
                     data.display()
                 );
             }

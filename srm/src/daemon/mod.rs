@@ -15,6 +15,7 @@ mod trouble;
 mod users;
 mod worker;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,9 +79,9 @@ fn random<const N: usize>() -> [u8; N] {
 fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()> {
     // The life socket comes first and is closed only by death: while it is there, the process is.
     let life = match &config.link {
-        Some(link) => {
-            Some(LifeSocket::bind(link.listen).with_context(|| in_use("life socket", link.life()))?)
-        }
+        Some(link) => Some(LifeSocket::bind(link.listen).map_err(|error| {
+            cannot_bind("link.listen (the life socket, one port above it)", link.life(), &error)
+        })?),
         None => None,
     };
     let me = NodeIx::from_index(config.index()).expect("0 or 1");
@@ -163,8 +164,17 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     result
 }
 
-fn in_use(what: &str, address: SocketAddr) -> String {
-    format!("{what}: {address} cannot be bound; is another process using the port? See `ss -ltnp`")
+/// For the operator: the setting, what the system says, and what to do.
+fn cannot_bind(setting: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another process has it, perhaps this node itself: see `ss -lntup`",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip address`",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: choose another, or give it to the service"
+        }
+        _ => "choose another address",
+    };
+    anyhow::anyhow!("{setting}: {address} cannot be listened on: {error}; {hint}")
 }
 
 fn node_names(config: &Config) -> [String; 2] {
@@ -254,7 +264,7 @@ fn beacons(
         }
     };
     Beacons::start(link.listen, peer.beacon.clone(), on)
-        .with_context(|| in_use("beacon port (UDP)", link.listen))
+        .map_err(|error| cannot_bind("link.listen (UDP, for beacons)", link.listen, &error))
 }
 
 /// The asynchronous side.
@@ -341,9 +351,11 @@ impl Shell {
             ready: self.ready.clone(),
             metrics: self.metrics.clone(),
         });
-        for (address, entry) in [(c2s.starttls, Entry::StartTls), (c2s.direct, Entry::DirectTls)] {
-            let listener =
-                TcpListener::bind(address).await.with_context(|| in_use("client port", address))?;
+        let ports =
+            [("c2s.starttls", c2s.starttls, Entry::StartTls), ("c2s.direct", c2s.direct, Entry::DirectTls)];
+        for (setting, address, entry) in ports {
+            let bound = TcpListener::bind(address).await;
+            let listener = bound.map_err(|error| cannot_bind(setting, address, &error))?;
             panics::vital(serve(listener, entry, self.live.clients.clone(), host.clone()));
         }
         Ok(())
@@ -352,8 +364,9 @@ impl Shell {
     async fn link(&self) -> anyhow::Result<()> {
         let Some((peer, config)) = self.config.pair() else { return Ok(()) };
         let Some(tls) = &self.live.link else { return Ok(()) };
-        let listener =
-            TcpListener::bind(config.listen).await.with_context(|| in_use("link port", config.listen))?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|e| cannot_bind("link.listen", config.listen, &e))?;
         let to_node = self.to_node.clone();
         let events = move |event| _ = to_node.send(ToNode::Link(event));
         let server = tls.server.clone();

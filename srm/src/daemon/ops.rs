@@ -292,9 +292,8 @@ fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<S
 
 fn versions_differ(peer: &NodeStatus) -> Option<String> {
     let own = env!("CARGO_PKG_VERSION");
-    (!peer.version.is_empty() && peer.version != own).then(|| {
-        format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version)
-    })
+    (!peer.version.is_empty() && peer.version != own)
+        .then(|| format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version))
 }
 
 fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
