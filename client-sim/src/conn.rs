@@ -127,13 +127,16 @@ pub struct Dialer {
     pub connect_timeout: Duration,
     /// Most time for TLS, SASL and the features after it, together.
     pub login_timeout: Duration,
+    /// The mechanism to use whatever else is offered: servers are compared by the same work. `None`: the best one.
+    pub only: Option<Mechanism>,
 }
 
 impl Dialer {
     /// With 5 s for TCP and 30 s for the login.
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         let (connect_timeout, login_timeout) = (Duration::from_secs(5), Duration::from_secs(30));
-        Dialer { tls: Arc::new(ArcSwap::new(tls)), tickets: None, connect_timeout, login_timeout }
+        let tls = Arc::new(ArcSwap::new(tls));
+        Dialer { tls, tickets: None, connect_timeout, login_timeout, only: None }
     }
 
     /// A client of its own: it keeps the TLS tickets that it gets, and resumes with them at either node.
@@ -171,7 +174,7 @@ impl Dialer {
         let login = async {
             if place.direct_tls {
                 let tls = self.handshake(tcp, account, name).await?;
-                return Conn::secure(tls).log_in(account).await;
+                return Conn::secure(tls).log_in(account, self.only).await;
             }
             let mut conn = Conn::over(tcp);
             let features = conn.open(&account.domain).await?;
@@ -186,7 +189,7 @@ impl Dialer {
                 return Err(ConnError::Protocol("STARTTLS refused".into()));
             }
             let tls = self.handshake(conn.into_io(), account, name).await?;
-            Conn::secure(tls).log_in(account).await
+            Conn::secure(tls).log_in(account, self.only).await
         };
         timeout(self.login_timeout, login).await.unwrap_or(Err(ConnError::Timeout("login")))
     }
@@ -396,14 +399,22 @@ impl Conn {
     }
 
     /// SASL over a stream that is secure already, and the restart after it.
-    pub async fn log_in(mut self, account: &Account) -> Result<(Conn, Features), ConnError> {
+    pub async fn log_in(
+        mut self,
+        account: &Account,
+        only: Option<Mechanism>,
+    ) -> Result<(Conn, Features), ConnError> {
         let offered = self.open(&account.domain).await?;
-        let mech = offered.best(self.exporter.is_some());
+        let mech = match only {
+            Some(only) => offered.mechanisms.contains(&only).then_some(only),
+            None => offered.best(self.exporter.is_some()),
+        };
         let mech = mech.ok_or_else(|| ConnError::Protocol("no mechanism that we know".into()))?;
         let binding = match self.exporter {
             Some(exporter) if mech.binds() => ClientBinding::Exporter(exporter),
-            Some(_) => ClientBinding::NotOffered,
-            None => ClientBinding::Unsupported,
+            // Who was told what to use has not looked at what else there was.
+            Some(_) if only.is_none() => ClientBinding::NotOffered,
+            _ => ClientBinding::Unsupported,
         };
         let bad = |error: xmpp_core::sasl::SaslError| ConnError::Login(error.to_string());
         let mut scram =

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod foreign;
+pub mod measure;
 pub mod model;
 pub mod numbered;
 pub mod pair;

@@ -113,6 +113,9 @@ pub(super) struct InitArgs {
     /// Directory to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Data folder on the nodes [default: `data` beside each configuration file]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

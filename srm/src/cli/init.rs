@@ -26,6 +26,10 @@ pub(super) fn init(args: &InitArgs) -> Result<Answer, Failure> {
         [_] | [_, _] => Plan::remote(&args.domain, &args.out, &args.nodes),
         _ => return Err(Failure::new(Exit::Usage, "there are more than two nodes", "name one or two")),
     };
+    let plan = match &args.data {
+        Some(data) => plan.set("node.data", data.as_str()),
+        None => plan,
+    };
     let made = plan.make().map_err(|error| failed(&error))?;
     Ok(Answer::new(text(args, &made), json(&made)))
 }

@@ -29,6 +29,8 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
             lines.push(format!("{} {}", paint.bold("TO DO"), status.action));
             lines.extend(cause.then(|| format!("{}   {}", paint.dim("why"), status.cause)));
         }
+        // An alarm is something to do, whatever the states of the nodes.
+        _ if !status.alarms.is_empty() => {}
         (false, true) => lines.push(format!("Nothing to do: {}.", status.cause)),
         (false, false) => lines.push("Nothing to do.".to_owned()),
     }

@@ -1,0 +1,186 @@
+//! What is to be measured.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Measures what a message, a login and an idle session cost a server: the same work by the same client for each.
+#[derive(Parser, Debug)]
+#[command(name = "measure")]
+pub struct Args {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The measurements.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Processor time of the server for a message.
+    Messages(Settings),
+    /// Processor time of the server for a login.
+    Logins(Settings),
+    /// Memory of the server for an idle session.
+    Memory(Settings),
+    /// All three.
+    All(Settings),
+    /// The floor itself, as a process of its own.
+    #[command(hide = true, name = "serve-floor")]
+    Floor(FloorArgs),
+}
+
+/// What can be chosen.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Settings {
+    /// Servers to measure. Each must be installed.
+    #[arg(long, value_delimiter = ',', default_value = "tandem,single,ejabberd,prosody,floor")]
+    pub server: Vec<Server>,
+    /// Runs of each, of which the median counts. (Memory is measured once.)
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Users that chat in pairs: an even number.
+    #[arg(long, default_value_t = 200, value_parser = even)]
+    pub users: usize,
+    /// Seconds of chat that are counted.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Seconds of chat before them.
+    #[arg(long, default_value_t = 5)]
+    pub warm_up: u64,
+    /// Characters in a message's body.
+    #[arg(long, default_value_t = 100)]
+    pub body: usize,
+    /// A client asks for an acknowledgement after so many messages.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub ack_every: u32,
+    /// Logins that are counted.
+    #[arg(long, default_value_t = 500)]
+    pub logins: usize,
+    /// Logins at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub at_once: usize,
+    /// Idle sessions for the memory.
+    #[arg(long, default_value_t = 2000)]
+    pub sessions: usize,
+    /// Seconds without anything before memory is read.
+    #[arg(long, default_value_t = 15)]
+    pub rest: u64,
+    /// The tandem binary; without it the one beside this command.
+    #[arg(long)]
+    pub tandem: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print rows for docs/performance.md.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+}
+
+/// Where the floor listens.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FloorArgs {
+    /// Address.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Certificate.
+    #[arg(long)]
+    pub cert: PathBuf,
+    /// Its key.
+    #[arg(long)]
+    pub key: PathBuf,
+}
+
+/// A server as the user names it.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// A pair of Tandem nodes.
+    Tandem,
+    /// A Tandem node without a standby.
+    Single,
+    /// ejabberd of the system's package: as it is, and with `+sbwt none`.
+    Ejabberd,
+    /// Prosody of the system's package.
+    Prosody,
+    /// A program that moves the same bytes between the same clients and does nothing else.
+    Floor,
+}
+
+/// One way to run a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A pair of Tandem nodes.
+    Tandem,
+    /// A Tandem node without a standby.
+    Single,
+    /// ejabberd; `quiet`: its schedulers do not wait busily.
+    Ejabberd {
+        /// `+sbwt none +sbwtdcpu none +sbwtdio none`.
+        quiet: bool,
+    },
+    /// Prosody.
+    Prosody,
+    /// The floor.
+    Floor,
+}
+
+impl Kind {
+    /// What it is called in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Tandem => "Tandem, a pair",
+            Kind::Single => "Tandem, one node",
+            Kind::Ejabberd { quiet: false } => "ejabberd",
+            Kind::Ejabberd { quiet: true } => "ejabberd +sbwt none",
+            Kind::Prosody => "Prosody",
+            Kind::Floor => "floor",
+        }
+    }
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A table for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// Rows of a table in Markdown.
+    Markdown,
+}
+
+impl Settings {
+    /// What to run, in the order in which it was named.
+    pub fn servers(&self) -> Vec<Kind> {
+        let kinds = self.server.iter().flat_map(|server| match server {
+            Server::Tandem => vec![Kind::Tandem],
+            Server::Single => vec![Kind::Single],
+            Server::Ejabberd => vec![Kind::Ejabberd { quiet: false }, Kind::Ejabberd { quiet: true }],
+            Server::Prosody => vec![Kind::Prosody],
+            Server::Floor => vec![Kind::Floor],
+        });
+        kinds.collect()
+    }
+
+    /// How to print.
+    pub fn form(&self) -> Form {
+        match (self.json, self.markdown) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Markdown,
+            _ => Form::Table,
+        }
+    }
+
+    /// The counted time of chat.
+    pub fn counted(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+fn even(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(users) if users > 0 && users.is_multiple_of(2) => Ok(users),
+        _ => Err("an even number above 0 is needed: users chat in pairs".into()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The commands of `docs/operations.md`, run as they stand on the page, on two hosts that exist for this test only: each has
+//! its own network, its own processes, and layers of its own over `/etc`, `/root`, `/usr/local` and `/var/lib`. What a
+//! machine has and these hosts lack is put in their place: `systemctl` does what the unit file says, `scp` copies.
+//!
+//! Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN) and the packages iproute2, util-linux, adduser and curl.
+
+mod host;
+mod page;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use load_tests::rig::{tandem, turn};
+
+use host::Hosts;
+use page::{Block, blocks};
+
+/// How long a state may take to come, where the page says that one waits for it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_of_the_operations_page_do_what_it_says() {
+    let _turn = turn().await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let page = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let blocks = blocks(&page).unwrap();
+    assert!(blocks.len() >= 25, "{} blocks are few", blocks.len());
+    let mut hosts = Hosts::start(root, &tandem());
+    for block in &blocks {
+        for host in &block.hosts {
+            println!("{host}$ (line {}) {}", block.line, block.commands.replace('\n', "\n   "));
+            run(&mut hosts, host, block);
+        }
+    }
+}
+
+/// Once, or until its output shows what the page waits for.
+fn run(hosts: &mut Hosts, host: &str, block: &Block) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (code, output) = hosts.run(host, &block.commands);
+        let Some(until) = &block.until else {
+            assert_eq!(code, 0, "line {}: {}\n{output}\n{}", block.line, block.commands, hosts.logs());
+            return;
+        };
+        let gone = block.without.as_ref().is_none_or(|word| !output.contains(word));
+        if gone && until.iter().any(|word| output.contains(word)) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "line {}: none of {until:?} comes (or {:?} stays), but\n{output}\n{}",
+            block.line,
+            block.without,
+            hosts.logs()
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
