@@ -90,7 +90,7 @@ impl Access {
         let place = self.place(0);
         let tcp = TcpStream::connect((place.host.as_str(), place.port)).await?;
         tcp.set_nodelay(true)?;
-        let tls = TlsConnector::from(Arc::clone(&self.dialer.tls));
+        let tls = TlsConnector::from(self.dialer.tls());
         let tls = tls.connect(ServerName::try_from(DOMAIN)?, tcp).await?;
         let mut conn = Conn::over(tls);
         conn.send(floor::greeting(user).as_bytes());

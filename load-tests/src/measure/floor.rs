@@ -34,7 +34,7 @@ type Table = Arc<Mutex<HashMap<usize, Writing>>>;
 
 /// Serves until it is killed.
 pub async fn serve(at: &FloorArgs) -> anyhow::Result<()> {
-    let tls = TlsAcceptor::from(c2s_server(&Identity::load(&at.cert, &at.key)?)?.config);
+    let tls = TlsAcceptor::from(c2s_server(&Identity::load(&at.cert, &at.key)?, None)?.config);
     let listener = TcpListener::bind(at.listen).await?;
     let table = Table::default();
     loop {

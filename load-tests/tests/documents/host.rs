@@ -147,7 +147,8 @@ impl Hosts {
             fs::read_dir(&spool).expect("the spool").map(|entry| entry.expect("the spool").path()).collect();
         sent.sort();
         for parcel in sent {
-            let read = |name: &str| fs::read_to_string(parcel.join(name)).expect("a parcel").trim().to_owned();
+            let read =
+                |name: &str| fs::read_to_string(parcel.join(name)).expect("a parcel").trim().to_owned();
             let (to, path) = (read("host"), read("to"));
             let copy = format!(
                 "shopt -s nullglob; files=({0}/files/*); if [ ${{#files[@]}} = 1 ] && [ -d $files ] && [ ! -e {path} ]; \
@@ -178,7 +179,11 @@ fn host(name: &str, dir: &Path) -> Host {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]);
     command.arg(dir.join("layers")).arg(dir.join(name)).arg(dir);
-    command.env("SPOOL", dir.join("spool")).env("HOME", "/root").env("LC_ALL", "C").current_dir(dir.join("work"));
+    command
+        .env("SPOOL", dir.join("spool"))
+        .env("HOME", "/root")
+        .env("LC_ALL", "C")
+        .current_dir(dir.join("work"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut shell = command.spawn().expect("unshare of util-linux: run as root, with that package installed");
     let input = shell.stdin.take().expect("a pipe");

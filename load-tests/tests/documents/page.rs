@@ -21,7 +21,8 @@ pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines().enumerate();
     while let Some((at, line)) = lines.next() {
-        let Some(what) = line.trim().strip_prefix("<!-- run:").and_then(|rest| rest.strip_suffix("-->")) else {
+        let Some(what) = line.trim().strip_prefix("<!-- run:").and_then(|rest| rest.strip_suffix("-->"))
+        else {
             continue;
         };
         let mut parts = what.split(';').map(str::trim);

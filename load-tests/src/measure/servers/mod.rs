@@ -182,7 +182,9 @@ fn dialer(ca: &Path) -> anyhow::Result<Dialer> {
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
-    Ok(Dialer { only: Some(Mechanism::Scram(ScramHash::Sha1)), ..Dialer::new(Arc::new(config)) })
+    let mut dialer = Dialer::new(Arc::new(config));
+    dialer.only = Some(Mechanism::Scram(ScramHash::Sha1));
+    Ok(dialer)
 }
 
 /// A program in PATH or in the folders of system programs.
