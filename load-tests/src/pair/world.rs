@@ -444,7 +444,11 @@ impl World {
                     self.spare(node);
                 }
             }
+            let gives_up = matches!(out, Out::GiveUp(_));
             self.perform(node, out);
+            if gives_up {
+                return;
+            }
         }
         self.check_roles();
         self.write_on(node);
@@ -472,6 +476,7 @@ impl World {
             }
             Out::Reply(number, reply) => self.replies.push((number, reply)),
             Out::Event(news) => self.news(node, news),
+            Out::GiveUp(_) => self.die(node, false),
             Out::Leave => {
                 self.coverage.leaves += 1;
                 self.die(node, false);

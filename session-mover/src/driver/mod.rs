@@ -243,6 +243,11 @@ impl Driver {
         self.own.end()
     }
 
+    /// How far the own log is durable.
+    pub fn own_synced(&self) -> u64 {
+        self.commit.own_end()
+    }
+
     /// Copy of the peer's log: its end.
     pub fn peer_end(&self) -> Position {
         self.peer.end()

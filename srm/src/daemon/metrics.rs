@@ -159,6 +159,7 @@ impl Metrics {
             Event::Forced(_) => "active_by_force",
             Event::StoreFailed(_) => "store_failed",
             Event::Poison(_) => "input_refused",
+            Event::DiskStalled => "disk_stalled",
             Event::OnlyPathDown => "only_path_down",
         };
         self.events.get_or_create(&label("kind", kind)).inc();

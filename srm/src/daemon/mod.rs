@@ -3,6 +3,7 @@
 
 mod accounts;
 mod clients;
+mod clock;
 mod crashes;
 mod disk;
 mod metrics;
@@ -47,6 +48,7 @@ use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
 
 use accounts::Accounts;
 use clients::Clients;
+use clock::Clock;
 use disk::NodeDisk;
 use metrics::Metrics;
 use ops::Operations;
@@ -139,6 +141,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         accounts: accounts.clone(),
         beacon,
         ready: ready.clone(),
+        clock: Clock::start(),
         trouble: Trouble::new(names[me.peer().index()].clone()),
         heart: heart.clone(),
         metrics: metrics.clone(),

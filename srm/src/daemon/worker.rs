@@ -17,6 +17,7 @@ use xmpp_core::jid::BareJid;
 use xmpp_core::net::{ConnSender, ToConn};
 
 use super::accounts::Accounts;
+use super::clock::Clock;
 use super::disk::NodeDisk;
 use super::metrics::Metrics;
 use super::trouble::Trouble;
@@ -75,6 +76,8 @@ pub struct Worker {
     pub beacon: Option<Beacons>,
     /// Whether the node has found its place; read by `/readyz`.
     pub ready: Arc<AtomicBool>,
+    /// What sessions live by.
+    pub clock: Clock,
     /// What keeps the link from coming up.
     pub trouble: Trouble,
     /// When it last went round; read by the watchdog.
@@ -102,6 +105,18 @@ impl Edges {
 
 pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Time that the last words to the peer have.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Ends the process. The goodbye is queued, and the threads of the sockets send it; this thread, which alone could release
+/// anything, does nothing more.
+fn give_up(why: &str) -> ! {
+    error!(why, "this node gives up");
+    std::thread::sleep(LAST_WORDS);
+    eprintln!("tandem: fatal: {why}. The process ends; the other node serves.");
+    std::process::abort()
 }
 
 impl Worker {
@@ -135,19 +150,29 @@ impl Worker {
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
                 self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
-            self.node.step(now_ms(), &mut self.disk);
+            let now_ms = self.now_ms();
+            self.node.step(now_ms, &mut self.disk);
             while !edges.deferred.is_empty() && self.node.clients_may_send() {
                 for input in edges.deferred.drain(..edges.deferred.len().min(BATCH)).collect::<Vec<_>>() {
                     self.client(input, &mut edges);
                 }
-                self.node.step(now_ms(), &mut self.disk);
+                self.node.step(now_ms, &mut self.disk);
             }
             self.dispatch(&mut edges);
         }
     }
 
     fn handle(&mut self, input: In) {
-        self.node.handle(now_ms(), input, &mut self.disk);
+        let now_ms = self.now_ms();
+        self.node.handle(now_ms, input, &mut self.disk);
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        let (now_ms, set) = self.clock.now();
+        if let Some(seconds) = set {
+            warn!(event = "clock_set", seconds, "the wall clock was set; sessions follow it slowly");
+        }
+        now_ms
     }
 
     fn event(&mut self, event: ToNode, edges: &mut Edges) {
@@ -299,6 +324,7 @@ impl Worker {
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),
+                Out::GiveUp(why) => give_up(why),
                 Out::Reply(number, reply) => {
                     if let Some(answer) = edges.replies.remove(&number) {
                         let _ = answer.send(reply);
@@ -336,6 +362,7 @@ impl Worker {
                 input = format!("{print:016x}"),
                 "input refused: it was being handled when nodes crashed; report this bug with their logs"
             ),
+            Event::DiskStalled => error!("the disk of this node does not answer: nothing is acknowledged"),
             Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
         }
     }

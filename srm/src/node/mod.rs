@@ -10,6 +10,7 @@ mod fronts;
 mod look;
 mod moves;
 mod promise;
+mod stall;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -132,6 +133,7 @@ pub struct Node {
     looked: Option<u64>,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
+    stall: stall::Stall,
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
     crashes: Crashes,
@@ -190,6 +192,7 @@ impl Node {
             path_down_told: false,
             looked: None,
             stuck: (0, 0),
+            stall: stall::Stall::default(),
             fenced: [0; 2],
             crashes: Crashes::default(),
             cfg,
@@ -306,6 +309,7 @@ impl Node {
             self.cores_hear_peer_gone(disk);
         }
         self.watch_progress(n, disk);
+        self.watch_disk(n);
         self.tell_stalled();
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {

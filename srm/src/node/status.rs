@@ -106,7 +106,7 @@ impl Node {
     }
 
     fn alarms(&self) -> Vec<String> {
-        let mut alarms = Vec::new();
+        let mut alarms: Vec<String> = self.disk_alarm().into_iter().collect();
         if self.cfg.single {
             return alarms;
         }

@@ -378,3 +378,64 @@ fn a_node_without_its_state_does_not_go_on_alone() {
         }
     }
 }
+
+fn gives_up(node: &mut Node) -> bool {
+    let outs = node.take();
+    let goodbye =
+        |out: &Out| matches!(out, Out::Link(Link::Out, Msg::Control(text)) if text.first() == Some(&GOODBYE));
+    let at = |what: &dyn Fn(&Out) -> bool| outs.iter().position(what);
+    let (bye, end) = (at(&goodbye), at(&|out| matches!(out, Out::GiveUp(_))));
+    assert!(bye < end || (bye, end) == (None, None), "the peer hears of it first");
+    end.is_some()
+}
+
+/// Ticks with an own log that is never durable; how many until the node gives up, at most `most`.
+fn ticks_until_it_gives_up(node: &mut Node, disk: &mut Memory, most: u32) -> Option<u32> {
+    add_without_disk(node, disk);
+    let heard = node.last_number;
+    (1..=most).find(|n| {
+        hear(node, disk, heard + n);
+        node.handle(0, In::Ticks(1), disk);
+        gives_up(node)
+    })
+}
+
+fn add_without_disk(node: &mut Node, disk: &mut Memory) {
+    let user = BareJid::parse(&format!("u{}@d", node.driver().own_end().seq)).unwrap();
+    let verifiers = presence_engine::record::Verifiers::default();
+    node.handle(0, In::Client(Input::UserAdd { user, home: NodeIx::B, verifiers }), disk);
+    node.step(0, disk);
+    assert!(node.driver().own_end().seq > node.driver().own_synced());
+    node.take();
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told_and_then_the_peer_goes_on() {
+    let (mut node, mut disk) = started(true);
+    link_up(&mut node, &mut disk);
+    assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), Some(20));
+    assert!(node.snapshot().alarms.iter().any(|alarm| alarm.contains("has not answered for 5 s")));
+}
+
+#[test]
+fn a_disk_that_answers_slowly_keeps_its_node() {
+    let (mut node, mut disk) = started(true);
+    link_up(&mut node, &mut disk);
+    for round in 0..5 {
+        assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 19), None, "round {round}");
+        let end = node.driver().own_end();
+        node.handle(0, In::Stored(Which::Own, end, true), &mut disk);
+        node.handle(0, In::Ticks(1), &mut disk);
+        node.take();
+        assert!(node.snapshot().alarms.iter().all(|alarm| !alarm.contains("disk")));
+    }
+}
+
+#[test]
+fn a_node_that_nobody_can_replace_does_not_give_up() {
+    let (mut node, mut disk) = started(true);
+    link_up(&mut node, &mut disk);
+    node.handle(0, In::LinkDown(Link::Out, false), &mut disk);
+    node.take();
+    assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), None);
+}

@@ -122,6 +122,8 @@ pub enum Out {
     Event(Event),
     /// Everything is handed over: end the process.
     Leave,
+    /// This node cannot go on, and the peer can: end the process at once, as if it had died. The text says why.
+    GiveUp(&'static str),
 }
 
 /// Numbered news for operators.
@@ -142,6 +144,8 @@ pub enum Event {
     Forced(Vec<String>),
     /// The store failed and begins anew: this node serves on from its logs.
     StoreFailed(String),
+    /// The own disk does not answer for longer than the lease.
+    DiskStalled,
     /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.
     Poison(u64),
 }
