@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::timeout;
-use xmpp_core::dual::{Epoch, Peer};
+use xmpp_core::dual::{Dual, Epoch, Peer};
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::xml::Writer;
 use xmpp_core::{Kind, Stanza, StanzaError, ns};
@@ -38,6 +38,8 @@ pub enum Outcome {
     Resumed {
         /// How many of our stanzas the server has.
         h: u32,
+        /// What the server said of the dual connection before.
+        told: Vec<Dual>,
     },
     /// A session that never was before.
     Bound {
@@ -106,8 +108,9 @@ async fn take_session(
 ) -> Result<Outcome, ConnError> {
     let mut failed_h = None;
     if let Some(old) = resumption.filter(|_| features.sm) {
-        match resume(conn, old).await? {
-            Ok(h) => return Ok(Outcome::Resumed { h }),
+        let mut told = Vec::new();
+        match resume(conn, old, &mut told).await? {
+            Ok(h) => return Ok(Outcome::Resumed { h, told }),
             Err(h) => failed_h = h,
         }
     }
@@ -118,15 +121,21 @@ async fn take_session(
 }
 
 /// `Ok(h)` if the session goes on, `Err(h)` if it is gone; then the stream can still bind (XEP-0198 section 5).
-async fn resume(conn: &mut Conn, old: &Resumption) -> Result<Result<u32, Option<u32>>, ConnError> {
+/// `told`: what comes before, of which the epoch is the one that the session goes on with.
+async fn resume(
+    conn: &mut Conn,
+    old: &Resumption,
+    told: &mut Vec<Dual>,
+) -> Result<Result<u32, Option<u32>>, ConnError> {
     let ask = Sm::Resume { previd: old.previd.as_str().into(), h: Handled(old.h), epoch: old.epoch };
     conn.send(&ask.to_bytes());
     loop {
-        match read_sm(&conn.recv().await?)? {
+        let answer = conn.recv().await?;
+        match read_sm(&answer)? {
             Some(Sm::Resumed { previd, h }) if previd == old.previd => return Ok(Ok(h.0)),
             Some(Sm::Resumed { .. }) => return Err(ConnError::Protocol("another session resumed".into())),
             Some(Sm::Failed { h, .. }) => return Ok(Err(h.map(|h| h.0))),
-            _ => {}
+            _ => told.extend(Dual::parse(&answer).ok().flatten()),
         }
     }
 }

@@ -271,6 +271,22 @@ fn acknowledgements_that_are_lost_on_the_way_make_no_takeover_certain() {
 }
 
 #[test]
+fn who_resumed_at_a_node_that_leads_alone_does_not_go_on_at_the_other_as_if_it_had_not() {
+    // Node 0 dies alone, just when it has resumed sessions whose streams at node 1 were stuck: their clients have counted
+    // some of what waited for them, which node 1 never had.
+    let mut refused = 0;
+    for at in [9_320, 9_360, 10_840] {
+        let plan = [(3_000, Fault::Cut(22_000, None)), (at, Fault::Kill(0, 0, 20_000))];
+        for verdict in holds("a resume at who is alone, then a kill", Profile::PARTITION, &plan) {
+            assert_eq!(verdict.coverage.bad_counts, 0, "a session went on that had gone on elsewhere");
+            refused += verdict.coverage.refused;
+        }
+    }
+    assert!(refused > 20, "the scenario is not met: {refused}");
+    assert_eq!(run(10_636, Profile::PARTITION).failure, None);
+}
+
+#[test]
 fn a_group_that_is_given_back_empty_holds_nothing_up() {
     // The register went to Pair again between the users' move and the gift: its record waited for a group led no more.
     for at in [9_000, 9_500, 10_000] {

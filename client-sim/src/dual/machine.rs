@@ -48,6 +48,13 @@ struct Offer {
     peer: Peer,
 }
 
+impl Offer {
+    fn new(lower_s: u32, upper_s: u32, peer: Peer) -> Offer {
+        let seconds = |s| Duration::from_secs(u64::from(s));
+        Offer { lower: seconds(lower_s), upper: seconds(upper_s), peer }
+    }
+}
+
 #[derive(Debug)]
 struct Query {
     id: String,
@@ -71,6 +78,8 @@ pub struct DualClient {
     sm_id: Option<String>,
     epoch: Option<Epoch>,
     offer: Option<Offer>,
+    /// What was offered on the second stream since `<resume/>`: counts with `<resumed/>`.
+    early: Option<(Epoch, Offer)>,
     queries: VecDeque<Query>,
     heard: Duration,
 }
@@ -99,6 +108,7 @@ impl DualClient {
             sm_id: None,
             epoch: None,
             offer: None,
+            early: None,
             queries: VecDeque::new(),
             heard: Duration::ZERO,
         }
@@ -208,13 +218,11 @@ impl DualClient {
     fn main_said(&mut self, now: Duration, said: Dual, out: &mut Outputs) {
         match said {
             Dual::Offer { epoch, lower_s, upper_s, peer, token: _ } => {
-                let seconds = |s| Duration::from_secs(u64::from(s));
-                self.epoch = Some(epoch);
-                self.offered(Offer { lower: seconds(lower_s), upper: seconds(upper_s), peer }, out);
+                self.offered(epoch, Offer::new(lower_s, upper_s, peer), out);
             }
             Dual::Vouched { nonce, mac } => self.vouched(now, &nonce, mac.into(), out),
             Dual::Moving { epoch, to } => {
-                self.epoch = Some(epoch);
+                self.told(epoch);
                 self.frozen = Frozen::Moved;
                 let there = self.parked_node().is_some_and(|node| node == to);
                 self.leave_main(FlipCause::Moving, there, Some(to.into()), out);
@@ -231,6 +239,11 @@ impl DualClient {
             // A refusal leaves us an ordinary client; the rest does not belong on this stream.
             _ => {}
         }
+    }
+
+    /// An epoch never goes back: what waited at the server may name an older one than what overtook it (D6).
+    fn told(&mut self, epoch: Epoch) {
+        self.epoch = self.epoch.max(Some(epoch));
     }
 
     fn freeze(&mut self, why: Frozen) {
@@ -251,7 +264,8 @@ impl DualClient {
         }
     }
 
-    fn offered(&mut self, offer: Offer, out: &mut Outputs) {
+    fn offered(&mut self, epoch: Epoch, offer: Offer, out: &mut Outputs) {
+        self.told(epoch);
         let elsewhere = self.parked_at.as_ref().is_some_and(|place| place.node != offer.peer.node);
         self.offer = Some(offer);
         if elsewhere && self.park != Park::Scheduled && self.phase == Phase::Up {
@@ -294,6 +308,11 @@ impl DualClient {
             Dual::Wait { .. } => self.wait(out),
             Dual::Stay => self.stay(out),
             Dual::Failed(_) => self.failed(out),
+            Dual::Offer { epoch, lower_s, upper_s, peer, token: _ } if self.phase == Phase::Resuming => {
+                let before = self.early.take().map(|(epoch, _)| epoch);
+                let epoch = before.map_or(epoch, |before| before.max(epoch));
+                self.early = Some((epoch, Offer::new(lower_s, upper_s, peer)));
+            }
             // What does not belong on this stream, or comes too early.
             _ => {}
         }
@@ -319,6 +338,7 @@ impl DualClient {
             out.push(Output::MainMode { read: false, write: false });
         }
         self.phase = Phase::Resuming;
+        self.early = None;
         out.push(Output::Resume { previd, epoch: self.epoch });
         out.push(Output::SetTimer(Timer::Answer, ANSWER_TIMEOUT));
     }
@@ -372,6 +392,9 @@ impl DualClient {
         } else {
             self.park = Park::None;
             self.schedule(out);
+        }
+        if let Some((epoch, offer)) = self.early.take() {
+            self.offered(epoch, offer, out);
         }
     }
 

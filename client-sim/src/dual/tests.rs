@@ -31,6 +31,12 @@ fn offer(at: &str, node: &str) -> Input {
     Input::Main(Dual::Offer { epoch, lower_s: 1, upper_s: 3, peer, token: None })
 }
 
+/// The same on the second stream.
+fn early(at: &str, node: &str) -> Input {
+    let Input::Main(said) = offer(at, node) else { unreachable!("made above") };
+    Input::Parked(said)
+}
+
 fn take() -> Input {
     Input::Parked(Dual::Take { epoch: epoch("9.0") })
 }
@@ -551,4 +557,36 @@ fn a_session_that_cannot_be_resumed_is_looked_for_anew_from_every_phase() {
     down.on(Input::MainDied);
     assert_eq!(down.on(Input::Gone), [ANSWERED, anew]);
     assert_eq!(down.on(main_up("a", true)), [ANSWERED, Output::Main(Dual::Request)]);
+}
+
+#[test]
+fn an_offer_before_resumed_counts_with_it() {
+    let mut client = Client::resuming();
+    assert_eq!(client.on(early("9.0", "a")), []);
+    assert_eq!(client.machine.epoch(), Some(epoch("7.0")), "the session may yet stay where it is");
+    assert_eq!(client.on(early("8.0", "a")), [], "what waited comes behind what overtook it");
+    assert_eq!(client.on(Input::Resumed), [ANSWERED, flip(FlipCause::TakeUnasked, false), PARK]);
+    assert_eq!(client.machine.epoch(), Some(epoch("9.0")));
+}
+
+#[test]
+fn an_offer_before_a_resume_that_fails_counts_for_nothing() {
+    let mut client = Client::resuming();
+    client.on(early("9.0", "a"));
+    client.on(wait());
+    assert_eq!(client.machine.epoch(), Some(epoch("7.0")));
+    client.on(take());
+    client.on(Input::Resumed);
+    assert_eq!(client.machine.epoch(), Some(epoch("7.0")), "it belonged to the resume that is void");
+}
+
+#[test]
+fn an_epoch_never_goes_back_but_with_a_new_session() {
+    let mut client = Client::parked();
+    client.on(offer("8.0", "b"));
+    client.on(offer("7.0", "b"));
+    assert_eq!(client.machine.epoch(), Some(epoch("8.0")));
+    assert_eq!(client.on(moving("b")), [MUTE, resume("8.0"), ANSWER]);
+    client.on(main_up("a", true));
+    assert_eq!(client.machine.epoch(), None);
 }

@@ -387,9 +387,10 @@ impl Runner {
         self.new_stream();
         let to = at.node.to_string();
         let from = std::mem::replace(&mut self.main_node, to.clone());
-        let (mut anew, mut sound) = (false, true);
+        let (mut anew, mut sound, mut before) = (false, true, Vec::new());
         match outcome {
-            Outcome::Resumed { h } => {
+            Outcome::Resumed { h, told } => {
+                before = told;
                 self.tell(Event::Resumed { from, to });
                 sound = self.resumed(h);
             }
@@ -413,6 +414,7 @@ impl Runner {
         }
         let dual = features.dual && self.options.dual;
         self.feed(Input::MainUp { at, sm_id: self.sm_id.clone(), anew, dual });
+        before.into_iter().for_each(|said| self.feed(Input::Main(said)));
         if !sound {
             self.main_ends("the server cannot count", Input::Gone);
         }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use client_sim::dual::Input;
+use xmpp_core::dual::Dual;
 use xmpp_core::ns;
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::stanza::{Kind, Stanza};
@@ -33,6 +34,8 @@ pub struct Seek {
     redirects: u8,
     refused: bool,
     step: Step,
+    /// What the server said of the dual connection before it resumed the session.
+    told: Vec<Dual>,
 }
 
 impl World {
@@ -74,6 +77,7 @@ impl World {
         let socket = self.connect(c, self.clients[c].seek.node);
         let seek = &mut self.clients[c].seek;
         (seek.socket, seek.step, seek.refused) = (Some(socket), Step::Dial, false);
+        seek.told.clear();
     }
 
     pub(super) fn seek_timeout(&mut self, c: usize, number: u64) {
@@ -129,9 +133,11 @@ impl World {
         match (step, sm) {
             (Step::Resume, Some(Sm::Resumed { h, .. })) => self.found(c, socket, Some(h.0), String::new()),
             (Step::Resume, Some(Sm::Failed { h, .. })) => {
+                seek.told.clear();
                 self.session_refused(c, h.map(|h| h.0));
                 self.bind(c);
             }
+            (Step::Resume, None) => seek.told.extend(Dual::parse(&stanza).ok().flatten()),
             (Step::Bind, _) if stanza.head.kind == Kind::Iq && stanza.head.id.as_deref() == Some("bind") => {
                 if !stanza.head.has_child(ns::BIND, "bind") {
                     return self.fail(format!("u{c}: bind is refused"));
@@ -151,7 +157,9 @@ impl World {
         let seek = &mut self.clients[c].seek;
         (seek.socket, seek.on) = (None, false);
         seek.number += 1;
+        let told = std::mem::take(&mut seek.told);
         self.established(c, socket, resumed_h, sm_id);
+        told.into_iter().for_each(|said| self.machine(c, Input::Main(said)));
     }
 
     fn stream_error(&mut self, c: usize, bytes: &Bytes) {

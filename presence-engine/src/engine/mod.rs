@@ -35,7 +35,7 @@ use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::front::{Fronted, Relay};
-use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId};
+use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId, Term};
 use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{JsmSession, Place, State};
@@ -251,6 +251,8 @@ pub struct Engine {
     turn: Turn,
     place: Place,
     serving: [bool; 2],
+    /// See [`Engine::announcement`].
+    announced: [Term; 2],
     peer_up: bool,
     peer_lost_ms: Option<u64>,
     leaving: bool,
@@ -284,6 +286,7 @@ impl Engine {
             turn,
             place,
             serving: [false; 2],
+            announced: [Term(0); 2],
             peer_up: false,
             peer_lost_ms: None,
             leaving: false,

@@ -10,6 +10,7 @@ use super::{Engine, Output};
 use crate::front::Fronted;
 use crate::ids::{Conn, Epoch, Group, Reg, SmId};
 use crate::record::Record;
+use crate::state::User;
 
 impl Engine {
     pub(super) fn bound_dual(&mut self, conn: Conn, session: SmId, dual: Dual, out: &mut Vec<Output>) {
@@ -52,12 +53,19 @@ impl Engine {
         true
     }
 
-    /// Tells a dual client, on its main stream, the epoch and where to park. Sent again whenever the epoch changes.
+    /// Tells a dual client, on its main stream, the epoch and where to park. Sent again whenever the epoch changes, and
+    /// before anything is delivered on another stream.
     pub(super) fn offer(&self, session: SmId, out: &mut Vec<Output>) {
         let Some(s) = self.state.session(session).filter(|s| s.dual) else { return };
         let Some(conn) = self.edge.conn_of(session) else { return };
         let Some(user) = self.state.user(&s.user) else { return };
-        out.extend(self.offer_to(conn, self.state.epoch(user)));
+        out.extend(self.offer_to(conn, self.epoch_to_tell(user)));
+    }
+
+    /// Between the announcement of a term and its record, what is put out is let go under that term too.
+    fn epoch_to_tell(&self, user: &User) -> Epoch {
+        let term = self.announced[user.register.index()].0;
+        self.state.epoch(user).max(Epoch { term, moves: 0 })
     }
 
     /// The other stream belongs on the node that has not this one's socket: a front names this node.
@@ -71,7 +79,8 @@ impl Engine {
     }
 
     /// What dual clients of a group are told before anything is acknowledged under a new term (D6).
-    pub fn announcement(&self, group: Group, reg: Reg) -> Vec<Output> {
+    pub fn announcement(&mut self, group: Group, reg: Reg) -> Vec<Output> {
+        self.announced[group.index()] = reg.term;
         let mut told = Vec::new();
         let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
         // A hand-over that waits with what was given before it takes the user out of the group, not the stream.

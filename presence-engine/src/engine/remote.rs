@@ -88,8 +88,8 @@ impl Engine {
         }
         self.emit(Record::Reattached { session, written }, out);
         self.edge.set_phase(conn, Phase::Bound(session));
-        self.deliver_after(conn, session, written, out);
         self.offer(session, out);
+        self.deliver_after(conn, session, written, out);
         self.flush_more(session, out);
         true
     }

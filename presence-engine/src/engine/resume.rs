@@ -133,11 +133,12 @@ impl Engine {
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.edge.set_phase(conn, Phase::Bound(session));
         self.tell_attached(conn, session, out);
+        // The epoch first: should the client lose this stream, what it was told says which branch its count is of (D6).
+        self.offer(session, out);
         let Some(s) = self.state.session(session) else { return };
         let previd = CompactString::from(session.to_string());
         out.push(Output::Deliver(conn, Sm::Resumed { previd, h: s.h() }.to_bytes()));
         self.deliver_after(conn, session, s.acked, out);
-        self.offer(session, out);
         self.flush_more(session, out);
     }
 

@@ -220,6 +220,11 @@ impl Driver {
         self.engine.set_crashes(counts);
     }
 
+    /// What dual clients of a group are told before anything is let go alone (D6).
+    pub fn announce(&mut self, group: NodeIx, reg: Reg) -> Vec<Output> {
+        self.engine.announcement(group, reg)
+    }
+
     /// How often the state was built anew: each time nobody is served until the cores say so again.
     pub fn rebuilds(&self) -> u64 {
         self.rebuilds

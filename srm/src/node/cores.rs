@@ -187,7 +187,7 @@ impl Node {
                 continue;
             }
             self.announced[group.index()] = Some(reg);
-            for told in self.driver.engine().announcement(group, reg) {
+            for told in self.driver.announce(group, reg) {
                 self.released(told);
             }
             if !self.driver.quiet() {

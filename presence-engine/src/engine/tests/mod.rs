@@ -4,6 +4,7 @@
 mod accounts;
 mod branches;
 mod chance;
+mod dual;
 mod fronts;
 mod messages;
 mod moves;

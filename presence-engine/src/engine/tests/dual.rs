@@ -1,0 +1,74 @@
+//! What a dual client is told of its epoch, and when: before anything that counts under it (D6).
+
+use super::*;
+
+const ROMEO: &str = "romeo@example.org/orchard";
+const JULIET: &str = "juliet@example.org/balcony";
+
+fn say(to: &str, body: &str) -> String {
+    format!("<message to='{to}' type='chat'><body>{body}</body></message>")
+}
+
+/// Romeo, with his socket at `node`, asked for a second stream.
+fn dual(duo: &mut Duo, node: NodeIx) -> Client {
+    let romeo = duo.login_at(node, ROMEO);
+    duo.ack(romeo, ROMEO);
+    duo.send(romeo, "<request xmlns='urn:tandem:dual:0'/>");
+    assert_eq!(words(&duo.all(romeo)), ["offer 2.0"]);
+    romeo
+}
+
+fn solo() -> Reg {
+    Reg { term: Term(12), primary: A, mode: Mode::Solo, settled: Term(0) }
+}
+
+/// What came, by names of elements; with the epoch of an offer, and without questions for a count.
+fn words(got: &[String]) -> Vec<String> {
+    let stanzas = got.iter().map(|s| Stanza::parse(s.as_bytes()).unwrap());
+    let word = |s: Stanza| match xmpp_core::dual::Dual::parse(&s) {
+        Ok(Some(xmpp_core::dual::Dual::Offer { epoch, .. })) => format!("offer {epoch}"),
+        _ => s.head.name.to_string(),
+    };
+    stanzas.map(word).filter(|word| word != "r").collect()
+}
+
+fn resume(duo: &mut Duo) -> Client {
+    let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
+    let client = duo.open("romeo@example.org");
+    duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+    client
+}
+
+#[test]
+fn a_resumed_client_hears_the_epoch_before_what_waited_for_it() {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (dual(&mut duo, A), duo.login(JULIET));
+    duo.drop_tcp(romeo);
+    duo.send(juliet, &say(ROMEO, "1"));
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    let romeo = resume(&mut duo);
+    assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed", "message"]);
+}
+
+#[test]
+fn a_stream_that_is_attached_again_hears_the_epoch_before_what_waited_for_it() {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (dual(&mut duo, B), duo.login(JULIET));
+    duo.cut_link();
+    duo.send(juliet, &say(ROMEO, "1"));
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    assert!(words(&duo.all(romeo)).is_empty(), "there is no way to it");
+    duo.mend_link();
+    assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "message"]);
+}
+
+#[test]
+fn between_the_announcement_of_a_term_and_its_record_the_new_epoch_is_told() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    let told = duo.engines[A.index()].as_mut().unwrap().announcement(A, solo());
+    assert_eq!(told, [], "it has no stream");
+    let romeo = resume(&mut duo);
+    assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed"]);
+}
