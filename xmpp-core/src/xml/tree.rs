@@ -65,6 +65,9 @@ impl Element {
     /// attributes in a namespace get a prefix of their own. `outer` is the default namespace around it.
     pub fn write(&self, w: &mut Writer, outer: &str) {
         w.open(&self.name, if self.ns == outer { "" } else { &self.ns });
+        if self.ns.is_empty() && !outer.is_empty() {
+            w.attr("xmlns", "");
+        }
         for (i, attr) in self.attrs.iter().enumerate() {
             match attr.ns.as_str() {
                 "" => w.attr(&attr.name, &attr.value),
