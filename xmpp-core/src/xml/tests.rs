@@ -260,6 +260,34 @@ fn a_tree_is_not_much_larger_than_its_stanza() {
 }
 
 #[test]
+fn children_are_taken_out_and_the_rest_stays_as_it_is() {
+    let text = "<message a='>'>x <b/><p:b><p:b/></p:b><b>]] ><b/><![CDATA[</b>]]></b>&#10;<c xmlns='u'><b/></c></message>";
+    let stanza = Stanza::from_bytes(one(text).rewrite(None, None)).unwrap();
+    let without = stanza.without(|child| child.is("jabber:client", "b")).unwrap();
+    let expected = stanza.bytes.to_vec();
+    let expected = String::from_utf8(expected).unwrap();
+    let expected = expected.replace("<b/><p:b>", "<p:b>").replace("<b>]] ><b/><![CDATA[</b>]]></b>", "");
+    assert_eq!(without, expected);
+    assert_eq!(stanza.without(|child| child.is("u", "b")), None, "only direct children are asked about");
+}
+
+#[test]
+fn a_stanza_inside_of_another_namespace_keeps_its_own() {
+    for text in [
+        "<message id='1'><body>x</body>y<z xmlns=''/></message>",
+        "<c:message xmlns:c='jabber:client'><body/><p:x/></c:message>",
+        "<message xmlns='jabber:client'/>",
+    ] {
+        let stanza = one(text);
+        let mut w = Writer::new();
+        w.open("forwarded", "urn:xmpp:forward:0").raw(&stanza.inside());
+        let outer = Stanza::from_bytes(w.finish()).unwrap().element();
+        let copy = Stanza::from_bytes(stanza.rewrite(None, None)).unwrap();
+        assert_eq!(outer.children, [copy.element()], "{text}");
+    }
+}
+
+#[test]
 fn rewriting_stamps_the_start_tag_and_brings_prefixes_along() {
     let from = Jid::parse("a@d.example/it's").unwrap();
     let to = Jid::parse("b@d.example").unwrap();
