@@ -198,6 +198,10 @@ impl Stanza {
     /// the prefixes it uses brought along, the payload copied as it is. A stanza from a client MUST be given `from`
     /// (S18).
     pub fn rewrite(&self, from: Option<&Jid>, to: Option<&Jid>) -> Bytes {
+        Bytes::from(self.copy(from, to, false))
+    }
+
+    fn copy(&self, from: Option<&Jid>, to: Option<&Jid>, declare: bool) -> String {
         let limits = &Limits::S2S;
         let start = self.start_tag(limits).and_then(|mut t| match t.next() {
             Ok(Some(Token::Start { name, empty })) => Some((name, empty, t.attrs)),
@@ -205,7 +209,7 @@ impl Stanza {
         });
         let Some((name, empty, attrs)) = start else {
             debug_assert!(false, "head and bytes of a stanza do not fit");
-            return Bytes::new();
+            return String::new();
         };
         let mut tag = String::with_capacity(self.bytes.len() + 128);
         tag.push('<');
@@ -214,6 +218,9 @@ impl Stanza {
             tag.push(':');
         }
         tag.push_str(name.local);
+        if declare && !attrs.iter().any(|a| a.declares() == Some("")) {
+            push_attr(&mut tag, "xmlns", ns::CLIENT);
+        }
         for (key, jid) in [("from", from), ("to", to)] {
             if let Some(jid) = jid {
                 push_attr(&mut tag, key, jid.as_str());
@@ -238,9 +245,21 @@ impl Stanza {
             push_attr(&mut tag, "xml:lang", lang);
         }
         tag.push_str(if empty { "/>" } else { ">" });
-        let mut out = tag.into_bytes();
-        out.extend_from_slice(&self.bytes[self.head.tag_end..]);
-        Bytes::from(out)
+        // Checked when the stanza was read.
+        tag.push_str(&String::from_utf8_lossy(&self.bytes[self.head.tag_end..]));
+        tag
+    }
+
+    /// The stanza without the direct children that `unwanted` says yes to; what is left is copied as it is. It is asked with
+    /// names and attributes only. `None`: nothing is taken out.
+    pub fn without(&self, unwanted: impl Fn(&Element) -> bool) -> Option<Bytes> {
+        tree::cut(&self.bytes, &self.head.used, unwanted).ok().flatten()
+    }
+
+    /// The stanza as a child of an element in another namespace, as in a carbon copy: like [`Stanza::rewrite`], and its
+    /// namespace is declared.
+    pub fn inside(&self) -> String {
+        self.copy(None, None, true)
     }
 
     fn start_tag<'a>(&'a self, limits: &'a Limits) -> Option<Tokens<'a>> {

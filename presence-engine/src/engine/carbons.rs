@@ -116,14 +116,15 @@ impl Engine {
         if devices.peek().is_none() {
             return;
         }
-        let tree = stanza.element();
+        // As it is: a tree that is written may be many times as long.
+        let copied = stanza.inside();
         for (session, s) in devices {
             let Ok(to) = user.with_resource(&s.resource) else { continue };
             let mut w = Writer::new();
             w.open("message", ns::CLIENT).attr("from", user).attr("to", to);
             w.attr_opt("type", stanza.head.type_.as_deref().filter(|type_| *type_ != "error"));
             w.open(if side == Side::Sent { "sent" } else { "received" }, CARBONS).open("forwarded", FORWARD);
-            tree.write(&mut w, FORWARD);
+            w.raw(&copied);
             self.push_bytes(is_volatile(stanza), w.finish(), session, id, false, route);
         }
     }

@@ -1,9 +1,9 @@
 //! Stanzas of a bound session: counted, stamped, handled, routed. One stanza is one record (architecture: `SmIn`).
 
+use bytes::Bytes;
 use xmpp_core::error::StanzaCondition;
 use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::stanza::{Kind, Stanza};
-use xmpp_core::xml::Writer;
 
 use super::route::Route;
 use super::{Engine, Output};
@@ -45,27 +45,16 @@ impl Engine {
         let mut stamped = Stanza::from_bytes(stanza.rewrite(Some(from), None));
         if let Ok(forged) = stamped.as_ref()
             && forged.head.has_child(DELAY, "delay")
+            && let Some(rest) = self.without_forged_delay(forged)
         {
-            stamped = Stanza::from_bytes(self.without_forged_delay(forged));
+            stamped = Stanza::from_bytes(rest);
         }
         debug_assert!(stamped.is_ok(), "rewriting broke a stanza");
         stamped.ok()
     }
 
-    fn without_forged_delay(&self, stanza: &Stanza) -> bytes::Bytes {
-        let mut tree = stanza.element();
-        let before = tree.children.len();
-        tree.children.retain(|child| {
-            let ours = child
-                .attr("from")
-                .is_none_or(|from| Jid::parse(from).is_ok_and(|jid| jid.as_str() == self.cfg.domain));
-            !(child.is(DELAY, "delay") && ours)
-        });
-        if tree.children.len() == before {
-            return stanza.bytes.clone();
-        }
-        let mut w = Writer::new();
-        tree.write(&mut w, "");
-        w.finish()
+    fn without_forged_delay(&self, stanza: &Stanza) -> Option<Bytes> {
+        let ours = |from: &str| Jid::parse(from).is_ok_and(|jid| jid.as_str() == self.cfg.domain);
+        stanza.without(|child| child.is(DELAY, "delay") && child.attr("from").is_none_or(ours))
     }
 }

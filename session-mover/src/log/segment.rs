@@ -75,7 +75,11 @@ impl Segments {
             log.save_tail(&path, 0, aside)?;
             fs::remove_file(&path).map_err(|e| LogError::at(&path, e))?;
         }
-        log.segments.retain(|s| s.bytes > 0 || s.first == log.next);
+        // One that is empty and not the next would hide frames of the segment that grows past its name.
+        let next = log.next;
+        for segment in log.segments.extract_if(.., |s| s.bytes == 0 && s.first != next) {
+            fs::remove_file(&segment.path).map_err(|e| LogError::at(&segment.path, e))?;
+        }
         // What was found may never have been synced: the last run can have been killed before. From here on it counts
         // as ours, so it must be. The segments before were synced before this one was begun.
         if let Some(last) = log.segments.last() {

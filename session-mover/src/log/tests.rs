@@ -115,6 +115,27 @@ fn memory_passes_the_suite() {
     suite_of_beginnings(&mut MemoryLog::default());
 }
 
+/// A segment is missing: what comes behind it is set aside, and does not stand in the way of what is written next.
+#[test]
+fn a_log_goes_on_where_a_segment_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("log/own");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join(format!("{:020}.log", 1)), [&frame(1).1[..], &frame(2).1].concat()).unwrap();
+    fs::write(own.join(format!("{:020}.log", 5)), &frame(5).1).unwrap();
+    let (mut log, opened, _told) = open(dir.path());
+    assert_eq!(opened.set_aside[0], frame(5).1.len() as u64);
+    let more: Vec<(Position, Bytes)> = (3..=8).map(frame).collect();
+    more.iter().for_each(|(at, bytes)| log.append(Which::Own, *at, bytes.clone()));
+    log.sync(Which::Own);
+    drop(log);
+    let (mut log, opened, _told) = open(dir.path());
+    assert_eq!(opened.set_aside[0], 0);
+    for seq in (1..=8).rev() {
+        assert_eq!(log.read(Which::Own, seq, 1), [frame(seq).1], "frame {seq}");
+    }
+}
+
 #[test]
 fn a_log_begins_where_it_was_made_to_begin_after_a_restart_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -26,7 +26,8 @@ pub struct Limits {
     pub attributes: usize,
     /// Most namespace declarations in force at one place, those of the stream header not counted.
     pub namespaces: usize,
-    /// Longest name of an element or attribute, prefix included, in bytes.
+    /// Longest name of an element or attribute, prefix included, in bytes; also the longest name of a namespace, and of the
+    /// stream's language. A namespace is written once and belongs to every element in it: a tree costs it each time.
     pub name_bytes: usize,
     /// Most *different* (namespace, name) pairs among the direct children of a stanza.
     pub distinct_children: usize,

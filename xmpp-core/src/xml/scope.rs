@@ -42,6 +42,9 @@ impl<'a> Scope<'a> {
                     return Err(too_much("too many namespace declarations"));
                 }
                 let ns = attr.value();
+                if ns.len() > limits.name_bytes {
+                    return Err(too_much("name of a namespace too long"));
+                }
                 check_declaration(prefix, &ns)?;
                 self.bindings.push(Binding { prefix, ns, level: self.level });
             }

@@ -13,6 +13,10 @@ use crate::jid::Jid;
 use crate::ns;
 use crate::stanza::{Child, Head, Kind};
 
+/// Longest id of a stanza, in bytes. Every answer repeats it, and may have to escape it: it must not make an answer longer
+/// than what the other node reads.
+const ID_BYTES: usize = 1_024;
+
 /// The start tag of a stream (RFC 6120 4.7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamHeader {
@@ -111,6 +115,7 @@ fn head_of(name: Name<'_>, ns: &str, tokens: &Tokens<'_>, scope: &StreamScope) -
         match (attr.name.prefix, attr.name.local) {
             ("", "to") => head.to = address(attr, &mut head.jid_malformed),
             ("", "from") => head.from = address(attr, &mut head.jid_malformed),
+            ("", "id") if attr.value().len() > ID_BYTES => return Err(too_much("id too long")),
             ("", "id") => head.id = Some(attr.value().into()),
             ("", "type") => head.type_ = Some(attr.value().into()),
             ("xml", "lang") => head.lang = Some(attr.value().into()),
@@ -151,7 +156,7 @@ pub fn check_header(bytes: &[u8], limits: &Limits) -> Result<(StreamHeader, Comp
     }
     let mut header = StreamHeader::default();
     for attr in &tokens.attrs {
-        header_attribute(&mut header, attr)?;
+        header_attribute(&mut header, attr, limits)?;
     }
     let mut qname = CompactString::from(name.prefix);
     qname.push(':');
@@ -159,13 +164,16 @@ pub fn check_header(bytes: &[u8], limits: &Limits) -> Result<(StreamHeader, Comp
     Ok((header, qname))
 }
 
-fn header_attribute(header: &mut StreamHeader, attr: &Attr<'_>) -> Result<(), StreamError> {
+fn header_attribute(header: &mut StreamHeader, attr: &Attr<'_>, limits: &Limits) -> Result<(), StreamError> {
     let jid = || Jid::parse(&attr.value()).map_err(|_| StreamError::new(StreamCondition::ImproperAddressing));
     match (attr.name.prefix, attr.name.local) {
         ("", "to") => header.to = Some(jid()?),
         ("", "from") => header.from = Some(jid()?),
         ("", "version") => header.version = Some(attr.value().into()),
         ("", "id") => header.id = Some(attr.value().into()),
+        ("xml", "lang") if attr.value().len() > limits.name_bytes => {
+            return Err(too_much("language too long"));
+        }
         ("xml", "lang") => header.scope.lang = Some(attr.value().into()),
         // XML-NAMES 3 allows to declare `xml` as what it is; there is nothing to remember.
         ("xmlns", "xml") => {}

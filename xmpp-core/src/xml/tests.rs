@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::tree::Element;
 use super::*;
 use crate::error::StreamError;
 use crate::jid::Jid;
@@ -163,6 +164,8 @@ fn limits_hold_while_a_tag_is_still_open() {
         format!("<message {}/>", many(40, &|i| format!("a{i}='' "))),
         format!("<message {}/>", many(20, &|i| format!("xmlns:a{i}='u' "))),
         format!("<{}/>", &long[..200]),
+        format!("<message xmlns:p='{}'/>", &long[..200]),
+        format!("<message id='{}'/>", &long[..2_000]),
         format!("<message>{}</message>", many(20, &|i| format!("<a{i}/>"))),
     ];
     for text in cases {
@@ -220,9 +223,68 @@ fn trees_are_read_and_written() {
     a.write(&mut w, "");
     let written = w.finish();
     let again = Stanza::parse(&written).unwrap().element();
-    assert_eq!(again.child("urn:p", "b"), a.child("urn:p", "b"));
+    assert_eq!(&again, &a, "an element without a namespace has none inside of one that has one");
     assert_eq!(stanza.child("urn:none", "a"), None);
     assert_eq!(one("<message> a<b>no</b><![CDATA[&b]]></message>").text(), " a&b");
+}
+
+/// A namespace stands once in a stanza and belongs to each element in it: the longer it may be, the more a tree costs.
+#[test]
+fn a_tree_is_not_much_larger_than_its_stanza() {
+    fn weight(tree: &Element) -> usize {
+        let attrs = tree.attrs.iter().map(|a| a.ns.len() + a.name.len() + a.value.len()).sum::<usize>();
+        tree.ns.len()
+            + tree.name.len()
+            + tree.text.len()
+            + attrs
+            + tree.children.iter().map(weight).sum::<usize>()
+    }
+    let bomb =
+        |n: usize| format!("<iq><p:q xmlns:p='{}'>{}</p:q></iq>", "u".repeat(n), "<p:a/>".repeat(10_000));
+    assert!(
+        after_header(bomb(100_000).as_bytes()).1.is_some_and(|e| e.condition.name() == "policy-violation")
+    );
+    let stanza = one(&bomb(256));
+    assert!(weight(&stanza.element()) < 64 * stanza.bytes.len());
+    let header = |ns: &str, lang: &str| HEADER.replace("urn:q", ns).replace("'de'", &format!("'{lang}'"));
+    for (ns, lang) in [("u".repeat(257), "de".to_owned()), ("urn:q".to_owned(), "d".repeat(257))] {
+        let error = events([header(&ns, &lang).as_bytes()], Limits::C2S).1;
+        assert!(error.is_some_and(|e| e.condition.name() == "policy-violation"));
+    }
+    // What is forwarded is read again, also where all of it had to be escaped.
+    let header = HEADER.replace("'urn:q'", &format!("\"{}\"", "'".repeat(256)));
+    let long = format!("<message id=\"{}\" q:a=''>{}</message>", "'".repeat(1_024), "x".repeat(250_000));
+    let found = events([header.as_bytes(), long.as_bytes()], Limits::C2S).0;
+    let Some(Event::Stanza(stanza)) = found.last() else { panic!("{} events", found.len()) };
+    Stanza::from_bytes(stanza.rewrite(None, None)).unwrap();
+}
+
+#[test]
+fn children_are_taken_out_and_the_rest_stays_as_it_is() {
+    let text = "<message a='>'>x <b/><p:b><p:b/></p:b><b>]] ><b/><![CDATA[</b>]]></b>&#10;<c xmlns='u'><b/></c></message>";
+    let stanza = Stanza::from_bytes(one(text).rewrite(None, None)).unwrap();
+    let without = stanza.without(|child| child.is("jabber:client", "b")).unwrap();
+    let expected = stanza.bytes.to_vec();
+    let expected = String::from_utf8(expected).unwrap();
+    let expected = expected.replace("<b/><p:b>", "<p:b>").replace("<b>]] ><b/><![CDATA[</b>]]></b>", "");
+    assert_eq!(without, expected);
+    assert_eq!(stanza.without(|child| child.is("u", "b")), None, "only direct children are asked about");
+}
+
+#[test]
+fn a_stanza_inside_of_another_namespace_keeps_its_own() {
+    for text in [
+        "<message id='1'><body>x</body>y<z xmlns=''/></message>",
+        "<c:message xmlns:c='jabber:client'><body/><p:x/></c:message>",
+        "<message xmlns='jabber:client'/>",
+    ] {
+        let stanza = one(text);
+        let mut w = Writer::new();
+        w.open("forwarded", "urn:xmpp:forward:0").raw(&stanza.inside());
+        let outer = Stanza::from_bytes(w.finish()).unwrap().element();
+        let copy = Stanza::from_bytes(stanza.rewrite(None, None)).unwrap();
+        assert_eq!(outer.children, [copy.element()], "{text}");
+    }
 }
 
 #[test]

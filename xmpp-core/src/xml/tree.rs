@@ -1,6 +1,7 @@
 //! A small read-only tree, for IQ handlers and whatever else must look inside a stanza.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use bytes::Bytes;
 use compact_str::CompactString;
 
 use super::scope::Scope;
@@ -65,6 +66,9 @@ impl Element {
     /// attributes in a namespace get a prefix of their own. `outer` is the default namespace around it.
     pub fn write(&self, w: &mut Writer, outer: &str) {
         w.open(&self.name, if self.ns == outer { "" } else { &self.ns });
+        if self.ns.is_empty() && !outer.is_empty() {
+            w.attr("xmlns", "");
+        }
         for (i, attr) in self.attrs.iter().enumerate() {
             match attr.ns.as_str() {
                 "" => w.attr(&attr.name, &attr.value),
@@ -134,6 +138,46 @@ pub(crate) fn find(
         }
     }
     Ok(None)
+}
+
+/// A copy of a stanza without some of its direct children, which `unwanted` is shown without what is in them; `None` if
+/// there is none of those.
+pub(crate) fn cut(
+    bytes: &[u8],
+    outer: &[Prefix],
+    unwanted: impl Fn(&Element) -> bool,
+) -> Result<Option<Bytes>, StreamError> {
+    let limits = &Limits::S2S;
+    let mut tokens = Tokens::new(legal_text(bytes)?, limits);
+    let mut names = Scope::new(outer, ns::CLIENT);
+    let mut out = Vec::new();
+    let (mut depth, mut kept, mut begin) = (0u32, 0, None);
+    loop {
+        let before = tokens.position();
+        let Some(token) = tokens.next()? else { break };
+        match token {
+            Token::Start { name, empty } => {
+                names.enter(&tokens.attrs, limits)?;
+                if depth == 1 && unwanted(&element(name, names.element(name)?, &tokens, &names)?) {
+                    begin = Some(before);
+                }
+                depth += 1;
+                if !empty {
+                    continue;
+                }
+            }
+            Token::End(_) => {}
+            Token::Text(_) | Token::CData(_) => continue,
+        }
+        names.leave();
+        depth = depth.checked_sub(1).ok_or_else(|| malformed("end tag that does not match"))?;
+        if let Some(begin) = begin.take_if(|_| depth == 1) {
+            out.extend_from_slice(&bytes[kept..begin]);
+            kept = tokens.position();
+        }
+    }
+    out.extend_from_slice(&bytes[kept..]);
+    Ok((out.len() < bytes.len()).then(|| Bytes::from(out)))
 }
 
 fn element(name: Name<'_>, ns: &str, tokens: &Tokens<'_>, names: &Scope<'_>) -> Result<Element, StreamError> {

@@ -401,6 +401,24 @@ fn a_copy_is_well_formed_whatever_stands_in_the_start_tag() {
 }
 
 #[test]
+fn a_copy_is_as_long_as_what_it_is_a_copy_of() {
+    let (mut duo, [romeo, home, juliet, hall]) = devices();
+    let text = format!(
+        "<message to='juliet@example.org/balcony' type='chat' xmlns:p=\"{}\"><body>a<i/>b{}</body>{}</message>",
+        "'".repeat(200),
+        ">".repeat(1_000),
+        "<p:a><b/></p:a>".repeat(1_000)
+    );
+    duo.send(romeo, &text);
+    let original = duo.got_one(juliet);
+    for client in [home, hall] {
+        let copy = duo.got_one(client);
+        assert!(copy.len() < original.len() + 1_000, "{} bytes of {}", copy.len(), original.len());
+        assert!(copy.contains("<body>a<i/>b>>"), "as it was written");
+    }
+}
+
+#[test]
 fn a_note_to_oneself_reaches_each_device_once() {
     let (mut duo, [romeo, home, ..]) = devices();
     duo.send(romeo, &message(ROMEO, "chat", "note"));
@@ -441,4 +459,20 @@ fn s43_a_delay_in_the_servers_name_is_taken_out() {
     assert_eq!(got.matches("<delay").count(), 1, "{got}");
     assert!(got.contains("from='romeo@example.org'") && got.contains("a &lt; b"), "{got}");
     assert!(got.contains("xml:lang='it'") && got.contains("from='romeo@example.org/orchard'"), "{got}");
+}
+
+/// What is left is copied, not built anew: it must not become longer than a stanza may be.
+#[test]
+fn a_long_message_with_a_forged_delay_is_handled() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let juliet = duo.login("juliet@example.org/balcony");
+    let delay = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
+    let body = ">".repeat(200_000);
+    duo.send(
+        romeo,
+        &format!("<message to='juliet@example.org' type='chat'>{delay}<body>{body}</body></message>"),
+    );
+    let got = duo.got_one(juliet);
+    assert!(got.contains(&body) && !got.contains("<delay"), "{} bytes", got.len());
 }
