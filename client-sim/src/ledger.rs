@@ -59,8 +59,8 @@ pub struct LedgerReport {
     pub reordered: u64,
     /// Messages shown that nobody sent, or shown to somebody else than their receiver.
     pub strangers: u64,
-    /// Receivers that were shown a message twice or behind a later one.
-    pub disturbed: BTreeSet<String>,
+    /// Sender and receiver of messages that were shown twice or behind a later one.
+    pub disturbed: BTreeSet<(String, String)>,
     /// The first lost messages, one line each.
     pub lost_list: Vec<String>,
     /// The first doubled messages, one line each.
@@ -299,7 +299,7 @@ fn judge(report: &mut LedgerReport, key: &MessageKey, message: &Message) {
     }
     for seen in &message.shown {
         if seen.times > 1 || seen.overtaken_by.is_some() {
-            report.disturbed.insert(message.receiver.clone());
+            report.disturbed.insert((key.sender.clone(), message.receiver.clone()));
         }
         if seen.times > 1 {
             report.duplicated += 1;
@@ -380,7 +380,7 @@ mod tests {
         ledger.shown("u0", "m2", "u1", "r");
         let report = ledger.report();
         assert_eq!((report.duplicated, report.delivered, report.reordered), (1, 3, 0));
-        assert_eq!(report.disturbed, BTreeSet::from(["u1".to_owned()]));
+        assert_eq!(report.disturbed, BTreeSet::from([("u0".to_owned(), "u1".to_owned())]));
         assert_eq!(ledger.counts().duplicated, 2);
         assert!(report.duplicated_list[0].contains("id m2: shown 3 times at r"));
     }
@@ -391,7 +391,7 @@ mod tests {
         run(&ledger, &["m1", "m3", "m2"]);
         let report = ledger.report();
         assert_eq!((report.reordered, report.lost, report.duplicated), (1, 0, 0));
-        assert_eq!(report.disturbed, BTreeSet::from(["u1".to_owned()]));
+        assert_eq!(report.disturbed, BTreeSet::from([("u0".to_owned(), "u1".to_owned())]));
         assert!(report.reordered_list[0].contains("#2") && report.reordered_list[0].contains("after #3"));
     }
 

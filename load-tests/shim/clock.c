@@ -1,8 +1,8 @@
 /*
  * A wall clock that jumps, as a library to be preloaded into the process under test (LD_PRELOAD).
  *
- * The file that TANDEM_CLOCK names holds one signed 64-bit number, in the byte order of the machine: nanoseconds that the
- * wall clock is ahead. The test may write another at any time. Clocks that are not the wall's are what they are.
+ * The file that TANDEM_CLOCK names holds one signed 64-bit number, in the byte order of the machine: nanoseconds that
+ * the wall clock is ahead. The test may write another at any time. Clocks that are not the wall's are what they are.
  * What asks the kernel without libc is not seen; Rust's SystemTime asks libc. 64-bit Linux only.
  */
 #define _GNU_SOURCE

@@ -24,6 +24,9 @@ const USUAL: [(&str, &str); 2] =
 /// Longest wait for the pair at the beginning.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Lines of each log that a failure shows.
+const LAST_LINES: usize = 60;
+
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 /// A folder that is removed, with what is mounted in it.
@@ -226,12 +229,29 @@ impl World {
         let mut text = format!("{error}\n{}\n", self.watch.story().join("\n"));
         for server in &self.servers {
             let log = server.whole_log();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(30)..];
+            let lines = folded(&log);
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
             text.push_str(&format!("--- log of {}\n{}\n", server.node, last.join("\n")));
         }
         text
     }
+}
+
+/// The lines of a log, where several that differ only in their times are one.
+fn folded(log: &str) -> Vec<String> {
+    let what = |line: &str| line.split_once(' ').map_or(String::new(), |(_, what)| what.to_owned());
+    let mut folded: Vec<(String, usize)> = Vec::new();
+    for line in log.lines() {
+        match folded.last_mut() {
+            Some((last, times)) if what(last) == what(line) => *times += 1,
+            _ => folded.push((line.to_owned(), 1)),
+        }
+    }
+    let told = |(line, times): (String, usize)| match times {
+        1 => line,
+        more => format!("{line} ({more} times)"),
+    };
+    folded.into_iter().map(told).collect()
 }
 
 /// `tandem init` for a pair.

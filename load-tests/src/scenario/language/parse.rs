@@ -36,7 +36,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     (
         "ledger",
         "ledger, refused clients may see twice",
-        "plain clients whose session was refused are excused",
+        "plain clients whose session was refused, and who talk with them, are excused",
     ),
 ];
 
