@@ -3,8 +3,8 @@
 //! A message is known by its sender and its id. Writing takes one short lock of a shard; the totals are atomics, so
 //! that a live display or [`Ledger::settled`] costs nothing.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -59,6 +59,8 @@ pub struct LedgerReport {
     pub reordered: u64,
     /// Messages shown that nobody sent, or shown to somebody else than their receiver.
     pub strangers: u64,
+    /// Sender and receiver of messages that were shown twice or behind a later one.
+    pub disturbed: BTreeSet<(String, String)>,
     /// The first lost messages, one line each.
     pub lost_list: Vec<String>,
     /// The first doubled messages, one line each.
@@ -225,6 +227,17 @@ impl Ledger {
         }
     }
 
+    /// Messages acknowledged so far of the senders that fit. Goes through all records.
+    pub fn acknowledged_of(&self, sender: impl Fn(&str) -> bool) -> u64 {
+        let of = |shard: &Mutex<HashMap<MessageKey, Message>>| {
+            let fits = |(key, message): &(&MessageKey, &Message)| {
+                message.acknowledged.is_some() && sender(&key.sender)
+            };
+            lock(shard).iter().filter(fits).count() as u64
+        };
+        self.messages.iter().map(of).sum()
+    }
+
     /// The verdict so far. Goes through all records: for the end of a run.
     pub fn report(&self) -> LedgerReport {
         let mut report = LedgerReport::default();
@@ -285,6 +298,9 @@ fn judge(report: &mut LedgerReport, key: &MessageKey, message: &Message) {
         report.lost_list.push(line(format_args!("acknowledged at {:.3} s, never shown", at.as_secs_f64())));
     }
     for seen in &message.shown {
+        if seen.times > 1 || seen.overtaken_by.is_some() {
+            report.disturbed.insert((key.sender.clone(), message.receiver.clone()));
+        }
         if seen.times > 1 {
             report.duplicated += 1;
             let what = format_args!("shown {} times at {}", seen.times, seen.resource);
@@ -333,7 +349,7 @@ mod tests {
         assert!(!ledger.settled());
         run(&ledger, &["m1", "m2", "m3"]);
         let report = ledger.report();
-        assert!(ledger.settled() && report.kept());
+        assert!(ledger.settled() && report.kept() && report.disturbed.is_empty());
         assert_eq!((report.sent, report.acknowledged, report.delivered), (3, 3, 3));
         assert_eq!(report.unacknowledged, 0);
         assert_eq!(ledger.counts().delivered, 3);
@@ -346,6 +362,8 @@ mod tests {
         ledger.acknowledged("u0", "m2");
         ledger.acknowledged("u0", "m2");
         let report = ledger.report();
+        assert_eq!(ledger.acknowledged_of(|sender| sender == "u0"), 2);
+        assert_eq!(ledger.acknowledged_of(|sender| sender == "u1"), 0);
         assert_eq!((report.lost, report.unacknowledged, report.acknowledged), (1, 1, 2));
         assert!(report.lost_list[0].contains("u0 > u1 #2 id m2"), "{}", report.lost_list[0]);
         assert!(report.unacknowledged_list[0].contains("id m3"));
@@ -362,6 +380,7 @@ mod tests {
         ledger.shown("u0", "m2", "u1", "r");
         let report = ledger.report();
         assert_eq!((report.duplicated, report.delivered, report.reordered), (1, 3, 0));
+        assert_eq!(report.disturbed, BTreeSet::from([("u0".to_owned(), "u1".to_owned())]));
         assert_eq!(ledger.counts().duplicated, 2);
         assert!(report.duplicated_list[0].contains("id m2: shown 3 times at r"));
     }
@@ -372,6 +391,7 @@ mod tests {
         run(&ledger, &["m1", "m3", "m2"]);
         let report = ledger.report();
         assert_eq!((report.reordered, report.lost, report.duplicated), (1, 0, 0));
+        assert_eq!(report.disturbed, BTreeSet::from([("u0".to_owned(), "u1".to_owned())]));
         assert!(report.reordered_list[0].contains("#2") && report.reordered_list[0].contains("after #3"));
     }
 

@@ -6,11 +6,12 @@
  * everything that no mark covers: that is what a power failure may leave. Everything happens under one lock, so the
  * order in the journal is the order on the file.
  *
- * The folder TANDEM_POWERLOSS_JOURNAL (same file system, not below the first) has three kinds of entries:
+ * The folder TANDEM_POWERLOSS_JOURNAL (same file system, not below the first) has four kinds of entries:
  *   journal-TIME-PID  the records of one process, see journal_write() and ../src/powerloss.rs, which reads them; many
  *                 processes may live and be killed before the power fails, but only one at a time may use a file
  *   saved-N       a second name of a file that was unlinked or replaced, so that it can come back
  *   faults        written by the test at any time, read here at each call: words of the list in read_faults()
+ *   met           a byte for each call that met one of sync-*, write-eio and write-short
  *
  * Strict: a sync of a file says nothing about its name, only a sync of the directory does; sync(2), syncfs(2) and
  * sync_file_range(2) cover nothing. Not seen: mmap, fallocate, O_SYNC, io_uring, calls that libc makes inside itself,
@@ -76,17 +77,23 @@ static int is_watched(const char *path) {
     return length && !strncmp(path, watched, length) && (path[length] == '/' || path[length] == 0);
 }
 
-/* Whether this descriptor is of a watched file or directory; its status. */
-static int is_watched_fd(int fd, struct stat *status) {
-    char link[64], path[PATH_MAX];
-    pthread_once(&once, start);
-    if (!*watched || fd < 0)
-        return 0;
+/* The path of a descriptor; 0 if it has none. */
+static int path_of(int fd, char path[PATH_MAX]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
     if (length <= 0)
         return 0;
     path[length] = 0;
+    return 1;
+}
+
+/* Whether this descriptor is of a watched file or directory; its status. */
+static int is_watched_fd(int fd, struct stat *status) {
+    char path[PATH_MAX];
+    pthread_once(&once, start);
+    if (!*watched || fd < 0 || !path_of(fd, path))
+        return 0;
     return is_watched(path) && fstat(fd, status) == 0 && (S_ISREG(status->st_mode) || S_ISDIR(status->st_mode));
 }
 
@@ -201,18 +208,29 @@ struct faults {
     long sync_slow_ms; /* they take so long */
     int write_eio;     /* writes fail */
     int write_enospc;  /* the first write is cut short, the next fails: the disk is full */
+    int write_short;   /* half of a write is done, which is no error */
+    int once;          /* the first call that meets one of these is the last */
 };
 
-static struct faults read_faults(void) {
+static void faults_file(char path[PATH_MAX + 16]) {
+    snprintf(path, PATH_MAX + 16, "%s/faults", journal_dir);
+}
+
+/* The faults that a call on this descriptor meets. */
+static struct faults read_faults(int of) {
     struct faults faults = {0};
-    char path[PATH_MAX + 16], text[256];
-    snprintf(path, sizeof path, "%s/faults", journal_dir);
+    char path[PATH_MAX + 16], text[256], file[PATH_MAX];
+    faults_file(path);
     int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0)
         return faults;
     ssize_t length = syscall(SYS_read, fd, text, sizeof text - 1);
     syscall(SYS_close, fd);
     text[length > 0 ? length : 0] = 0;
+    if (strstr(text, "only-own-log") && (!path_of(of, file) || !strstr(file, "/log/own/")))
+        return faults;
+    faults.write_short = strstr(text, "write-short") != NULL;
+    faults.once = strstr(text, "once") != NULL;
     faults.sync_noop = strstr(text, "sync-noop") != NULL;
     faults.sync_eio = strstr(text, "sync-eio") != NULL;
     faults.write_eio = strstr(text, "write-eio") != NULL;
@@ -222,12 +240,31 @@ static struct faults read_faults(void) {
     return faults;
 }
 
+/* A call has met them: one byte more in the file "met". Under the lock. */
+static void spend(const struct faults *faults) {
+    char path[PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/met", journal_dir);
+    int fd = syscall(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || syscall(SYS_write, fd, ".", 1) != 1)
+        fatal("cannot note a fault");
+    syscall(SYS_close, fd);
+    if (!faults->once)
+        return;
+    faults_file(path);
+    syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
 /* How many of `length` bytes may be written now; -1 with errno for none. */
-static ssize_t may_write(size_t length) {
-    struct faults faults = read_faults();
+static ssize_t may_write(int fd, size_t length) {
+    struct faults faults = read_faults(fd);
     if (faults.write_eio) {
+        spend(&faults);
         errno = EIO;
         return -1;
+    }
+    if (faults.write_short && length > 1) {
+        spend(&faults);
+        return length / 2;
     }
     if (faults.write_enospc && (disk_full_told || length < 2)) {
         errno = ENOSPC;
@@ -248,7 +285,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
     if (!is_watched_fd(fd, &status))
         return syscall(SYS_write, fd, bytes, length);
     pthread_mutex_lock(&lock);
-    ssize_t result = may_write(length);
+    ssize_t result = may_write(fd, length);
     if (result >= 0 && fstat(fd, &status) == 0) {
         journal_old('W', fd, &status, place_of(fd, &status), result);
         result = syscall(SYS_write, fd, bytes, result);
@@ -262,7 +299,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) {
     if (!is_watched_fd(fd, &status))
         return syscall(SYS_pwrite64, fd, bytes, length, offset);
     pthread_mutex_lock(&lock);
-    ssize_t result = may_write(length);
+    ssize_t result = may_write(fd, length);
     if (result >= 0 && fstat(fd, &status) == 0) {
         journal_old('W', fd, &status, offset, result);
         result = syscall(SYS_pwrite64, fd, bytes, result, offset);
@@ -449,7 +486,9 @@ static int sync_fd(int fd, long call) {
     if (!is_watched_fd(fd, &status))
         return syscall(call, fd);
     pthread_mutex_lock(&lock);
-    struct faults faults = read_faults();
+    struct faults faults = read_faults(fd);
+    if (faults.sync_noop || faults.sync_eio || faults.sync_slow_ms)
+        spend(&faults);
     long number = next_number();
     journal_write('S', status.st_ino, number, 0, 0, "", 0);
     pthread_mutex_unlock(&lock);

@@ -26,19 +26,8 @@ pub struct Shim {
 impl Shim {
     /// Compiles it with `cc`, or with what the variable `CC` names.
     pub fn compile() -> io::Result<Shim> {
-        let folder = tempfile::tempdir()?;
-        let (source, library) = (folder.path().join("powerloss.c"), folder.path().join("powerloss.so"));
-        fs::write(&source, include_str!("../shim/powerloss.c"))?;
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let flags =
-            ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"];
-        let status =
-            Command::new(&compiler).args(flags).arg("-o").arg(&library).arg(&source).arg("-pthread").status();
-        match status {
-            Ok(status) if status.success() => Ok(Shim { library, _folder: folder }),
-            Ok(status) => Err(io::Error::other(format!("{compiler:?} cannot compile the shim: {status}"))),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{compiler:?}, a C compiler: {error}"))),
-        }
+        let (library, folder) = compile("powerloss", include_str!("../shim/powerloss.c"))?;
+        Ok(Shim { library, _folder: folder })
     }
 
     /// Lets this command run on a disk that can lose power. `data` must exist; `journal` too, beside it.
@@ -47,6 +36,23 @@ impl Shim {
         command.env("TANDEM_POWERLOSS_DIR", data.canonicalize()?);
         command.env("TANDEM_POWERLOSS_JOURNAL", journal.canonicalize()?);
         Ok(())
+    }
+}
+
+/// Compiles a library to be preloaded; where it is, and the folder that goes with it.
+pub(crate) fn compile(name: &str, text: &str) -> io::Result<(PathBuf, TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let (source, library) =
+        (folder.path().join(format!("{name}.c")), folder.path().join(format!("{name}.so")));
+    fs::write(&source, text)?;
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"];
+    let status =
+        Command::new(&compiler).args(flags).arg("-o").arg(&library).arg(&source).arg("-pthread").status();
+    match status {
+        Ok(status) if status.success() => Ok((library, folder)),
+        Ok(status) => Err(io::Error::other(format!("{compiler:?} cannot compile the shim: {status}"))),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{compiler:?}, a C compiler: {error}"))),
     }
 }
 
@@ -63,6 +69,12 @@ pub enum Fault {
     WriteFails,
     /// The disk is full: one write is cut short, the next fails with ENOSPC.
     DiskFull,
+    /// A write takes half of what it is given, which is no error.
+    WriteShort,
+    /// Only the first call meets the others; then the disk is well.
+    Once,
+    /// Only the node's own log meets the others.
+    OnlyOwnLog,
 }
 
 /// Sets the faults of the processes with this journal, from the next call on; none of them: the disk is well.
@@ -73,10 +85,18 @@ pub fn set_faults(journal: &Path, faults: &[Fault]) -> io::Result<()> {
         Fault::SlowSync(ms) => format!("sync-slow={ms} "),
         Fault::WriteFails => "write-eio ".to_owned(),
         Fault::DiskFull => "write-enospc ".to_owned(),
+        Fault::WriteShort => "write-short ".to_owned(),
+        Fault::Once => "once ".to_owned(),
+        Fault::OnlyOwnLog => "only-own-log ".to_owned(),
     };
     let (new, name) = (journal.join("faults.new"), journal.join("faults"));
     fs::write(&new, faults.iter().map(word).collect::<String>())?;
     fs::rename(new, name)
+}
+
+/// How many calls have met a fault since the power failed last; a full disk does not count.
+pub fn faults_met(journal: &Path) -> u64 {
+    fs::metadata(journal.join("met")).map_or(0, |met| met.len())
 }
 
 /// Copies everything below a folder; panics where it cannot.

@@ -1,6 +1,8 @@
 //! Named points at which a test may kill the process: `TANDEM_KILL_AT=name` or `name:3` for the third time it is
-//! reached. Without the variable a point costs one load and a branch.
+//! reached; or make it stand still, as SIGSTOP does: `TANDEM_STOP_AT=name=FILE`, the next time it is reached while there is
+//! such a file. Without the variables a point costs two loads and two branches.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +13,8 @@ struct Target {
 
 static TARGET: OnceLock<Option<Target>> = OnceLock::new();
 static HITS: AtomicU64 = AtomicU64::new(0);
+/// Name and file.
+static STOP: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
 
 /// Every point of this crate and of `srm`, for the test that visits each once.
 pub const POINTS: &[&str] = &[
@@ -34,6 +38,7 @@ pub const POINTS: &[&str] = &[
 /// Called by [`crate::kill_point!`].
 pub fn hit(name: &str) {
     debug_assert!(POINTS.contains(&name), "{name} is missing from POINTS");
+    stop(name);
     let target = TARGET.get_or_init(|| {
         let wanted = std::env::var("TANDEM_KILL_AT").ok()?;
         let (name, nth) =
@@ -45,6 +50,19 @@ pub fn hit(name: &str) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // SIGKILL of the own process does not return; if it did, this does not.
         std::process::abort();
+    }
+}
+
+fn stop(name: &str) {
+    let wanted = STOP.get_or_init(|| {
+        let wanted = std::env::var("TANDEM_STOP_AT").ok()?;
+        let (name, file) = wanted.split_once('=')?;
+        Some((name.to_owned(), PathBuf::from(file)))
+    });
+    let Some((point, file)) = wanted else { return };
+    // Whoever takes the file away stops, once.
+    if point == name && std::fs::remove_file(file).is_ok() {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
     }
 }
 

@@ -99,6 +99,8 @@ pub struct FleetReport {
     pub fault_pending: usize,
     /// All counters.
     pub counters: Snapshot,
+    /// Users whose session was lost so that they bound anew, and whether they have a plain client.
+    pub refused: BTreeMap<String, bool>,
     /// The first errors and bounced messages, one line each.
     pub error_list: Vec<String>,
 }
@@ -136,6 +138,7 @@ struct User {
     /// The main stream is there.
     alive: bool,
     parked: bool,
+    refused: bool,
     fault: Option<Fault>,
     last_move: Option<Move>,
 }
@@ -229,6 +232,7 @@ impl Shared {
         }
         if again {
             count(&self.counters.binds_anew);
+            user.refused = true;
         }
         user.node = Some(node);
         user.jid = Some(jid);
@@ -298,6 +302,11 @@ impl Shared {
         // A user's lock is taken before that of the times, never the other way round.
         let fault_pending = self.fault_pending();
         let counters = self.snapshot();
+        let users = self.users.iter().map(lock).enumerate();
+        let refused = users
+            .filter(|(_, user)| user.refused)
+            .map(|(index, user)| (user_name(index), user.plain))
+            .collect();
         let times = lock(&self.times);
         FleetReport {
             ledger: self.ledger.report(),
@@ -308,6 +317,7 @@ impl Shared {
             fault_unresumed: self.counters.fault_unresumed.load(Ordering::Relaxed),
             fault_pending,
             counters,
+            refused,
             error_list: lock(&self.errors).clone(),
         }
     }
@@ -464,6 +474,7 @@ mod tests {
         shared.fault_at("a", Instant::now());
         users[2].event(Event::Bound { node: "b".into(), jid: String::new(), again: true });
         let report = shared.report();
+        assert_eq!(report.refused, BTreeMap::from([("u2".to_owned(), true)]));
         assert_eq!(
             (report.fault_unresumed, report.counters.binds_anew, report.plain_resume_ms.count),
             (1, 1, 0)

@@ -44,8 +44,12 @@ impl Node {
         let home_is_me = group == self.me;
         let moving = view::activity_place(self.activity(), self.peer_activity, home_is_me);
         let state = self.driver.engine().state();
+        // Nobody looks for a node that is known to be gone: whoever may not take its users over waits for it.
+        let waits = core.starting() || core.role() == Role::Fenced;
+        let awaited = waits && !home_is_me && self.evidence.gone().is_some() && reg.primary == group;
         let place = match moving.filter(|_| heard || home_is_me) {
             Some(place) => place,
+            None if awaited && reg.term.0 != 0 => Place::AtHome,
             None if reg.term.0 == 0 || core.starting() => Place::Nobody,
             None if core.role() == Role::Fenced => Place::Nobody,
             None if reg.primary != group => Place::TakenOver,

@@ -10,6 +10,7 @@ use session_mover::store::{Batch, Store};
 use super::look::LOOK_TICKS;
 use super::*;
 use crate::evidence::Probe;
+use crate::view;
 
 /// A disk in memory.
 #[derive(Default)]
@@ -438,4 +439,21 @@ fn a_node_that_nobody_can_replace_does_not_give_up() {
     node.handle(0, In::LinkDown(Link::Out, false), &mut disk);
     node.take();
     assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), None);
+}
+
+/// R6, as the operator sees it: both were killed, and the one that was started again serves its own users. It does not say
+/// that it looks for the other, but what the operator can do.
+#[test]
+fn who_serves_alone_after_a_start_says_that_the_peers_users_wait() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+    assert_eq!(node.snapshot().row.0, 101, "it looks for its peer");
+    for _ in 0..600 {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    let (own, other) = (node.core(NodeIx::B), node.core(NodeIx::A));
+    assert_eq!((own.release(), other.release()), (safety::Release::Alone, safety::Release::Nothing));
+    let shown = node.snapshot();
+    assert_eq!(shown.row.0, 105, "{shown:?}");
+    assert_eq!(shown.states[0], (view::State::Down, view::Reason::Unknown));
 }

@@ -1,0 +1,120 @@
+//! Whether a condition of a scenario is so, and what is seen instead.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use srm::admin::Status;
+use srm::demo::pair::protected;
+
+use super::language::{Condition, Node};
+use super::world::World;
+use crate::powerloss::faults_met;
+
+const DAY_S: i64 = 24 * 3600;
+
+impl World {
+    /// Whether it is so now; else what is seen instead.
+    pub(super) fn check(&mut self, condition: &Condition) -> Result<(), String> {
+        match condition {
+            Condition::State(at, of, state) => {
+                let shown = self.shown(*at, *of)?;
+                let fits =
+                    shown == *state || shown.split_once(" / ").is_some_and(|(short, _)| short == state);
+                demand(fits, || format!("{at} shows {of} as {shown}"))
+            }
+            Condition::Misses(at, of, time) => {
+                let status = self.status(*at)?;
+                let heard = status.nodes.iter().find(|n| n.name == of.to_string()).and_then(|n| n.heard_ms);
+                let missed = heard.is_none_or(|ms| u128::from(ms) >= time.as_millis());
+                demand(missed, || format!("{at} heard {of} {heard:?} ms ago"))
+            }
+            Condition::Alarm(at, text) => {
+                let alarms = self.status(*at)?.alarms;
+                demand(alarms.iter().any(|alarm| alarm.contains(text)), || {
+                    format!("alarms of {at}: {alarms:?}")
+                })
+            }
+            Condition::Log(at, text) => {
+                demand(self.server(*at).log().contains(text), || format!("the log of {at} lacks {text:?}"))
+            }
+            Condition::Ended(at) => match self.server_mut(*at).ended() {
+                Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
+                None => Err(format!("{at} has not ended by itself")),
+            },
+            Condition::Runs(at) => {
+                let runs = self.server_mut(*at).runs();
+                demand(runs, || format!("{at} does not run: {:?}", self.server_mut(*at).ended()))
+            }
+            Condition::Clock(at, by) => {
+                let ahead =
+                    ahead_s(&self.server(*at).log()).ok_or("the last line of the log bears no time")?;
+                demand((ahead - by).abs() < 60, || format!("the last line of {at}'s log is {ahead} s ahead"))
+            }
+            Condition::Met(at, number) => {
+                let met = faults_met(&self.journal(*at));
+                demand(met >= *number, || format!("{met} calls of {at} have met a fault"))
+            }
+            Condition::Pair => self.on_both(paired),
+            Condition::Protected => self.on_both(protected),
+            Condition::Clients(home) => {
+                let (up, all) = self.crowd().in_session(*home);
+                demand(up == all, || format!("{up} of {all} clients have a session"))
+            }
+            Condition::NoClients(home) => {
+                let (up, _) = self.crowd().in_session(Some(*home));
+                demand(up == 0, || format!("{up} clients of {home} have a session"))
+            }
+            Condition::Parked => {
+                let (parked, all) = self.crowd().parked();
+                demand(parked == all, || format!("{parked} of {all} dual clients have parked"))
+            }
+            Condition::SlixmppResumed => {
+                demand(self.crowd().slixmpp_resumed(), || "no slixmpp session went on".to_owned())
+            }
+            // These two are about a time: whoever waits or holds counts from its beginning.
+            Condition::Traffic(..) | Condition::NoTraffic(_) => Err("only with wait or hold".to_owned()),
+            Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
+        }
+    }
+
+    fn status(&self, node: Node) -> Result<Status, String> {
+        self.watch.status(node).ok_or_else(|| format!("{node} does not answer"))
+    }
+
+    fn shown(&self, at: Node, of: Node) -> Result<String, String> {
+        let status = self.status(at)?;
+        let node = status.nodes.into_iter().find(|n| n.name == of.to_string());
+        node.map(|n| format!("{} / {}", n.state, n.reason)).ok_or_else(|| format!("{at} does not know {of}"))
+    }
+
+    fn on_both(&self, fits: impl Fn(&Status) -> bool) -> Result<(), String> {
+        for node in Node::BOTH {
+            let status = self.status(node)?;
+            demand(fits(&status), || {
+                let shown = self.shown(node, node).unwrap_or_default();
+                format!("{node} shows {shown}, {:?}, {:?}", status.groups, status.alarms)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn demand(is_so: bool, instead: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(instead()) }
+}
+
+/// All users have a standby, wherever they are served.
+fn paired(status: &Status) -> bool {
+    status.groups.iter().all(|group| group.mode == "Pair")
+        && status.alarms.is_empty()
+        && status.moving.is_none()
+}
+
+/// How far the time of the last line of a log is ahead of the clock here, within half a day.
+fn ahead_s(log: &str) -> Option<i64> {
+    let time = log.lines().last()?.split_once('T')?.1.get(..8)?;
+    let parts: Vec<i64> = time.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [hours, minutes, seconds] = parts[..] else { return None };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs() as i64;
+    let ahead = (hours * 3600 + minutes * 60 + seconds - now).rem_euclid(DAY_S);
+    Some(if ahead > DAY_S / 2 { ahead - DAY_S } else { ahead })
+}

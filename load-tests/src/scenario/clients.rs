@@ -1,0 +1,251 @@
+//! The clients of a scenario: our own, with their ledger, and those that others wrote.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use client_sim::conn::Dialer;
+use client_sim::fleet::{Fleet, FleetOptions, FleetReport, user_name};
+use client_sim::sm::Outgoing;
+use srm::demo::pair::{DOMAIN, PASSWORD};
+use tokio::runtime::Runtime;
+use xmpp_core::dual::Peer;
+use xmpp_core::tls::{Authority, c2s_client};
+use xmpp_core::xml::Writer;
+
+use super::language::{Books, Clients, Node};
+use super::net::address;
+use crate::foreign::puppet::{Place, Puppet};
+
+/// Ports that `tandem init` gives a machine of its own.
+const STARTTLS: u16 = 5222;
+const DIRECT: u16 = 5223;
+/// Mean time between two messages of one user.
+const INTERVAL: Duration = Duration::from_millis(400);
+/// A client whose stream says nothing for so long looks for another.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Longest wait for the first logins, and for the last deliveries.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What hits the bug that panics.
+pub(super) const MANDRAKE: &str = "MANDRAKE";
+
+/// Names of the accounts of the slixmpp clients, by home.
+pub(super) const FOREIGN: [&str; 2] = ["romeo", "juliet"];
+
+/// Everybody.
+pub(super) struct Crowd {
+    fleet: Fleet,
+    homes: Vec<usize>,
+    puppets: Vec<Puppet>,
+    said: usize,
+    runtime: Runtime,
+}
+
+/// The home of each account `u0`, `u1`, ...
+pub(super) fn homes(clients: Clients) -> Vec<usize> {
+    (0..clients.dual + clients.plain).map(|user| user % 2).collect()
+}
+
+impl Crowd {
+    /// All log in, and dual clients park; whoever has it to do begins to chat.
+    pub(super) fn enter(clients: Clients, ca: &Path, seed: u64) -> Result<Crowd, String> {
+        // Threads that a thread starts are in its namespace: this one is where the clients are.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let authority = Authority::load(ca).map_err(|error| error.to_string())?;
+        let mut dialer = Dialer::new(c2s_client(&authority).map_err(|error| error.to_string())?);
+        // A node that stands still takes connections and says nothing.
+        dialer.login_timeout = SILENCE;
+        let homes = homes(clients);
+        let place = |node: Node| Peer {
+            node: node.to_string().into(),
+            host: address(node).to_string().into(),
+            port: DIRECT,
+            direct_tls: true,
+        };
+        let places = Node::BOTH.map(place).to_vec();
+        let mut options = FleetOptions::new(DOMAIN, PASSWORD, places, homes.clone(), dialer);
+        options.plain = clients.plain as f64 / homes.len() as f64;
+        options.interval = INTERVAL;
+        options.change_presence = INTERVAL * 8;
+        options.silence = SILENCE;
+        options.seed = seed;
+        let fleet = runtime.block_on(Fleet::start(options));
+        let puppets = if clients.slixmpp > 0 { foreign(ca) } else { Vec::new() };
+        let crowd = Crowd { fleet, homes, puppets, said: 0, runtime };
+        let ready = crowd.runtime.block_on(async {
+            crowd.fleet.all_logged_in(LIMIT).await && crowd.fleet.all_parked(LIMIT).await
+        });
+        if !ready {
+            return Err(format!(
+                "the first logins: {:?} {:?}",
+                crowd.fleet.snapshot(),
+                crowd.report().error_list
+            ));
+        }
+        if clients.chat {
+            crowd.fleet.start_sending();
+        }
+        Ok(crowd)
+    }
+
+    /// Whether everybody (at home on a node) has a session with a live stream; or how many have.
+    pub(super) fn in_session(&self, home: Option<Node>) -> (usize, usize) {
+        let counts = |user: &usize| home.is_none_or(|home| self.homes[*user] == home.index());
+        let users: Vec<usize> = (0..self.homes.len()).filter(counts).collect();
+        let up = users.iter().filter(|user| self.fleet.session(**user).is_some_and(|s| s.is_up())).count();
+        (up, users.len())
+    }
+
+    /// How many have parked, of how many that could.
+    pub(super) fn parked(&self) -> (usize, usize) {
+        let now = self.fleet.snapshot();
+        (now.parked, now.users - now.plain)
+    }
+
+    /// Messages acknowledged so far, of senders at home on a node or of all.
+    pub(super) fn acknowledged(&self, home: Option<Node>) -> u64 {
+        let Some(home) = home else { return self.fleet.snapshot().messages.acknowledged };
+        let at_home = |name: &str| {
+            let user = name.strip_prefix('u').and_then(|number| number.parse::<usize>().ok());
+            user.and_then(|user| self.homes.get(user)) == Some(&home.index())
+        };
+        self.fleet.ledger().acknowledged_of(at_home)
+    }
+
+    /// A fault hits a node now: its clients are timed.
+    pub(super) fn fault_at(&self, node: Node, at: Instant) {
+        self.fleet.fault_at(&node.to_string(), at);
+    }
+
+    /// Somebody at home on this node says what hits the bug. To himself, so that it is in nobody's order.
+    pub(super) fn say_mandrake(&self, home: Node) -> Result<(), String> {
+        let user = self.homes.iter().position(|h| *h == home.index()).ok_or("nobody is at home there")?;
+        let name = user_name(user);
+        let mut w = Writer::new();
+        w.open("message", "").attr("type", "chat").attr("id", "mandrake");
+        w.attr("to", format_args!("{name}@{DOMAIN}"));
+        w.open("body", "").text(MANDRAKE);
+        self.fleet.ledger().sent(&name, "mandrake", &name, 1);
+        let session = self.fleet.session(user).ok_or("no session")?;
+        session.send(Outgoing { id: "mandrake".to_owned(), bytes: w.finish(), survives: true });
+        Ok(())
+    }
+
+    /// Both slixmpp clients say so many messages more to each other, in one go. Returns when both have begun to write.
+    pub(super) fn talk(&mut self, count: usize) -> Result<(), String> {
+        let [romeo, juliet] = &mut self.puppets[..] else {
+            return Err("there are no slixmpp clients".into());
+        };
+        let ids =
+            |who: &str| (self.said..self.said + count).map(|n| format!("{who}-{n}")).collect::<Vec<_>>();
+        let both = FOREIGN.map(ids);
+        romeo.say(&juliet.jid, &both[0]);
+        juliet.say(&romeo.jid, &both[1]);
+        // What slixmpp is given while it has no stream it forgets: a fault comes after that.
+        for (puppet, ids) in [romeo, juliet].into_iter().zip(&both) {
+            puppet.until("its own writing", |e| {
+                e["event"] == "wrote" && e["id"].as_str() == ids.first().map(String::as_str)
+            });
+        }
+        self.said += count;
+        Ok(())
+    }
+
+    /// Whether each slixmpp client that lost its stream has its session back, and at least one did.
+    pub(super) fn slixmpp_resumed(&self) -> bool {
+        let seen = |puppet: &Puppet, what: &str| {
+            puppet.events().iter().filter(|event| event["event"] == what).count()
+        };
+        let lost: usize = self.puppets.iter().map(|puppet| seen(puppet, "disconnected")).sum();
+        lost > 0 && self.puppets.iter().all(|p| seen(p, "disconnected") <= seen(p, "resumed"))
+    }
+
+    /// Nobody says anything new; everything said must arrive. What is wrong, a line each.
+    pub(super) fn settle(&mut self, books: Books) -> Vec<String> {
+        let drained = self.runtime.block_on(async {
+            let drained = self.fleet.drain(LIMIT).await;
+            // What is shown twice would come behind.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            drained
+        });
+        let report = self.report();
+        let mut wrong = judge(&report, books);
+        if !drained {
+            wrong.push(format!("not everything arrived within {LIMIT:?}"));
+        }
+        if report.ledger.acknowledged == 0 {
+            wrong.push("nothing was said".to_owned());
+        }
+        wrong.extend(self.judge_foreign());
+        wrong
+    }
+
+    fn judge_foreign(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (index, puppet) in self.puppets.iter().enumerate() {
+            let other = FOREIGN[1 - index];
+            let said: Vec<String> = (0..self.said).map(|n| format!("{other}-{n}")).collect();
+            let deadline = Instant::now() + LIMIT;
+            while puppet.messages().len() < said.len() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let shown = puppet.messages();
+            if shown != said {
+                wrong.push(format!("{} was shown {shown:?} of {} messages", puppet.jid, said.len()));
+            }
+            let refused = puppet.events().iter().any(|e| e["event"] == "sm_failed" || e["event"] == "error");
+            if refused {
+                wrong.push(format!("{}: {:?}", puppet.jid, puppet.events()));
+            }
+        }
+        wrong
+    }
+
+    /// The figures.
+    pub(super) fn report(&self) -> FleetReport {
+        self.fleet.report()
+    }
+}
+
+fn foreign(ca: &Path) -> Vec<Puppet> {
+    let place = |node: Node| Place {
+        starttls: SocketAddr::new(address(node).into(), STARTTLS),
+        direct: SocketAddr::new(address(node).into(), DIRECT),
+    };
+    let enter = |home: Node| {
+        let places = [place(home), place(home.other())];
+        let puppet = Puppet::slixmpp(FOREIGN[home.index()], "desk", ca, &places, home == Node::A);
+        puppet.until("its own start", |e| e["event"] == "started" && e["jid"] == puppet.jid);
+        puppet
+    };
+    Node::BOTH.map(enter).into()
+}
+
+/// What the books of our own clients say against the nodes.
+fn judge(report: &FleetReport, books: Books) -> Vec<String> {
+    let (ledger, presence, counters) = (&report.ledger, &report.presence, &report.counters);
+    let mut wrong = Vec::new();
+    let mut demand = |kept: bool, what: String| {
+        if !kept {
+            wrong.push(what);
+        }
+    };
+    demand(ledger.lost == 0, format!("{} messages lost: {:#?}", ledger.lost, ledger.lost_list));
+    // Who was refused says again what the server may have had, and the server what the client may have had.
+    let excused = |who: &String| books == Books::Refused && report.refused.get(who) == Some(&true);
+    let doubled = format!("{} messages shown twice: {:#?}", ledger.duplicated, ledger.duplicated_list);
+    let turned = format!("{} messages out of order: {:#?}", ledger.reordered, ledger.reordered_list);
+    let twice = |(sender, receiver): &(String, String)| excused(sender) || excused(receiver);
+    demand(ledger.disturbed.iter().all(twice), format!("{doubled}\n{turned}"));
+    demand(ledger.strangers == 0, format!("strange messages: {:#?}", ledger.strangers_list));
+    let unacknowledged = format!("unacknowledged: {:#?}", ledger.unacknowledged_list);
+    demand(ledger.unacknowledged == 0, unacknowledged);
+    demand(report.fault_pending == 0, format!("{} clients never went on", report.fault_pending));
+    let refused = format!("sessions were refused (true: of a plain client): {:?}", report.refused);
+    demand(report.refused.keys().all(excused), refused);
+    demand(counters.errors == 0 && counters.bounced == 0, format!("errors: {:?}", report.error_list));
+    demand(presence.kept(), format!("presence: {:#?}", presence.list));
+    demand(presence.shown > 0, "no presence was shown".to_owned());
+    wrong
+}

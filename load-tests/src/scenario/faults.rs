@@ -1,0 +1,151 @@
+//! What is done to nodes, their disks and their clocks.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rustix::process::Signal;
+
+use super::disk;
+use super::language::{DiskStep, Node, Step};
+use super::world::World;
+use crate::clock::Clock;
+use crate::powerloss::{Fault, Loss, set_faults, undo_unsynced};
+
+/// How long a killed process may take to end, and one that is told to stop.
+const KILLED: Duration = Duration::from_secs(20);
+const STOPPED: Duration = Duration::from_secs(45);
+
+impl World {
+    /// Does what is no waiting and no looking.
+    pub(super) fn act(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Kill(nodes) => {
+                for node in nodes {
+                    let at = self.server_mut(*node).signal(Signal::KILL)?;
+                    self.crowd().fault_at(*node, at);
+                }
+                nodes.iter().try_for_each(|node| self.server_mut(*node).wait(KILLED).map(|_| ()))
+            }
+            Step::Stop(node) => {
+                self.server_mut(*node).signal(Signal::TERM)?;
+                let status = self.server_mut(*node).wait(STOPPED)?;
+                if status.success() { Ok(()) } else { Err(format!("{node} ended with {status}")) }
+            }
+            Step::Pause(nodes) => self.signal(nodes, Signal::STOP),
+            Step::PauseReleasing(node) => {
+                let file = self.stop_file(*node);
+                std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))?;
+                self.until(KILLED, |world| world.server_mut(*node).stands_still())
+            }
+            Step::Continue(nodes) => self.signal(nodes, Signal::CONT),
+            Step::Start(nodes) => nodes.iter().try_for_each(|node| self.start(*node)),
+            Step::Unplug(node) => {
+                self.crowd().fault_at(*node, Instant::now());
+                self.net.plug(*node, false)
+            }
+            Step::Plug(node) => self.net.plug(*node, true),
+            Step::PowerOff(nodes) => self.power_off(nodes),
+            Step::Panic(node) => {
+                self.crowd().fault_at(*node, Instant::now());
+                self.crowd().say_mandrake(*node)
+            }
+            Step::Disk(node, fault) => self.disk(*node, fault),
+            Step::Clock(node, by) => {
+                let file = self.clock_file(*node);
+                Clock::set(&file, *by).map_err(|e| format!("{}: {e}", file.display()))
+            }
+            Step::Move(node, command) => {
+                let said = self.server(node.other()).tandem(&self.net, &[command, &node.to_string()], "")?;
+                self.watch.tell(&said.replace('\n', "; "));
+                Ok(())
+            }
+            Step::Talk(count) => self.crowd.as_mut().expect("everybody has logged in").talk(*count),
+            Step::Wait(..) | Step::Hold(..) | Step::Assert(_) | Step::Ledger(_) => Ok(()),
+        }
+    }
+
+    fn signal(&mut self, nodes: &[Node], signal: Signal) -> Result<(), String> {
+        nodes.iter().try_for_each(|node| self.server_mut(*node).signal(signal).map(|_| ()))
+    }
+
+    /// First the network, so that nobody hears of the end; then the process; then what the disk had not written.
+    fn power_off(&mut self, nodes: &[Node]) -> Result<(), String> {
+        for node in nodes {
+            self.crowd().fault_at(*node, Instant::now());
+            self.net.plug(*node, false)?;
+        }
+        for node in nodes {
+            self.server_mut(*node).signal(Signal::KILL)?;
+        }
+        for node in nodes {
+            self.server_mut(*node).wait(KILLED)?;
+            let (data, journal) = (self.server(*node).data(), self.journal(*node));
+            let mut luck = StdRng::seed_from_u64(1 + node.index() as u64);
+            let undone = undo_unsynced(&data, &journal, Loss::Pieces, &mut luck);
+            let undone = undone.map_err(|error| format!("{}: {error}", journal.display()))?;
+            self.watch.tell(&format!("        the disk of {node} lost: {undone:?}"));
+        }
+        Ok(())
+    }
+
+    fn disk(&mut self, node: Node, step: &DiskStep) -> Result<(), String> {
+        let (data, kept) = (self.server(node).data(), self.kept(node));
+        match step {
+            DiskStep::Empty => disk::replace(None, &data),
+            DiskStep::Keep => disk::replace(Some(&data), &kept),
+            DiskStep::PutBack => disk::replace(Some(&kept), &data),
+            DiskStep::OfPeer => disk::replace(Some(&self.server(node.other()).data()), &data),
+            DiskStep::OfOtherCluster => disk::replace(Some(&self.disk_of_other_cluster(node)?), &data),
+            DiskStep::Torn => disk::tear(&data),
+            DiskStep::Rotten => disk::rot(&data),
+            DiskStep::Full => self.hit(node, || disk::fill(&data)),
+            DiskStep::Free => disk::free(&data),
+            DiskStep::ReadOnly => self.hit(node, || disk::give_up(&data)),
+            DiskStep::Writable => disk::repair(&data),
+            DiskStep::SyncFailsOnce => self.set(node, &[Fault::SyncFails, Fault::Once, Fault::OnlyOwnLog]),
+            DiskStep::WriteFailsOnce => self.set(node, &[Fault::WriteFails, Fault::Once, Fault::OnlyOwnLog]),
+            DiskStep::WriteShortOnce => self.set(node, &[Fault::WriteShort, Fault::Once, Fault::OnlyOwnLog]),
+            DiskStep::Slow(time) => self.set(node, &[Fault::SlowSync(time.as_millis() as u32)]),
+            DiskStep::Stalls(time) => {
+                self.set(node, &[Fault::SlowSync(time.as_millis() as u32), Fault::Once, Fault::OnlyOwnLog])
+            }
+            DiskStep::Well => self.set(node, &[]),
+        }
+    }
+
+    /// A fault that ends the node: its clients are timed.
+    fn hit(&self, node: Node, act: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        self.crowd().fault_at(node, Instant::now());
+        act()
+    }
+
+    fn set(&self, node: Node, faults: &[Fault]) -> Result<(), String> {
+        if faults.iter().any(|fault| matches!(fault, Fault::SyncFails | Fault::WriteFails)) {
+            self.crowd().fault_at(node, Instant::now());
+        }
+        let journal = self.journal(node);
+        set_faults(&journal, faults).map_err(|error| format!("{}: {error}", journal.display()))
+    }
+}
+
+impl DiskStep {
+    /// Whether it is the preloaded library that does it.
+    pub(super) fn is_of_shim(&self) -> bool {
+        use DiskStep::{Slow, Stalls, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
+        matches!(self, SyncFailsOnce | WriteFailsOnce | WriteShortOnce | Slow(_) | Stalls(_) | Well)
+    }
+}
+
+/// The network tools that a world needs are there; what is missing, with the line that installs it.
+pub(super) fn tools() -> Result<(), String> {
+    for (tool, package) in [("ip", "iproute2"), ("mount", "mount"), ("mkfs.ext4", "e2fsprogs"), ("cc", "gcc")]
+    {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+        if !found.is_ok_and(|found| found.status.success()) {
+            return Err(format!("{tool} is not installed: apt-get install -y {package} (.ci/run does)"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! The language of scenarios: what a file may say. `parse.rs` reads it.
+
+mod parse;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use parse::{FORMS, ParseError, parse};
+
+/// A node of the pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Node {
+    A,
+    B,
+}
+
+impl Node {
+    /// Both.
+    pub const BOTH: [Node; 2] = [Node::A, Node::B];
+
+    /// 0 or 1.
+    pub fn index(self) -> usize {
+        usize::from(self == Node::B)
+    }
+
+    /// The peer.
+    pub fn other(self) -> Node {
+        Node::BOTH[1 - self.index()]
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(["a", "b"][self.index()])
+    }
+}
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// Name of the file without its ending.
+    pub name: String,
+    /// Its first lines: what it shows.
+    pub shows: String,
+    /// Settings of both nodes besides the usual ones: `section.key`, and the value as TOML.
+    pub settings: Vec<(String, String)>,
+    /// Who is logged in.
+    pub clients: Clients,
+    /// What happens, in order.
+    pub lines: Vec<Line>,
+}
+
+/// Who is logged in, half at home on each node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
+    /// Clients with a second, parked stream.
+    pub dual: usize,
+    /// Clients that know nothing of it.
+    pub plain: usize,
+    /// Clients that others wrote: slixmpp.
+    pub slixmpp: usize,
+    /// They talk and change presence all the time.
+    pub chat: bool,
+}
+
+/// One line of what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its number in the file.
+    pub number: usize,
+    /// Its text.
+    pub text: String,
+    /// Not before this time since the chat began.
+    pub at: Option<Duration>,
+    /// What is done.
+    pub step: Step,
+}
+
+/// What a line does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `kill -9`, as close together as possible.
+    Kill(Vec<Node>),
+    /// SIGTERM; it must end well, by itself.
+    Stop(Node),
+    /// SIGSTOP.
+    Pause(Vec<Node>),
+    /// The same, at the moment between the decision that something may leave and its way to the socket.
+    PauseReleasing(Node),
+    /// SIGCONT.
+    Continue(Vec<Node>),
+    /// Starts what does not run.
+    Start(Vec<Node>),
+    /// Pulls the network cable.
+    Unplug(Node),
+    /// Puts it in again.
+    Plug(Node),
+    /// The network is gone without a word, the process too, and writes that were not synced in part.
+    PowerOff(Vec<Node>),
+    /// A client says something that hits a bug, which panics.
+    Panic(Node),
+    /// Something happens to the disk.
+    Disk(Node, DiskStep),
+    /// The wall clock is put forward or back, in seconds.
+    Clock(Node, i64),
+    /// `tandem fallback` or `tandem failover`, asked of the other node.
+    Move(Node, &'static str),
+    /// Both slixmpp clients say so many messages to each other.
+    Talk(usize),
+    /// Waits until it is so.
+    Wait(Condition, Duration),
+    /// It must be so all the time.
+    Hold(Condition, Duration),
+    /// It must be so now.
+    Assert(Condition),
+    /// The books are closed.
+    Ledger(Books),
+}
+
+/// How strictly the books are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Books {
+    /// Every session goes on, and everybody gets everything once and in order.
+    Strict,
+    /// A plain client whose session was refused gets again what it had not acknowledged.
+    Refused,
+}
+
+/// What happens to a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskStep {
+    /// Replaced by an empty one.
+    Empty,
+    /// Its content is copied.
+    Keep,
+    /// The copy is put back.
+    PutBack,
+    /// The other node's content.
+    OfPeer,
+    /// The content of a disk of the same node in another cluster.
+    OfOtherCluster,
+    /// The last record of the node's own log is torn.
+    Torn,
+    /// A byte in the middle of the node's own log is another.
+    Rotten,
+    /// Another process fills it.
+    Full,
+    /// That process removes what it wrote.
+    Free,
+    /// The file system gives up and is read-only.
+    ReadOnly,
+    /// It is repaired and can be written again.
+    Writable,
+    /// The next fdatasync of a log fails, the one after it does not.
+    SyncFailsOnce,
+    /// The next write to a log fails, the one after it does not.
+    WriteFailsOnce,
+    /// The next write to a log is cut short.
+    WriteShortOnce,
+    /// Each fdatasync takes so long.
+    Slow(Duration),
+    /// The next fdatasync of a log takes so long.
+    Stalls(Duration),
+    /// None of these four any more.
+    Well,
+}
+
+/// What may be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The first node shows this state (and reason) of the second.
+    State(Node, Node, String),
+    /// The first node has not heard the second for so long, and says so.
+    Misses(Node, Node, Duration),
+    /// The node shows an alarm with this text.
+    Alarm(Node, String),
+    /// The node's log has this text, since its last start.
+    Log(Node, String),
+    /// The node's process has ended by itself, and not well.
+    Ended(Node),
+    /// The node's process is there.
+    Runs(Node),
+    /// Both groups are in Pair, on both views, and nothing is wrong.
+    Pair,
+    /// The same, and every group is at home.
+    Protected,
+    /// Everybody, or everybody at home on a node, has a session with a live stream.
+    Clients(Option<Node>),
+    /// Nobody at home on this node has one.
+    NoClients(Node),
+    /// Every dual client has parked.
+    Parked,
+    /// So many more messages are acknowledged, of those at home on a node or of all.
+    Traffic(u64, Option<Node>),
+    /// No message is acknowledged, likewise.
+    NoTraffic(Option<Node>),
+    /// The last line of the node's log bears a time that is so many seconds ahead.
+    Clock(Node, i64),
+    /// So many calls of the node have met a fault of its disk.
+    Met(Node, u64),
+    /// The slixmpp clients are logged in, with the session that they had.
+    SlixmppResumed,
+    /// It is not so.
+    Not(Box<Condition>),
+}
+
+impl Step {
+    /// Whether this is what the scenario is about, and not what is done or seen around it.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Step::Kill(_) | Step::Stop(_) | Step::Pause(_) | Step::PauseReleasing(_) | Step::Continue(_) => {
+                true
+            }
+            Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Panic(_) | Step::Clock(..) => true,
+            Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
+            _ => false,
+        }
+    }
+}
+
+impl Script {
+    /// Whether a step of the file is this.
+    pub(super) fn has(&self, fits: impl Fn(&Step) -> bool) -> bool {
+        self.lines.iter().any(|line| fits(&line.step))
+    }
+}

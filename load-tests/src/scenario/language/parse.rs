@@ -1,0 +1,422 @@
+//! Reads a file. An error names the line and what would be allowed there.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Books, Clients, Condition, DiskStep, Line, Node, Script, Step};
+
+/// Every form that a line may have: how it begins, the form, and what it means.
+pub const FORMS: &[(&str, &str, &str)] = &[
+    ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
+    ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
+    ("at", "at DURATION STEP", "not before this time since the chat began"),
+    ("kill", "kill NODE [NODE]", "`kill -9`"),
+    ("stop", "stop NODE", "SIGTERM; the node must end by itself, and well"),
+    ("pause", "pause NODE [NODE]", "SIGSTOP"),
+    (
+        "pause",
+        "pause NODE releasing",
+        "SIGSTOP of itself, between the decision to answer a client and the socket",
+    ),
+    ("continue", "continue NODE [NODE]", "SIGCONT"),
+    ("start", "start NODE [NODE]", "`tandem serve`"),
+    ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
+    ("plug", "plug NODE", "and put in again"),
+    ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
+    ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
+    ("disk", "disk NODE FAULT", "something happens to the disk"),
+    ("clock", "clock NODE +DURATION|-DURATION", "the wall clock jumps"),
+    ("fallback", "fallback NODE", "`tandem fallback`, which must succeed"),
+    ("failover", "failover NODE", "`tandem failover`, which must succeed"),
+    ("talk", "talk N", "the slixmpp clients say N messages to each other"),
+    ("wait", "wait CONDITION DURATION", "until it is so, at most this long"),
+    ("hold", "hold CONDITION DURATION", "it must be so all this time"),
+    ("assert", "assert CONDITION", "it must be so now"),
+    ("ledger", "ledger", "the chat ends and the books are closed"),
+    (
+        "ledger",
+        "ledger, refused clients may see twice",
+        "plain clients whose session was refused, and who talk with them, are excused",
+    ),
+];
+
+/// Every fault of a disk, in the same way.
+pub const DISK_FORMS: &[(&str, &str)] = &[
+    ("empty", "replaced by an empty one (of a node that does not run, as the next five)"),
+    ("keep", "its content is copied"),
+    ("put back", "the copy is put back"),
+    ("of peer", "it has the content of the other node's disk"),
+    ("of other cluster", "it has the content of a disk of this node in another cluster"),
+    ("torn", "the last record of the node's own log is torn"),
+    ("rotten", "a byte in the middle of the node's own log is changed"),
+    ("full", "something else fills it"),
+    ("free", "and removes what it wrote"),
+    ("read-only", "the file system gives up"),
+    ("writable", "the file system is repaired (of a node that does not run)"),
+    ("sync fails once", "one fdatasync of the node's own log fails"),
+    ("write fails once", "one write to it fails"),
+    ("write short once", "one write to it is cut short, which is no error"),
+    ("slow DURATION", "each fdatasync takes so long"),
+    ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
+    ("well", "none of the last five any more"),
+];
+
+/// Every condition.
+pub const CONDITION_FORMS: &[(&str, &str)] = &[
+    ("NODE \"STATE\"", "the node shows this state of its own, or `STATE / REASON`"),
+    ("NODE says NODE \"STATE\"", "what the first shows of the second"),
+    ("NODE misses NODE DURATION", "the first has not heard the second for so long, and says so"),
+    ("NODE alarm \"TEXT\"", "it shows an alarm with this text"),
+    ("NODE log \"TEXT\"", "its log has this text since its last start"),
+    ("NODE ended", "its process has ended by itself, with an error"),
+    ("NODE runs", "its process is there"),
+    ("pair", "all users have a standby on both views, and there is no alarm"),
+    ("protected", "the same, both nodes are Normal, and all users are at home"),
+    ("clients", "everybody has a session with a live stream"),
+    ("clients of NODE", "everybody at home on the node has one"),
+    ("no clients of NODE", "nobody has"),
+    ("parked", "each dual client has its second stream"),
+    ("traffic N", "N more messages are acknowledged"),
+    ("traffic N of NODE", "N more of senders at home on the node"),
+    ("no traffic", "none is"),
+    ("no traffic of NODE", "none of senders at home on the node"),
+    ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),
+    ("NODE clock +DURATION|-DURATION", "the last line of its log bears a time that is off by this"),
+    ("slixmpp resumed", "each slixmpp client that lost its stream has its session back"),
+    ("not CONDITION", "it is not so"),
+];
+
+/// Where a file cannot be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Name of the file.
+    pub file: String,
+    /// Number of the line.
+    pub line: usize,
+    /// What is wrong, and what is allowed.
+    pub problem: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, line {}: {}", self.file, self.line, self.problem)
+    }
+}
+
+/// Reads a file: first comments that say what it shows, then settings, clients, and what happens.
+pub fn parse(name: &str, text: &str) -> Result<Script, ParseError> {
+    let mut script = Script {
+        name: name.to_owned(),
+        shows: String::new(),
+        settings: Vec::new(),
+        clients: Clients::default(),
+        lines: Vec::new(),
+    };
+    let mut last = 1;
+    let mut begun = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let problem = |problem| ParseError { file: format!("{name}.scenario"), line: index + 1, problem };
+        match line.strip_prefix('#') {
+            Some(comment) if !begun => {
+                script.shows = format!("{} {}", script.shows, comment.trim()).trim().to_owned();
+            }
+            Some(_) => {}
+            None if line.is_empty() => {}
+            None => {
+                begun = true;
+                statement(&mut script, line, index + 1).map_err(problem)?;
+                last = index + 1;
+            }
+        }
+    }
+    let problem =
+        |line, text: &str| ParseError { file: format!("{name}.scenario"), line, problem: text.to_owned() };
+    if script.shows.is_empty() {
+        return Err(problem(1, "the first line must say, behind a #, what the scenario shows"));
+    }
+    if !matches!(script.lines.last(), Some(Line { step: Step::Ledger(_), .. })) {
+        return Err(problem(last, "the last line must close the books: ledger"));
+    }
+    Ok(script)
+}
+
+/// One line that is no comment.
+fn statement(script: &mut Script, text: &str, number: usize) -> Result<(), String> {
+    let words = words(text)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let first = words.first().copied().unwrap_or_default();
+    let header = |missing: bool| match missing {
+        true => Err(format!("{first} must come before everything that happens")),
+        false => Ok(()),
+    };
+    match (first, &words[1..]) {
+        ("set", [key, value]) if key.contains('.') => {
+            header(!script.lines.is_empty() || script.clients != Clients::default())?;
+            script.settings.push(((*key).to_owned(), value.trim_matches('"').to_owned()));
+        }
+        ("clients", list) => {
+            header(!script.lines.is_empty() || script.clients != Clients::default())?;
+            script.clients = clients(list).ok_or_else(|| cannot(first))?;
+        }
+        _ => {
+            if script.clients == Clients::default() {
+                return Err(format!("who is logged in comes first: {}", forms("clients")));
+            }
+            let (at, rest) = match &words[..] {
+                ["at", time, rest @ ..] => (Some(duration(time)?), rest),
+                all => (None, all),
+            };
+            let step = step(rest)?;
+            script.lines.push(Line { number, text: text.to_owned(), at, step });
+        }
+    }
+    Ok(())
+}
+
+/// Splits a line. What was quoted keeps a `"` at its head, so that it is never taken for a word.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    for (index, part) in text.split('"').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(format!("\"{part}")),
+        }
+    }
+    if text.matches('"').count() % 2 == 1 {
+        return Err("a text that begins with \" must end with it, in the same line".to_owned());
+    }
+    Ok(words)
+}
+
+/// The forms of lines that begin so.
+fn forms(first: &str) -> String {
+    let forms = FORMS.iter().filter(|(begin, ..)| *begin == first).map(|(_, form, _)| *form);
+    let mut all = forms.collect::<Vec<_>>().join("; or ");
+    if first == "disk" {
+        let faults: Vec<_> = DISK_FORMS.iter().map(|(form, _)| *form).collect();
+        all.push_str(&format!(", where FAULT is one of: {}", faults.join(", ")));
+    }
+    if matches!(first, "wait" | "hold" | "assert") {
+        let conditions: Vec<_> = CONDITION_FORMS.iter().map(|(form, _)| *form).collect();
+        all.push_str(&format!(", where CONDITION is one of: {}", conditions.join(", ")));
+    }
+    all
+}
+
+fn cannot(first: &str) -> String {
+    if FORMS.iter().any(|(begin, ..)| *begin == first) {
+        return format!("this cannot be read; allowed is: {}", forms(first));
+    }
+    let mut known: Vec<&str> = FORMS.iter().map(|(begin, ..)| *begin).collect();
+    known.dedup();
+    format!("{first:?} is not known; a line begins with one of: {}", known.join(", "))
+}
+
+fn clients(list: &[&str]) -> Option<Clients> {
+    let mut clients = Clients::default();
+    for part in list.join(" ").split(',') {
+        match part.split_whitespace().collect::<Vec<_>>()[..] {
+            [number, "dual"] => clients.dual = number.parse().ok()?,
+            [number, "plain"] => clients.plain = number.parse().ok()?,
+            ["2", "slixmpp"] => clients.slixmpp = 2,
+            ["chat"] => clients.chat = true,
+            _ => return None,
+        }
+    }
+    Some(clients).filter(|c| c.dual + c.plain > 0 && (c.dual + c.plain) % 4 == 0)
+}
+
+fn step(words: &[&str]) -> Result<Step, String> {
+    let first = words.first().copied().unwrap_or_default();
+    let step = match words {
+        ["kill", list @ ..] => nodes(list).map(Step::Kill),
+        ["pause", one, "releasing"] => node(one).map(Step::PauseReleasing),
+        ["pause", list @ ..] => nodes(list).map(Step::Pause),
+        ["continue", list @ ..] => nodes(list).map(Step::Continue),
+        ["start", list @ ..] => nodes(list).map(Step::Start),
+        ["power", "off", list @ ..] => nodes(list).map(Step::PowerOff),
+        ["stop", one] => node(one).map(Step::Stop),
+        ["unplug", one] => node(one).map(Step::Unplug),
+        ["plug", one] => node(one).map(Step::Plug),
+        ["panic", one] => node(one).map(Step::Panic),
+        ["fallback", one] => node(one).map(|one| Step::Move(one, "fallback")),
+        ["failover", one] => node(one).map(|one| Step::Move(one, "failover")),
+        ["disk", one, fault @ ..] => node(one).zip(disk(fault)?).map(|(one, fault)| Step::Disk(one, fault)),
+        ["clock", one, by] => node(one).zip(jump(by)?).map(|(one, by)| Step::Clock(one, by)),
+        ["talk", number] => number.parse().ok().map(Step::Talk),
+        ["wait", what @ .., time] => {
+            condition(what).zip(Some(duration(time)?)).map(|(c, t)| Step::Wait(c, t))
+        }
+        ["hold", what @ .., time] => {
+            condition(what).zip(Some(duration(time)?)).map(|(c, t)| Step::Hold(c, t))
+        }
+        ["assert", what @ ..] => condition(what).map(Step::Assert),
+        ["ledger"] => Some(Step::Ledger(Books::Strict)),
+        ["ledger,", "refused", "clients", "may", "see", "twice"] => Some(Step::Ledger(Books::Refused)),
+        _ => None,
+    };
+    step.ok_or_else(|| cannot(first.trim_end_matches(',')))
+}
+
+fn node(word: &str) -> Option<Node> {
+    match word {
+        "a" => Some(Node::A),
+        "b" => Some(Node::B),
+        _ => None,
+    }
+}
+
+fn nodes(words: &[&str]) -> Option<Vec<Node>> {
+    let nodes: Vec<Node> = words.iter().map(|word| node(word)).collect::<Option<_>>()?;
+    let differ = nodes.len() == 1 || nodes.len() == 2 && nodes[0] != nodes[1];
+    Some(nodes).filter(|_| differ)
+}
+
+fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
+    Ok(Some(match words {
+        ["empty"] => DiskStep::Empty,
+        ["keep"] => DiskStep::Keep,
+        ["put", "back"] => DiskStep::PutBack,
+        ["of", "peer"] => DiskStep::OfPeer,
+        ["of", "other", "cluster"] => DiskStep::OfOtherCluster,
+        ["torn"] => DiskStep::Torn,
+        ["rotten"] => DiskStep::Rotten,
+        ["full"] => DiskStep::Full,
+        ["free"] => DiskStep::Free,
+        ["read-only"] => DiskStep::ReadOnly,
+        ["writable"] => DiskStep::Writable,
+        ["sync", "fails", "once"] => DiskStep::SyncFailsOnce,
+        ["write", "fails", "once"] => DiskStep::WriteFailsOnce,
+        ["write", "short", "once"] => DiskStep::WriteShortOnce,
+        ["slow", time] => DiskStep::Slow(duration(time)?),
+        ["stalls", time] => DiskStep::Stalls(duration(time)?),
+        ["well"] => DiskStep::Well,
+        _ => return Ok(None),
+    }))
+}
+
+fn condition(words: &[&str]) -> Option<Condition> {
+    let text = |word: &str| word.strip_prefix('"').map(str::to_owned);
+    match words {
+        ["pair"] => Some(Condition::Pair),
+        ["protected"] => Some(Condition::Protected),
+        ["clients"] => Some(Condition::Clients(None)),
+        ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
+        ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
+        ["parked"] => Some(Condition::Parked),
+        ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
+        ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
+        ["no", "traffic"] => Some(Condition::NoTraffic(None)),
+        ["no", "traffic", "of", one] => node(one).map(|one| Condition::NoTraffic(Some(one))),
+        [one, "met", number] => Some(Condition::Met(node(one)?, number.parse().ok()?)),
+        [one, "clock", by] => Some(Condition::Clock(node(one)?, jump(by).ok()??)),
+        ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
+        ["not", rest @ ..] => condition(rest).map(|c| Condition::Not(Box::new(c))),
+        [one, "ended"] => node(one).map(Condition::Ended),
+        [one, "runs"] => node(one).map(Condition::Runs),
+        [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
+        [one, "log", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Log(n, t)),
+        [one, "says", other, state] => Some(Condition::State(node(one)?, node(other)?, text(state)?)),
+        [one, "misses", other, time] => {
+            Some(Condition::Misses(node(one)?, node(other)?, duration(time).ok()?))
+        }
+        [one, state] => node(one).zip(text(state)).map(|(n, t)| Condition::State(n, n, t)),
+        _ => None,
+    }
+}
+
+/// A number with a unit: `300ms`, `5s`, `2m`, `2h`.
+fn duration(word: &str) -> Result<Duration, String> {
+    let split = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let number = word[..split].parse::<u64>().ok();
+    let duration = number.and_then(|number| match &word[split..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(60 * number)),
+        "h" => Some(Duration::from_secs(3600 * number)),
+        _ => None,
+    });
+    duration.ok_or_else(|| format!("{word:?} is not a time: a number with ms, s, m or h, such as 30s"))
+}
+
+fn jump(word: &str) -> Result<Option<i64>, String> {
+    let (sign, time) = match word.as_bytes().first() {
+        Some(b'+') => (1, &word[1..]),
+        Some(b'-') => (-1, &word[1..]),
+        _ => return Ok(None),
+    };
+    Ok(Some(sign * i64::try_from(duration(time)?.as_secs()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "# Shows something.\nclients 8 dual, 4 plain, chat\n";
+
+    fn error(rest: &str) -> String {
+        parse("x", &format!("{HEAD}{rest}")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_file() {
+        let text = "# One.\n# Two.\nset srm.keep_alive_timeout 7s\nclients 8 dual, 4 plain, 2 slixmpp, chat\n\n\
+                    # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
+                    hold not b says a \"down\" 300ms\ndisk a slow 300ms\nclock b -2h\nledger\n";
+        let script = parse("x", text).unwrap();
+        assert_eq!(script.shows, "One. Two.");
+        assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
+        assert_eq!(script.clients, Clients { dual: 8, plain: 4, slixmpp: 2, chat: true });
+        let steps: Vec<_> = script.lines.iter().map(|line| line.step.clone()).collect();
+        let state = Condition::State(Node::B, Node::B, "Running in Backup Mode / Peer Down".to_owned());
+        let down = Condition::Not(Box::new(Condition::State(Node::B, Node::A, "down".to_owned())));
+        let expected = [
+            Step::Kill(vec![Node::A, Node::B]),
+            Step::Wait(state, Duration::from_secs(30)),
+            Step::Hold(down, Duration::from_millis(300)),
+            Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
+            Step::Clock(Node::B, -7200),
+            Step::Ledger(Books::Strict),
+        ];
+        assert_eq!(steps, expected);
+        assert_eq!(script.lines[0].at, Some(Duration::from_secs(5)));
+        assert_eq!(script.lines[0].number, 7);
+    }
+
+    #[test]
+    fn errors_name_the_line_and_what_is_allowed() {
+        for (rest, wanted) in [
+            (
+                "wiat a ended 5s\nledger",
+                "x.scenario, line 3: \"wiat\" is not known; a line begins with one of: set,",
+            ),
+            ("\nkill c\nledger", "line 4: this cannot be read; allowed is: kill NODE [NODE]"),
+            ("kill a a\nledger", "allowed is: kill NODE [NODE]"),
+            ("wait a Normal 5s\nledger", "where CONDITION is one of: NODE \"STATE\","),
+            ("wait pair 5\nledger", "\"5\" is not a time: a number with ms, s, m or h"),
+            ("disk a wet\nledger", "where FAULT is one of: empty, keep,"),
+            ("wait a \"Normal 5s\nledger", "must end with it"),
+            ("kill a\nset srm.x 5\nledger", "set must come before everything that happens"),
+            ("kill a", "line 3: the last line must close the books: ledger"),
+            ("ledger, or not", "ledger, refused clients may see twice"),
+        ] {
+            let told = error(rest);
+            assert!(told.contains(wanted), "{rest:?}: {told}");
+        }
+        let told = parse("x", "clients 4 dual, chat\nledger").unwrap_err().to_string();
+        assert!(told.contains("what the scenario shows"), "{told}");
+        let told = parse("x", "# Shows.\nkill a\nledger").unwrap_err().to_string();
+        assert!(told.contains("line 2: who is logged in comes first: clients N dual"), "{told}");
+    }
+
+    #[test]
+    fn the_document_has_every_form() {
+        let document = include_str!("../../../../docs/testing.md");
+        let forms = FORMS.iter().map(|(_, form, what)| (*form, *what));
+        for (form, what) in forms.chain(DISK_FORMS.iter().copied()).chain(CONDITION_FORMS.iter().copied()) {
+            let row = format!("| `{}` | {what} |", form.replace('|', "\\|"));
+            assert!(document.contains(&row), "docs/testing.md lacks the row\n{row}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Three network namespaces: one for each node, and one for the clients, with a bridge that the nodes are plugged into.
+//! Addresses are the same in every scenario: nothing of it is seen from outside.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::language::Node;
+use super::own_prefix;
+
+/// Where `ip netns` keeps its names.
+pub(super) const NAMES: &str = "/run/netns";
+const NEEDED: &str = "scenarios need network namespaces: run the tests as root (CAP_SYS_ADMIN and CAP_NET_ADMIN), with \
+                      iproute2 installed (apt-get install -y iproute2)";
+
+/// A network namespace that a thread can enter.
+pub(super) struct Space {
+    name: String,
+    handle: File,
+}
+
+impl Space {
+    fn make(name: String) -> Result<Space, String> {
+        super::run(Command::new("ip").args(["netns", "add", &name])).map_err(|e| format!("{NEEDED}\n{e}"))?;
+        let handle =
+            File::open(PathBuf::from(NAMES).join(&name)).map_err(|e| format!("{NEEDED}\n{name}: {e}"));
+        match handle {
+            Ok(handle) => Ok(Space { name, handle }),
+            Err(error) => {
+                remove(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// The calling thread, and what it starts from now on, is in this namespace.
+    pub(super) fn enter(&self) -> io::Result<()> {
+        Ok(move_into_link_name_space(self.handle.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
+    /// The same namespace for another thread.
+    pub(super) fn another(&self) -> io::Result<File> {
+        self.handle.try_clone()
+    }
+
+    fn configure(&self, lines: &str) -> Result<(), String> {
+        let mut ip = Command::new("ip");
+        ip.args(["-n", &self.name, "-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let failed = |error: &dyn std::fmt::Display| format!("{NEEDED}\nip -n {}: {error}", self.name);
+        let mut child = ip.spawn().map_err(|e| failed(&e))?;
+        child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).map_err(|e| failed(&e))?;
+        let output = child.wait_with_output().map_err(|e| failed(&e))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(failed(&String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        remove(&self.name);
+    }
+}
+
+/// Enters a namespace by a handle of its own.
+pub(super) fn enter(handle: &File) -> io::Result<()> {
+    Ok(move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// Takes a name away; the namespace goes with the last process in it.
+pub(super) fn remove(name: &str) {
+    let _ = super::run(Command::new("ip").args(["netns", "del", name]));
+}
+
+/// Names of the namespaces that scenarios made, of whatever process.
+pub(super) fn names() -> Vec<String> {
+    let entries = fs::read_dir(NAMES).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(super::PREFIX)).collect()
+}
+
+/// The network of one scenario.
+pub(super) struct Net {
+    clients: Space,
+    nodes: [Space; 2],
+}
+
+impl Net {
+    /// Makes it. The calling thread is where the clients are from then on.
+    pub(super) fn make(number: usize) -> Result<Net, String> {
+        let space = |suffix: &str| Space::make(format!("{}{number}-{suffix}", own_prefix()));
+        let net = Net { clients: space("c")?, nodes: [space("a")?, space("b")?] };
+        let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
+        lines.push_str("addr add 10.77.0.254/24 dev br0\n");
+        for node in Node::BOTH {
+            let (cable, space) = (cable(node), &net.nodes[node.index()].name);
+            lines.push_str(&format!("link add {cable} type veth peer name eth0 netns {space}\n"));
+            lines.push_str(&format!("link set {cable} master br0\nlink set {cable} up\n"));
+        }
+        net.clients.configure(&lines)?;
+        for node in Node::BOTH {
+            let address = address(node);
+            net.nodes[node.index()]
+                .configure(&format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"))?;
+        }
+        net.clients.enter().map_err(|error| format!("{NEEDED}\n{error}"))?;
+        Ok(net)
+    }
+
+    /// A node's namespace.
+    pub(super) fn of(&self, node: Node) -> &Space {
+        &self.nodes[node.index()]
+    }
+
+    /// Does something where a node is; the calling thread is back with the clients afterwards.
+    pub(super) fn inside<T>(&self, node: Node, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.of(node).enter()?;
+        let done = act();
+        self.clients.enter()?;
+        done
+    }
+
+    /// Pulls or puts in the node's cable. The node's processes notice nothing but silence.
+    pub(super) fn plug(&self, node: Node, plugged: bool) -> Result<(), String> {
+        self.clients.configure(&format!("link set {} {}\n", cable(node), if plugged { "up" } else { "down" }))
+    }
+}
+
+fn cable(node: Node) -> String {
+    format!("to-{node}")
+}
+
+/// A node's address.
+pub(super) fn address(node: Node) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, 0, 1 + u8::from(node == Node::B))
+}

@@ -1,0 +1,130 @@
+//! Plays a scenario, line by line.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::language::{Condition, Line, Script, Step};
+use super::world::World;
+
+/// Longest that an acknowledgement takes from a socket to the ledger.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+
+/// How a scenario went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why it failed, with the story and the logs; `None` if everything was as it says.
+    pub failure: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// Settings that differ from the defaults.
+    pub overrides: Vec<(String, String)>,
+    /// What happened, line by line.
+    pub story: Vec<String>,
+    /// From the fault to the session going on elsewhere, and messages acknowledged.
+    pub figures: String,
+}
+
+/// Plays it on the calling thread, which ends up in a namespace that is no more: give it a thread of its own.
+/// `faults`: whether faults happen. Without them a scenario must fail, else it shows nothing.
+pub fn play(script: &Script, tandem: &Path, seed: u64, faults: bool) -> Outcome {
+    let begun = Instant::now();
+    let mut outcome = Outcome {
+        failure: None,
+        took: Duration::ZERO,
+        overrides: Vec::new(),
+        story: Vec::new(),
+        figures: String::new(),
+    };
+    match super::faults::tools().and_then(|()| World::make(script, tandem, seed)) {
+        Ok(mut world) => {
+            outcome.overrides.clone_from(&world.overrides);
+            let played = through(&mut world, script, faults);
+            outcome.failure = played.err().map(|error| world.with_logs(&error));
+            outcome.story = world.watch.story();
+            outcome.figures = figures(&world);
+        }
+        Err(error) => outcome.failure = Some(error),
+    }
+    outcome.took = begun.elapsed();
+    outcome
+}
+
+fn through(world: &mut World, script: &Script, faults: bool) -> Result<(), String> {
+    for line in &script.lines {
+        if let Some(at) = line.at {
+            std::thread::sleep((world.begun + at).saturating_duration_since(Instant::now()));
+        }
+        if !faults && line.step.is_fault() {
+            continue;
+        }
+        world.watch.tell(&format!("{}: {}", line.number, line.text));
+        let played = one(world, script, line);
+        played.map_err(|error| {
+            format!("{}.scenario, line {}: {}: {error}", script.name, line.number, line.text)
+        })?;
+    }
+    Ok(())
+}
+
+fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
+    match &line.step {
+        Step::Wait(Condition::Traffic(more, of), limit) => {
+            let goal = world.crowd().acknowledged(*of) + more;
+            world.until(*limit, |world| match world.crowd().acknowledged(*of) {
+                now if now >= goal => Ok(()),
+                now => Err(format!("{} messages too few", goal - now)),
+            })
+        }
+        Step::Wait(condition, limit) => world.until(*limit, |world| world.check(condition)),
+        Step::Hold(Condition::NoTraffic(of), time) => {
+            // What was acknowledged before may still be on its way.
+            std::thread::sleep(ON_THE_WAY);
+            let before = world.crowd().acknowledged(*of);
+            hold(world, *time, |world| match world.crowd().acknowledged(*of) - before {
+                0 => Ok(()),
+                more => Err(format!("{more} messages were acknowledged")),
+            })
+        }
+        Step::Hold(condition, time) => hold(world, *time, |world| world.check(condition)),
+        Step::Assert(condition) => world.check(condition),
+        Step::Ledger(books) => {
+            let steps: Vec<Step> = script.lines.iter().map(|line| line.step.clone()).collect();
+            match world.close(*books, &steps) {
+                wrong if wrong.is_empty() => Ok(()),
+                wrong => Err(wrong.join("\n")),
+            }
+        }
+        other => world.act(other),
+    }
+}
+
+fn hold(
+    world: &mut World,
+    time: Duration,
+    is_so: impl Fn(&mut World) -> Result<(), String>,
+) -> Result<(), String> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        is_so(world)?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn figures(world: &World) -> String {
+    let report = world.crowd().report();
+    let times = |what: &str, t: client_sim::fleet::Summary| match t.count {
+        0 => String::new(),
+        count => format!(", {count} {what} p50 {:.0} ms max {:.0} ms", t.p50, t.max),
+    };
+    format!(
+        "{} messages acknowledged{}{}{}",
+        report.ledger.acknowledged,
+        times("flips", report.flip_ms),
+        times("resumes", report.plain_resume_ms),
+        match report.counters.binds_anew {
+            0 => String::new(),
+            count => format!(", {count} sessions refused"),
+        }
+    )
+}

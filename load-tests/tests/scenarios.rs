@@ -1,0 +1,107 @@
+//! Plays every file in `scenarios/`: two real nodes in network namespaces of their own, see `docs/testing.md`.
+//!
+//! `TANDEM_SCENARIO=name,name` plays some; `TANDEM_SCENARIO_FAULTS=off` leaves the faults out, and then each must fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use load_tests::rig::{seed, tandem};
+use load_tests::scenario::language::{Script, parse};
+use load_tests::scenario::{Outcome, play, remove_leftovers};
+
+/// How many are played at once: they wait more than they compute.
+const AT_ONCE: usize = 8;
+
+fn scripts() -> Vec<Script> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: &PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(path.extension().and_then(|e| e.to_str()), Some("scenario"), "{}", path.display());
+        parse(name, &fs::read_to_string(path).unwrap()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let mut scripts: Vec<Script> = files.iter().map(read).collect();
+    if let Ok(wanted) = std::env::var("TANDEM_SCENARIO") {
+        let wanted: Vec<&str> = wanted.split(',').map(str::trim).collect();
+        for name in &wanted {
+            let names: Vec<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
+            assert!(names.contains(name), "there is no scenario {name}; there are: {}", names.join(", "));
+        }
+        scripts.retain(|script| wanted.contains(&script.name.as_str()));
+    }
+    // The long ones begin first.
+    scripts.sort_by_key(|script| std::cmp::Reverse(length(script)));
+    scripts
+}
+
+/// When the last line with a time comes.
+fn length(script: &Script) -> Option<Duration> {
+    script.lines.iter().filter_map(|line| line.at).max()
+}
+
+fn tell(script: &Script, outcome: &Outcome, faults: bool) {
+    let verdict = match (&outcome.failure, faults) {
+        (None, true) => "ok",
+        (Some(_), true) => "FAILED",
+        (None, false) => "FAILED: passes without its faults",
+        (Some(_), false) => "ok: fails without its faults",
+    };
+    println!("{:28} {:5.1} s  {verdict}", script.name, outcome.took.as_secs_f64());
+    println!("    {}", script.shows);
+    let settings: Vec<String> =
+        outcome.overrides.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    println!("    {}; settings: {}", outcome.figures, settings.join(", "));
+    let detail = std::env::var_os("TANDEM_SCENARIO").is_some();
+    match &outcome.failure {
+        Some(failure) if faults => println!("{failure}"),
+        Some(failure) => println!("    {}", failure.lines().next().unwrap_or_default()),
+        None if detail => outcome.story.iter().for_each(|line| println!("    {line}")),
+        None => {}
+    }
+}
+
+#[test]
+fn every_scenario_goes_as_it_says() {
+    remove_leftovers();
+    let (tandem, seed) = (tandem(), seed());
+    let faults = std::env::var("TANDEM_SCENARIO_FAULTS").is_ok_and(|value| value == "off");
+    let faults = !faults;
+    let scripts = scripts();
+    let (next, failed) = (Mutex::new(scripts.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(scripts.len()) {
+            scope.spawn(|| {
+                loop {
+                    let Some(script) = next.lock().unwrap().next() else { return };
+                    // A thread of its own for each: it moves into a namespace.
+                    let outcome =
+                        std::thread::scope(|own| own.spawn(|| play(script, &tandem, seed, faults)).join());
+                    let Ok(outcome) = outcome else {
+                        failed.lock().unwrap().push(script.name.clone());
+                        println!("{:28} FAILED with a panic", script.name);
+                        continue;
+                    };
+                    let mut failed = failed.lock().unwrap();
+                    tell(script, &outcome, faults);
+                    if outcome.failure.is_none() != faults {
+                        failed.push(script.name.clone());
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} of {}: {}", failed.len(), scripts.len(), failed.join(", "));
+}
+
+#[test]
+fn the_document_lists_every_scenario() {
+    let document = include_str!("../../docs/testing.md");
+    for script in scripts() {
+        let row = format!("| `{}` | {} |", script.name, script.shows);
+        assert!(document.contains(&row), "docs/testing.md lacks the row\n{row}");
+    }
+}
