@@ -121,6 +121,11 @@ impl Edge {
         self.conns.insert(conn, fresh);
     }
 
+    /// The one way to change a connection.
+    fn change<T>(&mut self, conn: Conn, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        self.conns.get_mut(&conn).map(change)
+    }
+
     pub(super) fn phase(&self, conn: Conn) -> Option<Phase> {
         self.conns.get(&conn).map(|c| c.phase)
     }
@@ -181,12 +186,12 @@ impl Edge {
             Phase::Parked { session, .. } => _ = self.parked.insert(session, conn),
             Phase::Fresh | Phase::Front => {}
         }
-        if let Some(c) = self.conns.get_mut(&conn) {
+        self.change(conn, |c| {
             c.phase = phase;
             c.lost_ms = None;
             c.asked = false;
             c.unasked = false;
-        }
+        });
     }
 
     fn unlist(&mut self, conn: Conn) {
@@ -215,12 +220,12 @@ impl Edge {
     }
 
     pub(super) fn hold(&mut self, conn: Conn, held: Held, now_ms: u64) {
-        if let Some(c) = self.conns.get_mut(&conn) {
+        self.change(conn, |c| {
             if c.held.is_empty() {
                 c.held_ms = now_ms;
             }
             c.held.push_back(held);
-        }
+        });
     }
 
     /// Whether something of this connection waits: what comes behind it, waits too.
@@ -246,11 +251,11 @@ impl Edge {
     }
 
     pub(super) fn pop_held(&mut self, conn: Conn) -> Option<Held> {
-        self.conns.get_mut(&conn).and_then(|c| c.held.pop_front())
+        self.change(conn, |c| c.held.pop_front())?
     }
 
     pub(super) fn take_held(&mut self, conn: Conn) -> VecDeque<Held> {
-        self.conns.get_mut(&conn).map(|c| std::mem::take(&mut c.held)).unwrap_or_default()
+        self.change(conn, |c| std::mem::take(&mut c.held)).unwrap_or_default()
     }
 
     /// Makes this node the front of a connection.
@@ -276,8 +281,17 @@ impl Edge {
         self.fronts.keys().copied().collect()
     }
 
+    /// The connection is attached to its owner under this name.
     pub(super) fn name_front(&mut self, name: Conn, conn: Conn) {
-        self.names.insert(name, conn);
+        if let Some(front) = self.fronts.get_mut(&conn) {
+            front.attached(name);
+            self.names.insert(name, conn);
+        }
+    }
+
+    /// See [`Front::lose_owner`].
+    pub(super) fn lose_owner(&mut self, conn: Conn, now_ms: u64) -> bool {
+        self.fronts.get_mut(&conn).is_some_and(|front| front.lose_owner(now_ms))
     }
 
     /// The connection that has this name at the owner.
@@ -296,7 +310,9 @@ impl Edge {
 
     /// Every connection of that front is to be confirmed.
     pub(super) fn doubt_remote(&mut self, node: NodeIx) {
-        self.conns.iter_mut().filter(|(conn, _)| conn.node == node).for_each(|(_, c)| c.doubt = true);
+        for conn in self.remote(node) {
+            self.change(conn, |c| c.doubt = true);
+        }
     }
 
     /// Those that were not.
@@ -306,16 +322,15 @@ impl Edge {
 
     /// Whether this is the next element of a connection that is known.
     pub(super) fn follows(&mut self, conn: Conn, seq: u64) -> bool {
-        self.conns.get_mut(&conn).is_some_and(|c| {
+        let came = self.change(conn, |c| {
             c.came += 1;
-            c.came == seq
-        })
+            c.came
+        });
+        came == Some(seq)
     }
 
     pub(super) fn set_lost(&mut self, conn: Conn, at_ms: Option<u64>) {
-        if let Some(c) = self.conns.get_mut(&conn) {
-            c.lost_ms = at_ms;
-        }
+        self.change(conn, |c| c.lost_ms = at_ms);
     }
 
     /// Parked clients that said `<lost/>` before `before_ms` and have no answer.
@@ -326,26 +341,23 @@ impl Edge {
 
     /// Something with a number went out: the client will be asked for its count once.
     pub(super) fn delivered(&mut self, conn: Conn, state: &State) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
-        if let Phase::Bound(session) = c.phase {
-            c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
-        }
+        self.change(conn, |c| {
+            if let Phase::Bound(session) = c.phase {
+                c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
+            }
+        });
     }
 
     pub(super) fn answered(&mut self, conn: Conn) {
-        if let Some(c) = self.conns.get_mut(&conn) {
-            c.asked = false;
-        }
+        self.change(conn, |c| c.asked = false);
     }
 
     /// Connections to be asked for their count now.
     pub(super) fn take_unasked(&mut self) -> Vec<Conn> {
-        let mut ask = Vec::new();
-        for (conn, c) in &mut self.conns {
-            if c.unasked && !c.asked {
-                (c.unasked, c.asked) = (false, true);
-                ask.push(*conn);
-            }
+        let due = self.conns.iter().filter(|(_, c)| c.unasked && !c.asked);
+        let ask: Vec<Conn> = due.map(|(conn, _)| *conn).collect();
+        for conn in &ask {
+            self.change(*conn, |c| (c.unasked, c.asked) = (false, true));
         }
         ask
     }
