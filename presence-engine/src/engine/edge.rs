@@ -11,6 +11,9 @@ use crate::front::Attach;
 use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::State;
 
+#[cfg(test)]
+mod tests;
+
 /// For rates by the minute.
 const MINUTE_MS: u64 = 60_000;
 
@@ -74,10 +77,47 @@ struct Connection {
     unasked: bool,
 }
 
+impl Connection {
+    /// Whether something is to be done for it that a turn looks for: one for each set of [`Due`].
+    fn due(&self) -> [bool; 3] {
+        [!self.held.is_empty(), self.lost_ms.is_some(), self.unasked && !self.asked]
+    }
+}
+
+/// Connections that a turn looks for. A turn must not look through all that there are: it would take the longer, the more
+/// clients are idle.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Due {
+    /// Something of it waits.
+    holding: BTreeSet<Conn>,
+    /// `<lost/>` has no answer yet.
+    lost: BTreeSet<Conn>,
+    /// To be asked for its count.
+    unasked: BTreeSet<Conn>,
+}
+
+impl Due {
+    fn sets(&mut self) -> [&mut BTreeSet<Conn>; 3] {
+        [&mut self.holding, &mut self.lost, &mut self.unasked]
+    }
+
+    /// A connection was due for `before` and is for `now`.
+    fn list(&mut self, conn: Conn, before: [bool; 3], now: [bool; 3]) {
+        for (set, (before, now)) in self.sets().into_iter().zip(before.into_iter().zip(now)) {
+            match (before, now) {
+                (false, true) => _ = set.insert(conn),
+                (true, false) => _ = set.remove(&conn),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Connections of this node.
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     conns: BTreeMap<Conn, Connection>,
+    due: Due,
     main: BTreeMap<SmId, Conn>,
     parked: BTreeMap<SmId, Conn>,
     peer_parked: BTreeSet<SmId>,
@@ -85,6 +125,8 @@ pub(super) struct Edge {
     parks: BTreeMap<SmId, (u64, u32)>,
     /// Connections whose front this node is, and their names at the owner.
     fronts: BTreeMap<Conn, Front>,
+    /// Those of them that wait for an owner.
+    alone: BTreeSet<Conn>,
     names: BTreeMap<Conn, Conn>,
 }
 
@@ -118,12 +160,33 @@ impl Edge {
             asked: false,
             unasked: false,
         };
-        self.conns.insert(conn, fresh);
+        if let Some(old) = self.conns.insert(conn, fresh) {
+            self.due.list(conn, old.due(), [false; 3]);
+        }
     }
 
-    /// The one way to change a connection.
+    /// The one way to change a connection: what it is due for then is listed.
     fn change<T>(&mut self, conn: Conn, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
-        self.conns.get_mut(&conn).map(change)
+        let c = self.conns.get_mut(&conn)?;
+        let before = c.due();
+        let changed = change(c);
+        self.due.list(conn, before, c.due());
+        Some(changed)
+    }
+
+    /// Whether the lists say what the connections say.
+    fn agrees(&self) -> bool {
+        let mut due = Due::default();
+        for (conn, c) in &self.conns {
+            due.list(*conn, [false; 3], c.due());
+        }
+        let alone = self.fronts.iter().filter(|(_, front)| front.is_alone()).map(|(conn, _)| *conn);
+        self.due == due && alone.eq(self.alone.iter().copied())
+    }
+
+    /// The same, looked at only where it costs little: in tests.
+    pub(super) fn agrees_if_small(&self) -> bool {
+        self.conns.len() > 64 || self.agrees()
     }
 
     pub(super) fn phase(&self, conn: Conn) -> Option<Phase> {
@@ -216,6 +279,7 @@ impl Edge {
         self.unlist(conn);
         self.take_front(conn);
         let gone = self.conns.remove(&conn)?;
+        self.due.list(conn, gone.due(), [false; 3]);
         listed.then_some(gone.phase)
     }
 
@@ -235,7 +299,7 @@ impl Edge {
 
     /// Connections with something that waits.
     pub(super) fn holding(&self) -> Vec<Conn> {
-        self.conns.iter().filter(|(_, c)| !c.held.is_empty()).map(|(conn, _)| *conn).collect()
+        self.due.holding.iter().copied().collect()
     }
 
     pub(super) fn held_since(&self, conn: Conn) -> u64 {
@@ -260,6 +324,11 @@ impl Edge {
 
     /// Makes this node the front of a connection.
     pub(super) fn set_front(&mut self, conn: Conn, front: Front) {
+        if front.is_alone() {
+            self.alone.insert(conn);
+        } else {
+            self.alone.remove(&conn);
+        }
         self.fronts.insert(conn, front);
     }
 
@@ -270,6 +339,7 @@ impl Edge {
     /// This node is no longer the front of the connection.
     pub(super) fn take_front(&mut self, conn: Conn) -> Option<Front> {
         let front = self.fronts.remove(&conn)?;
+        self.alone.remove(&conn);
         if let Some(name) = front.name {
             self.names.remove(&name);
         }
@@ -281,17 +351,26 @@ impl Edge {
         self.fronts.keys().copied().collect()
     }
 
+    /// Those of them that wait for an owner.
+    pub(super) fn alone(&self) -> Vec<Conn> {
+        self.alone.iter().copied().collect()
+    }
+
     /// The connection is attached to its owner under this name.
     pub(super) fn name_front(&mut self, name: Conn, conn: Conn) {
         if let Some(front) = self.fronts.get_mut(&conn) {
             front.attached(name);
+            self.alone.remove(&conn);
             self.names.insert(name, conn);
         }
     }
 
     /// See [`Front::lose_owner`].
     pub(super) fn lose_owner(&mut self, conn: Conn, now_ms: u64) -> bool {
-        self.fronts.get_mut(&conn).is_some_and(|front| front.lose_owner(now_ms))
+        let Some(front) = self.fronts.get_mut(&conn) else { return false };
+        let answered = front.lose_owner(now_ms);
+        self.alone.insert(conn);
+        answered
     }
 
     /// The connection that has this name at the owner.
@@ -335,8 +414,9 @@ impl Edge {
 
     /// Parked clients that said `<lost/>` before `before_ms` and have no answer.
     pub(super) fn lost_before(&self, before_ms: u64) -> Vec<Conn> {
-        let waits = |c: &Connection| c.lost_ms.is_some_and(|at| at <= before_ms);
-        self.conns.iter().filter(|(_, c)| waits(c)).map(|(conn, _)| *conn).collect()
+        let said = |conn: &Conn| self.conns.get(conn).and_then(|c| c.lost_ms);
+        let waits = |conn: &&Conn| said(conn).is_some_and(|at| at <= before_ms);
+        self.due.lost.iter().filter(waits).copied().collect()
     }
 
     /// Something with a number went out: the client will be asked for its count once.
@@ -353,11 +433,12 @@ impl Edge {
     }
 
     /// Connections to be asked for their count now.
-    pub(super) fn take_unasked(&mut self) -> Vec<Conn> {
-        let due = self.conns.iter().filter(|(_, c)| c.unasked && !c.asked);
-        let ask: Vec<Conn> = due.map(|(conn, _)| *conn).collect();
+    pub(super) fn take_unasked(&mut self) -> BTreeSet<Conn> {
+        let ask = std::mem::take(&mut self.due.unasked);
         for conn in &ask {
-            self.change(*conn, |c| (c.unasked, c.asked) = (false, true));
+            if let Some(c) = self.conns.get_mut(conn) {
+                (c.unasked, c.asked) = (false, true);
+            }
         }
         ask
     }

@@ -129,6 +129,11 @@ impl Front {
         self.alone_ms = None;
     }
 
+    /// It waits for an owner.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone_ms.is_some()
+    }
+
     /// What is kept is counted from the session's number on; the first is the element that brought the session.
     fn carry(&mut self, carried: Carried) {
         self.carried = Some(carried);
@@ -367,7 +372,7 @@ impl Engine {
     /// Streams that wait too long for an owner.
     pub(super) fn sweep_fronts(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
-        for conn in self.edge.fronts() {
+        for conn in self.edge.alone() {
             let Some(front) = self.edge.front(conn) else { continue };
             let waited = front.alone_ms.map_or(0, |since| now.saturating_sub(since));
             match front.carried {

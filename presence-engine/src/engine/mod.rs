@@ -363,6 +363,7 @@ impl Engine {
         for conn in self.edge.take_unasked() {
             out.push(Output::Deliver(conn, Sm::Request.to_bytes()));
         }
+        debug_assert!(self.edge.agrees_if_small(), "what a turn looks for is not what there is");
     }
 
     /// One input.
