@@ -351,6 +351,11 @@ impl Edge {
         self.fronts.keys().copied().collect()
     }
 
+    /// The same if there are no more than `most`, else none.
+    pub(super) fn few_fronts(&self, most: usize) -> Vec<Conn> {
+        if self.fronts.len() > most { Vec::new() } else { self.fronts() }
+    }
+
     /// Those of them that wait for an owner.
     pub(super) fn alone(&self) -> Vec<Conn> {
         self.alone.iter().copied().collect()

@@ -24,6 +24,7 @@ impl Engine {
         let groups = self.groups(&record);
         let before = self.place.forwards;
         self.roster_changes += roster_changes(effects_of(&record));
+        self.owners_changed |= may_change_owners(&record);
         self.state.apply(&mut self.place, &record);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });
@@ -165,6 +166,12 @@ impl Engine {
         };
         of_effects | of_record
     }
+}
+
+/// Whether a record may change which node owns some user.
+pub(super) fn may_change_owners(record: &Record) -> bool {
+    use Record::{Absorb, HandOver, Lead, UserAdd, UserRemove};
+    matches!(record, Lead { .. } | HandOver { .. } | Absorb { .. } | UserAdd { .. } | UserRemove { .. })
 }
 
 /// The effects that a record carries.

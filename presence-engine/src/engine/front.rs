@@ -340,6 +340,13 @@ impl Engine {
         }
     }
 
+    /// Whether there is one that was not adopted; looked at only where it costs little: in tests.
+    pub(super) fn misses_a_front(&self) -> bool {
+        let fronts = self.edge.few_fronts(64);
+        let mut users = fronts.iter().filter_map(|conn| self.edge.user(*conn));
+        users.any(|user| self.serves(user))
+    }
+
     fn adopt_one(&mut self, conn: Conn, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
         let Some(mut front) = self.edge.take_front(conn) else { return };

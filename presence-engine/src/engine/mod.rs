@@ -258,6 +258,8 @@ pub struct Engine {
     next_name: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
+    /// A record may have changed who owns a user since fronts were looked through for users of this node.
+    owners_changed: bool,
     next_sweep_ms: u64,
     /// See [`Engine::compare_offers_with`].
     seen: Seen,
@@ -289,6 +291,7 @@ impl Engine {
             leaving: false,
             next_name: 1,
             arrived: Vec::new(),
+            owners_changed: false,
             next_sweep_ms: 0,
             seen: Seen::default(),
             roster_changes: 0,
