@@ -35,10 +35,11 @@ impl Engine {
         // Forwards to users of this node are done at once, each with a record of its own.
         for index in before..self.place.forwards {
             let id = RecordId { log: self.place.log, at: self.place.at, index };
-            if let Some(forward) = self.state.undone_forward(id).cloned() {
-                self.process_one(id, forward, out);
-                self.note_waiting(id);
+            let Some(forward) = self.state.undone_forward(id) else { continue };
+            if self.processes(id, forward) {
+                self.process_one(id, forward.clone(), out);
             }
+            self.note_waiting(id);
         }
         for session in full {
             self.give_up(session, out);

@@ -82,7 +82,7 @@ impl Engine {
 
     /// Whether a forward is ours to process. One for an account that was removed meanwhile belongs to whoever leads the
     /// group that it was sent to: it bounces.
-    fn processes(&self, id: RecordId, forward: &Forward) -> bool {
+    pub(super) fn processes(&self, id: RecordId, forward: &Forward) -> bool {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_some() {
             return self.serves(&user);
