@@ -20,7 +20,8 @@ impl Engine {
 
     /// Appends a record with gaps to the turn. `volatile`: what the gaps stand for, one for each `Effect::Gap`.
     pub(super) fn emit_with(&mut self, record: Record, volatile: Vec<Bytes>, out: &mut Vec<Output>) {
-        let live = self.live(&record, volatile);
+        let mut live = std::mem::take(&mut self.live);
+        self.find_live(&record, volatile, &mut live);
         let groups = self.groups(&record);
         let before = self.place.forwards;
         self.roster_changes += roster_changes(effects_of(&record));
@@ -28,10 +29,11 @@ impl Engine {
         self.state.apply(&mut self.place, &record);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });
-        for (conn, bytes) in live {
+        for (conn, bytes) in live.drain(..) {
             self.edge.delivered(conn, &self.state);
             out.push(Output::Deliver(conn, bytes));
         }
+        self.live = live;
         // Forwards to users of this node are done at once, each with a record of its own.
         for index in before..self.place.forwards {
             let id = RecordId { log: self.place.log, at: self.place.at, index };
@@ -47,9 +49,8 @@ impl Engine {
     }
 
     /// What the effects of a record put on live connections, in order.
-    fn live(&self, record: &Record, volatile: Vec<Bytes>) -> Vec<(Conn, Bytes)> {
+    fn find_live(&self, record: &Record, volatile: Vec<Bytes>, live: &mut Vec<(Conn, Bytes)>) {
         let mut volatile = volatile.into_iter();
-        let mut live = Vec::new();
         for effect in effects_of(record) {
             match effect {
                 Effect::Out { to, stanza, .. } => {
@@ -77,7 +78,6 @@ impl Engine {
         if let Record::Flush { session, count } = record {
             live.extend(self.stored(*session, *count));
         }
-        live
     }
 
     /// What a session takes from offline storage.

@@ -267,6 +267,8 @@ pub struct Engine {
     roster_changes: u32,
     waiting: Waiting,
     guard: Guard,
+    /// Empty between records; kept for its room.
+    live: Vec<(Conn, Bytes)>,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -297,6 +299,7 @@ impl Engine {
             roster_changes: 0,
             waiting: Waiting::default(),
             guard: Guard::default(),
+            live: Vec::new(),
         }
     }
 
