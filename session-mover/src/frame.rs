@@ -117,7 +117,7 @@ impl Frame {
         let (at, prev) = (take_position(&mut c)?, take_position(&mut c)?);
         let (applied_peer, now_ms) = (take_position(&mut c)?, c.u64()?);
         let count = c.u32()?;
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(c.room_for::<Record>(count as usize));
         for _ in 0..count {
             records.push(Record::decode(&mut c)?);
         }

@@ -56,6 +56,8 @@ impl fmt::Display for Handled {
 /// The stream feature.
 pub const FEATURE: &str = "<sm xmlns='urn:xmpp:sm:3'/>";
 
+const REQUEST: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
+
 /// The elements of XEP-0198, in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sm {
@@ -144,6 +146,10 @@ impl Sm {
 
     /// The element as it is sent.
     pub fn to_bytes(&self) -> Bytes {
+        // Sent with every few stanzas.
+        if *self == Sm::Request {
+            return Bytes::from_static(REQUEST);
+        }
         let mut w = Writer::new();
         match self {
             Sm::Enable { resume, max_s } => {

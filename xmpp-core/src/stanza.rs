@@ -198,10 +198,27 @@ impl Stanza {
     /// the prefixes it uses brought along, the payload copied as it is. A stanza from a client MUST be given `from`
     /// (S18).
     pub fn rewrite(&self, from: Option<&Jid>, to: Option<&Jid>) -> Bytes {
-        Bytes::from(self.copy(from, to, false))
+        self.rewritten(from, to, false).map_or_else(Bytes::new, |rewritten| rewritten.bytes)
     }
 
-    fn copy(&self, from: Option<&Jid>, to: Option<&Jid>, declare: bool) -> String {
+    /// The stanza as it is forwarded, stamped with its sender (S18): what reading the bytes of [`Stanza::rewrite`] gives,
+    /// without reading them again. They were checked, and only the start tag is another.
+    pub fn stamp(&self, from: &Jid) -> Result<Stanza, StreamError> {
+        let Some(Rewritten { bytes, tag_end, attributes }) = self.rewritten(Some(from), None, false) else {
+            return Stanza::from_bytes(Bytes::new());
+        };
+        let head = &self.head;
+        // The new tag may have too much in it for whoever reads it behind us, or other names, or its addresses are to be
+        // looked at again. Then it is read here first.
+        let small = bytes.len() <= Limits::C2S.bytes && attributes <= Limits::C2S.attributes;
+        if head.jid_malformed || !head.used.is_empty() || !small {
+            return Stanza::from_bytes(bytes);
+        }
+        let (lang, from) = (head.lang.clone().or_else(|| head.stream_lang.clone()), Some(from.clone()));
+        Ok(Stanza { head: Head { from, lang, stream_lang: None, tag_end, ..head.clone() }, bytes })
+    }
+
+    fn rewritten(&self, from: Option<&Jid>, to: Option<&Jid>, declare: bool) -> Option<Rewritten> {
         let limits = &Limits::S2S;
         let start = self.start_tag(limits).and_then(|mut t| match t.next() {
             Ok(Some(Token::Start { name, empty })) => Some((name, empty, t.attrs)),
@@ -209,7 +226,7 @@ impl Stanza {
         });
         let Some((name, empty, attrs)) = start else {
             debug_assert!(false, "head and bytes of a stanza do not fit");
-            return String::new();
+            return None;
         };
         let mut tag = String::with_capacity(self.bytes.len() + 128);
         tag.push('<');
@@ -245,9 +262,12 @@ impl Stanza {
             push_attr(&mut tag, "xml:lang", lang);
         }
         tag.push_str(if empty { "/>" } else { ">" });
-        // Checked when the stanza was read.
-        tag.push_str(&String::from_utf8_lossy(&self.bytes[self.head.tag_end..]));
-        tag
+        // More than there can be, now and again.
+        let attributes = attrs.len() + self.head.used.len() + 3;
+        let mut out = tag.into_bytes();
+        let tag_end = out.len();
+        out.extend_from_slice(&self.bytes[self.head.tag_end..]);
+        Some(Rewritten { bytes: Bytes::from(out), tag_end, attributes })
     }
 
     /// The stanza without the direct children that `unwanted` says yes to; what is left is copied as it is. It is asked with
@@ -259,13 +279,23 @@ impl Stanza {
     /// The stanza as a child of an element in another namespace, as in a carbon copy: like [`Stanza::rewrite`], and its
     /// namespace is declared.
     pub fn inside(&self) -> String {
-        self.copy(None, None, true)
+        let bytes = self.rewritten(None, None, true).map_or_else(Bytes::new, |rewritten| rewritten.bytes);
+        // Checked when the stanza was read.
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn start_tag<'a>(&'a self, limits: &'a Limits) -> Option<Tokens<'a>> {
         let bytes = self.bytes.get(..self.head.tag_end)?;
         Some(Tokens::new(std::str::from_utf8(bytes).ok()?, limits))
     }
+}
+
+/// A stanza with another start tag.
+struct Rewritten {
+    bytes: Bytes,
+    tag_end: usize,
+    /// How many attributes the tag has at most.
+    attributes: usize,
 }
 
 fn push_attr(tag: &mut String, key: &str, value: &str) {

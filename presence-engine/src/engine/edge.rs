@@ -11,6 +11,9 @@ use crate::front::Attach;
 use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::State;
 
+#[cfg(test)]
+mod tests;
+
 /// For rates by the minute.
 const MINUTE_MS: u64 = 60_000;
 
@@ -74,10 +77,47 @@ struct Connection {
     unasked: bool,
 }
 
+impl Connection {
+    /// Whether something is to be done for it that a turn looks for: one for each set of [`Due`].
+    fn due(&self) -> [bool; 3] {
+        [!self.held.is_empty(), self.lost_ms.is_some(), self.unasked && !self.asked]
+    }
+}
+
+/// Connections that a turn looks for. A turn must not look through all that there are: it would take the longer, the more
+/// clients are idle.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Due {
+    /// Something of it waits.
+    holding: BTreeSet<Conn>,
+    /// `<lost/>` has no answer yet.
+    lost: BTreeSet<Conn>,
+    /// To be asked for its count.
+    unasked: BTreeSet<Conn>,
+}
+
+impl Due {
+    fn sets(&mut self) -> [&mut BTreeSet<Conn>; 3] {
+        [&mut self.holding, &mut self.lost, &mut self.unasked]
+    }
+
+    /// A connection was due for `before` and is for `now`.
+    fn list(&mut self, conn: Conn, before: [bool; 3], now: [bool; 3]) {
+        for (set, (before, now)) in self.sets().into_iter().zip(before.into_iter().zip(now)) {
+            match (before, now) {
+                (false, true) => _ = set.insert(conn),
+                (true, false) => _ = set.remove(&conn),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Connections of this node.
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     conns: BTreeMap<Conn, Connection>,
+    due: Due,
     main: BTreeMap<SmId, Conn>,
     parked: BTreeMap<SmId, Conn>,
     peer_parked: BTreeSet<SmId>,
@@ -85,6 +125,8 @@ pub(super) struct Edge {
     parks: BTreeMap<SmId, (u64, u32)>,
     /// Connections whose front this node is, and their names at the owner.
     fronts: BTreeMap<Conn, Front>,
+    /// Those of them that wait for an owner.
+    alone: BTreeSet<Conn>,
     names: BTreeMap<Conn, Conn>,
 }
 
@@ -118,7 +160,33 @@ impl Edge {
             asked: false,
             unasked: false,
         };
-        self.conns.insert(conn, fresh);
+        if let Some(old) = self.conns.insert(conn, fresh) {
+            self.due.list(conn, old.due(), [false; 3]);
+        }
+    }
+
+    /// The one way to change a connection: what it is due for then is listed.
+    fn change<T>(&mut self, conn: Conn, change: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let c = self.conns.get_mut(&conn)?;
+        let before = c.due();
+        let changed = change(c);
+        self.due.list(conn, before, c.due());
+        Some(changed)
+    }
+
+    /// Whether the lists say what the connections say.
+    fn agrees(&self) -> bool {
+        let mut due = Due::default();
+        for (conn, c) in &self.conns {
+            due.list(*conn, [false; 3], c.due());
+        }
+        let alone = self.fronts.iter().filter(|(_, front)| front.is_alone()).map(|(conn, _)| *conn);
+        self.due == due && alone.eq(self.alone.iter().copied())
+    }
+
+    /// The same, looked at only where it costs little: in tests.
+    pub(super) fn agrees_if_small(&self) -> bool {
+        self.conns.len() > 64 || self.agrees()
     }
 
     pub(super) fn phase(&self, conn: Conn) -> Option<Phase> {
@@ -181,12 +249,12 @@ impl Edge {
             Phase::Parked { session, .. } => _ = self.parked.insert(session, conn),
             Phase::Fresh | Phase::Front => {}
         }
-        if let Some(c) = self.conns.get_mut(&conn) {
+        self.change(conn, |c| {
             c.phase = phase;
             c.lost_ms = None;
             c.asked = false;
             c.unasked = false;
-        }
+        });
     }
 
     fn unlist(&mut self, conn: Conn) {
@@ -211,16 +279,17 @@ impl Edge {
         self.unlist(conn);
         self.take_front(conn);
         let gone = self.conns.remove(&conn)?;
+        self.due.list(conn, gone.due(), [false; 3]);
         listed.then_some(gone.phase)
     }
 
     pub(super) fn hold(&mut self, conn: Conn, held: Held, now_ms: u64) {
-        if let Some(c) = self.conns.get_mut(&conn) {
+        self.change(conn, |c| {
             if c.held.is_empty() {
                 c.held_ms = now_ms;
             }
             c.held.push_back(held);
-        }
+        });
     }
 
     /// Whether something of this connection waits: what comes behind it, waits too.
@@ -230,7 +299,7 @@ impl Edge {
 
     /// Connections with something that waits.
     pub(super) fn holding(&self) -> Vec<Conn> {
-        self.conns.iter().filter(|(_, c)| !c.held.is_empty()).map(|(conn, _)| *conn).collect()
+        self.due.holding.iter().copied().collect()
     }
 
     pub(super) fn held_since(&self, conn: Conn) -> u64 {
@@ -246,15 +315,20 @@ impl Edge {
     }
 
     pub(super) fn pop_held(&mut self, conn: Conn) -> Option<Held> {
-        self.conns.get_mut(&conn).and_then(|c| c.held.pop_front())
+        self.change(conn, |c| c.held.pop_front())?
     }
 
     pub(super) fn take_held(&mut self, conn: Conn) -> VecDeque<Held> {
-        self.conns.get_mut(&conn).map(|c| std::mem::take(&mut c.held)).unwrap_or_default()
+        self.change(conn, |c| std::mem::take(&mut c.held)).unwrap_or_default()
     }
 
     /// Makes this node the front of a connection.
     pub(super) fn set_front(&mut self, conn: Conn, front: Front) {
+        if front.is_alone() {
+            self.alone.insert(conn);
+        } else {
+            self.alone.remove(&conn);
+        }
         self.fronts.insert(conn, front);
     }
 
@@ -265,6 +339,7 @@ impl Edge {
     /// This node is no longer the front of the connection.
     pub(super) fn take_front(&mut self, conn: Conn) -> Option<Front> {
         let front = self.fronts.remove(&conn)?;
+        self.alone.remove(&conn);
         if let Some(name) = front.name {
             self.names.remove(&name);
         }
@@ -276,8 +351,31 @@ impl Edge {
         self.fronts.keys().copied().collect()
     }
 
+    /// The same if there are no more than `most`, else none.
+    pub(super) fn few_fronts(&self, most: usize) -> Vec<Conn> {
+        if self.fronts.len() > most { Vec::new() } else { self.fronts() }
+    }
+
+    /// Those of them that wait for an owner.
+    pub(super) fn alone(&self) -> Vec<Conn> {
+        self.alone.iter().copied().collect()
+    }
+
+    /// The connection is attached to its owner under this name.
     pub(super) fn name_front(&mut self, name: Conn, conn: Conn) {
-        self.names.insert(name, conn);
+        if let Some(front) = self.fronts.get_mut(&conn) {
+            front.attached(name);
+            self.alone.remove(&conn);
+            self.names.insert(name, conn);
+        }
+    }
+
+    /// See [`Front::lose_owner`].
+    pub(super) fn lose_owner(&mut self, conn: Conn, now_ms: u64) -> bool {
+        let Some(front) = self.fronts.get_mut(&conn) else { return false };
+        let answered = front.lose_owner(now_ms);
+        self.alone.insert(conn);
+        answered
     }
 
     /// The connection that has this name at the owner.
@@ -296,7 +394,9 @@ impl Edge {
 
     /// Every connection of that front is to be confirmed.
     pub(super) fn doubt_remote(&mut self, node: NodeIx) {
-        self.conns.iter_mut().filter(|(conn, _)| conn.node == node).for_each(|(_, c)| c.doubt = true);
+        for conn in self.remote(node) {
+            self.change(conn, |c| c.doubt = true);
+        }
     }
 
     /// Those that were not.
@@ -306,45 +406,43 @@ impl Edge {
 
     /// Whether this is the next element of a connection that is known.
     pub(super) fn follows(&mut self, conn: Conn, seq: u64) -> bool {
-        self.conns.get_mut(&conn).is_some_and(|c| {
+        let came = self.change(conn, |c| {
             c.came += 1;
-            c.came == seq
-        })
+            c.came
+        });
+        came == Some(seq)
     }
 
     pub(super) fn set_lost(&mut self, conn: Conn, at_ms: Option<u64>) {
-        if let Some(c) = self.conns.get_mut(&conn) {
-            c.lost_ms = at_ms;
-        }
+        self.change(conn, |c| c.lost_ms = at_ms);
     }
 
     /// Parked clients that said `<lost/>` before `before_ms` and have no answer.
     pub(super) fn lost_before(&self, before_ms: u64) -> Vec<Conn> {
-        let waits = |c: &Connection| c.lost_ms.is_some_and(|at| at <= before_ms);
-        self.conns.iter().filter(|(_, c)| waits(c)).map(|(conn, _)| *conn).collect()
+        let said = |conn: &Conn| self.conns.get(conn).and_then(|c| c.lost_ms);
+        let waits = |conn: &&Conn| said(conn).is_some_and(|at| at <= before_ms);
+        self.due.lost.iter().filter(waits).copied().collect()
     }
 
     /// Something with a number went out: the client will be asked for its count once.
     pub(super) fn delivered(&mut self, conn: Conn, state: &State) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
-        if let Phase::Bound(session) = c.phase {
-            c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
-        }
+        self.change(conn, |c| {
+            if let Phase::Bound(session) = c.phase {
+                c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
+            }
+        });
     }
 
     pub(super) fn answered(&mut self, conn: Conn) {
-        if let Some(c) = self.conns.get_mut(&conn) {
-            c.asked = false;
-        }
+        self.change(conn, |c| c.asked = false);
     }
 
     /// Connections to be asked for their count now.
-    pub(super) fn take_unasked(&mut self) -> Vec<Conn> {
-        let mut ask = Vec::new();
-        for (conn, c) in &mut self.conns {
-            if c.unasked && !c.asked {
+    pub(super) fn take_unasked(&mut self) -> BTreeSet<Conn> {
+        let ask = std::mem::take(&mut self.due.unasked);
+        for conn in &ask {
+            if let Some(c) = self.conns.get_mut(conn) {
                 (c.unasked, c.asked) = (false, true);
-                ask.push(*conn);
             }
         }
         ask

@@ -20,24 +20,28 @@ impl Engine {
 
     /// Appends a record with gaps to the turn. `volatile`: what the gaps stand for, one for each `Effect::Gap`.
     pub(super) fn emit_with(&mut self, record: Record, volatile: Vec<Bytes>, out: &mut Vec<Output>) {
-        let live = self.live(&record, volatile);
+        let mut live = std::mem::take(&mut self.live);
+        self.find_live(&record, volatile, &mut live);
         let groups = self.groups(&record);
         let before = self.place.forwards;
         self.roster_changes += roster_changes(effects_of(&record));
+        self.owners_changed |= may_change_owners(&record);
         self.state.apply(&mut self.place, &record);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });
-        for (conn, bytes) in live {
+        for (conn, bytes) in live.drain(..) {
             self.edge.delivered(conn, &self.state);
             out.push(Output::Deliver(conn, bytes));
         }
+        self.live = live;
         // Forwards to users of this node are done at once, each with a record of its own.
         for index in before..self.place.forwards {
             let id = RecordId { log: self.place.log, at: self.place.at, index };
-            if let Some(forward) = self.state.undone_forward(id).cloned() {
-                self.process_one(id, forward, out);
-                self.note_waiting(id);
+            let Some(forward) = self.state.undone_forward(id) else { continue };
+            if self.processes(id, forward) {
+                self.process_one(id, forward.clone(), out);
             }
+            self.note_waiting(id);
         }
         for session in full {
             self.give_up(session, out);
@@ -45,9 +49,8 @@ impl Engine {
     }
 
     /// What the effects of a record put on live connections, in order.
-    fn live(&self, record: &Record, volatile: Vec<Bytes>) -> Vec<(Conn, Bytes)> {
+    fn find_live(&self, record: &Record, volatile: Vec<Bytes>, live: &mut Vec<(Conn, Bytes)>) {
         let mut volatile = volatile.into_iter();
-        let mut live = Vec::new();
         for effect in effects_of(record) {
             match effect {
                 Effect::Out { to, stanza, .. } => {
@@ -75,7 +78,6 @@ impl Engine {
         if let Record::Flush { session, count } = record {
             live.extend(self.stored(*session, *count));
         }
-        live
     }
 
     /// What a session takes from offline storage.
@@ -165,6 +167,12 @@ impl Engine {
         };
         of_effects | of_record
     }
+}
+
+/// Whether a record may change which node owns some user.
+pub(super) fn may_change_owners(record: &Record) -> bool {
+    use Record::{Absorb, HandOver, Lead, UserAdd, UserRemove};
+    matches!(record, Lead { .. } | HandOver { .. } | Absorb { .. } | UserAdd { .. } | UserRemove { .. })
 }
 
 /// The effects that a record carries.

@@ -260,6 +260,8 @@ pub struct Engine {
     next_name: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
+    /// A record may have changed who owns a user since fronts were looked through for users of this node.
+    owners_changed: bool,
     next_sweep_ms: u64,
     /// See [`Engine::compare_offers_with`].
     seen: Seen,
@@ -267,6 +269,8 @@ pub struct Engine {
     roster_changes: u32,
     waiting: Waiting,
     guard: Guard,
+    /// Empty between records; kept for its room.
+    live: Vec<(Conn, Bytes)>,
 }
 
 /// How often lost sessions are looked through, in milliseconds.
@@ -292,11 +296,13 @@ impl Engine {
             leaving: false,
             next_name: 1,
             arrived: Vec::new(),
+            owners_changed: false,
             next_sweep_ms: 0,
             seen: Seen::default(),
             roster_changes: 0,
             waiting: Waiting::default(),
             guard: Guard::default(),
+            live: Vec::new(),
         }
     }
 
@@ -366,6 +372,7 @@ impl Engine {
         for conn in self.edge.take_unasked() {
             out.push(Output::Deliver(conn, Sm::Request.to_bytes()));
         }
+        debug_assert!(self.edge.agrees_if_small(), "what a turn looks for is not what there is");
     }
 
     /// One input.

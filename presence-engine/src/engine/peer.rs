@@ -2,6 +2,7 @@
 
 use xmpp_core::stanza::Stanza;
 
+use super::emit::may_change_owners;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Position, RecordId};
@@ -28,6 +29,7 @@ impl Engine {
                 }
             }
             all |= matches!(record, Record::HandOver { .. } | Record::Lead { .. });
+            self.owners_changed |= may_change_owners(record);
             self.state.apply(&mut place, record);
         }
         if all {
@@ -46,7 +48,10 @@ impl Engine {
                 self.process_one(id, forward, out);
             }
         }
-        self.adopt(out);
+        if std::mem::take(&mut self.owners_changed) {
+            self.adopt(out);
+        }
+        debug_assert!(!self.misses_a_front(), "a front of a user whom this node serves");
         // A session that came without a stream waits for its client from now on, or ends.
         for user in std::mem::take(&mut self.arrived) {
             if self.serves(&user) {
@@ -77,7 +82,7 @@ impl Engine {
 
     /// Whether a forward is ours to process. One for an account that was removed meanwhile belongs to whoever leads the
     /// group that it was sent to: it bounces.
-    fn processes(&self, id: RecordId, forward: &Forward) -> bool {
+    pub(super) fn processes(&self, id: RecordId, forward: &Forward) -> bool {
         let user = forward.to.to_bare();
         if self.state.user(&user).is_some() {
             return self.serves(&user);

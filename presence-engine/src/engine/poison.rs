@@ -117,16 +117,17 @@ impl Engine {
     /// Names of what a turn with these inputs handles, and of the forwards that are about to be processed.
     pub fn prints(&self, inputs: &[Input], forwards: &[RecordId]) -> Vec<Print> {
         let mut prints: Vec<Print> = forwards.iter().map(|id| Print::of_forward(*id)).collect();
-        let mut all = !forwards.is_empty();
+        let (mut held, mut undone) = (!forwards.is_empty(), false);
         for input in inputs {
             match input {
                 Input::Element { conn, stanza } => prints.extend(self.print_of(*conn, stanza)),
-                Input::Serving { .. } | Input::Lead { .. } | Input::PeerUp(_) => all = true,
+                Input::PeerUp(_) => held = true,
+                Input::Serving { .. } | Input::Lead { .. } => (held, undone) = (true, true),
                 _ => {}
             }
         }
-        if all {
-            // What waited for a decision is handled now.
+        if held {
+            // What waited for a decision may be handled now.
             for conn in self.edge.holding() {
                 for held in self.edge.held(conn).take(MOST_PRINTS) {
                     if let Held::Element(item) = held {
@@ -134,6 +135,8 @@ impl Engine {
                     }
                 }
             }
+        }
+        if undone {
             prints.extend(self.state.undone().take(MOST_PRINTS).map(|(id, _)| Print::of_forward(id)));
         }
         prints.truncate(MOST_PRINTS);

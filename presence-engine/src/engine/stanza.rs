@@ -42,7 +42,7 @@ impl Engine {
     /// S18: whatever the client wrote, the sender is the session; errors are built from the stamped stanza too. S43:
     /// what only this server says, that it kept a stanza, no client says in its name.
     fn stamped(&self, stanza: &Stanza, from: &Jid) -> Option<Stanza> {
-        let mut stamped = Stanza::from_bytes(stanza.rewrite(Some(from), None));
+        let mut stamped = stanza.stamp(from);
         if let Ok(forged) = stamped.as_ref()
             && forged.head.has_child(DELAY, "delay")
             && let Some(rest) = self.without_forged_delay(forged)

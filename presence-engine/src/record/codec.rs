@@ -152,11 +152,20 @@ impl Cursor {
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Cursor) -> Read<T>) -> Read<Vec<T>> {
         let n = self.u32()? as usize;
-        // Each item takes a byte at least: a forged count cannot make us reserve more than the frame is long.
+        // Each item takes a byte at least.
         if n > self.rest.len() {
             return Err(CodecError::Short);
         }
-        (0..n).map(|_| item(self)).collect()
+        let mut items = Vec::with_capacity(self.room_for::<T>(n));
+        for _ in 0..n {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    /// For how many of `n` items there may be room at once: a forged count makes us reserve no more than the frame is long.
+    pub fn room_for<T>(&self, n: usize) -> usize {
+        n.min(self.rest.len() / size_of::<T>().max(1))
     }
 
     fn forward(&mut self) -> Read<Forward> {

@@ -348,11 +348,13 @@ impl State {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let gone = session.trim(h);
         let Some(user) = self.users.get(&session.user) else { return };
-        for other in user.sessions.values().filter(|other| **other != id) {
-            let Some(other) = self.sessions.get_mut(other) else { continue };
+        for other_id in user.sessions.values().filter(|other| **other != id) {
+            let Some(other) = self.sessions.get_mut(other_id) else { continue };
             for entry in &gone {
-                if let Entry::Stanza { id, keep: true, .. } = entry {
-                    other.mark_seen(*id);
+                if let Entry::Stanza { id, keep: true, .. } = entry
+                    && other.mark_seen(*id)
+                {
+                    self.touched.add(Key::Session(*other_id));
                 }
             }
         }

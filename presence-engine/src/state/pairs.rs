@@ -3,6 +3,9 @@
 //! A key begins with a letter for its kind. Values are written by `postcard`; they have no format of their own to keep,
 //! because a store can always be built again from the logs.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
@@ -39,6 +42,14 @@ pub struct PairError(&'static str);
 /// Keys whose values changed and were not taken yet; no part of what a state is.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Touched(Option<BTreeSet<Key>>);
+
+impl Touched {
+    pub(super) fn add(&mut self, key: Key) {
+        if let Some(keys) = &mut self.0 {
+            keys.insert(key);
+        }
+    }
+}
 
 impl PartialEq for Touched {
     fn eq(&self, _: &Touched) -> bool {
@@ -154,7 +165,8 @@ impl State {
         Ok(())
     }
 
-    /// Notes what a record that is about to be applied changes. It may name more than changes, never less.
+    /// Notes what a record that is about to be applied changes; copies that a count of another resource marks as seen
+    /// are noted where that is done. It may name more than changes, never less.
     pub(super) fn note(&mut self, place: Place, record: &Record) {
         let Some(mut touched) = self.touched.0.take() else { return };
         self.touches(place, record, &mut touched);
@@ -179,23 +191,20 @@ impl State {
                 self.user_and_sessions(user, keys);
                 self.effects(place, effects, keys);
             }
-            Record::Bind { session, user, effects, .. } => {
+            Record::Bind { session, user, resource, effects, .. } => {
                 keys.insert(Key::Session(*session));
-                self.user_and_sessions(user, keys);
+                keys.insert(Key::User(user.clone()));
+                let before = self.users.get(user).and_then(|u| u.sessions.get(resource));
+                keys.extend(before.map(|id| Key::Session(*id)));
                 self.effects(place, effects, keys);
             }
             Record::Enable { session, .. }
             | Record::Dual { session }
+            | Record::Trim { session, .. }
+            | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }
             | Record::Detached { session, .. } => {
                 keys.insert(Key::Session(*session));
-            }
-            // Copies at other resources of the user are marked as seen.
-            Record::Trim { session, .. } | Record::Resumed { session, .. } => {
-                keys.insert(Key::Session(*session));
-                if let Some(s) = self.sessions.get(session) {
-                    self.user_and_sessions(&s.user, keys);
-                }
             }
             Record::SmIn { session, effects, .. } => {
                 keys.insert(Key::Session(*session));
@@ -207,7 +216,11 @@ impl State {
                     keys.insert(Key::User(s.user.clone()));
                 }
             }
-            Record::End { session, effects, .. } | Record::Lapse { session, effects } => {
+            Record::Lapse { session, effects } => {
+                keys.insert(Key::Session(*session));
+                self.effects(place, effects, keys);
+            }
+            Record::End { session, effects, .. } => {
                 keys.insert(Key::Session(*session));
                 if let Some(s) = self.sessions.get(session) {
                     keys.insert(Key::User(s.user.clone()));
@@ -262,38 +275,5 @@ impl State {
         if let Some(u) = self.users.get(user) {
             keys.extend(u.sessions.values().map(|id| Key::Session(*id)));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_back_and_sorted_by_their_kind() {
-        let at = Position { seq: 258, inc: u64::MAX };
-        let keys = [
-            Key::Forward(RecordId { log: NodeIx::B, at, index: 70_000 }),
-            Key::Groups,
-            Key::Kept(StanzaId { session: SmId([7; 16]), number: 9 }),
-            Key::Session(SmId([255; 16])),
-            Key::User(BareJid::parse("romeo@example.org").unwrap()),
-        ];
-        let bytes: Vec<Vec<u8>> = keys.iter().map(Key::to_bytes).collect();
-        assert!(bytes.is_sorted());
-        for (key, bytes) in keys.iter().zip(&bytes) {
-            assert_eq!(Key::read(bytes).as_ref(), Some(key));
-            assert_eq!(Key::read(&bytes[..bytes.len() - 1]).filter(|k| k == key), None);
-        }
-        assert_eq!(Key::read(b""), None);
-        assert_eq!(Key::read(b"x"), None);
-    }
-
-    #[test]
-    fn a_pair_that_no_state_wrote_is_refused() {
-        let mut state = State::default();
-        assert_eq!(state.set(b"z", b""), Err(PairError("key")));
-        assert_eq!(state.set(b"g", b""), Err(PairError("value")));
-        assert_eq!(state, State::default());
     }
 }

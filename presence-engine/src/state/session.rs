@@ -142,15 +142,17 @@ impl JsmSession {
         self.out.iter().any(|entry| matches!(entry, Entry::Stanza { id, .. } if *id == stanza))
     }
 
-    /// Another resource has acknowledged the stanza.
-    pub(super) fn mark_seen(&mut self, stanza: StanzaId) {
+    /// Another resource has acknowledged the stanza. Whether that is news here.
+    pub(super) fn mark_seen(&mut self, stanza: StanzaId) -> bool {
+        let mut news = false;
         for entry in &mut self.out {
-            if let Entry::Stanza { id, seen, .. } = entry
+            if let Entry::Stanza { id, seen: seen @ false, .. } = entry
                 && *id == stanza
             {
-                *seen = true;
+                (*seen, news) = (true, true);
             }
         }
+        news
     }
 
     /// The session's own presence (RFC 6121 4). Unavailable takes back directed presence too (4.6.3).

@@ -159,16 +159,13 @@ impl Commit {
         let of = |group: Group| held.groups & (1 << group.index()) != 0;
         let named = Group::BOTH.into_iter().filter(|g| of(*g));
         match held.groups {
-            0 => {
-                let led: Vec<Release> = need.into_iter().filter(|n| *n != Release::Nothing).collect();
-                led.is_empty() || led.into_iter().all(safe)
-            }
+            0 => need.into_iter().filter(|n| *n != Release::Nothing).all(safe),
             _ => named.map(|g| need[g.index()]).all(safe),
         }
     }
 
     /// Lets go of what is safe, in order.
-    pub fn release(&mut self, need: [Release; 2], out: &mut Vec<Output>) -> Option<u64> {
+    pub fn release(&mut self, need: [Release; 2], mut let_go: impl FnMut(Output)) -> Option<u64> {
         let mut last = None;
         while let Some(front) = self.queue.front() {
             if !self.is_safe(front, need) {
@@ -178,7 +175,7 @@ impl Commit {
             self.bytes -= held.bytes;
             last = Some(held.seq);
             self.released = self.released.max(held.seq);
-            out.extend(held.outputs);
+            held.outputs.into_iter().for_each(&mut let_go);
         }
         last
     }
@@ -196,7 +193,7 @@ mod tests {
 
     fn released(commit: &mut Commit, need: [Release; 2]) -> usize {
         let mut out = Vec::new();
-        commit.release(need, &mut out);
+        commit.release(need, |output| out.push(output));
         out.len()
     }
 

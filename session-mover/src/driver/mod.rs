@@ -87,6 +87,8 @@ pub enum Do {
 pub const MAX_WAITING: usize = 8 << 20;
 /// Frames that the peer may lag behind in applying before clients are no longer read (D9).
 pub const MAX_PEER_LAG: u64 = 20_000;
+/// Items that a buffer keeps room for between turns.
+const MOST_ROOM: usize = 4_096;
 /// Frames of the peer that one turn applies at most.
 const FRAMES_PER_TURN: usize = 256;
 
@@ -152,6 +154,9 @@ pub struct Driver {
     compares_offers: bool,
     rebuilds: u64,
     dos: Vec<Do>,
+    /// Empty between turns; kept for their room.
+    outputs: Vec<Output>,
+    records: Vec<Record>,
 }
 
 impl Driver {
@@ -195,6 +200,8 @@ impl Driver {
             compares_offers: false,
             rebuilds: 0,
             dos: Vec::new(),
+            outputs: Vec::new(),
+            records: Vec::new(),
         };
         driver.rebuild(store);
         // What is on disk when a process starts was written by an earlier one: as durable as it will ever be.
@@ -233,6 +240,12 @@ impl Driver {
     /// What is to be done, in order.
     pub fn take(&mut self) -> Vec<Do> {
         std::mem::take(&mut self.dos)
+    }
+
+    /// The same into a buffer that is empty: its room is used for what comes next.
+    pub fn take_into(&mut self, dos: &mut Vec<Do>) {
+        debug_assert!(dos.is_empty(), "something was to be done before");
+        std::mem::swap(&mut self.dos, dos);
     }
 
     /// What the cores say. Releases what became safe.
@@ -327,7 +340,7 @@ impl Driver {
         }
         let prev = self.own.end();
         let at = Position { seq: prev.seq + 1, inc: self.inc };
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         let mut forwards: Vec<RecordId> = Vec::new();
         for frame in &frames {
@@ -349,7 +362,8 @@ impl Driver {
         if !prints.is_empty() {
             store.note_turn(&[]);
         }
-        self.finish_turn(now_ms, at, prev, outputs, store);
+        self.finish_turn(now_ms, at, prev, &mut outputs, store);
+        self.outputs = emptied(outputs);
         self.keep_store(store);
     }
 
@@ -359,13 +373,13 @@ impl Driver {
         now_ms: u64,
         at: Position,
         prev: Position,
-        all: Vec<Output>,
+        all: &mut Vec<Output>,
         store: &mut dyn Storage,
     ) {
-        let mut records: Vec<Record> = Vec::new();
+        let mut records = std::mem::take(&mut self.records);
         let mut outputs = Vec::with_capacity(all.len());
         let mut groups = 0;
-        for output in all {
+        for output in all.drain(..) {
             match output {
                 Output::Record { groups: of, record } => {
                     groups |= of;
@@ -381,6 +395,7 @@ impl Driver {
             }
         }
         if records.is_empty() {
+            self.records = records;
             if !outputs.is_empty() {
                 self.commit.hold(prev.seq, 0, 0, self.applied.seq, outputs);
                 self.release();
@@ -403,6 +418,7 @@ impl Driver {
         self.built_on = self.built_on.max_by_seq(frame.applied_peer);
         self.own_leads.note(self.cfg.engine.me, &frame);
         let bytes = frame.encode();
+        self.records = emptied(frame.records);
         self.cut_at = None;
         self.own.push(at);
         self.commit.hold(at.seq, groups, bytes.len(), self.applied.seq, outputs);
@@ -439,8 +455,14 @@ impl Driver {
 
     /// Lets go of everything that is safe by now.
     fn release(&mut self) {
-        let mut outputs = Vec::new();
-        self.commit.release(self.view.release, &mut outputs);
-        self.dos.extend(outputs.into_iter().map(Do::Release));
+        let Driver { commit, dos, view, .. } = self;
+        commit.release(view.release, |output| dos.push(Do::Release(output)));
     }
+}
+
+/// A buffer to be used again, unless one turn made it much larger than the next will need.
+fn emptied<T>(mut buffer: Vec<T>) -> Vec<T> {
+    buffer.clear();
+    buffer.shrink_to(MOST_ROOM);
+    buffer
 }

@@ -80,6 +80,9 @@ pub struct Tuning {
     pub park_wait: u32,
 }
 
+/// Items that a buffer has room for before they come.
+const MOST_ROOM: usize = 4_096;
+
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
 const CRASHES: u8 = 2;
@@ -97,6 +100,8 @@ pub struct Node {
     /// From clients whose front the peer is.
     relayed: VecDeque<Input>,
     outs: Vec<Out>,
+    /// Empty between steps; kept for its room.
+    dos: Vec<Do>,
     now_ms: u64,
     ticks: u64,
     beacon_number: u32,
@@ -163,6 +168,7 @@ impl Node {
             inbox: Vec::new(),
             relayed: VecDeque::new(),
             outs: Vec::new(),
+            dos: Vec::new(),
             now_ms: 0,
             ticks: 0,
             beacon_number: 0,
@@ -238,7 +244,7 @@ impl Node {
 
     /// What the shell has to do.
     pub fn take(&mut self) -> Vec<Out> {
-        std::mem::take(&mut self.outs)
+        take_all(&mut self.outs)
     }
 
     /// Whether more client input is welcome (D9).
@@ -286,7 +292,7 @@ impl Node {
         self.pump_moves(disk);
         loop {
             self.take_relayed();
-            let inputs = std::mem::take(&mut self.inbox);
+            let inputs = take_all(&mut self.inbox);
             if inputs.is_empty() && !self.driver.has_unprocessed() {
                 break;
             }
@@ -464,7 +470,9 @@ impl Node {
 
     /// What the driver wants done becomes what the shell does; what concerns the node stays here.
     fn drain_driver(&mut self, disk: &mut dyn Disk) {
-        for item in self.driver.take() {
+        let mut dos = std::mem::take(&mut self.dos);
+        self.driver.take_into(&mut dos);
+        for item in dos.drain(..) {
             match item {
                 Do::Send(link, msg) => self.outs.push(Out::Link(link, msg)),
                 Do::Close(link, why) => self.outs.push(Out::CloseLink(link, why)),
@@ -475,6 +483,8 @@ impl Node {
                 }
             }
         }
+        dos.shrink_to(MOST_ROOM);
+        self.dos = dos;
     }
 
     pub(super) fn released(&mut self, output: Output) {
@@ -518,4 +528,13 @@ impl Node {
             safety::Release::Nothing => Release::Nothing,
         }
     }
+}
+
+/// Takes what is in a buffer. Next time as much may come: it need not grow to that again.
+fn take_all<T>(buffer: &mut Vec<T>) -> Vec<T> {
+    if buffer.is_empty() {
+        return Vec::new();
+    }
+    let room = Vec::with_capacity(buffer.len().min(MOST_ROOM));
+    std::mem::replace(buffer, room)
 }

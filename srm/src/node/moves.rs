@@ -234,17 +234,15 @@ impl Node {
         let engine = self.driver.engine();
         let (me, peer) = (self.me, self.me.peer());
         let goes = |home: NodeIx| what != What::Fallback || home == peer;
-        let leaving: Vec<BareJid> = (engine.state().users())
-            .filter(|(_, u)| u.register == me && goes(u.home))
-            .map(|(user, _)| user.clone())
-            .collect();
         let patience = if what == What::Leave { LEAVE_PARK_TICKS } else { u64::from(self.cfg.park_wait) };
-        let ready: Vec<BareJid> = (leaving.iter())
-            .filter(|user| age > patience || engine.ready_to_move(user))
-            .take(BATCH)
-            .cloned()
-            .collect();
-        let left = leaving.len() as u64;
+        let mut left = 0;
+        let mut ready: Vec<BareJid> = Vec::new();
+        for (user, _) in engine.state().users().filter(|(_, u)| u.register == me && goes(u.home)) {
+            left += 1;
+            if ready.len() < BATCH && (age > patience || engine.ready_to_move(user)) {
+                ready.push(user.clone());
+            }
+        }
         if let Some(moving) = &mut self.moving {
             moving.done += moving.left.saturating_sub(left);
             moving.left = left;

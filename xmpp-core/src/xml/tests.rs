@@ -312,6 +312,30 @@ fn rewriting_stamps_the_start_tag_and_brings_prefixes_along() {
 }
 
 #[test]
+fn a_stamped_stanza_is_what_reading_its_bytes_gives() {
+    let from = Jid::parse("a@d.example/it's").unwrap();
+    let many = |n: usize| (0..n).map(|i| format!(" a{i}=''")).collect::<String>();
+    let most = Limits::S2S.attributes;
+    for text in [
+        "<message from='evil@x' id=\"'\" to='B@d.example'><body>&lt;]]&gt;</body></message>".to_owned(),
+        "<presence from='@'/>".to_owned(),
+        "<presence to='@' from='evil@x'/>".to_owned(),
+        "<iq xmlns:from='from' from:from='x' type='get'><q xmlns='urn:q'/></iq>".to_owned(),
+        format!("<message{}/>", many(Limits::C2S.attributes)),
+        format!("<message{}/>", many(most - 1)),
+        format!("<message{} from='x'/>", many(most - 1)),
+        format!("<message{}/>", many(most)),
+        format!("<message><body>{}</body></message>", "x".repeat(Limits::S2S.bytes - 40)),
+    ] {
+        let stanza = Stanza::parse(text.as_bytes()).unwrap();
+        let start = &text[..text.len().min(80)];
+        assert_eq!(stanza.stamp(&from), Stanza::from_bytes(stanza.rewrite(Some(&from), None)), "{start}");
+    }
+    let full = Stanza::parse(format!("<message{}/>", many(most)).as_bytes()).unwrap();
+    assert!(full.stamp(&from).is_err(), "nobody behind us would read it");
+}
+
+#[test]
 fn white_space_is_swallowed_and_streams_begin_anew() {
     let mut framer = Framer::new(Limits::BEFORE_AUTH);
     framer.feed(HEADER.as_bytes());
@@ -381,6 +405,10 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
         "<iq type='get' id='2'><q xmlns='u'><![CDATA[ ]] > ]>]]]]><z/></q></iq>",
         "<r xmlns='urn:xmpp:sm:3'/>",
         "</stream:stream>",
+        "<presence from='evil@x/y' to='b@d/r' xml:lang='fr' type=\"unavailable\" />",
+        "<message xmlns='jabber:client' to='@' from='x'\n><body/></message>",
+        "<message from='@' xmlns:n='urn:n' n:from='a' id='&#x41;&lt;'><n:x/></message>",
+        "<p:y to='b@d'/>",
     ]);
     let bad = prop::sample::select(FORBIDDEN).prop_map(|(text, _)| text);
     let noise = "[<>/='\"!&;a\\[\\]-]{0,12}".prop_map(String::into_bytes);
@@ -413,6 +441,7 @@ proptest! {
         for event in events([stream.as_slice()], Limits::C2S).0 {
             if let Event::Stanza(stanza) = event {
                 let again = Stanza::from_bytes(stanza.rewrite(Some(&from), None)).unwrap();
+                prop_assert_eq!(&stanza.stamp(&from).unwrap(), &again);
                 prop_assert_eq!(again.head.from.as_ref(), Some(&from));
                 prop_assert_eq!(again.element().children, stanza.element().children);
                 prop_assert_eq!(again.rewrite(Some(&from), None), again.rewrite(None, None));

@@ -1,0 +1,234 @@
+//! Keys, pairs, and that every key whose value a record changes is noted: a checkpoint that lacked one would be a store
+//! that is not the state.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::ids::{Epoch, Mode, Reg, Term};
+use crate::record::{Flag, Forward, Verifiers};
+use crate::state::{Entry, Item};
+
+#[test]
+fn keys_are_read_back_and_sorted_by_their_kind() {
+    let at = Position { seq: 258, inc: u64::MAX };
+    let keys = [
+        Key::Forward(RecordId { log: NodeIx::B, at, index: 70_000 }),
+        Key::Groups,
+        Key::Kept(StanzaId { session: SmId([7; 16]), number: 9 }),
+        Key::Session(SmId([255; 16])),
+        Key::User(BareJid::parse("romeo@example.org").unwrap()),
+    ];
+    let bytes: Vec<Vec<u8>> = keys.iter().map(Key::to_bytes).collect();
+    assert!(bytes.is_sorted());
+    for (key, bytes) in keys.iter().zip(&bytes) {
+        assert_eq!(Key::read(bytes).as_ref(), Some(key));
+        assert_eq!(Key::read(&bytes[..bytes.len() - 1]).filter(|k| k == key), None);
+    }
+    assert_eq!(Key::read(b""), None);
+    assert_eq!(Key::read(b"x"), None);
+}
+
+#[test]
+fn a_pair_that_no_state_wrote_is_refused() {
+    let mut state = State::default();
+    assert_eq!(state.set(b"z", b""), Err(PairError("key")));
+    assert_eq!(state.set(b"g", b""), Err(PairError("value")));
+    assert_eq!(state, State::default());
+}
+
+/// The types of all records.
+const TYPES: [u16; 21] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 30, 31, 32];
+
+/// One that no log brought.
+const NO_FORWARD: RecordId = RecordId { log: NodeIx::A, at: Position { seq: 0, inc: 0 }, index: 0 };
+
+/// Draws records for a state, of few users, so that they meet.
+struct Dice {
+    bits: u64,
+    seq: u64,
+    now_ms: u64,
+}
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.bits ^= self.bits << 13;
+        self.bits ^= self.bits >> 7;
+        self.bits ^= self.bits << 17;
+        (self.bits >> 11) % n
+    }
+
+    fn on(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    fn user(&mut self) -> BareJid {
+        BareJid::parse(&format!("u{}@d", self.below(3))).unwrap()
+    }
+
+    fn group(&mut self) -> NodeIx {
+        NodeIx::BOTH[self.below(2) as usize]
+    }
+
+    /// One that is there, mostly.
+    fn session(&mut self, state: &State) -> SmId {
+        let nth = self.below(8).min(self.below(8)) as usize;
+        let mut all = state.sessions().map(|(id, _)| id);
+        all.nth(nth).unwrap_or(SmId([0xee; 16]))
+    }
+
+    /// One of a few, so that several resources have the same.
+    fn stanza_id(&mut self) -> StanzaId {
+        StanzaId { session: SmId([0xdd; 16]), number: self.below(5) as u32 }
+    }
+
+    fn forward(&mut self) -> Forward {
+        Forward { to: (*self.user()).clone(), id: self.stanza_id(), stanza: stanza() }
+    }
+
+    fn effects(&mut self, state: &State) -> Vec<Effect> {
+        (0..self.below(4)).map(|_| self.effect(state)).collect()
+    }
+
+    fn effect(&mut self, state: &State) -> Effect {
+        let (session, to) = (self.session(state), (*self.user()).clone());
+        match self.below(12) {
+            0 | 1 => Effect::Out { to: session, id: self.stanza_id(), keep: self.on(), stanza: stanza() },
+            2 => {
+                let about = self.on().then_some(to);
+                Effect::Gap { about, to: vec![session, self.session(state)] }
+            }
+            3 => {
+                let (user, id, at_ms) = (self.user(), self.stanza_id(), self.now_ms);
+                Effect::Offline { user, id, at_ms, open: true, due: vec!["r1".into()], stanza: stanza() }
+            }
+            4 => Effect::Forward(self.forward()),
+            5 => Effect::Offer(self.forward()),
+            6 => {
+                let priority = self.on().then_some(self.below(3) as i8);
+                Effect::Presence { session, priority, stanza: stanza() }
+            }
+            7 => Effect::FlushOffline { session, count: self.below(3) as u32 },
+            8 => {
+                let to = vec![self.user(), self.user()];
+                Effect::FanOut { id: self.stanza_id(), to, stanza: stanza() }
+            }
+            9 => {
+                let item = self.on().then(Item::default);
+                Effect::Roster { user: self.user(), contact: self.user(), item, version: None }
+            }
+            10 => {
+                let flag = if self.on() { Flag::Carbons } else { Flag::Interested };
+                Effect::Flag { session, flag, on: self.on() }
+            }
+            _ => Effect::Directed { session, to, on: self.on() },
+        }
+    }
+
+    fn verifiers(&mut self) -> Verifiers {
+        Verifiers { iterations: self.below(100) as u32, ..Verifiers::default() }
+    }
+
+    fn lead(&mut self) -> Record {
+        let term = Term(self.seq / 4 + self.below(4));
+        let mode = if self.on() { Mode::Pair } else { Mode::Solo };
+        let reg = Reg { term, primary: self.group(), mode, settled: Term(self.below(term.0 + 1)) };
+        Record::Lead { group: self.group(), reg, at_ms: self.now_ms, late: self.on() }
+    }
+
+    fn record(&mut self, state: &State) -> Record {
+        let (user, session, at_ms) = (self.user(), self.session(state), self.now_ms);
+        let s = state.session(session);
+        let (acked, waiting) = s.map_or((0, 0), |s| (s.acked, s.out.len() as u64));
+        let h = acked + self.below(waiting + 2) as u32;
+        let nth = self.below(4) as usize;
+        let forward = state.undone().nth(nth).map_or(NO_FORWARD, |(id, _)| id);
+        match TYPES[self.below(TYPES.len() as u64) as usize] {
+            1 => self.lead(),
+            2 => Record::UserAdd { user, home: self.group(), verifiers: self.verifiers() },
+            3 => {
+                let mut id = [0; 16];
+                id[..8].copy_from_slice(&self.bits.to_be_bytes());
+                let (session, resource) = (SmId(id), format!("r{}", self.below(3)).into());
+                Record::Bind { session, user, resource, at_ms, effects: self.effects(state) }
+            }
+            4 => Record::Enable { session, resume_ms: self.below(2) * 1_000 },
+            5 => Record::Dual { session },
+            6 => Record::SmIn { session, number: self.below(9) as u32, effects: self.effects(state) },
+            7 => Record::Trim { session, h },
+            8 => Record::Resumed { session, h },
+            9 => Record::Detached { session, at_ms },
+            10 => Record::End { session, at_ms, effects: self.effects(state) },
+            11 => {
+                let epoch = Epoch { term: self.seq, moves: self.below(3) as u32 };
+                let (to, applied_peer) = (self.group(), Position::default());
+                Record::HandOver { user, to, epoch, applied_peer, counters: Vec::new() }
+            }
+            12 => Record::Absorb { from: self.group(), into: self.group() },
+            13 => Record::Done { forward, effects: self.effects(state) },
+            14 => Record::Idle { group: self.group(), on: self.on() },
+            15 => Record::Kept { stanza: self.stanza_id(), at_ms, effects: self.effects(state) },
+            16 => Record::Reattached { session, written: h },
+            20 => Record::Lapse { session, effects: self.effects(state) },
+            21 => Record::Flush { session, count: self.below(3) as u32 },
+            30 => Record::UserPasswd { user, verifiers: self.verifiers() },
+            31 if self.below(4) == 0 => Record::UserRemove { user, effects: self.effects(state) },
+            31 => Record::SmIn { session, number: 1, effects: self.effects(state) },
+            _ => Record::Cancel { forward, effects: self.effects(state) },
+        }
+    }
+}
+
+fn stanza() -> Bytes {
+    Bytes::from_static(b"<message/>")
+}
+
+/// The whole state as pairs.
+fn pairs(state: &State) -> BTreeMap<Key, Bytes> {
+    let mut all = state.clone();
+    all.note_all();
+    let keys = all.take_changes();
+    keys.into_iter().filter_map(|key| state.value(&key).map(|value| (key, value))).collect()
+}
+
+/// How many copies of messages wait that another resource has seen.
+fn seen(state: &State) -> usize {
+    let entries = state.sessions().flat_map(|(_, s)| &s.out);
+    entries.filter(|entry| matches!(entry, Entry::Stanza { seen: true, .. })).count()
+}
+
+#[test]
+fn every_key_whose_value_a_record_changes_is_noted() {
+    // How often a record of each type changed something, and how often a count did at another resource.
+    let (mut changes, mut at_others) = (BTreeMap::<u16, u32>::new(), 0);
+    for seed in 1..=40u64 {
+        let mut dice = Dice { bits: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, seq: 0, now_ms: 0 };
+        let mut state = State::default();
+        state.note_changes();
+        let mut before = pairs(&state);
+        for seq in 1..=400 {
+            dice.seq = seq;
+            dice.now_ms += dice.below(6 * 3_600_000);
+            let record = dice.record(&state);
+            let at = Position { seq, inc: 1 };
+            let seen_before = seen(&state);
+            state.apply(&mut Place { log: dice.group(), at, forwards: 0 }, &record);
+            let noted = state.take_changes();
+            let after = pairs(&state);
+            let differs = |key: &&Key| before.get(key) != after.get(key);
+            let differ: BTreeSet<Key> = before.keys().chain(after.keys()).filter(differs).cloned().collect();
+            assert!(differ.is_subset(&noted), "seed {seed}, {seq}: {record:?}: {differ:?}, noted {noted:?}");
+            if let Record::Trim { session, .. } | Record::Resumed { session, .. } = &record {
+                // They come with every few stanzas: what did not change is not written.
+                let more: Vec<&Key> = noted.difference(&differ).collect();
+                assert!(more.is_empty() || more == [&Key::Session(*session)], "{more:?} by {record:?}");
+                at_others += u32::from(seen(&state) > seen_before);
+            }
+            *changes.entry(record.type_number()).or_default() += u32::from(!differ.is_empty());
+            before = after;
+        }
+    }
+    for number in TYPES {
+        assert!(changes.get(&number).is_some_and(|n| *n > 0), "no record of type {number} changed anything");
+    }
+    assert!(at_others > 0, "no copy at another resource was marked");
+}
