@@ -549,7 +549,7 @@ impl Engine {
         self.edge.forget_parks(now);
         self.call_off_overdue(out);
         let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
-        let ended: Vec<SmId> = self.state.sessions().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
+        let ended: Vec<SmId> = self.state.timed().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
         for id in ended {
             if self.edge.conn_of(id).is_none() {
                 self.detach(id, true, out);

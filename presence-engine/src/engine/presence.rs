@@ -257,12 +257,9 @@ impl Engine {
     /// would have been waited for: its contacts are told now (D14).
     pub(super) fn lapse(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
-        let late = |s: &JsmSession| {
-            let believed = s.visible || !s.directed.is_empty();
-            believed && s.priority.is_none() && now >= s.bound_ms.saturating_add(self.cfg.resume_ms)
-        };
+        let late = |s: &JsmSession| s.is_believed() && now >= s.bound_ms.saturating_add(self.cfg.resume_ms);
         let lapsed: Vec<(SmId, BareJid)> =
-            self.state.sessions().filter(|(_, s)| late(s)).map(|(id, s)| (id, s.user.clone())).collect();
+            self.state.timed().filter(|(_, s)| late(s)).map(|(id, s)| (id, s.user.clone())).collect();
         for (session, user) in lapsed {
             if self.serves(&user) {
                 let Route { effects, volatile } = self.farewell(session);

@@ -7,6 +7,7 @@ mod offline;
 mod pairs;
 mod roster;
 mod session;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,6 +27,7 @@ use pairs::Touched;
 pub use pairs::{Key, PairError};
 pub use roster::{Item, Roster, RosterVersion};
 pub use session::{Entry, JsmSession, ResumeError};
+use sessions::Sessions;
 
 /// How long it is remembered what void branches brought, in milliseconds (a week).
 const KEPT_MS: u64 = 7 * 24 * 3_600_000;
@@ -53,7 +55,7 @@ pub struct User {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct State {
     users: BTreeMap<BareJid, User>,
-    sessions: BTreeMap<SmId, JsmSession>,
+    sessions: Sessions,
     leads: [Option<Reg>; 2],
     idle: [bool; 2],
     undone: BTreeMap<RecordId, Forward>,
@@ -103,6 +105,11 @@ impl State {
     /// All sessions in order of their ids.
     pub fn sessions(&self) -> impl Iterator<Item = (SmId, &JsmSession)> {
         self.sessions.iter().map(|(id, s)| (*id, s))
+    }
+
+    /// Sessions for which something is due at some time: see [`JsmSession::is_timed`]. In order of their ids.
+    pub fn timed(&self) -> impl Iterator<Item = (SmId, &JsmSession)> {
+        self.sessions.timed()
     }
 
     /// The register of a group, as its primary last wrote it into its log.
@@ -200,7 +207,7 @@ impl State {
                 self.apply_effects(place, effects);
             }
             Record::SmIn { session, number, effects } => {
-                if let Some(s) = self.sessions.get_mut(session) {
+                if let Some(mut s) = self.sessions.get_mut(session) {
                     s.inbound = *number;
                     s.is_here();
                 }
@@ -220,7 +227,7 @@ impl State {
                 self.apply_effects(place, effects);
             }
             Record::Lapse { session, effects } => {
-                if let Some(s) = self.sessions.get_mut(session) {
+                if let Some(mut s) = self.sessions.get_mut(session) {
                     s.visible = false;
                     s.directed.clear();
                 }
@@ -229,13 +236,13 @@ impl State {
             Record::Flush { session, count } => self.flush_offline(*session, *count),
             Record::Trim { session, h } => {
                 self.apply_trim(*session, *h);
-                if let Some(s) = self.sessions.get_mut(session) {
+                if let Some(mut s) = self.sessions.get_mut(session) {
                     s.is_here();
                 }
             }
             Record::Resumed { session, h } => {
                 self.apply_trim(*session, *h);
-                if let Some(s) = self.sessions.get_mut(session) {
+                if let Some(mut s) = self.sessions.get_mut(session) {
                     s.apply(record);
                 }
             }
@@ -251,7 +258,7 @@ impl State {
             | Record::Dual { session }
             | Record::Reattached { session, .. }
             | Record::Detached { session, .. } => {
-                if let Some(s) = self.sessions.get_mut(session) {
+                if let Some(mut s) = self.sessions.get_mut(session) {
                     s.apply(record);
                 }
             }
@@ -272,10 +279,11 @@ impl State {
                     all
                 });
             for id in members {
-                let epoch = self.users.get(&self.sessions[&id].user).map(|u| self.epoch(u));
+                let user = self.sessions.get(&id).and_then(|s| self.users.get(&s.user));
+                let epoch = user.map(|u| self.epoch(u));
                 let branch =
                     epoch.filter(|_| late).map(|known| Branch { known, terms: Vec::new(), from: u64::MAX });
-                if let Some(s) = self.sessions.get_mut(&id) {
+                if let Some(mut s) = self.sessions.get_mut(&id) {
                     s.detached_ms.get_or_insert(at_ms);
                     s.uncertain = branch.or(s.uncertain.take());
                 }
@@ -308,7 +316,7 @@ impl State {
         let branch = self.ways[group.index()].branch(pair, reg);
         for user in self.users.values().filter(|u| u.register == group) {
             for id in user.sessions.values() {
-                if let Some(s) = self.sessions.get_mut(id) {
+                if let Some(mut s) = self.sessions.get_mut(id) {
                     s.uncertain.get_or_insert_with(|| branch.clone());
                 }
             }
@@ -345,11 +353,12 @@ impl State {
 
     /// What the client handled leaves its queue. Other resources' copies of it are seen from now on.
     fn apply_trim(&mut self, id: SmId, h: u32) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(mut session) = self.sessions.get_mut(&id) else { return };
         let gone = session.trim(h);
         let Some(user) = self.users.get(&session.user) else { return };
+        drop(session);
         for other_id in user.sessions.values().filter(|other| **other != id) {
-            let Some(other) = self.sessions.get_mut(other_id) else { continue };
+            let Some(mut other) = self.sessions.get_mut(other_id) else { continue };
             for entry in &gone {
                 if let Entry::Stanza { id, keep: true, .. } = entry
                     && other.mark_seen(*id)
@@ -379,13 +388,13 @@ impl State {
         for effect in effects {
             match effect {
                 Effect::Out { to, id, keep, stanza } => {
-                    if let Some(s) = self.sessions.get_mut(to) {
+                    if let Some(mut s) = self.sessions.get_mut(to) {
                         s.queue(Entry::Stanza { id: *id, keep: *keep, seen: false, stanza: stanza.clone() });
                     }
                 }
                 Effect::Gap { about, to } => {
                     for session in to {
-                        if let Some(s) = self.sessions.get_mut(session) {
+                        if let Some(mut s) = self.sessions.get_mut(session) {
                             s.queue(Entry::Gap { about: about.clone() });
                         }
                     }
@@ -408,7 +417,7 @@ impl State {
                     }
                 }
                 Effect::Presence { session, priority, stanza } => {
-                    if let Some(s) = self.sessions.get_mut(session) {
+                    if let Some(mut s) = self.sessions.get_mut(session) {
                         s.set_presence(*priority, stanza.clone());
                     }
                 }
@@ -418,7 +427,7 @@ impl State {
                     }
                 }
                 Effect::Flag { session, flag, on } => {
-                    if let Some(s) = self.sessions.get_mut(session) {
+                    if let Some(mut s) = self.sessions.get_mut(session) {
                         match flag {
                             Flag::Interested => s.interested = *on,
                             Flag::Carbons => s.carbons = *on,
@@ -426,7 +435,7 @@ impl State {
                     }
                 }
                 Effect::Directed { session, to, on } => {
-                    if let Some(s) = self.sessions.get_mut(session) {
+                    if let Some(mut s) = self.sessions.get_mut(session) {
                         match on {
                             true => s.directed.insert(to.clone()),
                             false => s.directed.remove(to),
@@ -445,7 +454,7 @@ impl State {
     }
 
     fn flush_offline(&mut self, id: SmId, count: u32) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(mut session) = self.sessions.get_mut(&id) else { return };
         let Some(user) = self.users.get_mut(&session.user) else { return };
         for message in user.offline.take(&session.resource, count) {
             let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);

@@ -152,7 +152,7 @@ impl State {
         match Key::read(key).ok_or(PairError("key"))? {
             Key::Groups => (self.leads, self.idle, self.ways) = parse(value)?,
             Key::User(user) => _ = self.users.insert(user, parse(value)?),
-            Key::Session(id) => _ = self.sessions.insert(id, parse(value)?),
+            Key::Session(id) => self.sessions.insert(id, parse(value)?),
             Key::Forward(id) => {
                 let (forward, offer) = parse(value)?;
                 self.undone.insert(id, forward);

@@ -127,6 +127,17 @@ impl JsmSession {
         }
     }
 
+    /// Whether something is due at some time: the end of the wait for its client, or the word to contacts who believe it
+    /// available although it never said so (D14).
+    pub fn is_timed(&self) -> bool {
+        self.detached_ms.is_some() || self.is_believed()
+    }
+
+    /// Contacts believe it to be available, and it has sent no presence.
+    pub fn is_believed(&self) -> bool {
+        self.priority.is_none() && (self.visible || !self.directed.is_empty())
+    }
+
     /// Whether a lost stream may be resumed.
     pub fn resumable(&self) -> bool {
         self.enabled_at.is_some() && self.resume_ms > 0

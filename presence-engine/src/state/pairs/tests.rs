@@ -212,6 +212,7 @@ fn every_key_whose_value_a_record_changes_is_noted() {
             let at = Position { seq, inc: 1 };
             let seen_before = seen(&state);
             state.apply(&mut Place { log: dice.group(), at, forwards: 0 }, &record);
+            assert!(state.sessions.agrees(), "seed {seed}, {seq}: {record:?}");
             let noted = state.take_changes();
             let after = pairs(&state);
             let differs = |key: &&Key| before.get(key) != after.get(key);
