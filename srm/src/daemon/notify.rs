@@ -34,10 +34,10 @@ pub(super) async fn serving(heart: Arc<AtomicU64>) {
 
 /// The configuration is being read again.
 pub(super) fn reloading() {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now_us = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-    let since = format!("MONOTONIC_USEC={now_us}");
-    tell(&[NotifyState::Reloading, NotifyState::Custom(&since)]);
+    match NotifyState::monotonic_usec_now() {
+        Ok(since) => tell(&[NotifyState::Reloading, since]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
 }
 
 /// It was read.
