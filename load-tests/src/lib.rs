@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod foreign;
+pub mod fuzz;
 pub mod model;
 pub mod numbered;
 pub mod pair;
