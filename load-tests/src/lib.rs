@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod clock;
 pub mod foreign;
+pub mod fuzz;
 pub mod measure;
 pub mod model;
 pub mod numbered;

@@ -80,14 +80,15 @@ impl Runs {
         }
     }
 
-    /// Reads the binary form; runs with holes are refused.
+    /// Reads the binary form; runs with holes or overlaps are refused.
     pub fn decode(c: &mut Cursor) -> Result<Runs, CodecError> {
         let count = c.u32()?;
         let mut runs: Vec<Run> = Vec::new();
         for _ in 0..count {
             let run = Run { inc: c.u64()?, first: c.u64()?, last: c.u64()? };
-            let next = runs.last().map_or(1, |r| r.last.saturating_add(1));
-            if run.first != next || run.last < run.first {
+            let next = runs.last().map_or(1, |r| r.last + 1);
+            // There is always a next number.
+            if run.first != next || run.last < run.first || run.last == u64::MAX {
                 return Err(CodecError::Bad("log runs"));
             }
             runs.push(run);
@@ -134,6 +135,32 @@ mod tests {
         assert_eq!(base.common(&runs(&[(1, 4), (2, 9)])), 4);
         assert_eq!(base.common(&runs(&[(7, 4)])), 0);
         assert_eq!(base.common(&Runs::default()), 0);
+    }
+
+    #[test]
+    fn runs_with_holes_or_overlaps_are_refused() {
+        let read = |runs: &[(u64, u64)]| {
+            let mut out = (runs.len() as u32).to_le_bytes().to_vec();
+            for (inc, (first, last)) in runs.iter().enumerate() {
+                let numbers = [inc as u64, *first, *last];
+                numbers.iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+            }
+            Runs::decode(&mut Cursor::new(out.into())).map(|runs| runs.end().seq)
+        };
+        assert_eq!(read(&[(1, 3), (4, 4)]), Ok(4));
+        assert_eq!(read(&[(1, u64::MAX - 1)]), Ok(u64::MAX - 1));
+        const MAX: u64 = u64::MAX;
+        let bad: [&[(u64, u64)]; 6] = [
+            &[(2, 3)],
+            &[(1, 3), (5, 6)],
+            &[(1, 3), (3, 4)],
+            &[(1, 0)],
+            &[(1, MAX)],
+            &[(1, MAX), (MAX, MAX)],
+        ];
+        for runs in bad {
+            assert_eq!(read(runs), Err(CodecError::Bad("log runs")), "{runs:?}");
+        }
     }
 
     #[test]

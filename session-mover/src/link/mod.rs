@@ -22,7 +22,7 @@ use crate::msg::Msg;
 
 pub use accept::accept_forever;
 pub use dial::{Wake, dial_forever};
-pub use wire::GREETING_BYTES;
+pub use wire::{GREETING_BYTES, read_all};
 
 /// How long sent bytes may stay unacknowledged, and how long a peer may refuse to read, before the connection is
 /// given up (TCP_USER_TIMEOUT).

@@ -23,8 +23,8 @@ const BATCH: usize = 1_024;
 /// What the acceptor says once it has checked the dialler: a message without a body.
 pub(super) const COME_IN: [u8; 4] = [0; 4];
 
-/// Reads messages until the connection ends.
-pub(super) async fn read_all(stream: impl AsyncRead + Unpin, mut tell: impl FnMut(Msg)) -> Ended {
+/// Reads messages until the connection ends, whatever the other side sends, and tells each of them.
+pub async fn read_all(stream: impl AsyncRead + Unpin, mut tell: impl FnMut(Msg)) -> Ended {
     let mut stream = BufReader::with_capacity(READ_BYTES, stream);
     let mut limit = GREETING_BYTES;
     loop {
