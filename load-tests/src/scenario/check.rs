@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use srm::admin::Status;
-use srm::demo::pair::protected;
+use srm::demo::pair::{protected, well};
 
 use super::language::{Condition, Node};
 use super::world::World;
@@ -104,9 +104,7 @@ fn demand(is_so: bool, instead: impl FnOnce() -> String) -> Result<(), String> {
 
 /// All users have a standby, wherever they are served.
 fn paired(status: &Status) -> bool {
-    status.groups.iter().all(|group| group.mode == "Pair")
-        && status.alarms.is_empty()
-        && status.moving.is_none()
+    status.groups.iter().all(|group| group.mode == "Pair") && well(status) && status.moving.is_none()
 }
 
 /// How far the time of the last line of a log is ahead of the clock here, within half a day.
