@@ -232,6 +232,11 @@ impl Driver {
         }
     }
 
+    /// The register copies that it was told last.
+    pub fn regs(&self) -> [Option<Reg>; 2] {
+        self.view.regs
+    }
+
     /// Own log: its end.
     pub fn own_end(&self) -> Position {
         self.own.end()

@@ -95,10 +95,11 @@ impl Node {
         for _ in 0..8 {
             self.tell_cores(disk);
             self.announce_solo(disk);
-            self.tell_driver(disk);
+            let left = self.leave_roles(disk);
+            self.driver.set_view(self.view());
             self.drain_driver(disk);
             self.follow_rebuilds();
-            if !self.follow_roles(disk) {
+            if !self.follow_roles(disk) && !left {
                 break;
             }
         }
@@ -196,14 +197,13 @@ impl Node {
         }
     }
 
-    fn tell_driver(&mut self, _disk: &mut dyn Disk) {
+    fn view(&self) -> View {
         let reg = |g: usize| Some(self.cores[g].reg()).filter(|reg| reg.term.0 != 0);
-        let view = View {
+        View {
             regs: [reg(0), reg(1)],
             release: NodeIx::BOTH.map(|g| self.release_of(g)),
             accept: [0, 1].map(|g| self.cores[g].accepts_frames()),
-        };
-        self.driver.set_view(view);
+        }
     }
 
     /// A state that was built anew serves nobody until each group that is led here says so again.
@@ -214,6 +214,23 @@ impl Node {
             self.serving = [false; 2];
             self.written = self.written.map(|_| None);
         }
+    }
+
+    /// A group that is no longer led is no longer served. What came before belongs to the time before, by its term too: a
+    /// frame that bore the term of the node that leads the group by then would be void and not look so (D8). But nothing
+    /// more is let go. `true` if there was such a group.
+    fn leave_roles(&mut self, disk: &mut dyn Disk) -> bool {
+        let mut left = false;
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            if self.serving[g] && self.cores[g].role() != Role::Primary {
+                self.driver.set_view(View { regs: self.driver.regs(), ..self.view() });
+                self.serving[g] = false;
+                self.turn_now(Input::Serving { group, on: false }, disk);
+                left = true;
+            }
+        }
+        left
     }
 
     /// Roles become engine inputs; `true` if something changed that needs another round.
@@ -230,9 +247,9 @@ impl Node {
                 self.turn_now(Input::Lead { group, reg, late }, disk);
                 self.lead_at[g] = self.driver.own_end().seq;
                 again = true;
-            } else if leads != self.serving[g] {
-                self.serving[g] = leads;
-                self.turn_now(Input::Serving { group, on: leads }, disk);
+            } else if leads && !self.serving[g] {
+                self.serving[g] = true;
+                self.turn_now(Input::Serving { group, on: true }, disk);
                 again = true;
             }
             if role != Role::Backup || self.written[g].take().is_none() {

@@ -46,7 +46,8 @@ impl Node {
         let state = self.driver.engine().state();
         // Nobody looks for a node that is known to be gone: whoever may not take its users over waits for it.
         let waits = core.starting() || core.role() == Role::Fenced;
-        let awaited = waits && !home_is_me && self.evidence.gone().is_some() && reg.primary == group;
+        let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
+        let awaited = waits && lost && !home_is_me && reg.primary == group;
         let place = match moving.filter(|_| heard || home_is_me) {
             Some(place) => place,
             None if awaited && reg.term.0 != 0 => Place::AtHome,

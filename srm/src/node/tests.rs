@@ -324,6 +324,32 @@ fn what_waited_when_a_role_was_lost_never_leaves() {
     assert!(!is_out(&mut node, "u1@d"), "it waited for a role that was lost");
 }
 
+/// D8: what clients said before this node heard that it had lost a role belongs to the time before, by its term too. Else
+/// it would not look void to either node: the one would ship it for ever, and the other refuse it.
+#[test]
+fn what_came_before_a_role_was_lost_bears_the_term_of_that_time() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+    hear(&mut node, &mut disk, 1);
+    link_up(&mut node, &mut disk);
+    hear(&mut node, &mut disk, 2);
+    node.step(0, &mut disk);
+    let before = node.driver().own_end().seq;
+    // It stood still. A client's words and the peer's takeover came meanwhile, and are found at once.
+    let user = BareJid::parse("u1@d").unwrap();
+    let verifiers = presence_engine::record::Verifiers::default();
+    node.handle(0, In::Client(Input::UserAdd { user, home: NodeIx::B, verifiers }), &mut disk);
+    let taken = Reg { term: Term(6), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+    let peer = [(pair(NodeIx::A), safety::Role::Primary), (taken, safety::Role::Primary)];
+    hear_of(&mut node, &mut disk, 3, peer);
+    node.step(0, &mut disk);
+    assert_eq!(node.core(NodeIx::B).role(), safety::Role::Backup);
+    let frames = disk.log.read(Which::Own, before + 1, usize::MAX);
+    let frames = frames.iter().map(|bytes| session_mover::frame::Frame::decode(bytes).unwrap());
+    let of_group: Vec<Term> = frames.filter(|f| f.groups & 2 != 0).map(|f| f.terms[1]).collect();
+    assert!(!of_group.is_empty() && of_group.iter().all(|term| *term == Term(4)), "{of_group:?}");
+}
+
 #[test]
 fn crashes_that_the_peer_tells_of_are_kept_and_told_back() {
     let (mut node, mut disk) = started(true);
