@@ -287,6 +287,20 @@ fn who_resumed_at_a_node_that_leads_alone_does_not_go_on_at_the_other_as_if_it_h
 }
 
 #[test]
+fn who_was_handed_over_just_before_a_partition_is_as_uncertain_as_all_others_there() {
+    // Node 0 hands its users over when nobody hears it any more, and takes the other group over with them in it.
+    let mut refused = 0;
+    for at in [2_800, 3_300] {
+        let plan = [(3_000, Fault::Cut(61_000, None)), (at, Fault::Failover(0))];
+        for verdict in holds("a failover at the beginning of a partition", Profile::PARTITION, &plan) {
+            refused += verdict.coverage.refused;
+        }
+    }
+    assert!(refused > 20, "the scenario is not met: {refused}");
+    assert_eq!(run(1_601, Profile::PARTITION).failure, None);
+}
+
+#[test]
 fn a_group_that_is_given_back_empty_holds_nothing_up() {
     // The register went to Pair again between the users' move and the gift: its record waited for a group led no more.
     for at in [9_000, 9_500, 10_000] {

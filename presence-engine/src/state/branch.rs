@@ -21,6 +21,11 @@ impl Branch {
     pub fn has(&self, told: Epoch) -> bool {
         told <= self.known || told.term >= self.from || self.terms.contains(&told.term)
     }
+
+    /// The same for a user who came with this epoch: a hand-over carries the higher term of both groups.
+    pub(super) fn of_user(&self, moved: Epoch) -> Branch {
+        Branch { known: self.known.max(moved), ..self.clone() }
+    }
 }
 
 /// The way that a group's register went.
@@ -30,21 +35,22 @@ pub(super) struct Way {
     pub(super) pair: u64,
     /// Terms of the values since.
     alone: Vec<u64>,
+    /// The branch that went on when two Solo copies last met.
+    pub(super) went_on: Option<Branch>,
 }
 
 impl Way {
     /// The next value.
     pub(super) fn step(&mut self, reg: Reg) {
         match reg.mode {
-            Mode::Pair => *self = Way { pair: reg.term.0, alone: Vec::new() },
+            Mode::Pair => (self.pair, self.alone) = (reg.term.0, Vec::new()),
             Mode::Solo => self.alone.push(reg.term.0),
         }
     }
 
-    /// The branch that ends with the value `settled`, above two Solo copies that met. `pair`: the last term in which
-    /// both nodes were, of either group, because a hand-over between them carries the higher one.
-    pub(super) fn branch(&self, pair: u64, settled: Reg) -> Branch {
-        let known = Epoch { term: pair, moves: u32::MAX };
+    /// The branch that ends with the value `settled`, above two Solo copies that met.
+    pub(super) fn branch(&self, settled: Reg) -> Branch {
+        let known = Epoch { term: self.pair, moves: u32::MAX };
         Branch { known, terms: self.alone.clone(), from: settled.term.0 }
     }
 }
@@ -64,7 +70,7 @@ mod tests {
         [reg(3, Mode::Solo), reg(5, Mode::Pair), reg(9, Mode::Solo), reg(11, Mode::Solo)]
             .into_iter()
             .for_each(|r| way.step(r));
-        let branch = way.branch(7, reg(13, Mode::Solo));
+        let branch = way.branch(reg(13, Mode::Solo)).of_user(Epoch { term: 7, moves: 2 });
         let has = |term| branch.has(Epoch { term, moves: 2 });
         assert!(has(5) && has(7), "from before the partition");
         assert!(has(9) && has(11), "told by the node that leads on");

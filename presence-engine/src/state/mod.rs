@@ -243,6 +243,7 @@ impl State {
                 if let Some(u) = self.users.get_mut(user) {
                     u.register = *to;
                     u.moved = *epoch;
+                    self.arrive(user, *to, *epoch);
                 }
             }
             Record::Idle { group, on } => self.idle[group.index()] = *on,
@@ -304,14 +305,19 @@ impl State {
 
     /// Two nodes led the group alone, and this is the branch that goes on (D6).
     fn settle(&mut self, group: Group, reg: Reg) {
-        let pair = self.ways.iter().map(|way| way.pair).max().unwrap_or_default();
-        let branch = self.ways[group.index()].branch(pair, reg);
+        let branch = self.ways[group.index()].branch(reg);
         for user in self.users.values().filter(|u| u.register == group) {
-            for id in user.sessions.values() {
-                if let Some(s) = self.sessions.get_mut(id) {
-                    s.uncertain.get_or_insert_with(|| branch.clone());
-                }
-            }
+            doubt(user, &branch, &mut self.sessions);
+        }
+        self.ways[group.index()].went_on = Some(branch);
+    }
+
+    /// A hand-over that was written before it was settled who leads the receiving group (D6): the node whose copy is
+    /// void may have served the user there. What is handed over later carries a term that is not below.
+    fn arrive(&mut self, user: &BareJid, group: Group, epoch: Epoch) {
+        let branch = self.ways[group.index()].went_on.as_ref().filter(|branch| epoch.term < branch.from);
+        if let (Some(branch), Some(user)) = (branch, self.users.get(user)) {
+            doubt(user, branch, &mut self.sessions);
         }
     }
 
@@ -448,6 +454,15 @@ impl State {
         for message in user.offline.take(&session.resource, count) {
             let stanza = with_delay(&message.stanza, session.user.domain(), message.at_ms);
             session.queue(Entry::Stanza { id: message.id, keep: true, seen: !message.open, stanza });
+        }
+    }
+}
+
+/// Only clients of this branch may resume the user's sessions, if nothing stricter holds already.
+fn doubt(user: &User, branch: &Branch, sessions: &mut BTreeMap<SmId, JsmSession>) {
+    for id in user.sessions.values() {
+        if let Some(s) = sessions.get_mut(id) {
+            s.uncertain.get_or_insert_with(|| branch.of_user(user.moved));
         }
     }
 }

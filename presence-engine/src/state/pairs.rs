@@ -170,11 +170,10 @@ impl State {
             }
             Record::Absorb { from, .. } => self.group(*from, keys),
             Record::Idle { .. } => _ = keys.insert(Key::Groups),
-            Record::UserAdd { user, .. }
-            | Record::UserPasswd { user, .. }
-            | Record::HandOver { user, .. } => {
+            Record::UserAdd { user, .. } | Record::UserPasswd { user, .. } => {
                 keys.insert(Key::User(user.clone()));
             }
+            Record::HandOver { user, .. } => self.user_and_sessions(user, keys),
             Record::UserRemove { user, effects } => {
                 self.user_and_sessions(user, keys);
                 self.effects(place, effects, keys);

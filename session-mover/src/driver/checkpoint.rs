@@ -21,7 +21,7 @@ use crate::runs::Runs;
 use crate::store::{Batch, StoreError};
 
 /// Format of the mark and of the values; a store of another format is cleared.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Why a store is of no use that was still being filled.
 const HALF: &str = "a snapshot did not come in whole";
 /// "Version" of a store that is still being filled.

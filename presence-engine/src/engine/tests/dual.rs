@@ -72,3 +72,52 @@ fn between_the_announcement_of_a_term_and_its_record_the_new_epoch_is_told() {
     let romeo = resume(&mut duo);
     assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed"]);
 }
+
+/// Both nodes led B's group alone; B's copy of its register goes on, and A's, up to term 10, is void.
+fn settled() -> Input {
+    let reg = Reg { term: Term(13), primary: B, mode: Mode::Solo, settled: Term(10) };
+    Input::Lead { group: B, reg, late: false }
+}
+
+#[test]
+fn who_was_handed_over_before_the_receiving_group_was_settled_may_have_been_served_elsewhere() {
+    let epoch = |text: &str| text.parse().unwrap();
+    for settled_first in [false, true] {
+        let mut duo = Duo::new();
+        dual(&mut duo, A);
+        duo.hold(true);
+        if settled_first {
+            duo.input(B, settled());
+            duo.deliver(A);
+        }
+        duo.input(A, Input::HandOver { user: bare("romeo@example.org") });
+        if !settled_first {
+            duo.input(B, settled());
+        }
+        // Both nodes come to hold the same, whichever record they met first.
+        duo.hold(false);
+        let branch = duo.session(ROMEO).unwrap().uncertain.clone();
+        assert_eq!(branch.is_none(), settled_first, "the giver knew");
+        if let Some(branch) = branch {
+            assert!(branch.has(epoch("3.1")), "told when it was handed over");
+            assert!(!branch.has(epoch("10.0")), "told by the node whose copy is void");
+            assert!(branch.has(epoch("13.0")), "told by its owner since");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_of_a_branch_does_not_hang_on_the_other_groups_way() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    duo.hold(true);
+    let reg = |group, reg| Input::Lead { group, reg, late: false };
+    let other = Reg { term: Term(17), primary: B, mode: Mode::Pair, settled: Term(0) };
+    duo.input(A, reg(A, Reg { term: Term(14), settled: Term(13), ..solo() }));
+    duo.input(B, reg(B, other));
+    // Each meets the records in another order, and both come to hold the same.
+    duo.hold(false);
+    let branch = duo.session(ROMEO).unwrap().uncertain.clone().unwrap();
+    assert!(!branch.has("13.0".parse().unwrap()), "told by the node whose copy is void");
+}
