@@ -70,6 +70,10 @@ struct Game {
     conns: u64,
     /// All full JIDs that were ever bound.
     bound: BTreeSet<String>,
+    /// Who writes right now, where all that comes of it arrives at once.
+    writer: Option<&'static str>,
+    /// Something was on its way for longer than a step: it may still come.
+    late: bool,
     last: Vec<u8>,
 }
 
@@ -77,7 +81,15 @@ impl Game {
     fn new() -> Game {
         let duo = Duo::new(NARROW);
         let clients = (0..8).map(|i| Client::new(USERS[i / 2])).collect();
-        let mut game = Game { duo, clients, conns: 0, bound: BTreeSet::new(), last: Vec::new() };
+        let mut game = Game {
+            duo,
+            clients,
+            conns: 0,
+            bound: BTreeSet::new(),
+            writer: None,
+            late: false,
+            last: Vec::new(),
+        };
         USERS.iter().for_each(|user| game.add(user));
         game
     }
@@ -89,6 +101,7 @@ impl Game {
     /// link is cut, `m` mended; `k` a node dies.
     fn step(&mut self, line: &[u8]) {
         let Some((&what, rest)) = line.split_first() else { return };
+        self.late |= matches!(what, b'f' | b'l' | b'k');
         let n = usize::from(rest.first().copied().unwrap_or_default() % 8);
         let user = USERS[n % 4];
         match what {
@@ -157,7 +170,7 @@ impl Game {
             for (conn, said) in said {
                 let found = self.clients.iter_mut().find(|c| c.conn == Some(conn));
                 if let Some(client) = found {
-                    client.hear(said, &mut self.bound);
+                    client.hear(said, self.writer, &mut self.bound);
                 }
             }
             self.clear_closed();

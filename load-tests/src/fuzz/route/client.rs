@@ -56,14 +56,14 @@ impl Client {
     }
 
     /// It is given something.
-    pub(super) fn hear(&mut self, said: Said, bound: &mut BTreeSet<String>) {
+    pub(super) fn hear(&mut self, said: Said, writer: Option<&str>, bound: &mut BTreeSet<String>) {
         // A credit is for elements that were read before the end.
         assert!(!self.closed || matches!(said, Said::Credit), "{said:?} after the end of the stream");
         match said {
             Said::Credit => {
                 self.uncredited = self.uncredited.checked_sub(1).expect("a credit for nothing");
             }
-            Said::Bytes(bytes) => self.take(&bytes, bound),
+            Said::Bytes(bytes) => self.take(&bytes, writer, bound),
             Said::Close(last) => {
                 if !last.is_empty() {
                     element(&last);
@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self, bytes: &Bytes, bound: &mut BTreeSet<String>) {
+    fn take(&mut self, bytes: &Bytes, writer: Option<&str>, bound: &mut BTreeSet<String>) {
         let stanza = element(bytes);
         if stanza.head.has_child(ns::BIND, "bind") && stanza.head.type_.as_deref() == Some("result") {
             let jid =
@@ -97,12 +97,12 @@ impl Client {
         }
         if stanza.head.kind != Kind::Other {
             self.given = self.given.map(|given| given.wrapping_add(1));
-            self.judge(&stanza, bound);
+            self.judge(&stanza, writer, bound);
         }
     }
 
     /// S18: it is for this client, and from whom it says.
-    fn judge(&self, stanza: &Stanza, bound: &BTreeSet<String>) {
+    fn judge(&self, stanza: &Stanza, writer: Option<&str>, bound: &BTreeSet<String>) {
         let head = &stanza.head;
         let whole = || String::from_utf8_lossy(&stanza.bytes).into_owned();
         assert!(!head.jid_malformed, "{}", whole());
@@ -113,6 +113,12 @@ impl Client {
         let known =
             from.as_str() == DOMAIN || super::USERS.contains(&from.as_str()) || bound.contains(from.as_str());
         assert!(known, "from nobody: {}", whole());
+        // What somebody else's device writes comes from that account. What waited is stamped, and may be from anybody.
+        let Some(writer) = writer.filter(|writer| *writer != self.user) else { return };
+        if matches!(head.kind, Kind::Message | Kind::Iq) && !head.has_child("urn:xmpp:delay", "delay") {
+            let good = [writer, self.user, DOMAIN].contains(&from.bare_str());
+            assert!(good, "{writer} wrote: {}", whole());
+        }
     }
 
     /// It was given exactly what its session numbered.
@@ -187,8 +193,10 @@ impl Game {
                         client.session = SmId::parse(&previd);
                     }
                     client.uncredited += 1;
+                    self.writer = Some(client.user).filter(|_| !self.late);
                     self.duo.input(conn.node, Input::Element { conn, stanza });
                     self.look();
+                    self.writer = None;
                 }
                 Ok(Some(_)) => self.lose(i, true),
                 Ok(None) => return,
