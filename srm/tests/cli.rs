@@ -37,11 +37,11 @@ fn exit_codes_and_streams_are_as_documented() {
     let told: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(told["ok"], false);
 
-    let broken =
-        std::fs::read_to_string(dir.path().join("a/tandem.toml")).unwrap().replace("domains", "domain");
-    std::fs::write(dir.path().join("tandem.toml"), broken).unwrap();
+    let sound = std::fs::read_to_string(dir.path().join("a/tandem.toml")).unwrap();
+    let line = 1 + sound.lines().position(|line| line.starts_with("domains = ")).unwrap();
+    std::fs::write(dir.path().join("tandem.toml"), sound.replace("domains = ", "domain = ")).unwrap();
     let (code, out, err) = run(&["config", "check"]);
     assert!(code == 1 && out.is_empty(), "{out}{err}");
-    assert!(err.contains("tandem.toml:6: node.domain: unknown field"), "{err}");
+    assert!(err.contains(&format!("tandem.toml:{line}: node.domain: unknown field")), "{err}");
     assert_eq!(run(&["serve"]).0, 3);
 }
