@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// Between the announcement of a term and its record, what is put out is let go under that term too.
-    fn epoch_to_tell(&self, user: &User) -> Epoch {
+    pub(super) fn epoch_to_tell(&self, user: &User) -> Epoch {
         let term = self.announced[user.register.index()].0;
         self.state.epoch(user).max(Epoch { term, moves: 0 })
     }

@@ -3,12 +3,13 @@
 use compact_str::CompactString;
 use xmpp_core::dual::{Dual, Epoch};
 use xmpp_core::error::{StanzaCondition, StreamCondition, StreamError};
+use xmpp_core::jid::BareJid;
 use xmpp_core::sm::{Handled, Sm};
 
 use super::edge::{Held, Phase};
 use super::login::Whose;
 use super::{Engine, Output};
-use crate::ids::{Conn, SmId};
+use crate::ids::{Conn, Mode, SmId};
 use crate::record::Record;
 use crate::state::{Branch, Entry, ResumeError};
 
@@ -81,6 +82,10 @@ impl Engine {
             // On a parked stream the session is usually on its way here: the hand-over arrives through the log.
             return false;
         }
+        let ours = self.state.user(&user).map(|u| self.epoch_to_tell(u));
+        if told > ours {
+            return self.is_cut_off(conn, &user) && self.refuse_resume(conn, out);
+        }
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
             let s = self.state.session(*id);
@@ -98,6 +103,16 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// The client was told an epoch by the other node that this one has not heard of (D6): its `h` may count what is not
+    /// here, so it waits for the log, or for the end of the conflict. A node that leads alone without a link can learn of
+    /// neither; the client then binds anew.
+    fn is_cut_off(&self, conn: Conn, user: &BareJid) -> bool {
+        let waited = self.edge.is_holding(conn)
+            && self.turn.now_ms.saturating_sub(self.edge.held_since(conn)) > HELD_RESUME_MS;
+        let register = self.state.user(user).and_then(|u| self.state.lead(u.register));
+        waited && !self.peer_up && register.is_some_and(|reg| reg.mode == Mode::Solo)
     }
 
     fn refuse_resume(&mut self, conn: Conn, out: &mut Vec<Output>) -> bool {
@@ -210,6 +225,12 @@ impl Engine {
         }
         for conn in self.edge.holding() {
             let waited = now.saturating_sub(self.edge.held_since(conn));
+            if waited > HELD_RESUME_MS {
+                self.retry_one(conn, out);
+            }
+            if !self.edge.is_holding(conn) {
+                continue;
+            }
             match self.edge.phase(conn) {
                 Some(Phase::Parked { .. }) if waited > HELD_RESUME_MS => {
                     self.edge.pop_held(conn);

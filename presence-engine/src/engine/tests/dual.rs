@@ -33,9 +33,15 @@ fn words(got: &[String]) -> Vec<String> {
 }
 
 fn resume(duo: &mut Duo) -> Client {
+    resume_from(duo, "2.0")
+}
+
+/// Romeo was last told this epoch.
+fn resume_from(duo: &mut Duo, epoch: &str) -> Client {
     let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
     let client = duo.open("romeo@example.org");
-    duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+    let dual = format!("xmlns:d='urn:tandem:dual:0' d:epoch='{epoch}'");
+    duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' {dual} previd='{id}' h='{h}'/>"));
     client
 }
 
@@ -120,4 +126,45 @@ fn what_is_known_of_a_branch_does_not_hang_on_the_other_groups_way() {
     duo.hold(false);
     let branch = duo.session(ROMEO).unwrap().uncertain.clone().unwrap();
     assert!(!branch.has("13.0".parse().unwrap()), "told by the node whose copy is void");
+}
+
+#[test]
+fn who_was_told_what_is_not_known_here_resumes_when_it_is_heard_of() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    let romeo = resume_from(&mut duo, "12.0");
+    duo.after(10_000);
+    assert!(words(&duo.all(romeo)).is_empty(), "the link is up: it will be heard of");
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed"]);
+}
+
+#[test]
+fn who_was_told_the_epoch_of_a_branch_that_becomes_void_is_refused() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    let romeo = resume_from(&mut duo, "13.0");
+    assert!(words(&duo.all(romeo)).is_empty(), "nobody knows yet which branch goes on");
+    let reg = Reg { term: Term(14), settled: Term(13), ..solo() };
+    duo.input(A, Input::Lead { group: A, reg, late: false });
+    assert_eq!(words(&duo.all(romeo)), ["failed"]);
+}
+
+#[test]
+fn a_node_that_is_cut_off_lets_go_of_who_was_told_what_it_cannot_hear_of() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    duo.cut_link();
+    let unknown = resume_from(&mut duo, "13.0");
+    duo.after(10_000);
+    assert!(words(&duo.all(unknown)).is_empty(), "it does not lead alone: the other may yet lead");
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    duo.after(3_000);
+    assert_eq!(words(&duo.all(unknown)), ["failed"], "a new session may be bound");
+    let known = resume_from(&mut duo, "12.0");
+    assert_eq!(words(&duo.all(known)), ["offer 12.0", "resumed"]);
 }
