@@ -67,13 +67,30 @@ pub enum Link {
     In,
 }
 
+/// Why a connection is ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// Nothing is wrong: the nodes greet each other anew.
+    Again(&'static str),
+    /// What the peer says cannot be accepted.
+    Refused(&'static str),
+}
+
+impl Why {
+    /// For the operator.
+    pub fn text(self) -> &'static str {
+        let (Why::Again(text) | Why::Refused(text)) = self;
+        text
+    }
+}
+
 /// What the shell does for the driver, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Do {
     /// A message for the peer.
     Send(Link, Msg),
     /// End this connection; it is dialled again by whoever dialled it.
-    Close(Link, &'static str),
+    Close(Link, Why),
     /// Safe: let it go.
     Release(Output),
     /// A control message of the peer.

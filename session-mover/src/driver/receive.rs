@@ -146,7 +146,7 @@ impl Driver {
         }
         self.drop_own(first - 1, store);
         if self.outgoing.is_up() {
-            self.close(Link::Out, "our log was cut: compare it again");
+            self.greet_again(Link::Out, "our log was cut: compare it again");
         }
     }
 
@@ -180,7 +180,7 @@ impl Driver {
         {
             self.drop_own(first - 1, store);
             if self.outgoing.is_up() {
-                self.close(Link::Out, "our log was cut: compare it again");
+                self.greet_again(Link::Out, "our log was cut: compare it again");
             }
         }
     }

@@ -56,7 +56,7 @@ impl Driver {
         store.sync(Which::Peer);
         self.commit.copied(self.peer.end().seq);
         if self.outgoing.is_up() {
-            self.close(Link::Out, "this node lost a role: compare the logs");
+            self.greet_again(Link::Out, "this node lost a role: compare the logs");
         }
     }
 

@@ -5,7 +5,7 @@ use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::receive::OLD_DISK;
-use super::{Do, Driver, Link};
+use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
 use crate::msg::{Ack, Hello, Msg, VERSIONS};
@@ -112,7 +112,25 @@ impl Driver {
         self.outgoing.is_up()
     }
 
+    /// Whether both nodes agree on the log that this connection carries.
+    pub fn agrees(&self, link: Link) -> bool {
+        match link {
+            Link::Out => self.outgoing.live(),
+            Link::In => self.incoming.live(),
+        }
+    }
+
+    /// Ends a connection that the peer made unusable.
     pub(super) fn close(&mut self, link: Link, why: &'static str) {
+        self.end(link, Why::Refused(why));
+    }
+
+    /// Ends a connection so that both nodes greet and compare their logs anew.
+    pub(super) fn greet_again(&mut self, link: Link, why: &'static str) {
+        self.end(link, Why::Again(why));
+    }
+
+    fn end(&mut self, link: Link, why: Why) {
         match link {
             Link::Out => self.outgoing = Outgoing::default(),
             Link::In => self.incoming = Default::default(),
@@ -129,7 +147,8 @@ impl Driver {
             return self.close(Link::Out, "the other side is not the peer of this cluster");
         }
         if NodeIx::BOTH.iter().any(|g| self.in_conflict(*g, hello.regs[g.index()])) {
-            return self.close(Link::Out, "both nodes lead a group alone: their beacons settle that first");
+            return self
+                .greet_again(Link::Out, "both nodes lead a group alone: their beacons settle that first");
         }
         self.outgoing.peer_regs = hello.regs;
         self.outgoing.boot = hello.boot;

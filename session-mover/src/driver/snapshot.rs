@@ -30,7 +30,7 @@ impl Driver {
     pub(super) fn peer_lacks_its_log(&mut self) {
         self.peer_lacks = true;
         if self.outgoing.live() {
-            self.close(Link::Out, "the peer needs a snapshot");
+            self.greet_again(Link::Out, "the peer needs a snapshot");
         }
     }
 
@@ -134,7 +134,7 @@ impl Driver {
         (self.peer_kept, self.peer_own) = (self.own.end().seq.min(self.peer_kept), self.peer.end().seq);
         info!(own = self.own.end().seq, peer = self.peer.end().seq, "snapshot installed");
         for link in [Link::In, Link::Out] {
-            self.close(link, "a snapshot was installed: compare the logs");
+            self.greet_again(link, "a snapshot was installed: compare the logs");
         }
     }
 

@@ -1,36 +1,25 @@
 //! Why the link does not come up, in the operator's words: a peer that is merely down is told elsewhere.
 
-use session_mover::driver::Link;
+use session_mover::driver::{Link, Why};
 use session_mover::link::Ended;
 use tracing::warn;
 
-/// What is wrong with each direction of the link, from the last attempt that showed it until the link carries messages.
+/// What is wrong with each direction of the link, from the last attempt that showed it until both nodes agree again.
 #[derive(Debug)]
 pub struct Trouble {
     peer: String,
     last: [Option<String>; 2],
-    /// Messages of the present connection.
-    messages: [u32; 2],
 }
 
 impl Trouble {
     /// None yet; `peer` is the other node's name.
     pub fn new(peer: String) -> Trouble {
-        Trouble { peer, last: [None, None], messages: [0; 2] }
+        Trouble { peer, last: [None, None] }
     }
 
-    /// A connection is up; whether it carries anything is not known yet.
-    pub fn up(&mut self, link: Link) {
-        self.messages[link as usize] = 0;
-    }
-
-    /// A message came: the first is the greeting, and what follows shows that both agree.
-    pub fn message(&mut self, link: Link) {
-        let count = &mut self.messages[link as usize];
-        *count = count.saturating_add(1);
-        if *count > 1 {
-            self.last[link as usize] = None;
-        }
+    /// The greeting was accepted and the log flows.
+    pub fn agreed(&mut self, link: Link) {
+        self.last[link as usize] = None;
     }
 
     /// An attempt came to nothing.
@@ -51,9 +40,9 @@ impl Trouble {
         self.tell(link, why);
     }
 
-    /// This node closed a connection because of what the peer said.
-    pub fn closed(&mut self, link: Link, why: &str) {
-        if self.messages[link as usize] <= 1 {
+    /// This node closed a connection, perhaps because of what the peer said.
+    pub fn closed(&mut self, link: Link, why: Why) {
+        if let Why::Refused(why) = why {
             self.tell(link, format!("the link to {} is refused: {why}", self.peer));
         }
     }
@@ -86,17 +75,17 @@ mod tests {
         assert_eq!(told(&trouble), "");
         trouble.failed(Link::Out, &Ended::Tls("certificate expired".into()));
         assert!(told(&trouble).contains("link to b fails in TLS (certificate expired)"));
-        trouble.up(Link::Out);
-        trouble.message(Link::Out);
-        trouble.closed(Link::Out, "the peer speaks another version of the link: upgrade the older node");
+        trouble.closed(
+            Link::Out,
+            Why::Refused("the peer speaks another version of the link: upgrade the older node"),
+        );
         assert!(told(&trouble).contains("refused: the peer speaks another version"));
-        trouble.up(Link::Out);
-        trouble.message(Link::Out);
+        trouble.agreed(Link::In);
         assert_ne!(told(&trouble), "");
-        trouble.message(Link::Out);
+        trouble.agreed(Link::Out);
         assert_eq!(told(&trouble), "");
-        // A connection that worked and is closed in the course of things is none.
-        trouble.closed(Link::Out, "our log was cut: compare it again");
+        // A connection that is closed in the course of things is none, at whatever stage.
+        trouble.closed(Link::Out, Why::Again("a snapshot was installed: compare the logs"));
         assert_eq!(told(&trouble), "");
     }
 }

@@ -219,14 +219,15 @@ impl Worker {
     fn link(&mut self, event: LinkEvent, edges: &mut Edges) {
         match event {
             LinkEvent::Up(conn, sender) => {
-                self.trouble.up(conn.link);
                 edges.links[conn.link as usize] = Some(sender);
                 self.handle(In::LinkUp(conn.link));
             }
             LinkEvent::Msg(conn, msg) => {
                 if edges.present(conn) {
-                    self.trouble.message(conn.link);
                     self.handle(In::LinkMsg(conn.link, msg));
+                    if self.node.driver().agrees(conn.link) {
+                        self.trouble.agreed(conn.link);
+                    }
                 }
             }
             LinkEvent::Down(conn, ended) => {
@@ -308,7 +309,7 @@ impl Worker {
                     }
                 }
                 Out::CloseLink(link, why) => {
-                    warn!(link = ?link, why, "link closed");
+                    info!(?link, why = why.text(), "link closed");
                     self.trouble.closed(link, why);
                     if let Some(sender) = edges.links[link as usize].take() {
                         sender.close();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
-use session_mover::driver::Link;
+use session_mover::driver::{Link, Why};
 use session_mover::log::{Storage, Which};
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
@@ -101,7 +101,7 @@ pub enum Out {
     /// A message for the peer.
     Link(Link, Msg),
     /// End a connection of the link.
-    CloseLink(Link, &'static str),
+    CloseLink(Link, Why),
     /// Bytes for a client.
     Deliver(Conn, Bytes),
     /// The client may send one more element.

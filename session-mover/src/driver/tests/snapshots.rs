@@ -163,7 +163,7 @@ fn settle(a: &mut Side, b: &mut Side) {
                     Do::Send(Link::Out, msg) => _ = other.driver.on_in(msg, &mut other.disk),
                     Do::Send(Link::In, msg) => other.driver.on_out(msg, &mut other.disk),
                     Do::Close(link, why) => {
-                        one.closed.push(why);
+                        one.closed.push(why.text());
                         again[usize::from(link == Link::In)] = true;
                     }
                     _ => continue,
@@ -322,8 +322,11 @@ fn who_serves_or_knows_more_takes_no_snapshot() {
     let refused = |side: &mut Side, why: &str| {
         let before = side.disk.store.mark().unwrap();
         side.driver.begin_install(&mark, &mut side.disk);
-        let closed =
-            side.driver.take().into_iter().any(|what| matches!(what, Do::Close(_, w) if w.contains(why)));
+        let closed = side
+            .driver
+            .take()
+            .into_iter()
+            .any(|what| matches!(what, Do::Close(_, w) if w.text().contains(why)));
         closed && side.disk.store.mark().unwrap() == before
     };
     assert!(refused(&mut a, "serves"));
