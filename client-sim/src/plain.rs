@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::timeout;
-use xmpp_core::dual::{Dual, Epoch, Peer};
+use xmpp_core::dual::{Dual, Peer, Told};
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::xml::Writer;
 use xmpp_core::{Kind, Stanza, StanzaError, ns};
@@ -27,8 +27,8 @@ pub struct Resumption {
     pub previd: String,
     /// How many stanzas were handled in it.
     pub h: u32,
-    /// The last epoch the main stream told; `None` from a client without the dual connection.
-    pub epoch: Option<Epoch>,
+    /// The epochs that the main stream told; `None` from a client without the dual connection.
+    pub told: Option<Told>,
 }
 
 /// How a session came to a stream.
@@ -127,7 +127,7 @@ async fn resume(
     old: &Resumption,
     told: &mut Vec<Dual>,
 ) -> Result<Result<u32, Option<u32>>, ConnError> {
-    let ask = Sm::Resume { previd: old.previd.as_str().into(), h: Handled(old.h), epoch: old.epoch };
+    let ask = Sm::Resume { previd: old.previd.as_str().into(), h: Handled(old.h), told: old.told };
     conn.send(&ask.to_bytes());
     loop {
         let answer = conn.recv().await?;

@@ -52,6 +52,11 @@ impl Term {
         let number = self.0.max(floor.0) / 2 + 1;
         Term(2 * number + by.index() as u64)
     }
+
+    /// Who issued it.
+    pub fn issuer(self) -> NodeIx {
+        NodeIx::BOTH[(self.0 % 2) as usize]
+    }
 }
 
 impl fmt::Display for Term {

@@ -52,6 +52,34 @@ impl FromStr for Epoch {
     }
 }
 
+/// What a client says of the epochs that it was told, with `<resume/>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The highest.
+    pub epoch: Epoch,
+    /// A lower one that `<moving/>` told last.
+    pub moved: Option<Epoch>,
+}
+
+impl Told {
+    /// The client heard an offer.
+    pub fn offered(before: Option<Told>, epoch: Epoch) -> Told {
+        Told { epoch: before.map_or(epoch, |told| told.epoch.max(epoch)), moved: None }
+    }
+
+    /// The client heard that its session moves.
+    pub fn moving(before: Option<Told>, epoch: Epoch) -> Told {
+        let highest = Told::offered(before, epoch).epoch;
+        Told { epoch: highest, moved: Some(epoch).filter(|moved| *moved < highest) }
+    }
+}
+
+impl From<Epoch> for Told {
+    fn from(epoch: Epoch) -> Told {
+        Told { epoch, moved: None }
+    }
+}
+
 /// Where the other node is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {

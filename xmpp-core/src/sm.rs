@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use compact_str::CompactString;
 
-use crate::dual::{self, Epoch};
+use crate::dual::{self, Epoch, Told};
 use crate::error::{StanzaCondition, StreamCondition, StreamError};
 use crate::ns;
 use crate::stanza::Stanza;
@@ -90,8 +90,8 @@ pub enum Sm {
         previd: CompactString,
         /// How much the client has handled.
         h: Handled,
-        /// The epoch last told on the main stream (dual connection); `None` from a plain client.
-        epoch: Option<Epoch>,
+        /// What was told on the main stream (dual connection); `None` from a plain client.
+        told: Option<Told>,
     },
     /// Server: that session goes on.
     Resumed {
@@ -130,7 +130,7 @@ impl Sm {
             "resume" => Sm::Resume {
                 previd: previd()?,
                 h: handled().ok_or_else(bad)?,
-                epoch: stanza.attr_ns(dual::NS, "epoch").and_then(|e| e.parse().ok()),
+                told: epoch(stanza, "epoch").map(|told| Told { epoch: told, moved: epoch(stanza, "moved") }),
             },
             "resumed" => Sm::Resumed { previd: previd()?, h: handled().ok_or_else(bad)? },
             "failed" => Sm::Failed {
@@ -166,10 +166,11 @@ impl Sm {
             Sm::Answer { h } => {
                 w.open("a", ns::SM).attr("h", h);
             }
-            Sm::Resume { previd, h, epoch } => {
+            Sm::Resume { previd, h, told } => {
                 w.open("resume", ns::SM).attr("previd", previd).attr("h", h);
-                if let Some(epoch) = epoch {
-                    w.attr("xmlns:D", dual::NS).attr("D:epoch", epoch);
+                if let Some(told) = told {
+                    w.attr("xmlns:D", dual::NS).attr("D:epoch", told.epoch);
+                    w.attr_opt("D:moved", told.moved);
                 }
             }
             Sm::Resumed { previd, h } => {
@@ -187,6 +188,10 @@ impl Sm {
 /// A decimal attribute that fits its type; absent if it does not.
 pub(crate) fn number<T: FromStr>(stanza: &Stanza, name: &str) -> Option<T> {
     stanza.attr(name).filter(|v| v.bytes().all(|b| b.is_ascii_digit())).and_then(|v| v.parse().ok())
+}
+
+fn epoch(stanza: &Stanza, name: &str) -> Option<Epoch> {
+    stanza.attr_ns(dual::NS, name).and_then(|e| e.parse().ok())
 }
 
 /// An xs:boolean attribute, false where it is absent.
@@ -216,8 +221,16 @@ mod tests {
             Sm::Enabled { id: None, max_s: None, location: None },
             Sm::Request,
             Sm::Answer { h: Handled(u32::MAX) },
-            Sm::Resume { previd: "p".into(), h: Handled(7), epoch: Some(Epoch { term: 7, moves: 1 }) },
-            Sm::Resume { previd: "p".into(), h: Handled(7), epoch: None },
+            Sm::Resume { previd: "p".into(), h: Handled(7), told: None },
+            Sm::Resume { previd: "p".into(), h: Handled(7), told: Some(Epoch { term: 7, moves: 1 }.into()) },
+            Sm::Resume {
+                previd: "p".into(),
+                h: Handled(7),
+                told: Some(Told {
+                    epoch: Epoch { term: 7, moves: 1 },
+                    moved: Some(Epoch { term: 6, moves: 4 }),
+                }),
+            },
             Sm::Resumed { previd: "p".into(), h: Handled(0) },
             Sm::Failed { condition: StanzaCondition::ItemNotFound, h: Some(Handled(4)) },
         ];

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use xmpp_core::dual::{Dual, Epoch, MainStream, Peer};
+use xmpp_core::dual::{Dual, Epoch, MainStream, Peer, Told};
 
 use super::{ANSWER_TIMEOUT, FlipCause, Input, LOST_AGAIN, MAX_QUERIES, Output, Timer, VOUCH_TIMEOUT};
 
@@ -76,7 +76,7 @@ pub struct DualClient {
     main_at: Option<Peer>,
     parked_at: Option<Peer>,
     sm_id: Option<String>,
-    epoch: Option<Epoch>,
+    told: Option<Told>,
     offer: Option<Offer>,
     /// What was offered on the second stream since `<resume/>`: counts with `<resumed/>`.
     early: Option<(Epoch, Offer)>,
@@ -106,7 +106,7 @@ impl DualClient {
             main_at: None,
             parked_at: None,
             sm_id: None,
-            epoch: None,
+            told: None,
             offer: None,
             early: None,
             queries: VecDeque::new(),
@@ -134,9 +134,9 @@ impl DualClient {
         self.parked_at.as_ref().filter(|_| self.is_parked()).map(|place| place.node.as_str())
     }
 
-    /// The last epoch that the main stream told.
-    pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
+    /// The epochs that the main stream told.
+    pub fn told(&self) -> Option<Told> {
+        self.told
     }
 
     /// Something, anything, arrived on the main stream.
@@ -188,7 +188,7 @@ impl DualClient {
         if anew {
             self.unpark(out);
             self.offer = None;
-            self.epoch = None;
+            self.told = None;
             self.sm_id = sm_id;
             if dual && self.sm_id.is_some() {
                 out.push(Output::Main(Dual::Request));
@@ -222,7 +222,7 @@ impl DualClient {
             }
             Dual::Vouched { nonce, mac } => self.vouched(now, &nonce, mac.into(), out),
             Dual::Moving { epoch, to } => {
-                self.told(epoch);
+                self.told = Some(Told::moving(self.told, epoch));
                 self.frozen = Frozen::Moved;
                 let there = self.parked_node().is_some_and(|node| node == to);
                 self.leave_main(FlipCause::Moving, there, Some(to.into()), out);
@@ -239,11 +239,6 @@ impl DualClient {
             // A refusal leaves us an ordinary client; the rest does not belong on this stream.
             _ => {}
         }
-    }
-
-    /// An epoch never goes back: what waited at the server may name an older one than what overtook it (D6).
-    fn told(&mut self, epoch: Epoch) {
-        self.epoch = self.epoch.max(Some(epoch));
     }
 
     fn freeze(&mut self, why: Frozen) {
@@ -264,8 +259,9 @@ impl DualClient {
         }
     }
 
+    /// An epoch never goes back: what waited at the server may name an older one than what overtook it (D6).
     fn offered(&mut self, epoch: Epoch, offer: Offer, out: &mut Outputs) {
-        self.told(epoch);
+        self.told = Some(Told::offered(self.told, epoch));
         let elsewhere = self.parked_at.as_ref().is_some_and(|place| place.node != offer.peer.node);
         self.offer = Some(offer);
         if elsewhere && self.park != Park::Scheduled && self.phase == Phase::Up {
@@ -339,7 +335,7 @@ impl DualClient {
         }
         self.phase = Phase::Resuming;
         self.early = None;
-        out.push(Output::Resume { previd, epoch: self.epoch });
+        out.push(Output::Resume { previd, told: self.told });
         out.push(Output::SetTimer(Timer::Answer, ANSWER_TIMEOUT));
     }
 

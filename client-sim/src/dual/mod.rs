@@ -13,7 +13,7 @@ mod tests;
 use std::time::Duration;
 
 pub use machine::DualClient;
-use xmpp_core::dual::{Dual, Epoch, Peer};
+use xmpp_core::dual::{Dual, Peer, Told};
 
 /// How long the answer to `<lost/>` or `<resume/>` may take before the client helps itself.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -95,8 +95,8 @@ pub enum Output {
     Resume {
         /// The session.
         previd: String,
-        /// The last epoch the main stream told.
-        epoch: Option<Epoch>,
+        /// The epochs that the main stream told.
+        told: Option<Told>,
     },
     /// Whether to read from and to write stanzas to the main stream from now on.
     MainMode {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use xmpp_core::StanzaCondition;
-use xmpp_core::dual::{Dual, Epoch, Failure, MainStream, Peer};
+use xmpp_core::dual::{Dual, Epoch, Failure, MainStream, Peer, Told};
 
 use super::{
     ANSWER_TIMEOUT, DualClient, FlipCause, Input, LOST_AGAIN, MAX_QUERIES, Output, Timer, VOUCH_TIMEOUT,
@@ -66,7 +66,7 @@ fn lost() -> Output {
 }
 
 fn resume(at: &str) -> Output {
-    Output::Resume { previd: "sm-1".into(), epoch: Some(epoch(at)) }
+    Output::Resume { previd: "sm-1".into(), told: Some(epoch(at).into()) }
 }
 
 fn reconnect(first: Option<&str>) -> Output {
@@ -563,10 +563,10 @@ fn a_session_that_cannot_be_resumed_is_looked_for_anew_from_every_phase() {
 fn an_offer_before_resumed_counts_with_it() {
     let mut client = Client::resuming();
     assert_eq!(client.on(early("9.0", "a")), []);
-    assert_eq!(client.machine.epoch(), Some(epoch("7.0")), "the session may yet stay where it is");
+    assert_eq!(client.machine.told(), Some(epoch("7.0").into()), "the session may yet stay where it is");
     assert_eq!(client.on(early("8.0", "a")), [], "what waited comes behind what overtook it");
     assert_eq!(client.on(Input::Resumed), [ANSWERED, flip(FlipCause::TakeUnasked, false), PARK]);
-    assert_eq!(client.machine.epoch(), Some(epoch("9.0")));
+    assert_eq!(client.machine.told(), Some(epoch("9.0").into()));
 }
 
 #[test]
@@ -574,10 +574,10 @@ fn an_offer_before_a_resume_that_fails_counts_for_nothing() {
     let mut client = Client::resuming();
     client.on(early("9.0", "a"));
     client.on(wait());
-    assert_eq!(client.machine.epoch(), Some(epoch("7.0")));
+    assert_eq!(client.machine.told(), Some(epoch("7.0").into()));
     client.on(take());
     client.on(Input::Resumed);
-    assert_eq!(client.machine.epoch(), Some(epoch("7.0")), "it belonged to the resume that is void");
+    assert_eq!(client.machine.told(), Some(epoch("7.0").into()), "it belonged to the resume that is void");
 }
 
 #[test]
@@ -585,8 +585,13 @@ fn an_epoch_never_goes_back_but_with_a_new_session() {
     let mut client = Client::parked();
     client.on(offer("8.0", "b"));
     client.on(offer("7.0", "b"));
-    assert_eq!(client.machine.epoch(), Some(epoch("8.0")));
-    assert_eq!(client.on(moving("b")), [MUTE, resume("8.0"), ANSWER]);
+    assert_eq!(client.machine.told(), Some(epoch("8.0").into()));
+    let told = Told { epoch: epoch("8.0"), moved: Some(epoch("7.1")) };
+    let resume = Output::Resume { previd: "sm-1".into(), told: Some(told) };
+    assert_eq!(client.on(moving("b")), [MUTE, resume, ANSWER], "the hand-over is named too");
+    client.on(Input::Resumed);
+    client.on(offer("8.0", "a"));
+    assert_eq!(client.machine.told(), Some(epoch("8.0").into()), "it is not the last word any more");
     client.on(main_up("a", true));
-    assert_eq!(client.machine.epoch(), None);
+    assert_eq!(client.machine.told(), None);
 }

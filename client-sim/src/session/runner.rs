@@ -246,9 +246,9 @@ impl Runner {
         match output {
             Output::Main(said) => send(&mut self.main, &said.to_bytes()),
             Output::Parked(said) => send(&mut self.parked, &said.to_bytes()),
-            Output::Resume { previd, epoch } => {
+            Output::Resume { previd, told } => {
                 let resume =
-                    Sm::Resume { previd: previd.as_str().into(), h: Handled(self.sm.inbound()), epoch };
+                    Sm::Resume { previd: previd.as_str().into(), h: Handled(self.sm.inbound()), told };
                 send(&mut self.parked, &resume.to_bytes());
             }
             Output::MainMode { read, write } => {
@@ -356,8 +356,8 @@ impl Runner {
 
     fn attempt(&self, place: Peer, pause: Duration) -> Task<Established> {
         let options = self.options.clone();
-        let epoch = self.machine.epoch().filter(|_| options.dual);
-        let resumption = self.sm_id.clone().map(|previd| Resumption { previd, h: self.sm.inbound(), epoch });
+        let told = self.machine.told().filter(|_| options.dual);
+        let resumption = self.sm_id.clone().map(|previd| Resumption { previd, h: self.sm.inbound(), told });
         Box::pin(async move {
             sleep(pause).await;
             let Options { dialer, nodes, account, .. } = &options;

@@ -155,9 +155,9 @@ impl World {
         match output {
             Output::Main(said) => self.say(c, self.clients[c].main, said.to_bytes()),
             Output::Parked(said) => self.say(c, self.clients[c].parked, said.to_bytes()),
-            Output::Resume { previd, epoch } => {
+            Output::Resume { previd, told } => {
                 let h = Handled(self.clients[c].sm.inbound());
-                let resume = Sm::Resume { previd: previd.as_str().into(), h, epoch };
+                let resume = Sm::Resume { previd: previd.as_str().into(), h, told };
                 self.say(c, self.clients[c].parked, resume.to_bytes());
             }
             Output::MainMode { read, write } => self.main_mode(c, read, write),

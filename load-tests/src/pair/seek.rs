@@ -110,8 +110,8 @@ impl World {
         let client = &mut self.clients[c];
         let Some(previd) = client.sm_id.clone() else { return self.bind(c) };
         client.seek.step = Step::Resume;
-        let epoch = client.machine.epoch().filter(|_| client.dual);
-        let resume = Sm::Resume { previd: previd.into(), h: Handled(client.sm.inbound()), epoch };
+        let told = client.machine.told().filter(|_| client.dual);
+        let resume = Sm::Resume { previd: previd.into(), h: Handled(client.sm.inbound()), told };
         self.say(c, self.clients[c].seek.socket, resume.to_bytes());
     }
 

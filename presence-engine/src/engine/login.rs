@@ -48,8 +48,8 @@ impl Engine {
             let error = StreamError::new(StreamCondition::NotAuthorized);
             return self.fail(conn, error.with_text("the account was removed"), out);
         }
-        if let Some(Sm::Resume { previd, h, epoch }) = sm {
-            return self.resume(conn, &previd, h, epoch, out);
+        if let Some(Sm::Resume { previd, h, told }) = sm {
+            return self.resume(conn, &previd, h, told, out);
         }
         if let Some(Dual::Standby { sm_id }) = dual {
             if conn.node != self.cfg.me {

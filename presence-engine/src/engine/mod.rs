@@ -452,7 +452,7 @@ impl Engine {
             Phase::Bound(session) => self.bound(conn, session, item, sm, dual, out),
             Phase::Front => false,
             Phase::Parked { session, was_main } => match (sm, dual) {
-                (Some(Sm::Resume { previd, h, epoch }), _) => self.resume(conn, &previd, h, epoch, out),
+                (Some(Sm::Resume { previd, h, told }), _) => self.resume(conn, &previd, h, told, out),
                 (_, Some(dual)) => self.parked_element(conn, session, dual, out),
                 // What was on its way when the session moved: not counted, the client sends it again.
                 _ if was_main => true,
@@ -539,6 +539,7 @@ impl Engine {
 
     fn tick(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
+        self.edge.tick();
         self.answer_held(out);
         self.sweep_fronts(out);
         self.sweep_remote(out);

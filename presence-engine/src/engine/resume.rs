@@ -1,7 +1,7 @@
 //! Stream management on a bound stream, and resumption on any stream of either node (XEP-0198 3 to 5, D2, D13).
 
 use compact_str::CompactString;
-use xmpp_core::dual::{Dual, Epoch};
+use xmpp_core::dual::{Dual, Told};
 use xmpp_core::error::{StanzaCondition, StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
 use xmpp_core::sm::{Handled, Sm};
@@ -9,7 +9,7 @@ use xmpp_core::sm::{Handled, Sm};
 use super::edge::{Held, Phase};
 use super::login::Whose;
 use super::{Engine, Output};
-use crate::ids::{Conn, Mode, SmId};
+use crate::ids::{Conn, Mode, Reg, SmId, Term};
 use crate::record::Record;
 use crate::state::{Branch, Entry, ResumeError};
 
@@ -74,7 +74,7 @@ impl Engine {
         conn: Conn,
         previd: &str,
         h: Handled,
-        told: Option<Epoch>,
+        told: Option<Told>,
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(user) = self.edge.user(conn).cloned() else { return true };
@@ -82,15 +82,14 @@ impl Engine {
             // On a parked stream the session is usually on its way here: the hand-over arrives through the log.
             return false;
         }
-        let ours = self.state.user(&user).map(|u| self.epoch_to_tell(u));
-        if told > ours {
+        if told.is_some_and(|told| !self.has_heard_of(&user, told)) {
             return self.is_cut_off(conn, &user) && self.refuse_resume(conn, out);
         }
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
             let s = self.state.session(*id);
             // D6: whoever was last told an epoch of our branch was promised nothing that we lack.
-            let known = |branch: &Branch| told.is_some_and(|told| branch.has(told));
+            let known = |branch: &Branch| told.is_some_and(|told| branch.has(told.epoch));
             s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.as_ref().is_none_or(known))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
@@ -103,6 +102,19 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// Whether this node knows of all that a client was told. The highest epoch may be its own, the user's, or one of the
+    /// group that the user came from, announced to a stream that had left it; or the hand-over that the client heard of
+    /// last is here, and with it all that came before.
+    fn has_heard_of(&self, user: &BareJid, told: Told) -> bool {
+        let Some(u) = self.state.user(user) else { return true };
+        let (epoch, me) = (told.epoch, self.cfg.me);
+        let heard = |reg: Reg| reg.settled.0 >= epoch.term || reg.primary != me && reg.term.0 >= epoch.term;
+        epoch <= self.epoch_to_tell(u)
+            || told.moved == Some(u.moved)
+            || Term(epoch.term).issuer() == me
+            || self.state.lead(u.register.peer()).is_some_and(heard)
     }
 
     /// The client was told an epoch by the other node that this one has not heard of (D6): its `h` may count what is not

@@ -38,9 +38,13 @@ fn resume(duo: &mut Duo) -> Client {
 
 /// Romeo was last told this epoch.
 fn resume_from(duo: &mut Duo, epoch: &str) -> Client {
-    let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
-    let client = duo.open("romeo@example.org");
-    let dual = format!("xmlns:d='urn:tandem:dual:0' d:epoch='{epoch}'");
+    resume_of(duo, ROMEO, &format!("d:epoch='{epoch}'"))
+}
+
+fn resume_of(duo: &mut Duo, full: &str, told: &str) -> Client {
+    let (id, h) = (duo.sm_id(full), duo.session(full).unwrap().acked);
+    let client = duo.open(full.split('/').next().unwrap());
+    let dual = format!("xmlns:d='urn:tandem:dual:0' {told}");
     duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' {dual} previd='{id}' h='{h}'/>"));
     client
 }
@@ -133,11 +137,12 @@ fn who_was_told_what_is_not_known_here_resumes_when_it_is_heard_of() {
     let mut duo = Duo::new();
     let romeo = dual(&mut duo, A);
     duo.drop_tcp(romeo);
-    let romeo = resume_from(&mut duo, "12.0");
+    let romeo = resume_from(&mut duo, "13.0");
     duo.after(10_000);
     assert!(words(&duo.all(romeo)).is_empty(), "the link is up: it will be heard of");
-    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
-    assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed"]);
+    let given_back = Reg { term: Term(13), mode: Mode::Pair, ..solo() };
+    duo.input(A, Input::Lead { group: A, reg: given_back, late: false });
+    assert_eq!(words(&duo.all(romeo)), ["offer 13.0", "resumed"]);
 }
 
 #[test]
@@ -167,4 +172,33 @@ fn a_node_that_is_cut_off_lets_go_of_who_was_told_what_it_cannot_hear_of() {
     assert_eq!(words(&duo.all(unknown)), ["failed"], "a new session may be bound");
     let known = resume_from(&mut duo, "12.0");
     assert_eq!(words(&duo.all(known)), ["offer 12.0", "resumed"]);
+}
+
+#[test]
+fn an_epoch_of_the_group_that_a_user_came_from_is_no_news() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(A, JULIET);
+    duo.send(juliet, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.drop_tcp(juliet);
+    duo.input(B, Input::HandOver { user: bare("juliet@example.org") });
+    // Announced to her stream, which had left B with the hand-over.
+    let reg = Reg { term: Term(13), primary: B, mode: Mode::Solo, settled: Term(0) };
+    duo.input(B, Input::Lead { group: B, reg, late: false });
+    let juliet = resume_of(&mut duo, JULIET, "d:epoch='13.0'");
+    assert_eq!(words(&duo.all(juliet))[..2], ["offer 3.1", "resumed"]);
+}
+
+#[test]
+fn whose_last_word_was_a_hand_over_that_is_here_was_promised_nothing_that_is_not() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(A, JULIET);
+    duo.send(juliet, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.drop_tcp(juliet);
+    duo.input(B, Input::HandOver { user: bare("juliet@example.org") });
+    // Node B told 13.0, alone, before it let the hand-over go.
+    duo.cut_link();
+    let other = resume_of(&mut duo, JULIET, "d:epoch='13.0' d:moved='3.2'");
+    assert!(words(&duo.all(other)).is_empty(), "a hand-over that never came");
+    let juliet = resume_of(&mut duo, JULIET, "d:epoch='13.0' d:moved='3.1'");
+    assert_eq!(words(&duo.all(juliet))[..2], ["offer 3.1", "resumed"]);
 }
