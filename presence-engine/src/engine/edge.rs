@@ -16,6 +16,8 @@ mod tests;
 
 /// For rates by the minute.
 const MINUTE_MS: u64 = 60_000;
+/// Stanzas after which a client is asked for its count again before the next tick.
+const ASK_AFTER: u32 = 10;
 
 /// What a connection is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,14 +75,22 @@ struct Connection {
     lost_ms: Option<u64>,
     /// `<r/>` was sent and not answered.
     asked: bool,
-    /// Something was delivered since.
-    unasked: bool,
+    /// So much was delivered since.
+    unasked: u32,
+    /// It was asked since the last tick.
+    recent: bool,
 }
 
 impl Connection {
     /// Whether something is to be done for it that a turn looks for: one for each set of [`Due`].
-    fn due(&self) -> [bool; 3] {
-        [!self.held.is_empty(), self.lost_ms.is_some(), self.unasked && !self.asked]
+    fn due(&self) -> [bool; 4] {
+        [!self.held.is_empty(), self.lost_ms.is_some(), self.is_to_be_asked(), self.recent]
+    }
+
+    /// At once if nothing was asked for a while; who gets much is asked after every few.
+    fn is_to_be_asked(&self) -> bool {
+        let enough = if self.recent { ASK_AFTER } else { 1 };
+        !self.asked && self.unasked >= enough
     }
 }
 
@@ -94,15 +104,17 @@ struct Due {
     lost: BTreeSet<Conn>,
     /// To be asked for its count.
     unasked: BTreeSet<Conn>,
+    /// Asked since the last tick.
+    recent: BTreeSet<Conn>,
 }
 
 impl Due {
-    fn sets(&mut self) -> [&mut BTreeSet<Conn>; 3] {
-        [&mut self.holding, &mut self.lost, &mut self.unasked]
+    fn sets(&mut self) -> [&mut BTreeSet<Conn>; 4] {
+        [&mut self.holding, &mut self.lost, &mut self.unasked, &mut self.recent]
     }
 
     /// A connection was due for `before` and is for `now`.
-    fn list(&mut self, conn: Conn, before: [bool; 3], now: [bool; 3]) {
+    fn list(&mut self, conn: Conn, before: [bool; 4], now: [bool; 4]) {
         for (set, (before, now)) in self.sets().into_iter().zip(before.into_iter().zip(now)) {
             match (before, now) {
                 (false, true) => _ = set.insert(conn),
@@ -158,10 +170,11 @@ impl Edge {
             doubt: false,
             lost_ms: None,
             asked: false,
-            unasked: false,
+            unasked: 0,
+            recent: false,
         };
         if let Some(old) = self.conns.insert(conn, fresh) {
-            self.due.list(conn, old.due(), [false; 3]);
+            self.due.list(conn, old.due(), [false; 4]);
         }
     }
 
@@ -178,7 +191,7 @@ impl Edge {
     fn agrees(&self) -> bool {
         let mut due = Due::default();
         for (conn, c) in &self.conns {
-            due.list(*conn, [false; 3], c.due());
+            due.list(*conn, [false; 4], c.due());
         }
         let alone = self.fronts.iter().filter(|(_, front)| front.is_alone()).map(|(conn, _)| *conn);
         self.due == due && alone.eq(self.alone.iter().copied())
@@ -253,7 +266,7 @@ impl Edge {
             c.phase = phase;
             c.lost_ms = None;
             c.asked = false;
-            c.unasked = false;
+            c.unasked = 0;
         });
     }
 
@@ -279,7 +292,7 @@ impl Edge {
         self.unlist(conn);
         self.take_front(conn);
         let gone = self.conns.remove(&conn)?;
-        self.due.list(conn, gone.due(), [false; 3]);
+        self.due.list(conn, gone.due(), [false; 4]);
         listed.then_some(gone.phase)
     }
 
@@ -424,11 +437,12 @@ impl Edge {
         self.due.lost.iter().filter(waits).copied().collect()
     }
 
-    /// Something with a number went out: the client will be asked for its count once.
+    /// Something with a number went out: the client will be asked for its count.
     pub(super) fn delivered(&mut self, conn: Conn, state: &State) {
         self.change(conn, |c| {
             if let Phase::Bound(session) = c.phase {
-                c.unasked = state.session(session).is_some_and(|s| s.enabled_at.is_some());
+                let counts = state.session(session).is_some_and(|s| s.enabled_at.is_some());
+                c.unasked = if counts { c.unasked.saturating_add(1) } else { 0 };
             }
         });
     }
@@ -439,13 +453,18 @@ impl Edge {
 
     /// Connections to be asked for their count now.
     pub(super) fn take_unasked(&mut self) -> BTreeSet<Conn> {
-        let ask = std::mem::take(&mut self.due.unasked);
+        let ask = self.due.unasked.clone();
         for conn in &ask {
-            if let Some(c) = self.conns.get_mut(conn) {
-                (c.unasked, c.asked) = (false, true);
-            }
+            self.change(*conn, |c| (c.asked, c.unasked, c.recent) = (true, 0, true));
         }
         ask
+    }
+
+    /// A tick: who was not asked for a while is asked at once again.
+    pub(super) fn tick(&mut self) {
+        for conn in std::mem::take(&mut self.due.recent) {
+            self.change(conn, |c| c.recent = false);
+        }
     }
 
     /// Counts a stream that is to be parked for a session; `false`: there were as many in this minute as there may be.

@@ -22,6 +22,7 @@ enum Step {
     Delivered,
     Answered,
     Ask,
+    Tick,
     Front,
     Name,
     LoseOwner,
@@ -54,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Delivered),
         2 => Just(Step::Answered),
         1 => Just(Step::Ask),
+        1 => Just(Step::Tick),
         2 => Just(Step::Front),
         1 => Just(Step::Name),
         1 => Just(Step::LoseOwner),
@@ -94,10 +96,11 @@ fn happen(edge: &mut Edge, step: Step, conn: Conn, now_ms: u64, state: &State) {
         Step::Delivered => edge.delivered(conn, state),
         Step::Answered => edge.answered(conn),
         Step::Ask => {
-            let due = edge.conns.iter().filter(|(_, c)| c.unasked && !c.asked);
+            let due = edge.conns.iter().filter(|(_, c)| c.is_to_be_asked());
             let due: Vec<Conn> = due.map(|(conn, _)| *conn).collect();
             assert!(edge.take_unasked().into_iter().eq(due));
         }
+        Step::Tick => edge.tick(),
         Step::Front => edge.set_front(conn, Front::new(None, now_ms)),
         Step::Name => edge.name_front(Conn { number: 1_000 + now_ms, ..conn }, conn),
         Step::LoseOwner => _ = edge.lose_owner(conn, now_ms),

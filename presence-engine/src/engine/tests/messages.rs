@@ -476,3 +476,32 @@ fn a_long_message_with_a_forged_delay_is_handled() {
     let got = duo.got_one(juliet);
     assert!(got.contains(&body) && !got.contains("<delay"), "{} bytes", got.len());
 }
+
+#[test]
+fn a_client_is_asked_for_its_count_at_once_and_if_it_gets_much_after_every_few() {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (duo.login(ORCHARD), duo.login("juliet@example.org/balcony"));
+    let mut number = 0;
+    let mut asked = |duo: &mut Duo, messages: u32| {
+        let mut asked = Vec::new();
+        for _ in 0..messages {
+            number += 1;
+            duo.send(juliet, &message(ORCHARD, "chat", &number.to_string()));
+            let question = duo.all(romeo).iter().any(|s| s.starts_with("<r "));
+            if question {
+                duo.ack(romeo, ORCHARD);
+            }
+            asked.push(question);
+        }
+        asked
+    };
+    duo.ack(romeo, ORCHARD);
+    duo.after(250);
+    assert_eq!(asked(&mut duo, 2), [true, false], "nothing was asked for a while");
+    duo.after(250);
+    assert!(has(&duo.all(romeo), "<r "), "the rest of a burst");
+    duo.ack(romeo, ORCHARD);
+    let often = asked(&mut duo, 30);
+    let places: Vec<usize> = (0..30).filter(|i| often[*i]).collect();
+    assert_eq!(places, [9, 19, 29], "not after every one");
+}
