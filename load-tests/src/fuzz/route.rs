@@ -213,9 +213,14 @@ impl Game {
             self.duo.mend_link();
             self.look();
         }
-        for _ in 0..3 {
+        // Of several resumes that wait on one stream, each tick answers one.
+        for tick in 0..40 {
             self.duo.after(200_000);
             self.look();
+            let waits = self.clients.iter().any(|client| client.conn.is_some() && client.uncredited > 0);
+            if tick >= 2 && !waits {
+                break;
+            }
         }
         self.duo.replay();
         for client in self.clients.iter().filter(|client| client.conn.is_some()) {
