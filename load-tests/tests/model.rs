@@ -83,6 +83,20 @@ fn witness_overruled_by_the_operator() {
     let left = Left { crashes: 1, force: 1, ..NONE };
     let bounds = Bounds { strong: false, ..with(Kind::Witness, Start::Home, left) };
     holds("force-active, crash", bounds, &[TAKEN_OVER, SETTLED]);
+    let left = Left { crashes: 1, overrule: 1, unsent: 1, ..NONE };
+    let bounds = Bounds { strong: false, ..with(Kind::Witness, Start::Home, left) };
+    holds("overruled, crash", bounds, &[TAKEN_OVER, SETTLED]);
+}
+
+#[test]
+fn witness_out_of_reach() {
+    let left = Left { crashes: 1, lies: 1, unsent: 2, ..NONE };
+    holds("crash, lie, unsent", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+    let left = Left { crashes: 1, unsent: 1, init: 1, ..NONE };
+    holds("solo, crash, init, unsent", with(Kind::Witness, Start::Solo, left), &[TAKEN_OVER]);
+    let left = Left { unsent: 1, lies: 1, ..NONE };
+    let bounds = Bounds { ticks: 3, ..with(Kind::Witness, Start::Home, left) };
+    holds("three ticks, lie, unsent", bounds, &[TAKEN_OVER]);
 }
 
 #[test]

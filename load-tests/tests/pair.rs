@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `apart`, `disk`, `operated` or `partition` for those profiles).
+//! `apart`, `disk`, `operated`, `partition` or `witness` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,6 +163,32 @@ fn what_both_sides_of_a_long_partition_acknowledged_is_shown() {
 fn seeds_keep_every_promise_when_nobody_takes_over_but_at_the_operators_word() {
     let figures = hunt("operated", 300, Profile::OPERATED);
     at_least(&figures, &[("made active by force", 70), ("kills under load", 120), ("takeovers", 70)]);
+}
+
+/// Policy `strict+witness`: partitions of any length, and nobody is refused, nothing is merged, nothing is shown twice.
+#[test]
+fn seeds_keep_every_promise_when_a_witness_decides() {
+    let figures = hunt("witness", 600, Profile::WITNESS);
+    at_least(
+        &figures,
+        &[
+            ("takeovers", 250),
+            ("disks of the witness lost", 60),
+            ("kills under load", 250),
+            ("flips: lost", 300),
+        ],
+    );
+    for (name, seeds) in figures {
+        assert!(
+            !matches!(name, "sessions refused" | "tails merged") || seeds == 0,
+            "{seeds} seeds with {name}"
+        );
+    }
+}
+
+#[test]
+fn the_last_words_of_a_run_that_come_late_do_not_hide_the_next() {
+    assert_eq!(run(1_336, Profile::WITNESS).failure, None);
 }
 
 #[test]

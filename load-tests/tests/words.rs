@@ -117,7 +117,7 @@ async fn files_that_do_not_fit_or_cannot_be_read_are_named() {
 
     let pem = put("a/link.pem", &fs::read(found.file("b/link.pem")).unwrap());
     let key = put("a/link.key", &fs::read(found.file("b/link.key")).unwrap());
-    said(&found.serve(0), &["link.cert", "is not for the node a"]);
+    said(&found.serve(0), &["link.cert", "is not for a;"]);
     put("a/link.pem", &pem);
     put("a/link.key", &key);
 

@@ -11,5 +11,7 @@ pub mod logging;
 pub mod node;
 pub mod safety;
 pub mod setup;
+mod slots;
 pub mod sockets;
 pub mod view;
+pub mod witness;

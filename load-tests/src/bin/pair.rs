@@ -1,5 +1,5 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `apart`, `disk`, `operated` and `partition`; one seed prints its trace.
+//! `people`, `apart`, `disk`, `operated`, `partition` and `witness`; one seed prints its trace.
 
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ fn main() {
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
+        Some("witness") => Profile::WITNESS,
         _ => Profile::STRICT,
     };
     let (first, count) = (number(0, 0), number(1, 100));

@@ -43,6 +43,10 @@ pub struct Left {
     pub cuts: u8,
     /// `force-active`.
     pub force: u8,
+    /// `force-active` in the place of a witness that does not answer.
+    pub overrule: u8,
+    /// Requests that find the witness out of reach, and are taken back.
+    pub unsent: u8,
 }
 
 /// How much may happen in one run of the model, and what must hold.
@@ -84,6 +88,8 @@ impl Bounds {
             give_back: 0,
             cuts: 0,
             force: 0,
+            overrule: 0,
+            unsent: 0,
         };
         let took_other = [false; 2];
         Bounds {

@@ -149,7 +149,9 @@ impl World {
         peer.synced = peer.synced.min(common);
         peer.aside |= tail;
         let alone = self.core(i).is_some_and(|c| c.beacon().alone);
-        if tail & self.promised != 0 && nothing_own && !alone {
+        // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7).
+        let overruled = b.left.overrule > 0;
+        if tail & self.promised != 0 && nothing_own && !alone && !overruled {
             self.broken.get_or_insert("set aside although only one node had acknowledged alone (R0)");
         }
         let me = self.n(i);

@@ -29,6 +29,8 @@ pub struct Asked {
     from: Reg,
     to: Reg,
     result: Option<CasResult>,
+    /// It was asked once, and may not have left the node.
+    fresh: bool,
 }
 
 /// One node.
@@ -108,8 +110,10 @@ pub enum Action {
     Restart(NodeIx),
     WitnessActs(NodeIx, usize),
     HearWitness(NodeIx, usize),
+    TakeBack(NodeIx),
     GiveBack(NodeIx),
     Force(NodeIx),
+    Overrule(NodeIx),
 }
 
 /// The settings of one node's core within these bounds.
@@ -203,12 +207,12 @@ impl World {
                 let slots = &mut self.cas[i.index()];
                 match &mut slots[0] {
                     // Asked again after a tick: the reply, if there was one, is lost.
-                    Some(a) if !a.old && a.req == req => a.result = None,
+                    Some(a) if !a.old && a.req == req => (a.result, a.fresh) = (None, false),
                     _ => {
                         if let Some(late) = slots[0].take() {
                             slots[1] = Some(late);
                         }
-                        slots[0] = Some(Asked { old: false, req, from, to, result: None });
+                        slots[0] = Some(Asked { old: false, req, from, to, result: None, fresh: true });
                     }
                 }
             }
@@ -245,10 +249,18 @@ impl World {
         for i in NodeIx::BOTH {
             for (late, asked) in self.cas[i.index()].iter().enumerate() {
                 match asked {
-                    Some(asked) if asked.result.is_none() => acts.push(Action::WitnessActs(i, late)),
+                    // Each answer that it does not know leads to another question: there is no end to them.
+                    Some(asked) if asked.result.is_none() && self.has_end(asked) => {
+                        acts.push(Action::WitnessActs(i, late));
+                    }
+                    Some(asked) if asked.result.is_none() => {}
                     Some(_) => acts.push(Action::HearWitness(i, late)),
                     None => {}
                 }
+            }
+            let unsent = |a: &Asked| a.fresh && !a.old && a.result.is_none() && self.left.unsent > 0;
+            if self.core(i).is_some_and(Core::asking) && self.cas[i.index()][0].as_ref().is_some_and(unsent) {
+                acts.push(Action::TakeBack(i));
             }
             match &self.nodes[i.index()].core {
                 None => acts.push(Action::Restart(i)),
@@ -281,6 +293,7 @@ impl World {
         offer(left.init > 0 && !leads, Action::InitTimeout(i));
         offer(left.give_back > 0 && leads && i == NodeIx::B, Action::GiveBack(i));
         offer(left.force > 0 && !leads, Action::Force(i));
+        offer(left.overrule > 0 && !leads, Action::Overrule(i));
     }
 
     /// The peer restarted and this boot knew its former boot: its new boot id is true evidence (R9).
@@ -338,16 +351,26 @@ impl World {
                     );
                 }
             }
+            Action::TakeBack(i) => {
+                self.left.unsent -= 1;
+                let asked = self.cas[i.index()][0].take().expect("offered only then");
+                self.feed(b, i, In::CasReply(asked.req, CasResult::NotSent));
+            }
             Action::GiveBack(i) => {
                 self.left.give_back -= 1;
                 self.feed(b, i, In::GiveBack);
             }
             Action::Force(i) => {
                 self.left.force -= 1;
-                self.feed(b, i, In::ForceActive);
+                self.feed(b, i, In::ForceActive { overrule: false });
+            }
+            Action::Overrule(i) => {
+                self.left.overrule -= 1;
+                self.feed(b, i, In::ForceActive { overrule: true });
             }
             _ => self.act_data(b, action),
         }
+        self.reseed();
         self.tidy();
         self.check(b);
     }
@@ -462,9 +485,16 @@ impl World {
 
     fn witness(&mut self, i: NodeIx, late: usize) {
         let current = self.register.expect("only with a witness");
+        let Some(asked) = &self.cas[i.index()][late] else { return };
+        let unknown = self.later_than(asked).is_some();
+        let later = self.latest_said().filter(|reg| reg.term > current.term);
+        self.left.unsent = self.left.unsent.saturating_sub(u8::from(unknown));
         let slot = &mut self.cas[i.index()][late];
         let asked = slot.as_mut().expect("offered only then");
-        if current == asked.from {
+        asked.fresh = false;
+        if unknown {
+            asked.result = Some(CasResult::NotSent);
+        } else if later.unwrap_or(current) == asked.from {
             asked.result = Some(CasResult::Won);
             self.register = Some(asked.to);
         } else {
@@ -472,6 +502,31 @@ impl World {
         }
         if asked.old {
             *slot = None;
+        }
+    }
+
+    fn has_end(&self, asked: &Asked) -> bool {
+        self.later_than(asked).is_none() || self.left.unsent > 0
+    }
+
+    fn latest_said(&self) -> Option<Reg> {
+        NodeIx::BOTH.into_iter().filter_map(|n| self.core(n).map(Core::reg)).max_by_key(|reg| reg.term)
+    }
+
+    /// A value that a node has, which is later than what the witness holds and not what the question builds upon.
+    fn later_than(&self, asked: &Asked) -> Option<Reg> {
+        let held = self.register?;
+        self.latest_said().filter(|said| said.term > held.term && *said != asked.from)
+    }
+
+    /// A witness that was overruled takes over what both nodes say, once they say the same.
+    fn reseed(&mut self) {
+        let regs = NodeIx::BOTH.map(|i| self.core(i).map(Core::reg));
+        if let ([Some(a), Some(b)], Some(held)) = (regs, self.register)
+            && a == b
+            && a.term > held.term
+        {
+            self.register = Some(a);
         }
     }
 

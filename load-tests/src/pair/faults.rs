@@ -35,6 +35,10 @@ pub enum Fault {
     Fallback(usize),
     /// The operator's `force-active` at a node, if its peer is dead and nothing would be missing.
     ForceActive(usize),
+    /// The way of one node, or of both, to the witness is cut for so long.
+    CutWitness(Option<usize>, u64),
+    /// The witness loses its disk.
+    EmptyWitness,
     /// SIGTERM, and a start after so long.
     Leave(usize, u64),
 }
@@ -47,7 +51,7 @@ impl World {
             let at = self.rng.range(from, until) - self.now;
             let fault = self.draw();
             self.at(at, Event::Fault(fault));
-            if !self.profile.available {
+            if !self.profile.available && !self.profile.witness {
                 let later = at + self.rng.range(100, 8_000);
                 for node in 0..2 {
                     self.at(later, Event::Fault(Fault::ForceActive(node)));
@@ -60,10 +64,26 @@ impl World {
                 }
             }
         }
+        if self.profile.witness {
+            self.plan_witness(from, until);
+        }
         for _ in 0..self.rng.range(0, 4) {
             let at = self.rng.range(from, until) - self.now;
             let client = self.rng.below(self.clients.len());
             self.at(at, Event::Fault(Fault::Client(client)));
+        }
+    }
+
+    fn plan_witness(&mut self, from: u64, until: u64) {
+        for _ in 0..self.rng.range(0, 2) {
+            let at = self.rng.range(from, until) - self.now;
+            let only = if self.rng.chance(60) { Some(self.rng.below(2)) } else { None };
+            let for_ms = self.rng.range(100, 60_000);
+            self.at(at, Event::Fault(Fault::CutWitness(only, for_ms)));
+        }
+        if self.rng.chance(15) {
+            let at = self.rng.range(from, until) - self.now;
+            self.at(at, Event::Fault(Fault::EmptyWitness));
         }
     }
 
@@ -158,6 +178,8 @@ impl World {
                 }
             }
             Fault::ForceActive(node) => self.force_active(node),
+            Fault::CutWitness(only, for_ms) => self.cut_witness(only, for_ms),
+            Fault::EmptyWitness => self.empty_witness(),
             Fault::Leave(node, back) => {
                 // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
                 let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
@@ -197,6 +219,7 @@ impl World {
         let other = 1 - node;
         let Some(mine) = self.hosts[node].node() else { return true };
         self.profile.weak
+            || self.profile.witness
             || NodeIx::BOTH.iter().all(|g| {
                 let core = mine.core(*g);
                 let reg = core.reg();
@@ -272,6 +295,7 @@ impl World {
             writer.busy = false;
         }
         self.trace(|| format!("{} dies", ["a", "b"][node]));
+        self.hang_up_witness(node);
         self.fronts_of_dead(node);
         self.wires_of_dead(node, silent);
         self.sockets_of_dead(node, silent);

@@ -16,6 +16,7 @@ pub mod questions;
 pub mod rng;
 pub mod seek;
 pub mod socket;
+mod witness;
 pub mod world;
 
 pub use faults::Fault;
@@ -28,6 +29,8 @@ pub struct Profile {
     pub peer_and_disk: bool,
     /// Policy `available`. Otherwise `strict`: nobody takes over but by an operator's word, given where the other is dead.
     pub available: bool,
+    /// A witness decides: policy `strict+witness`.
+    pub witness: bool,
     /// Faults at most; 0: none.
     pub faults: u64,
     /// Power is lost.
@@ -49,6 +52,7 @@ impl Profile {
     pub const CALM: Profile = Profile {
         peer_and_disk: false,
         available: true,
+        witness: false,
         faults: 0,
         power: false,
         longest: 0,
@@ -69,12 +73,15 @@ impl Profile {
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
+    /// The same with a witness, which is cut off and loses its disk at times: the full promise holds.
+    pub const WITNESS: Profile =
+        Profile { witness: true, available: false, longest: 90_000, ..Profile::STRICT };
     /// The same with contacts.
     pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 26;
+pub const FIGURES: usize = 27;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +118,8 @@ pub struct Coverage {
     pub bad_counts: u32,
     /// Nodes made active by the operator.
     pub forced: u32,
+    /// Disks that the witness lost.
+    pub witnesses: u32,
     /// Messages.
     pub messages: u32,
     /// Starts from a store instead of the beginnings of the logs.
@@ -151,6 +160,7 @@ impl Coverage {
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),
             ("made active by force", self.forced),
+            ("disks of the witness lost", self.witnesses),
             ("messages", self.messages),
             ("tails merged", self.merges),
             ("starts from a store", self.stores),

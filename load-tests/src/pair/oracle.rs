@@ -121,6 +121,7 @@ impl World {
     fn heal(&mut self) {
         self.profile.beacon_loss = 0;
         self.over = true;
+        self.mend_witness();
         (0..2).for_each(|node| self.spare(node));
         let back = self.rng.chance(50);
         self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());

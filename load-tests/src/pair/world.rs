@@ -11,7 +11,9 @@ use session_mover::log::Which;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
-use srm::safety::{Consent, RegisterKind};
+use srm::safety::{self, Consent, RegisterKind};
+use srm::witness::client::Said;
+use srm::witness::words::Ask;
 use xmpp_core::dual::Peer;
 use xmpp_core::stanza::Stanza;
 
@@ -24,6 +26,7 @@ use super::people::People;
 use super::questions::Questions;
 use super::rng::Rng;
 use super::socket::{Item, Socket, Upward};
+use super::witness::Witness;
 use super::{Coverage, Profile};
 
 /// Wall time at the beginning, in milliseconds since 1970.
@@ -80,6 +83,14 @@ pub enum Event {
     PowerBack(usize),
     /// A paused process goes on.
     Wake(usize, u64),
+    /// A node's run tries to reach the witness.
+    DialWitness(usize, u64),
+    /// Something that a node said on a connection reaches the witness.
+    WitnessHears(usize, u64, Ask),
+    /// What the witness said on it reaches the node.
+    WitnessSays(usize, u64, Box<Said>),
+    /// A node may notice that this connection is dead.
+    WitnessLost(usize, u64),
 }
 
 /// An event in its place.
@@ -134,6 +145,8 @@ pub struct World {
     pub over: bool,
     /// Clients talk until then.
     pub talk_until: u64,
+    /// The witness, where there is one.
+    pub witness: Witness,
     /// What this run is like.
     pub profile: Profile,
     /// What happened in it.
@@ -179,6 +192,7 @@ impl World {
             questions: Questions::new(seed),
             over: false,
             talk_until: 0,
+            witness: Witness::default(),
             profile,
             coverage: Coverage::default(),
             failure: None,
@@ -261,10 +275,14 @@ impl World {
                 self.stale_wires(node, true);
             }
             Event::Wake(node, boot) => self.wake(node, boot),
+            Event::DialWitness(node, boot) => self.dial_witness(node, boot),
+            Event::WitnessHears(node, connection, ask) => self.witness_hears(node, connection, ask),
+            Event::WitnessSays(node, connection, said) => self.witness_says(node, connection, *said),
+            Event::WitnessLost(node, connection) => self.witness_lost(node, connection),
         }
     }
 
-    fn is_boot(&self, node: usize, boot: u64) -> bool {
+    pub(super) fn is_boot(&self, node: usize, boot: u64) -> bool {
         self.hosts[node].process.as_ref().is_some_and(|p| p.boot == boot)
     }
 
@@ -288,7 +306,10 @@ impl World {
                 checkpoint_frames: 40,
             },
             single: false,
-            register: RegisterKind::Consent(Consent { available: self.profile.available }),
+            register: match self.profile.witness {
+                true => RegisterKind::Witness(safety::Witness),
+                false => RegisterKind::Consent(Consent { available: self.profile.available }),
+            },
             lease: 12,
             beacon_ticks: 4,
             evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
@@ -332,6 +353,11 @@ impl World {
         let first = self.rng.range(0, TICK_MS);
         self.at(first, Event::Tick(node, boot));
         self.redial(node, 10, 300);
+        if self.profile.witness {
+            self.hang_up_witness(node);
+            let wait = self.rng.range(10, 300);
+            self.at(wait, Event::DialWitness(node, boot));
+        }
         self.stale_wires(node, true);
         self.after(node);
     }
@@ -474,6 +500,7 @@ impl World {
                 let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);
                 self.at(1, Event::Probe(node, boot, None));
             }
+            Out::Witness(ask) => self.ask_witness(node, ask),
             Out::Reply(number, reply) => self.replies.push((number, reply)),
             Out::Event(news) => self.news(node, news),
             Out::GiveUp(_) => self.die(node, false),

@@ -46,6 +46,11 @@ impl World {
                 self.net.plug(*node, false)
             }
             Step::Plug(node) => self.net.plug(*node, true),
+            Step::Cut(one, others) => self.net.cut(*one, others),
+            Step::Mend => self.net.mend(),
+            Step::KillWitness => self.witness()?.kill(),
+            Step::StartWitness => self.start_witness(),
+            Step::EmptyWitness => self.witness()?.empty(),
             Step::PowerOff(nodes) => self.power_off(nodes),
             Step::Panic(node) => {
                 self.crowd().fault_at(*node, Instant::now());

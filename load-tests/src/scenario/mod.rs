@@ -14,6 +14,7 @@ mod node;
 mod oracle;
 mod play;
 mod watch;
+mod witness;
 mod world;
 
 pub use leftovers::remove_leftovers;

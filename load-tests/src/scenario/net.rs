@@ -1,4 +1,5 @@
-//! Three network namespaces: one for each node, and one for the clients, with a bridge that the nodes are plugged into.
+//! Four network namespaces: one for each node, one for the witness, and one for the clients, with a bridge that the
+//! others are plugged into.
 //! Addresses are the same in every scenario: nothing of it is seen from outside.
 
 use std::fs::{self, File};
@@ -10,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::language::Node;
+use super::language::{Node, Site};
 use super::own_prefix;
 
 /// Where `ip netns` keeps its names.
@@ -89,24 +90,25 @@ pub(super) fn names() -> Vec<String> {
 pub(super) struct Net {
     clients: Space,
     nodes: [Space; 2],
+    witness: Space,
 }
 
 impl Net {
     /// Makes it. The calling thread is where the clients are from then on.
     pub(super) fn make(number: usize) -> Result<Net, String> {
         let space = |suffix: &str| Space::make(format!("{}{number}-{suffix}", own_prefix()));
-        let net = Net { clients: space("c")?, nodes: [space("a")?, space("b")?] };
+        let net = Net { clients: space("c")?, nodes: [space("a")?, space("b")?], witness: space("w")? };
         let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
         lines.push_str("addr add 10.77.0.254/24 dev br0\n");
-        for node in Node::BOTH {
-            let (cable, space) = (cable(node), &net.nodes[node.index()].name);
+        for site in SITES {
+            let (cable, space) = (cable(site), &net.at(site).name);
             lines.push_str(&format!("link add {cable} type veth peer name eth0 netns {space}\n"));
             lines.push_str(&format!("link set {cable} master br0\nlink set {cable} up\n"));
         }
         net.clients.configure(&lines)?;
-        for node in Node::BOTH {
-            let address = address(node);
-            net.nodes[node.index()]
+        for site in SITES {
+            let address = address_of(site);
+            net.at(site)
                 .configure(&format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"))?;
         }
         net.clients.enter().map_err(|error| format!("{NEEDED}\n{error}"))?;
@@ -115,12 +117,19 @@ impl Net {
 
     /// A node's namespace.
     pub(super) fn of(&self, node: Node) -> &Space {
-        &self.nodes[node.index()]
+        self.at(Site::Node(node))
     }
 
-    /// Does something where a node is; the calling thread is back with the clients afterwards.
-    pub(super) fn inside<T>(&self, node: Node, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.of(node).enter()?;
+    fn at(&self, site: Site) -> &Space {
+        match site {
+            Site::Node(node) => &self.nodes[node.index()],
+            Site::Witness => &self.witness,
+        }
+    }
+
+    /// Does something where somebody is; the calling thread is back with the clients afterwards.
+    pub(super) fn inside<T>(&self, site: Site, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.at(site).enter()?;
         let done = act();
         self.clients.enter()?;
         done
@@ -128,15 +137,47 @@ impl Net {
 
     /// Pulls or puts in the node's cable. The node's processes notice nothing but silence.
     pub(super) fn plug(&self, node: Node, plugged: bool) -> Result<(), String> {
-        self.clients.configure(&format!("link set {} {}\n", cable(node), if plugged { "up" } else { "down" }))
+        let cable = cable(Site::Node(node));
+        self.clients.configure(&format!("link set {cable} {}\n", if plugged { "up" } else { "down" }))
+    }
+
+    /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told.
+    pub(super) fn cut(&self, one: Site, others: &[Site]) -> Result<(), String> {
+        for other in others {
+            for (at, to) in [(one, *other), (*other, one)] {
+                let to = address_of(to);
+                let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev eth0 nud permanent\n");
+                self.at(at).configure(&lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody finds everybody again.
+    pub(super) fn mend(&self) -> Result<(), String> {
+        SITES.iter().try_for_each(|site| self.at(*site).configure("neigh flush dev eth0 nud permanent\n"))
     }
 }
 
-fn cable(node: Node) -> String {
-    format!("to-{node}")
+/// Everybody with a cable.
+const SITES: [Site; 3] = [Site::Node(Node::A), Site::Node(Node::B), Site::Witness];
+
+fn cable(site: Site) -> String {
+    match site {
+        Site::Node(node) => format!("to-{node}"),
+        Site::Witness => "to-w".to_owned(),
+    }
 }
 
 /// A node's address.
 pub(super) fn address(node: Node) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 1 + u8::from(node == Node::B))
+}
+
+/// Anybody's.
+pub(super) fn address_of(site: Site) -> Ipv4Addr {
+    match site {
+        Site::Node(node) => address(node),
+        Site::Witness => Ipv4Addr::new(10, 77, 0, 3),
+    }
 }

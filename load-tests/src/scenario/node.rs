@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::language::Node;
+use super::language::{Node, Site};
 use super::net::Net;
 
 /// One node.
@@ -75,7 +75,7 @@ impl Server {
         let mut command = self.command(&["serve"]);
         command.envs(&self.env).stdin(Stdio::null());
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
-        self.child = Some(net.inside(self.node, || command.spawn()).map_err(failed)?);
+        self.child = Some(net.inside(Site::Node(self.node), || command.spawn()).map_err(failed)?);
         self.ended = None;
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Server {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |error: io::Error| format!("tandem {}: {error}", args.join(" "));
-        let mut child = net.inside(self.node, || command.spawn()).map_err(failed)?;
+        let mut child = net.inside(Site::Node(self.node), || command.spawn()).map_err(failed)?;
         child.stdin.take().expect("a pipe").write_all(input.as_bytes()).map_err(failed)?;
         let output = child.wait_with_output().map_err(failed)?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

@@ -10,10 +10,12 @@ use client_sim::fleet::user_name;
 use srm::demo::pair::{DOMAIN, PASSWORD};
 
 use super::clients::{Crowd, FOREIGN, MANDRAKE, homes};
+use super::language::Site;
 use super::language::{DiskStep, Node, Script, Step};
-use super::net::{Net, address};
+use super::net::{Net, address, address_of};
 use super::node::Server;
 use super::watch::Watch;
+use super::witness::Witness;
 use super::{disk, leftovers, own_prefix, run};
 use crate::clock::Clock;
 use crate::powerloss::Shim;
@@ -46,6 +48,8 @@ pub(super) struct World {
     pub(super) watch: Watch,
     /// The nodes.
     pub(super) servers: [Server; 2],
+    /// Who decides between them.
+    witness: Option<Witness>,
     /// Their network.
     pub(super) net: Net,
     /// When the chat began.
@@ -69,7 +73,8 @@ impl World {
         fs::create_dir(&folder.0).map_err(failed)?;
         let net = Net::make(number)?;
         let pair = folder.0.join("pair");
-        init(tandem, &pair, address)?;
+        init(tandem, &pair, address, script.witness)?;
+        let witness = script.witness.then(|| Witness::new(pair.join("witness"), tandem));
         let servers = Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), tandem));
         let usual = USUAL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let overrides: Vec<_> = usual.chain(script.settings.iter().cloned()).collect();
@@ -80,8 +85,19 @@ impl World {
         let (shim, clock) = (Shim::compile().map_err(failed)?, Clock::compile().map_err(failed)?);
         let tandem = tandem.to_owned();
         let begun = Instant::now();
-        let mut world =
-            World { crowd: None, watch, servers, net, begun, overrides, shim, clock, tandem, folder };
+        let mut world = World {
+            crowd: None,
+            watch,
+            servers,
+            witness,
+            net,
+            begun,
+            overrides,
+            shim,
+            clock,
+            tandem,
+            folder,
+        };
         world.prepare(script).map_err(|error| world.with_logs(&error))?;
         world.populate(script, seed).map_err(|error| world.with_logs(&error))?;
         world.begun = Instant::now();
@@ -129,6 +145,9 @@ impl World {
     }
 
     fn populate(&mut self, script: &Script, seed: u64) -> Result<(), String> {
+        if self.witness.is_some() {
+            self.start_witness()?;
+        }
         for node in Node::BOTH {
             self.start(node)?;
         }
@@ -161,6 +180,20 @@ impl World {
         self.servers[node.index()].start(&self.net)
     }
 
+    /// The witness, in a scenario that has one.
+    pub(super) fn witness(&mut self) -> Result<&mut Witness, String> {
+        self.witness
+            .as_mut()
+            .ok_or_else(|| "there is no witness: begin the scenario with `witness`".to_owned())
+    }
+
+    /// Starts it.
+    pub(super) fn start_witness(&mut self) -> Result<(), String> {
+        let witness =
+            self.witness.as_mut().ok_or("there is no witness: begin the scenario with `witness`")?;
+        witness.start(&self.net)
+    }
+
     /// The clients; they are there once the world is.
     pub(super) fn crowd(&self) -> &Crowd {
         self.crowd.as_ref().expect("everybody has logged in")
@@ -189,7 +222,7 @@ impl World {
     /// The content of a disk of a node with this name, in a cluster of its own.
     pub(super) fn disk_of_other_cluster(&self, node: Node) -> Result<PathBuf, String> {
         let dir = self.folder.0.join("other");
-        init(&self.tandem, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8))?;
+        init(&self.tandem, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8), false)?;
         // It runs where nobody is: with the clients.
         let config = dir.join(format!("{node}/tandem.toml"));
         let mut serve = Command::new(&self.tandem);
@@ -233,6 +266,9 @@ impl World {
             let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
             text.push_str(&format!("--- log of {}\n{}\n", server.node, last.join("\n")));
         }
+        if let Some(witness) = &self.witness {
+            text.push_str(&format!("--- log of the witness\n{}\n", witness.log()));
+        }
         text
     }
 }
@@ -255,9 +291,18 @@ fn folded(log: &str) -> Vec<String> {
 }
 
 /// `tandem init` for a pair.
-fn init(tandem: &Path, out: &Path, address: impl Fn(Node) -> std::net::Ipv4Addr) -> Result<(), String> {
+fn init(
+    tandem: &Path,
+    out: &Path,
+    address: impl Fn(Node) -> std::net::Ipv4Addr,
+    witness: bool,
+) -> Result<(), String> {
     let node = |node: Node| format!("{node}={}", address(node));
     let mut command = Command::new(tandem);
     command.args(["init", "--domain", DOMAIN, "--node", &node(Node::A), "--node", &node(Node::B), "--out"]);
-    run(command.arg(out)).map(|_| ())
+    command.arg(out);
+    if witness {
+        command.args(["--witness", &address_of(Site::Witness).to_string()]);
+    }
+    run(&mut command).map(|_| ())
 }

@@ -1,6 +1,5 @@
 //! The connection that the peer dials.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +8,19 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use xmpp_core::tls::certificate_is_for;
 
+use super::handshakes::{Handshakes, our_bug};
 use super::wire::{COME_IN, ended_by};
 use super::{Ended, HANDSHAKE_LIMIT, LinkEvent, connection};
 use crate::driver::Link;
 
-/// Handshakes at a time. One more and the oldest is given up: the peer's takes milliseconds, so that strangers who
-/// connect and say nothing do not keep it out.
-const HANDSHAKES: usize = 64;
 /// Pause after accept(2) failed for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 type Shaken = Result<Box<TlsStream<TcpStream>>, Ended>;
 
@@ -37,26 +34,20 @@ pub async fn accept_forever(
     events: impl Fn(LinkEvent) + Clone + Send + Sync + 'static,
 ) -> Infallible {
     let peer = Arc::<str>::from(peer);
-    let mut handshakes: JoinSet<Shaken> = JoinSet::new();
-    let mut order: VecDeque<AbortHandle> = VecDeque::new();
+    let mut handshakes: Handshakes<Shaken> = Handshakes::default();
     let mut current = Current::default();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    order.retain(|handshake| !handshake.is_finished());
-                    if order.len() >= HANDSHAKES && let Some(oldest) = order.pop_front() {
-                        oldest.abort();
-                    }
                     let tls = TlsAcceptor::from(tls.load_full());
-                    order.push_back(handshakes.spawn(shake(socket, tls, peer.clone())));
+                    handshakes.begin(shake(socket, tls, peer.clone()));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(done) = handshakes.join_next() => match done {
-                Ok(Ok(stream)) => current.replace(stream, events.clone()).await,
-                Ok(Err(ended)) => events(LinkEvent::Failed(Link::In, ended)),
-                Err(error) => our_bug(error),
+            done = handshakes.next() => match done {
+                Ok(stream) => current.replace(stream, events.clone()).await,
+                Err(ended) => events(LinkEvent::Failed(Link::In, ended)),
             },
         }
     }
@@ -98,11 +89,4 @@ async fn shake(socket: TcpStream, tls: TlsAcceptor, peer: Arc<str>) -> Shaken {
         return Err(Ended::Tls(format!("the certificate does not bear the name {peer}")));
     }
     Ok(Box::new(stream))
-}
-
-/// A handshake that was given up is no news; a panic goes on to whoever runs this.
-fn our_bug(error: JoinError) {
-    if let Ok(panic) = error.try_into_panic() {
-        std::panic::resume_unwind(panic);
-    }
 }

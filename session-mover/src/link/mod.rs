@@ -9,6 +9,7 @@
 mod accept;
 mod connection;
 mod dial;
+mod handshakes;
 mod wire;
 
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use tokio::sync::{Notify, mpsc};
 use crate::driver::Link;
 use crate::msg::Msg;
 
-pub use accept::accept_forever;
+pub use accept::{ACCEPT_PAUSE, accept_forever};
 pub use dial::{Wake, dial_forever};
+pub use handshakes::Handshakes;
 pub use wire::{GREETING_BYTES, read_all};
 
 /// How long sent bytes may stay unacknowledged, and how long a peer may refuse to read, before the connection is

@@ -30,6 +30,10 @@ pub(super) enum Command {
     Renew(RenewArgs),
     /// Run a node
     Serve(ServeArgs),
+    /// Run the witness of a pair, which decides which node goes on when they cannot see each other
+    ///
+    /// It holds who may serve, and nothing of users. SIGHUP makes it read its certificate, key and authority again.
+    Witness(WitnessArgs),
     /// Look at a configuration file, or let a node read its own again
     Config {
         #[command(subcommand)]
@@ -63,7 +67,7 @@ impl Command {
         match self {
             Command::Init(args) => args.json,
             Command::Renew(args) => args.json,
-            Command::Serve(_) => false,
+            Command::Serve(_) | Command::Witness(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Config { command: ConfigCommand::Reload(args) } => args.client.json,
             Command::Log(args) => args.client.json,
@@ -113,6 +117,9 @@ pub(super) struct InitArgs {
     /// Directory to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Host of a witness, which decides which node goes on alone; best on a third machine
+    #[arg(long, value_name = "HOST")]
+    pub witness: Option<String>,
     /// Data folder on the nodes [default: `data` beside each configuration file]
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
@@ -156,6 +163,16 @@ pub(super) struct ServeArgs {
     /// Configuration file [default: ./tandem.toml, else /etc/tandem/tandem.toml]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Form of the log on standard error; TANDEM_LOG sets its level (default info)
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WitnessArgs {
+    /// Its configuration, as `tandem init --witness` makes it
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/tandem/witness.toml")]
+    pub config: PathBuf,
     /// Form of the log on standard error; TANDEM_LOG sets its level (default info)
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -30,6 +30,23 @@ pub(super) fn init(args: &InitArgs) -> Result<Answer, Failure> {
         Some(data) => plan.set("node.data", data.as_str()),
         None => plan,
     };
+    let local = matches!(args.nodes.as_slice(), [(_, one), (_, other)] if one == other);
+    let plan = match &args.witness {
+        None => plan,
+        Some(_) if args.nodes.len() != 2 => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "a witness is of use to two nodes only",
+                "name a second node",
+            ));
+        }
+        Some(host) if local && *host == args.nodes[0].1 => {
+            let mut plan = plan.local_witness().map_err(|error| failed(&error))?;
+            plan.witness.iter_mut().for_each(|witness| witness.host.clone_from(host));
+            plan
+        }
+        Some(host) => plan.remote_witness(host),
+    };
     let made = plan.make().map_err(|error| failed(&error))?;
     Ok(Answer::new(text(args, &made), json(&made)))
 }
@@ -48,10 +65,16 @@ fn text(args: &InitArgs, made: &Made) -> String {
     for node in &made.nodes {
         text.push_str(&format!("  {}/  all of node {}\n", node.name, node.name));
     }
+    if made.witness.is_some() {
+        text.push_str("  witness/  all of the witness\n");
+    }
     text.push_str("  ca/  the authority: clients trust ca.pem; keep ca.key off the nodes\n\nnext:\n");
     let apart = args.nodes.iter().any(|(_, host)| *host != args.nodes[0].1);
     if apart {
         text.push_str("  copy each node's directory to its machine, then start it there:\n");
+    }
+    if let Some(witness) = &made.witness {
+        text.push_str(&format!("  tandem witness -c {}\n", witness.display()));
     }
     for node in &made.nodes {
         text.push_str(&format!("  tandem serve -c {}\n", node.config.display()));
@@ -71,5 +94,5 @@ fn json(made: &Made) -> serde_json::Value {
             "admin": node.admin.to_string(),
         })
     });
-    json!({ "ca": made.ca, "nodes": nodes.collect::<Vec<_>>() })
+    json!({ "ca": made.ca, "nodes": nodes.collect::<Vec<_>>(), "witness": made.witness })
 }

@@ -46,6 +46,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Init(args) => init::init(&args),
         Command::Renew(args) => renew::renew(&args),
         Command::Serve(args) => serve::serve(&args),
+        Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),
         Command::Config { command: ConfigCommand::Reload(args) } => {
             check::reload(&Client::find(&args.client)?)

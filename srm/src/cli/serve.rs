@@ -1,8 +1,8 @@
-//! `tandem serve`: runs a node.
+//! `tandem serve` and `tandem witness`: what runs until it is stopped.
 
-use super::args::{LogFormat, ServeArgs};
+use super::args::{LogFormat, ServeArgs, WitnessArgs};
 use super::output::{Answer, Exit, Failure, Paint};
-use crate::config::{self, Config};
+use crate::config::{self, Config, WitnessConfig};
 use crate::logging::{self, Form, LogLevel};
 
 /// Checks everything that can be checked before the first port is opened, then runs the node until it is stopped.
@@ -15,6 +15,14 @@ pub(super) fn serve(args: &ServeArgs) -> Result<Answer, Failure> {
         tracing::warn!(event = "config_warning", "{warning}");
     }
     crate::daemon::run(config, log).map_err(|error| Failure::environment(&error))?;
+    Ok(Answer::silent(Exit::Well))
+}
+
+/// Runs the witness until it is stopped.
+pub(super) fn witness(args: &WitnessArgs) -> Result<Answer, Failure> {
+    let config = WitnessConfig::load(&args.config).map_err(|error| Failure::environment(&error))?;
+    begin_log(args.log_format)?;
+    crate::witness::run(&config).map_err(|error| Failure::environment(&error))?;
     Ok(Answer::silent(Exit::Well))
 }
 

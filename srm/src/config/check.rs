@@ -13,7 +13,7 @@ use xmpp_core::tls::{self, Authority, Identity, TlsError};
 
 use super::error::{ConfigError, Fault, Source};
 use super::link::split_port;
-use super::{Config, LEASE, Link, Peer, Srm, file, text};
+use super::{Config, LEASE, Peer, Policy, Srm, file, text};
 
 /// Collects faults and finds their lines.
 pub(super) struct Faults<'a> {
@@ -78,9 +78,23 @@ pub(super) fn rules(config: &mut Config, faults: &mut Faults<'_>) {
         ),
         _ => {}
     }
+    witness(config, faults);
     srm(&config.srm, faults);
     config.limits.check(faults);
     faults.range("store.checkpoint_frames", config.store.checkpoint_frames, 1..=1_000_000);
+}
+
+fn witness(config: &Config, faults: &mut Faults<'_>) {
+    let asked = config.link.as_ref().is_some_and(|link| link.policy == Policy::Witness);
+    match &config.witness {
+        Some(witness) => witness.check(faults),
+        None if asked => faults.add(
+            "link.policy",
+            "\"strict+witness\" needs a witness, and there is no [witness]",
+            "add [witness] with its address, or choose another policy",
+        ),
+        None => {}
+    }
 }
 
 fn names(config: &Config, faults: &mut Faults<'_>) {
@@ -295,6 +309,10 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let policy = config.link.as_ref().map(|link| link.policy);
+    if config.witness.is_some() && policy.is_some_and(|policy| policy != Policy::Witness) {
+        found.push("[witness] is not used: link.policy is not \"strict+witness\"".to_owned());
+    }
     if config.peer.is_none() && config.link.is_some() {
         found.push("[link] is not used: there is no [peer]".to_owned());
     }
@@ -316,7 +334,7 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
     let mut faults = Faults::new(&source);
     c2s_files(config, &mut faults);
     if let Some((_, link)) = config.pair() {
-        link_files(link, &config.node.name, &mut faults);
+        link_files("link", [&link.cert, &link.key, &link.ca], &config.node.name, &mut faults);
     }
     if let Err(problem) = file::read_token(&config.admin.token_file) {
         faults.add("admin.token_file", problem, "");
@@ -343,21 +361,21 @@ fn c2s_files(config: &Config, faults: &mut Faults<'_>) {
     }
 }
 
-fn link_files(link: &Link, name: &str, faults: &mut Faults<'_>) {
-    let built = Identity::load(&link.cert, &link.key).and_then(|identity| {
-        let authority = Authority::load(&link.ca)?;
+/// The certificate, key and authority with which `name` speaks to the others of the cluster.
+pub(super) fn link_files(section: &str, [cert, key, ca]: [&Path; 3], name: &str, faults: &mut Faults<'_>) {
+    let built = Identity::load(cert, key).and_then(|identity| {
+        let authority = Authority::load(ca)?;
         tls::link_server(&identity, &authority)?;
         tls::link_client(&identity, &authority)
     });
     if let Err(error) = built {
-        let files: [(&str, &Path); 3] = [("cert", &link.cert), ("key", &link.key), ("ca", &link.ca)];
-        return tls_fault("link", &files, &error, faults);
+        return tls_fault(section, &[("cert", cert), ("key", key), ("ca", ca)], &error, faults);
     }
-    if bears(&link.cert, name) == Some(false) {
+    if bears(cert, name) == Some(false) {
         faults.add(
-            "link.cert",
-            format!("{} is not for the node {name}", link.cert.display()),
-            "the peer would refuse it: make one with the node's name in it (subject alternative name)",
+            &format!("{section}.cert"),
+            format!("{} is not for {name}", cert.display()),
+            "the other side would refuse it: make one with this name in it (subject alternative name)",
         );
     }
 }

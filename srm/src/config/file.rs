@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, Faults};
 use super::error::{ConfigError, Source};
 use super::link::{Commit, Link, Peer, Policy, Secret, with_port};
-use super::{Admin, C2s, Config, Limits, Node, Srm, Store};
+use super::{Admin, C2s, Config, Limits, Node, Srm, Store, WitnessAt};
 
 /// Where a configuration is looked for when none is named, in this order.
 pub const LOOKED_AT: [&str; 2] = ["tandem.toml", "/etc/tandem/tandem.toml"];
@@ -26,6 +26,7 @@ pub(super) struct File {
     peer: Option<PeerFile>,
     c2s: C2s,
     link: Option<LinkFile>,
+    witness: Option<WitnessAt>,
     #[serde(default)]
     srm: Srm,
     #[serde(default)]
@@ -75,8 +76,8 @@ struct LinkFile {
     /// on its disk. Default `"peer"`. Clusterwide.
     #[serde(default)]
     commit: Commit,
-    /// What a node may do alone when it loses its peer: `"available"`, go on, or `"strict"`, wait for the operator.
-    /// Default `"available"`. Clusterwide.
+    /// What a node may do alone when it loses its peer: `"strict+witness"`, what the witness grants; `"available"`, go on
+    /// and merge later; or `"strict"`, wait for the operator. Default `"available"`. Clusterwide.
     #[serde(default)]
     policy: Policy,
 }
@@ -112,6 +113,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         node: Node { data: base.join(&file.node.data), ..file.node },
         c2s: C2s { cert: base.join(&file.c2s.cert), key: base.join(&file.c2s.key), ..file.c2s },
         link,
+        witness: file.witness,
         srm: file.srm,
         admin: Admin { token_file: base.join(&file.admin.token_file), ..file.admin },
         store: file.store,

@@ -51,7 +51,7 @@ pub struct Link {
     /// When the peer says that it has a change: `"peer"` (default, written) or `"peer-and-disk"` (synced).
     /// Clusterwide.
     pub commit: Commit,
-    /// What a node may do alone when it loses its peer: `"available"` (default) or `"strict"`. Clusterwide.
+    /// What a node may do alone when it loses its peer. Clusterwide.
     pub policy: Policy,
 }
 
@@ -92,6 +92,9 @@ pub enum Policy {
     Available,
     /// Wait for the operator.
     Strict,
+    /// What the witness grants, which grants it to one node only.
+    #[serde(rename = "strict+witness")]
+    Witness,
 }
 
 impl Policy {
@@ -100,6 +103,7 @@ impl Policy {
         match self {
             Policy::Available => "available",
             Policy::Strict => "strict",
+            Policy::Witness => "strict+witness",
         }
     }
 }

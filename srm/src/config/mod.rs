@@ -15,6 +15,7 @@ mod srm;
 #[cfg(test)]
 mod tests;
 mod validity;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ pub(crate) use reference::{about_section, commented, defaults};
 pub use reload::Change;
 pub use srm::{Assignment, Srm, Window};
 pub use validity::{Validity, now_s};
+pub use witness::{WITNESS_PORT, WitnessAt, WitnessConfig};
 
 /// How long a primary may go on alone after the last beacon that its peer acknowledged (rule R3). Not configurable.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -55,6 +57,8 @@ pub struct Config {
     pub c2s: C2s,
     /// The connection between the nodes; there is one wherever there is a peer.
     pub link: Option<Link>,
+    /// The witness, under the policy `strict+witness`.
+    pub witness: Option<WitnessAt>,
     /// Parameters of the Server Recovery Manager.
     pub srm: Srm,
     /// Where operators' tools connect.

@@ -1,7 +1,7 @@
 //! The node's disk: both logs, the cores' durable structs, and whose disk it is.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use super::store;
 use super::worker::now_ms;
 use crate::config::Engine;
 use crate::node::{Crash, Crashes, Disk, RegisterCopy};
+use crate::slots::Slots;
 
 /// Whose disk it is: a disk of another node or cluster is refused.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -33,10 +34,8 @@ struct Identity {
 pub struct NodeDisk {
     log: FileLog,
     store: Behind,
-    core: PathBuf,
-    me: NodeIx,
-    /// How often each core's struct was written; its parity names the slot.
-    writes: [u64; 2],
+    /// Of each group.
+    cores: [Slots; 2],
     turn: TurnFile,
     data: PathBuf,
     _lock: File,
@@ -84,35 +83,18 @@ impl NodeDisk {
             crashes::write(data, &crashes)?;
         }
         turn.clear()?;
-        let mut disk = NodeDisk {
-            log,
-            store,
-            core,
-            me: node.1,
-            writes: [0; 2],
-            turn,
-            data: data.to_owned(),
-            _lock: lock,
-        };
         let mut durable = [None; 2];
-        for group in NodeIx::BOTH {
-            let g = group.index();
-            let slots = [0, 1].map(|n| read_slot(&disk.slot(group, n)));
-            if let Some((count, copy)) = slots.into_iter().flatten().max_by_key(|(count, _)| *count) {
-                disk.writes[g] = count;
-                durable[g] = Some(copy);
-            }
-        }
+        let cores = NodeIx::BOTH.map(|group| {
+            let (slots, found) = Slots::open(core.join(if group == node.1 { "own" } else { "peer" }));
+            durable[group.index()] = found.and_then(decode);
+            slots
+        });
+        let disk = NodeDisk { log, store, cores, turn, data: data.to_owned(), _lock: lock };
         Ok(Found { disk, durable, opened, crashes, crashed })
-    }
-
-    /// Slot `n` of a group: the own group's in `own`, the peer's in `peer`.
-    fn slot(&self, group: Group, n: u64) -> PathBuf {
-        self.core.join(if group == self.me { "own" } else { "peer" }).join(format!("slot{n}"))
     }
 }
 
-fn lock(data: &Path) -> anyhow::Result<File> {
+pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file =
         OpenOptions::new().create(true).truncate(false).write(true).open(&path).with_context(|| {
@@ -163,35 +145,19 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
     }
 }
 
-/// `count u64 | register | late u8 | crc32c u32`; anything else is no slot: a torn write leaves the other slot. Without
-/// the flag, which older versions did not write, nobody knows.
-fn read_slot(path: &Path) -> Option<(u64, RegisterCopy)> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
-    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    if crc32c::crc32c(body).to_le_bytes() != crc {
-        return None;
-    }
-    let mut c = Cursor::new(Bytes::copy_from_slice(body));
-    let (count, reg) = (c.u64().ok()?, c.reg().ok()?);
+/// `register | late u8`. Without the flag, which older versions did not write, nobody knows.
+fn decode(body: Bytes) -> Option<RegisterCopy> {
+    let mut c = Cursor::new(body);
+    let reg = c.reg().ok()?;
     let late = if c.is_empty() { true } else { c.flag().ok()? };
-    Some((count, RegisterCopy { reg, late }))
+    Some(RegisterCopy { reg, late })
 }
 
-fn write_slot(path: &Path, count: u64, copy: RegisterCopy) -> std::io::Result<()> {
-    let mut body = count.to_le_bytes().to_vec();
+fn encode(copy: RegisterCopy) -> Vec<u8> {
+    let mut body = Vec::new();
     copy.reg.encode(&mut body);
     body.push(u8::from(copy.late));
-    let crc = crc32c::crc32c(&body);
-    body.extend_from_slice(&crc.to_le_bytes());
-    let fresh = !path.exists();
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-    file.write_all(&body)?;
-    file.sync_data()?;
-    if let Some(dir) = path.parent().filter(|_| fresh) {
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(())
+    body
 }
 
 impl LogStore for NodeDisk {
@@ -246,10 +212,9 @@ impl Storage for NodeDisk {
 impl Disk for NodeDisk {
     fn persist(&mut self, group: Group, copy: RegisterCopy) {
         session_mover::kill_point!("core.before_persist");
-        self.writes[group.index()] += 1;
-        let count = self.writes[group.index()];
-        let path = self.slot(group, count % 2);
-        if let Err(error) = write_slot(&path, count, copy) {
+        let slots = &mut self.cores[group.index()];
+        let path = slots.path();
+        if let Err(error) = slots.write(&encode(copy)) {
             // A node that cannot remember who leads must not lead.
             eprintln!("tandem: fatal: {}: {error}. The process ends; the other node serves.", path.display());
             std::process::abort();

@@ -43,13 +43,16 @@ use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;
 use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
-use crate::safety::{Consent, RegisterKind};
+use crate::safety::{Consent, RegisterKind, Witness};
 use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
+use crate::witness::client;
+use crate::witness::words::Ask;
 
 use accounts::Accounts;
 use clients::Clients;
 use clock::Clock;
 use disk::NodeDisk;
+pub(crate) use disk::lock;
 use metrics::Metrics;
 use ops::Operations;
 use reload::Live;
@@ -127,6 +130,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     };
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
+    let (witness, asked) = unbounded_channel();
     let live = Live::new(config, metrics.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
@@ -146,6 +150,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         heart: heart.clone(),
         metrics: metrics.clone(),
         tell,
+        witness,
     };
     panics::end_the_process(config.node.data.clone(), handled);
     let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
@@ -162,7 +167,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         heart,
         log,
     };
-    let result = runtime.block_on(shell.run(from_node));
+    let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
     result
 }
@@ -207,7 +212,6 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
         trap: crashes::trap(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
-    let available = pair.is_none_or(|(_, link)| link.policy == Policy::Available);
     let cluster = pair.map_or(0, |(_, link)| link.secret.cluster_id());
     let ack_synced = pair.is_some_and(|(_, link)| link.commit == Commit::PeerAndDisk);
     let checkpoint_frames = config.store.checkpoint_frames;
@@ -215,7 +219,10 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
         names,
         driver: driver::Config { engine, cluster, boot, ack_synced, checkpoint_frames },
         single: pair.is_none(),
-        register: RegisterKind::Consent(Consent { available }),
+        register: match pair.map_or(Policy::Available, |(_, link)| link.policy) {
+            Policy::Witness => RegisterKind::Witness(Witness),
+            policy => RegisterKind::Consent(Consent { available: policy == Policy::Available }),
+        },
         lease: ticks(crate::config::LEASE) as u16,
         beacon_ticks: ticks(crate::config::BEACON_INTERVAL).max(1),
         evidence,
@@ -287,10 +294,15 @@ struct Shell {
 }
 
 impl Shell {
-    async fn run(self, mut from_node: UnboundedReceiver<FromNode>) -> anyhow::Result<()> {
+    async fn run(
+        self,
+        mut from_node: UnboundedReceiver<FromNode>,
+        asked: UnboundedReceiver<Ask>,
+    ) -> anyhow::Result<()> {
         let leaving = Arc::new(AtomicBool::new(false));
         self.listen_for_clients(&leaving).await?;
         self.link().await?;
+        self.witness(asked)?;
         let operations = Operations::new(
             self.names.clone(),
             self.me,
@@ -378,6 +390,26 @@ impl Shell {
             .with_context(|| format!("the peer's name {:?} cannot stand in a certificate", peer.name))?;
         let client = tls.client.clone();
         panics::vital(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
+        Ok(())
+    }
+
+    /// Keeps the connection to the witness, where there is one.
+    fn witness(&self, asked: UnboundedReceiver<Ask>) -> anyhow::Result<()> {
+        let (Some((peer, config)), Some(tls)) = (self.config.pair(), &self.live.link) else { return Ok(()) };
+        let Some(at) = self.config.witness.as_ref().filter(|_| config.policy == Policy::Witness) else {
+            return Ok(());
+        };
+        let name = at.server_name();
+        let dial = client::Dial {
+            address: at.address.clone(),
+            name: name.with_context(|| format!("{:?} cannot stand in a certificate", at.name))?,
+            tls: tls.client.clone(),
+            cluster: config.secret.cluster_id(),
+            node: self.config.node.name.clone(),
+            peer: peer.name.clone(),
+        };
+        let to_node = self.to_node.clone();
+        panics::vital(client::keep(dial, asked, move |said| _ = to_node.send(ToNode::In(In::Witness(said)))));
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
 use crate::sockets::{Beacons, boottime_ms};
+use crate::witness::words::Ask;
 
 /// Milliseconds of a tick.
 const TICK_MS: u64 = 250;
@@ -80,6 +81,8 @@ pub struct Worker {
     pub clock: Clock,
     /// What keeps the link from coming up.
     pub trouble: Trouble,
+    /// Questions for the witness.
+    pub witness: UnboundedSender<Ask>,
     /// When it last went round; read by the watchdog.
     pub heart: Arc<AtomicU64>,
     /// What is counted.
@@ -323,6 +326,7 @@ impl Worker {
                 Out::Account(user, Some(verifiers)) => self.accounts.set(&user, &verifiers),
                 Out::Account(user, None) => self.accounts.remove(&user),
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
+                Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),
                 Out::GiveUp(why) => give_up(why),

@@ -41,9 +41,12 @@ impl Node {
                 CoreOut::BeaconNow => self.beacon_due = Some(Turn::First),
                 CoreOut::SyncReceived => disk.sync(Which::Peer),
                 CoreOut::Unprotected => self.outs.push(Out::Event(Event::Unprotected(group))),
-                // A witness comes with its own issue; the cores are configured for consent until then.
-                CoreOut::Cas(..) => {}
+                CoreOut::Cas(request, from, to) => self.ask_witness(group, (request, from, to), disk),
             }
+        }
+        let alone = after.primary == self.me && after.mode == Mode::Solo && before != after;
+        if alone && before.mode == Mode::Pair && self.has_witness() {
+            self.outs.push(Out::Event(Event::Unprotected(group)));
         }
         if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
             self.causes[g] = match self.evidence.gone() {
@@ -64,7 +67,9 @@ impl Node {
                 self.promises.holds(group, before, self.ticks)
             }
             // Nobody goes Solo by itself: only by a word that this node would have heard of, or that the operator gave.
-            RegisterKind::Consent(_) | RegisterKind::Witness(_) => true,
+            RegisterKind::Consent(_) => true,
+            // Unless the operator gives it in the place of a witness that may have given its own to the other.
+            RegisterKind::Witness(_) => !self.witness.overruled,
         }
     }
 
@@ -317,6 +322,7 @@ impl Node {
             groups: [0, 1].map(|g| self.group_beacon(g)),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
+        self.report_to_witness();
     }
 
     /// A backup that gets no log acknowledges no beacon either: progress counts as health (R9), and a primary whose

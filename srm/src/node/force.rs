@@ -20,13 +20,24 @@ impl Node {
         self.settle(disk);
         let groups = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].role() != Role::Primary);
         let groups: Vec<Group> = groups.collect();
-        let missing: Vec<String> = groups.iter().filter_map(|g| self.may_miss(*g)).collect();
+        let mut missing: Vec<String> = groups.iter().filter_map(|g| self.may_miss(*g)).collect();
+        if self.may_overrule() {
+            let peer = &self.cfg.names[self.me.peer().index()];
+            missing.push(format!(
+                "the witness does not say who leads: if it let {peer} go on alone, what {peer} acknowledged then is missing \
+                 until it returns"
+            ));
+        }
         if !confirmed {
             return Reply::MayMiss(missing);
         }
+        // The operator takes the place of a witness that cannot be asked; one that can decides.
+        let overrule = self.may_overrule();
+        self.witness.overruled = overrule;
         for group in groups {
-            self.feed(group, In::ForceActive, disk);
+            self.feed(group, In::ForceActive { overrule }, disk);
         }
+        self.witness.overruled = false;
         self.outs.push(super::Out::Event(Event::Forced(missing.clone())));
         Reply::Forced(missing)
     }

@@ -14,6 +14,7 @@ mod stall;
 mod status;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +37,7 @@ use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
 pub use status::Snapshot;
+use witness::WitnessView;
 pub use words::{Disk, Event, In, Op, Out, RegisterCopy, Reply};
 
 /// What a node is told once.
@@ -82,6 +84,9 @@ pub struct Tuning {
 
 /// Items that a buffer has room for before they come.
 const MOST_ROOM: usize = 4_096;
+
+/// How late a datagram may be, in ticks (2 s).
+const LATE_TICKS: u32 = 8;
 
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
@@ -142,6 +147,7 @@ pub struct Node {
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
     crashes: Crashes,
+    witness: WitnessView,
 }
 
 impl Node {
@@ -201,6 +207,7 @@ impl Node {
             stall: stall::Stall::default(),
             fenced: [0; 2],
             crashes: Crashes::default(),
+            witness: WitnessView::default(),
             cfg,
         };
         node.recall(disk);
@@ -281,6 +288,7 @@ impl Node {
                     self.outs.push(Out::Probe);
                 }
             }
+            In::Witness(said) => self.witness_says(said, disk),
             In::Op(number, op) => self.op(number, op, disk),
         }
         self.settle(disk);
@@ -349,6 +357,8 @@ impl Node {
     fn link_msg(&mut self, link: Link, msg: Msg, disk: &mut dyn Disk) {
         if let Msg::Hello(hello) = &msg {
             self.evidence.link_up();
+            // Whoever greets on a connection is there now, whatever a datagram that was late has made of it.
+            self.old_boots.retain(|old| *old != hello.boot);
             self.meet_boot(hello.boot, disk);
         }
         match link {
@@ -382,8 +392,11 @@ impl Node {
             return;
         }
         let known = self.peer_boot == Some(d.boot);
-        if !known && d.to_boot != self.cfg.driver.boot {
-            // A run that does not know ours: fresh, or a recording. A fresh one will answer to our run.
+        let heard_now =
+            self.evidence.gone().is_none() && self.evidence.silent().is_some_and(|ticks| ticks < LATE_TICKS);
+        if !known && (d.to_boot != self.cfg.driver.boot || self.peer_boot.is_some() && heard_now) {
+            // A run that does not know ours: fresh, or a recording. Or one before the run that was heard a moment ago, whose
+            // last words are late. A fresh one will answer to our run, and greet on the link.
             self.stranger = Some(d.boot);
             self.beacon_due = Some(Turn::First);
             return;

@@ -9,8 +9,10 @@ use session_mover::store::{Batch, Store};
 
 use super::look::LOOK_TICKS;
 use super::*;
-use crate::evidence::Probe;
+use crate::evidence::{Gone, Probe};
 use crate::view;
+use crate::witness::client::Said;
+use crate::witness::words::{Ask, Verdict};
 
 /// A disk in memory.
 #[derive(Default)]
@@ -145,6 +147,32 @@ fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safet
         heard: 0,
         lease: [0; 2],
         groups: groups.map(group),
+    };
+    node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
+}
+
+/// A beacon of another run of the peer.
+fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
+    let group = |g| safety::Beacon {
+        reg: pair(g),
+        role: if g == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
+        ack: None,
+        holds: false,
+        alone: false,
+        took_other: false,
+        stopped: false,
+    };
+    let datagram = Datagram {
+        node: 0,
+        boot,
+        to_boot: 7,
+        number,
+        config: 1,
+        activity: Default::default(),
+        turn: Turn::First,
+        heard: 0,
+        lease: [0; 2],
+        groups: NodeIx::BOTH.map(group),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
 }
@@ -482,4 +510,74 @@ fn who_serves_alone_after_a_start_says_that_the_peers_users_wait() {
     let shown = node.snapshot();
     assert_eq!(shown.row.0, 105, "{shown:?}");
     assert_eq!(shown.states[0], (view::State::Down, view::Reason::Unknown));
+}
+
+#[test]
+fn a_late_beacon_of_an_earlier_run_does_not_take_the_place_of_the_present_one() {
+    let (mut node, mut disk) = started(true);
+    hear_run(&mut node, &mut disk, 5, 80);
+    assert_eq!(node.peer_boot, Some(PEER_BOOT), "it was heard a moment ago");
+    hear(&mut node, &mut disk, 2);
+    assert_eq!(node.last_number, 2);
+    // A run that is silent may have been followed by another.
+    for _ in 0..LATE_TICKS {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    hear_run(&mut node, &mut disk, 6, 1);
+    assert_eq!(node.peer_boot, Some(6));
+    // Whoever greets on a connection is there, whatever was believed.
+    link_up(&mut node, &mut disk);
+    assert_eq!(node.peer_boot, Some(PEER_BOOT));
+}
+
+fn with_witness() -> (Node, Memory) {
+    let mut disk = Memory::default();
+    let config = Config { register: RegisterKind::Witness(safety::Witness), ..config(true) };
+    let mut node = Node::start(config, PAIR, 1, &mut disk);
+    hear(&mut node, &mut disk, 1);
+    node.take();
+    (node, disk)
+}
+
+fn asked(node: &mut Node) -> Vec<Ask> {
+    let asked = node.take().into_iter().filter_map(|out| match out {
+        Out::Witness(ask @ Ask::Cas { .. }) => Some(ask),
+        _ => None,
+    });
+    asked.collect()
+}
+
+#[test]
+fn a_request_that_cannot_go_out_is_taken_back_and_one_that_may_have_is_not() {
+    let (mut node, mut disk) = with_witness();
+    node.peer_gone(Gone::Dead, &mut disk);
+    assert_eq!(asked(&mut node), []);
+    assert!(!node.cores[0].asking(), "nobody is asked, so nobody waits: the backup acknowledges again");
+    node.handle(0, In::Witness(Said::Here([None, None])), &mut disk);
+    node.peer_gone(Gone::Dead, &mut disk);
+    let [Ask::Cas { request, .. }] = asked(&mut node)[..] else { panic!("the group of a, once") };
+    node.handle(0, In::Witness(Said::Away("cut".into())), &mut disk);
+    node.handle(0, In::Ticks(1), &mut disk);
+    assert!(node.cores[0].asking(), "it may have been granted (R4)");
+    node.handle(0, In::Witness(Said::Here([None, None])), &mut disk);
+    node.handle(0, In::Ticks(1), &mut disk);
+    assert!(matches!(asked(&mut node)[..], [Ask::Cas { request: again, .. }] if again == request));
+    node.handle(0, In::Witness(Said::Answer(NodeIx::A, request, Verdict::Won)), &mut disk);
+    assert_eq!(node.cores[0].role(), safety::Role::Primary);
+    let unprotected = Out::Event(Event::Unprotected(NodeIx::A));
+    assert!(node.take().contains(&unprotected));
+}
+
+#[test]
+fn the_operators_word_counts_in_the_place_of_a_witness_that_is_away() {
+    let (mut node, mut disk) = with_witness();
+    for _ in 0..20 {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    node.take();
+    let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("it is told first") };
+    assert!(missing.iter().any(|line| line.contains("the witness does not say who leads")), "{missing:?}");
+    force(&mut node, &mut disk, true);
+    assert!(node.cores.iter().all(|core| core.role() == safety::Role::Primary));
+    assert!(node.late[0], "a may have been granted what b does not know of (D6)");
 }

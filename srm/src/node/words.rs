@@ -12,6 +12,8 @@ use xmpp_core::jid::BareJid;
 use super::crashes::Crashes;
 use super::moves::{Progress, Refused};
 use crate::evidence::{Gone, Probe};
+use crate::witness::client::Said;
+use crate::witness::words::Ask;
 
 /// What a node keeps of a group's register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +54,8 @@ pub enum In {
     Checkpointed(Result<(), String>),
     /// Both probes are back.
     Probed([Probe; 2]),
+    /// News of the witness.
+    Witness(Said),
     /// The operator asks; answered by [`Out::Reply`] with the number.
     Op(u64, Op),
 }
@@ -114,6 +118,8 @@ pub enum Out {
     Beacon(Bytes),
     /// Probe the peer twice, 20 ms apart.
     Probe,
+    /// For the witness.
+    Witness(Ask),
     /// The answer to an operator.
     Reply(u64, Reply),
     /// A message of the peer's daemon.

@@ -190,7 +190,7 @@ impl Core {
             In::TookOther(took) => self.took_other = took,
             In::Floor(term) => self.floor = self.floor.max(term),
             In::CasReply(req, result) => self.cas_reply(cfg, req, result, out),
-            In::ForceActive => self.force_active(cfg, out),
+            In::ForceActive { overrule } => self.force_active(cfg, overrule, out),
             In::GiveBack => self.give_back(cfg, out),
         }
     }
@@ -414,6 +414,10 @@ impl Core {
             // A Pair primary that waits for its lease, or a start beside a dead peer that held nothing alone.
             Role::Fenced if self.conflict => self.leave_conflict(cfg, out),
             Role::Fenced if self.starting && self.held_solo(cfg) => self.init_timeout(cfg, out),
+            // It lost its lease while the register could not be reached, and has not asked yet.
+            Role::Fenced if self.fetched && self.reg.primary == cfg.me && self.reg.mode == Mode::Pair => {
+                self.change(cfg, self.solo(cfg), Why::PeerGone, out);
+            }
             _ => {}
         }
     }
@@ -434,12 +438,18 @@ impl Core {
         }
     }
 
-    fn force_active(&mut self, cfg: &Config, out: &mut Vec<Out>) {
-        if self.role != Role::Primary && self.pending.is_none() {
-            self.conflict = false;
-            out.push(Out::SyncReceived);
-            self.change(cfg, self.solo(cfg), Why::Operator, out);
+    fn force_active(&mut self, cfg: &Config, overrule: bool, out: &mut Vec<Out>) {
+        if self.role == Role::Primary || self.pending.is_some() && !overrule {
+            return;
         }
+        // What a witness was asked and did not answer does not count any more: what is issued now lies above it.
+        if let Some(asked) = self.pending.take() {
+            self.floor = self.floor.max(asked.to.term);
+        }
+        self.conflict = false;
+        out.push(Out::SyncReceived);
+        let why = if overrule { Why::Overruled } else { Why::Operator };
+        self.change(cfg, self.solo(cfg), why, out);
     }
 
     /// Fallback after a takeover: consent on our disk to (home node, Pair), then the home node takes it up (D4).
@@ -558,6 +568,11 @@ impl Core {
                 }
             }
             CasResult::Unknown => {}
+            CasResult::NotSent => {
+                self.pending = None;
+                self.joining = false;
+                self.holds &= self.role == Role::Backup;
+            }
         }
     }
 }

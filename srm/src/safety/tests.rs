@@ -24,7 +24,7 @@ fn what_was_received_is_synced_before_force_active_takes_effect() {
                     let cfg = config(me, available);
                     let mut core = Core::start(&cfg, Some(reg(4, primary, mode)));
                     let mut out = Vec::new();
-                    core.on(&cfg, In::ForceActive, &mut out);
+                    core.on(&cfg, In::ForceActive { overrule: false }, &mut out);
                     assert_eq!(core.role(), Role::Primary, "{cfg:?} {primary:?} {mode:?}");
                     assert_eq!(core.release(), Release::Alone);
                     let sync = out.iter().position(|o| *o == Out::SyncReceived);
@@ -45,6 +45,6 @@ fn force_active_does_nothing_to_who_leads() {
     assert_eq!(core.role(), Role::Primary);
     let before = core.clone();
     out.clear();
-    core.on(&cfg, In::ForceActive, &mut out);
+    core.on(&cfg, In::ForceActive { overrule: false }, &mut out);
     assert_eq!((core, out), (before, vec![]));
 }

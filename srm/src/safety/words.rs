@@ -97,7 +97,10 @@ pub enum In {
     /// Answer of the register to the request of that number (R7). The shell has dropped answers to earlier boots.
     CasReply(u32, CasResult),
     /// The operator's word: serve although the rules say wait (`force-active`, also the way out of `strict`).
-    ForceActive,
+    ForceActive {
+        /// Also without the register's word: the operator takes the place of a witness that cannot be reached.
+        overrule: bool,
+    },
     /// Give the register to its home node, which holds everything (fallback after a takeover).
     GiveBack,
 }
@@ -111,6 +114,8 @@ pub enum CasResult {
     Lost(Reg),
     /// No answer: the change may have been made or not.
     Unknown,
+    /// The register cannot be reached, and this request was never on its way: the change was not made.
+    NotSent,
 }
 
 /// Outputs of [`super::Core::on`], in order.
@@ -145,6 +150,8 @@ pub enum Why {
     Settled,
     /// The operator's word.
     Operator,
+    /// The operator's word, in the place of the register's.
+    Overruled,
     /// A group of one node.
     OnlyMember,
 }

@@ -19,6 +19,9 @@ use crate::config::{self, Config, ConfigError};
 
 pub use ports::{Ports, free_ports};
 
+/// Name of the witness, and of its directory.
+const WITNESS: &str = "witness";
+
 /// What to make.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -28,6 +31,8 @@ pub struct Plan {
     pub dir: PathBuf,
     /// One node, or the two nodes of a pair.
     pub nodes: Vec<NodePlan>,
+    /// The witness of the pair, if there is to be one: then the policy is `strict+witness`.
+    pub witness: Option<WitnessPlan>,
     /// Settings for the files of all nodes besides what is needed anyway: key `section.name`, and its value.
     pub overrides: BTreeMap<String, toml::Value>,
 }
@@ -45,9 +50,20 @@ pub struct NodePlan {
     pub ports: Ports,
 }
 
+/// The witness of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct WitnessPlan {
+    /// Where the nodes reach it.
+    pub host: String,
+    /// Address and port that it listens on.
+    pub listen: SocketAddr,
+}
+
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Made {
+    /// Configuration file of the witness, for `tandem witness -c`.
+    pub witness: Option<PathBuf>,
     /// Certificate of the authority, for clients to trust.
     pub ca: PathBuf,
     /// The nodes, in the order of the plan.
@@ -148,7 +164,7 @@ impl Plan {
             ports,
         };
         let nodes = names.iter().zip(free_ports(names.len())?).map(node).collect();
-        Ok(Plan { domain: domain.into(), dir: dir.into(), nodes, overrides: BTreeMap::new() })
+        Ok(Plan { domain: domain.into(), dir: dir.into(), nodes, witness: None, overrides: BTreeMap::new() })
     }
 
     /// One or two nodes on machines of their own, on the standard ports.
@@ -160,7 +176,23 @@ impl Plan {
             ports: Ports::STANDARD,
         };
         let nodes = nodes.iter().map(node).collect();
-        Plan { domain: domain.into(), dir: dir.into(), nodes, overrides: BTreeMap::new() }
+        Plan { domain: domain.into(), dir: dir.into(), nodes, witness: None, overrides: BTreeMap::new() }
+    }
+
+    /// Adds a witness on this machine, on a free port of the loopback address.
+    pub fn local_witness(mut self) -> Result<Plan, SetupError> {
+        let port = free_ports(1)?.first().map_or(0, |ports| ports.link);
+        let host = Ipv4Addr::LOCALHOST.to_string();
+        self.witness = Some(WitnessPlan { host, listen: (Ipv4Addr::LOCALHOST, port).into() });
+        Ok(self)
+    }
+
+    /// Adds a witness on a machine of its own, on the standard port.
+    #[must_use]
+    pub fn remote_witness(mut self, host: &str) -> Plan {
+        let listen = (Ipv6Addr::UNSPECIFIED, config::WITNESS_PORT).into();
+        self.witness = Some(WitnessPlan { host: host.to_owned(), listen });
+        self
     }
 
     /// Adds a setting for all nodes, such as `("srm.client_re_login_upper_limit", "3s")`.
@@ -180,6 +212,7 @@ impl Plan {
             .nodes
             .iter()
             .map(|node| node.name.as_str())
+            .chain(self.witness.as_ref().map(|_| WITNESS))
             .chain(["ca"])
             .map(|name| self.dir.join(name))
             .collect();
@@ -201,7 +234,10 @@ impl Plan {
         write(&ca.join("ca.key"), &authority.key_pem(), 0o600)?;
         let secret = format!("{}\ncluster {}\n", random_hex()?, &random_hex()?[..16]);
         let made = self.nodes.iter().map(|node| self.make_node(node, &authority, &clients, &secret));
-        Ok(Made { ca: ca.join("ca.pem"), nodes: made.collect::<Result<_, _>>()? })
+        let nodes = made.collect::<Result<_, _>>()?;
+        let witness =
+            self.witness.as_ref().map(|witness| self.make_witness(witness, &authority)).transpose()?;
+        Ok(Made { ca: ca.join("ca.pem"), nodes, witness })
     }
 
     fn make_node(
@@ -238,6 +274,33 @@ impl Plan {
         })
     }
 
+    fn make_witness(
+        &self,
+        witness: &WitnessPlan,
+        authority: &certs::Authority,
+    ) -> Result<PathBuf, SetupError> {
+        let dir = self.dir.join(WITNESS);
+        make_dir(&dir)?;
+        let link = authority.link(WITNESS)?;
+        write(&dir.join("link.pem"), &link.chain, 0o644)?;
+        write(&dir.join("link.key"), &link.key, 0o600)?;
+        write(&dir.join("ca.pem"), &authority.pem, 0o644)?;
+        let path = dir.join("witness.toml");
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+        let listen = witness.listen;
+        let data = self.overrides.get("node.data").and_then(toml::Value::as_str).unwrap_or("data");
+        let text = format!(
+            "# The configuration of a witness, for `tandem witness`. It reads its certificate, key and authority again when\n\
+             # they change; everything else when it starts.\n\n[witness]\n# Address it listens on.\n\
+             listen = \"{listen}\"\n# Names of the two nodes, as in their own [node].\nnodes = {nodes:?}\n\
+             # Folder of the registers.\ndata = {data:?}\n# Its certificate, which bears the name {WITNESS:?}, its private \
+             key, and the cluster's authority.\ncert = \"link.pem\"\nkey = \"link.key\"\nca = \"ca.pem\"\n"
+        );
+        write(&path, &text, 0o644)?;
+        config::WitnessConfig::load(&path)?;
+        Ok(path)
+    }
+
     /// All names under which clients may know a node: the pair shares one certificate.
     fn client_names(&self) -> Vec<String> {
         let mut names = vec![self.domain.clone()];
@@ -272,6 +335,11 @@ impl Plan {
         if self.peer_of(node).is_some() {
             file.section("link").put("listen", at(ports.link)).put("cert", "link.pem").put("key", "link.key");
             file.put("ca", "ca.pem").put("secret", "secret");
+        }
+        if let Some(witness) = &self.witness {
+            file.put("policy", config::Policy::Witness.as_str());
+            let address = config::with_port(&witness.host, witness.listen.port());
+            file.section("witness").put("address", address);
         }
         file.section("admin")
             .put("listen", SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.admin).to_string());

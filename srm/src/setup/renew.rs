@@ -125,7 +125,8 @@ fn sign_all(dir: &Path, known: &[&Authority], by: &Authority, done: &mut Renewed
             Ok(known.iter().any(|authority| authority.has_signed(&text)).then_some(text))
         };
         let file = node.join("c2s.pem");
-        match ours(&file)? {
+        match if file.exists() { ours(&file)? } else { Some(String::new()) } {
+            Some(old) if old.is_empty() => {}
             Some(old) => {
                 if clients.is_none() {
                     clients = Some(by.c2s(&certs::names(&old))?);
@@ -176,12 +177,12 @@ fn bundles(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
     Ok([dir.join("ca/ca.pem")].into_iter().chain(of_nodes).collect())
 }
 
-/// The directories of the nodes, by name.
+/// The directories of the nodes, and of their witness, by name.
 fn nodes(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
     let entries = fs::read_dir(dir).map_err(|source| SetupError::Read { path: dir.into(), source })?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join("tandem.toml").is_file())
+        .filter(|path| path.join("tandem.toml").is_file() || path.join("witness.toml").is_file())
         .collect();
     found.sort();
     if found.is_empty() {

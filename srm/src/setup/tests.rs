@@ -283,3 +283,22 @@ fn handshake(
     assert!(!client.is_handshaking() && !server.is_handshaking());
     Ok(())
 }
+
+#[test]
+fn a_pair_with_a_witness_asks_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::local_pair("im.example", dir.path()).unwrap().local_witness().unwrap();
+    let made = plan.make().unwrap();
+    let witness = config::WitnessConfig::load(made.witness.as_deref().unwrap()).unwrap();
+    assert_eq!(witness.nodes, ["a", "b"]);
+    for node in &made.nodes {
+        let config = Config::load(&node.config).unwrap();
+        assert_eq!(config.link.as_ref().unwrap().policy, config::Policy::Witness);
+        assert_eq!(config.witness.as_ref().unwrap().address, witness.listen.to_string());
+    }
+    // Its certificate is renewed with the others.
+    let before = fs::read(dir.path().join("witness/link.pem")).unwrap();
+    renew::certificates(dir.path()).unwrap();
+    assert_ne!(fs::read(dir.path().join("witness/link.pem")).unwrap(), before);
+    config::WitnessConfig::load(made.witness.as_deref().unwrap()).unwrap();
+}

@@ -36,6 +36,14 @@ impl fmt::Display for Node {
     }
 }
 
+/// A machine with a cable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Site {
+    Node(Node),
+    Witness,
+}
+
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
@@ -45,6 +53,8 @@ pub struct Script {
     pub shows: String,
     /// Settings of both nodes besides the usual ones: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
+    /// A witness decides who goes on alone.
+    pub witness: bool,
     /// Who is logged in.
     pub clients: Clients,
     /// What happens, in order.
@@ -96,6 +106,16 @@ pub enum Step {
     Unplug(Node),
     /// Puts it in again.
     Plug(Node),
+    /// No path between the first and the others any more; each still sees everybody else.
+    Cut(Site, Vec<Site>),
+    /// All paths are there again.
+    Mend,
+    /// `kill -9` of the witness.
+    KillWitness,
+    /// Starts it again.
+    StartWitness,
+    /// Its disk is replaced by an empty one; it does not run.
+    EmptyWitness,
     /// The network is gone without a word, the process too, and writes that were not synced in part.
     PowerOff(Vec<Node>),
     /// A client says something that hits a bug, which panics.
@@ -212,6 +232,7 @@ impl Step {
             Step::Kill(_) | Step::Stop(_) | Step::Pause(_) | Step::PauseReleasing(_) | Step::Continue(_) => {
                 true
             }
+            Step::Cut(..) | Step::Mend | Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
             Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Panic(_) | Step::Clock(..) => true,
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
             _ => false,

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Books, Clients, Condition, DiskStep, Line, Node, Script, Step};
+use super::{Books, Clients, Condition, DiskStep, Line, Node, Script, Site, Step};
 
 /// Every form that a line may have: how it begins, the form, and what it means.
 pub const FORMS: &[(&str, &str, &str)] = &[
     ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
+    ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
     ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
     ("at", "at DURATION STEP", "not before this time since the chat began"),
     ("kill", "kill NODE [NODE]", "`kill -9`"),
@@ -22,6 +23,15 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ("start", "start NODE [NODE]", "`tandem serve`"),
     ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
     ("plug", "plug NODE", "and put in again"),
+    (
+        "cut",
+        "cut SITE from SITE [SITE]",
+        "no path between the first of `a`, `b` and `witness` and the others; nobody is told",
+    ),
+    ("mend", "mend", "all paths are there again"),
+    ("kill", "kill witness", "`kill -9` of the witness"),
+    ("start", "start witness", "`tandem witness`"),
+    ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
     ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
     ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
     ("disk", "disk NODE FAULT", "something happens to the disk"),
@@ -109,6 +119,7 @@ pub fn parse(name: &str, text: &str) -> Result<Script, ParseError> {
         name: name.to_owned(),
         shows: String::new(),
         settings: Vec::new(),
+        witness: false,
         clients: Clients::default(),
         lines: Vec::new(),
     };
@@ -154,6 +165,10 @@ fn statement(script: &mut Script, text: &str, number: usize) -> Result<(), Strin
         ("set", [key, value]) if key.contains('.') => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
             script.settings.push(((*key).to_owned(), value.trim_matches('"').to_owned()));
+        }
+        ("witness", []) => {
+            header(!script.lines.is_empty() || script.clients != Clients::default())?;
+            script.witness = true;
         }
         ("clients", list) => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
@@ -209,6 +224,7 @@ fn cannot(first: &str) -> String {
         return format!("this cannot be read; allowed is: {}", forms(first));
     }
     let mut known: Vec<&str> = FORMS.iter().map(|(begin, ..)| *begin).collect();
+    known.sort_by_key(|known| FORMS.iter().position(|(begin, ..)| begin == known));
     known.dedup();
     format!("{first:?} is not known; a line begins with one of: {}", known.join(", "))
 }
@@ -230,6 +246,13 @@ fn clients(list: &[&str]) -> Option<Clients> {
 fn step(words: &[&str]) -> Result<Step, String> {
     let first = words.first().copied().unwrap_or_default();
     let step = match words {
+        ["kill", "witness"] => Some(Step::KillWitness),
+        ["start", "witness"] => Some(Step::StartWitness),
+        ["disk", "witness", "empty"] => Some(Step::EmptyWitness),
+        ["cut", one, "from", others @ ..] => {
+            site(one).zip(sites(others, one)).map(|(one, others)| Step::Cut(one, others))
+        }
+        ["mend"] => Some(Step::Mend),
         ["kill", list @ ..] => nodes(list).map(Step::Kill),
         ["pause", one, "releasing"] => node(one).map(Step::PauseReleasing),
         ["pause", list @ ..] => nodes(list).map(Step::Pause),
@@ -271,6 +294,19 @@ fn nodes(words: &[&str]) -> Option<Vec<Node>> {
     let nodes: Vec<Node> = words.iter().map(|word| node(word)).collect::<Option<_>>()?;
     let differ = nodes.len() == 1 || nodes.len() == 2 && nodes[0] != nodes[1];
     Some(nodes).filter(|_| differ)
+}
+
+fn site(word: &str) -> Option<Site> {
+    match word {
+        "witness" => Some(Site::Witness),
+        other => node(other).map(Site::Node),
+    }
+}
+
+fn sites(words: &[&str], but: &str) -> Option<Vec<Site>> {
+    let differ = words.iter().enumerate().all(|(i, word)| *word != but && !words[..i].contains(word));
+    let sites = words.iter().map(|word| site(word)).collect::<Option<Vec<_>>>();
+    sites.filter(|sites| differ && !sites.is_empty())
 }
 
 fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {

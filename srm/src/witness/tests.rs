@@ -1,0 +1,184 @@
+//! The witness as a node meets it: over TLS, with the certificates that `tandem init` makes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+use rustls::pki_types::ServerName;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use xmpp_core::tls::{Authority, Identity, link_client};
+
+use super::client::{self, Dial, Said};
+use super::serve;
+use super::words::{Ask, Verdict};
+use crate::config::WitnessConfig;
+use crate::setup::Plan;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn reg(term: u64, primary: NodeIx, mode: Mode) -> Reg {
+    Reg { term: Term(term), primary, mode, settled: Term(0) }
+}
+
+fn pair(term: u64) -> Reg {
+    reg(term, NodeIx::A, Mode::Pair)
+}
+
+fn made(dir: &Path) -> WitnessConfig {
+    let plan = Plan::local_pair("im.example", dir).unwrap().local_witness().unwrap();
+    let mut config = WitnessConfig::load(&plan.make().unwrap().witness.unwrap()).unwrap();
+    config.listen.set_port(0);
+    config
+}
+
+/// A witness that runs until it is aborted.
+async fn start(config: &WitnessConfig) -> (String, JoinHandle<()>) {
+    let (address, running) = serve(config).await.unwrap();
+    let task = tokio::spawn(async move { running.await.unwrap() });
+    (address.to_string(), task)
+}
+
+/// A node's connection, kept by the real client.
+struct Node {
+    ask: UnboundedSender<Ask>,
+    said: Arc<Mutex<Vec<Said>>>,
+    task: JoinHandle<()>,
+}
+
+impl Node {
+    /// `node` with the certificate of `shows`.
+    fn dial(dir: &Path, address: &str, node: &str, shows: &str, cluster: u64) -> Node {
+        let file = |name: &str| dir.join(shows).join(name);
+        let identity = Identity::load(&file("link.pem"), &file("link.key")).unwrap();
+        let tls = link_client(&identity, &Authority::load(&file("ca.pem")).unwrap()).unwrap();
+        let peer = if node == "a" { "b" } else { "a" };
+        let dial = Dial {
+            address: address.to_owned(),
+            name: ServerName::try_from("witness").unwrap(),
+            tls: Arc::new(ArcSwap::new(tls)),
+            cluster,
+            node: node.to_owned(),
+            peer: peer.to_owned(),
+        };
+        let (ask, asked) = unbounded_channel();
+        let said: Arc<Mutex<Vec<Said>>> = Arc::default();
+        let tell = {
+            let said = said.clone();
+            move |what| said.lock().unwrap().push(what)
+        };
+        let task = tokio::spawn(async move { match client::keep(dial, asked, tell).await {} });
+        Node { ask, said, task }
+    }
+
+    /// Waits for something that the witness says, or that is said of it, and takes what came before it too.
+    async fn hears(&self, what: &str, fits: impl Fn(&Said) -> bool) -> Said {
+        let look = async {
+            loop {
+                if let Some(found) = {
+                    let mut said = self.said.lock().unwrap();
+                    let at = said.iter().position(&fits);
+                    at.map(|at| said.drain(..=at).next_back().unwrap())
+                } {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LIMIT, look).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.said.lock().unwrap()))
+    }
+
+    async fn connected(&self) {
+        self.hears("connected", |said| matches!(said, Said::Here(_))).await;
+    }
+
+    async fn reports(&self, reg: Reg) {
+        self.ask.send(Ask::Report([reg; 2])).unwrap();
+        self.connected().await;
+    }
+
+    async fn asks(&self, request: u32, expected: Reg, new: Reg) -> Verdict {
+        self.ask.send(Ask::Cas { group: NodeIx::A, request, expected, new }).unwrap();
+        match self.hears("an answer", |said| matches!(said, Said::Answer(_, n, _) if *n == request)).await {
+            Said::Answer(_, _, verdict) => verdict,
+            _ => unreachable!("looked for"),
+        }
+    }
+
+    async fn away(&self, why: &str) {
+        self.hears(why, |said| matches!(said, Said::Away(text) if text.contains(why))).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_it_granted_outlives_it_and_the_other_node_hears_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = made(dir.path());
+    let (address, task) = start(&config).await;
+    let [a, b] = ["a", "b"].map(|name| Node::dial(dir.path(), &address, name, name, 7));
+    for node in [&a, &b] {
+        node.connected().await;
+    }
+    assert_eq!(a.asks(1, pair(4), pair(6)).await, Verdict::Undecided, "it knows of nothing yet");
+    for node in [&a, &b, &a] {
+        node.reports(pair(4)).await;
+    }
+    let alone = reg(7, NodeIx::B, Mode::Solo);
+    assert_eq!(b.asks(1, pair(4), alone).await, Verdict::Won);
+    task.abort();
+    let _ = task.await;
+    a.away("").await;
+    // Its place on the disk is free when its process is gone.
+    let (address, _task) = start(&config).await;
+    let a = Node::dial(dir.path(), &address, "a", "a", 7);
+    a.connected().await;
+    assert_eq!(a.asks(2, pair(4), reg(6, NodeIx::A, Mode::Solo)).await, Verdict::Lost(alone));
+}
+
+#[tokio::test]
+async fn strangers_are_told_why_they_are_not_welcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = made(dir.path());
+    let (address, _task) = start(&config).await;
+    let a = Node::dial(dir.path(), &address, "a", "a", 7);
+    a.connected().await;
+    let impostor = Node::dial(dir.path(), &address, "b", "a", 7);
+    impostor.away("the certificate does not bear the name b").await;
+    let unknown = Node::dial(dir.path(), &address, "c", "a", 7);
+    unknown.away("witness.nodes are a and b, not c and a").await;
+    let foreign = Node::dial(dir.path(), &address, "b", "b", 8);
+    foreign.away("this witness serves another cluster").await;
+    let other = tempfile::tempdir().unwrap();
+    made(other.path());
+    let stranger = Node::dial(other.path(), &address, "b", "b", 7);
+    stranger.away("").await;
+    // A node that connects again ends its connection of before.
+    let again = Node::dial(dir.path(), &address, "a", "a", 7);
+    again.connected().await;
+    a.ask.send(Ask::Report([pair(4); 2])).unwrap();
+    a.away("closed").await;
+}
+
+#[tokio::test]
+async fn registers_of_other_nodes_and_a_folder_in_use_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = made(dir.path());
+    let (address, task) = start(&config).await;
+    let a = Node::dial(dir.path(), &address, "a", "a", 7);
+    a.connected().await;
+    let text = |error: anyhow::Error| format!("{error:#}");
+    assert!(text(serve(&config).await.map(|_| ()).unwrap_err()).contains("another tandem uses"));
+    task.abort();
+    let _ = task.await;
+    let other = WitnessConfig { nodes: ["a".into(), "c".into()], ..config };
+    assert!(text(serve(&other).await.map(|_| ()).unwrap_err()).contains("belong to the nodes a and b"));
+}
