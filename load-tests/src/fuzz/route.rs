@@ -12,6 +12,7 @@ use bytes::Bytes;
 use presence_engine::engine::{Input, Limits};
 use presence_engine::ids::NodeIx;
 use presence_engine::record::Verifiers;
+use presence_engine::state::State;
 use xmpp_core::jid::BareJid;
 
 use super::input;
@@ -160,7 +161,7 @@ impl Game {
     /// Hands out what was said, and looks whether it may be said.
     fn look(&mut self) {
         // A client whose answer was lost with the link is bound all the same.
-        let sessions = self.duo.state().sessions();
+        let sessions = self.duo.states().flat_map(State::sessions);
         self.bound.extend(sessions.map(|(_, s)| format!("{}/{}", s.user, s.resource)));
         loop {
             let said = self.duo.said();

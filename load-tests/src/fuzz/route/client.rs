@@ -217,6 +217,10 @@ impl Game {
             ns::BIND,
             ns::SM
         );
+        if !self.duo.is_whole() {
+            // It waits, and may be bound and gone again before anybody looks.
+            self.bound.insert(format!("{}/{resource}", self.clients[i].user));
+        }
         self.write(i, bind.as_bytes());
     }
 

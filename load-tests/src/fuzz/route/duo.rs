@@ -80,6 +80,11 @@ impl Duo {
         duo
     }
 
+    /// What each node that lives holds; the same on both while everything arrives.
+    pub(super) fn states(&self) -> impl Iterator<Item = &State> {
+        self.engines.iter().flatten().map(Engine::state)
+    }
+
     /// The state, as a node that lives has it.
     pub(super) fn state(&self) -> &State {
         self.engines.iter().flatten().next().expect("one lives").state()
