@@ -206,6 +206,12 @@ impl Game {
         }
     }
 
+    /// Elements that wait to be answered.
+    fn waits(&self) -> usize {
+        let there = self.clients.iter().filter(|client| client.conn.is_some());
+        there.map(|client| client.uncredited as usize).sum()
+    }
+
     /// All arrives, and nobody waits for ever.
     fn end(&mut self) {
         self.duo.settle();
@@ -214,12 +220,16 @@ impl Game {
             self.duo.mend_link();
             self.look();
         }
-        // Of several resumes that wait on one stream, each tick answers one.
-        for tick in 0..40 {
+        for _ in 0..3 {
             self.duo.after(200_000);
             self.look();
-            let waits = self.clients.iter().any(|client| client.conn.is_some() && client.uncredited > 0);
-            if tick >= 2 && !waits {
+        }
+        // Of the resumes that wait on one stream, each tick answers one.
+        let mut waits = self.waits();
+        while waits > 0 {
+            self.duo.after(200_000);
+            self.look();
+            if std::mem::replace(&mut waits, self.waits()) <= waits {
                 break;
             }
         }
