@@ -135,8 +135,12 @@ fn available_destroys_nothing_and_settles() {
     holds("available: lie, give-back, crash", merged(Start::TakenOver, left), &[GIVEN_BACK, SETTLED]);
     let left = Left { crashes: 2, pauses: 1, init: 1, ..NONE };
     holds("available: crashes, pause, init", merged(Start::Home, left), &[TAKEN_OVER, SETTLED]);
+    // Two ticks are a lease: a node that stood still listens for as long before it goes on alone.
     let left = Left { pauses: 1, lies: 1, ..NONE };
-    let bounds = Bounds { writes: 2, took_other: [true, true], ..merged(Start::Home, left) };
+    let bounds = Bounds { ticks: 2, ..merged(Start::Home, left) };
+    holds("available: pause, lie, two ticks", bounds, &[TAKEN_OVER, SETTLED]);
+    let left = Left { pauses: 1, lies: 1, ..NONE };
+    let bounds = Bounds { writes: 2, ticks: 2, took_other: [true, true], ..merged(Start::Home, left) };
     holds("available: each took the other's group", bounds, &[SETTLED]);
     let left = Left { crashes: 1, ..NONE };
     holds("available: time passes", Bounds { ticks: 4, ..merged(Start::Home, left) }, &[SETTLED]);

@@ -13,7 +13,6 @@ impl World {
         world.heal(bounds);
         world.left.crashes += 1;
         world.left.force += 1;
-        world.left.pauses += 1;
         match bounds.start {
             Start::Home => {}
             Start::TakenOver => {
@@ -23,7 +22,9 @@ impl World {
                 world.heal(bounds);
             }
             Start::Solo => {
-                world.act(bounds, Action::Pause(a));
+                for _ in 0..bounds.lease {
+                    world.act(bounds, Action::Tick(a));
+                }
                 world.witness_round(bounds, a);
                 world.beacon_round(bounds);
             }

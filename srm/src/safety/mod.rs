@@ -35,6 +35,8 @@ pub struct Core {
     role: Role,
     /// Ticks of right to lead in Pair that are left.
     lease_left: u16,
+    /// Ticks for which a node that stood still for longer than its lease yet listens before it goes on alone (R5).
+    listen: u16,
     /// Beacons sent and not acknowledged: number and age in ticks.
     sent: Vec<(u32, u16)>,
     /// Primary in Solo that has stopped acknowledging alone because it proposes Pair (R1).
@@ -70,6 +72,7 @@ impl Core {
             disk: durable,
             role: Role::Fenced,
             lease_left: 0,
+            listen: 0,
             sent: Vec::new(),
             joining: false,
             near: false,
@@ -205,16 +208,27 @@ impl Core {
             self.starting = false;
             self.change(cfg, self.solo(cfg), Why::OnlyMember, out);
         }
-        let leads_pair = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair;
-        let had = matches!(self.role, Role::Primary) && leads_pair;
-        if had && self.lease_left == 0 {
-            self.role = Role::Fenced;
-            if self.pending.is_none() {
-                self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
-            }
-        }
+        self.lose_lease(cfg, n, out);
         if let Some(p) = self.pending {
             out.push(Out::Cas(p.req, p.from, p.to));
+        }
+    }
+
+    /// A Pair primary without a lease is Fenced, and asks to go on alone. One that stood still first hears what was said
+    /// meanwhile: its peer may have taken its place, and said so in words that it has yet to read (R5).
+    fn lose_lease(&mut self, cfg: &Config, n: u16, out: &mut Vec<Out>) {
+        let listened = self.listen > 0 && self.listen <= n;
+        self.listen = self.listen.saturating_sub(n);
+        let pair = self.reg.primary == cfg.me && self.reg.mode == Mode::Pair && self.pending.is_none();
+        if self.role == Role::Primary && self.reg.mode == Mode::Pair && self.lease_left == 0 {
+            self.role = Role::Fenced;
+            if n > cfg.lease {
+                self.listen = cfg.lease;
+            } else if pair {
+                self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
+            }
+        } else if listened && pair && self.role == Role::Fenced && self.fetched {
+            self.change(cfg, self.solo(cfg), Why::LeaseLost, out);
         }
     }
 
@@ -539,6 +553,7 @@ impl Core {
         // What was acknowledged alone stays so while the same node leads alone, under whatever term.
         self.alone &= self.reg.mode == reg.mode && self.reg.primary == reg.primary;
         self.sent.clear();
+        self.listen = 0;
         self.reg = reg;
     }
 

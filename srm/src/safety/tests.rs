@@ -48,3 +48,56 @@ fn force_active_does_nothing_to_who_leads() {
     core.on(&cfg, In::ForceActive { overrule: false }, &mut out);
     assert_eq!((core, out), (before, vec![]));
 }
+
+/// R5: what the peer said while this node stood still is heard before this node goes on alone, and the peer may have
+/// taken its place.
+#[test]
+fn who_stood_still_listens_before_it_goes_on_alone() {
+    let cfg = config(NodeIx::A, true);
+    let word = |reg, role| Beacon {
+        reg,
+        role,
+        ack: Some(1),
+        holds: false,
+        alone: false,
+        took_other: false,
+        stopped: false,
+    };
+    let pair = reg(4, NodeIx::A, Mode::Pair);
+    let primary = || {
+        let mut core = Core::start(&cfg, Some(pair));
+        let mut out = Vec::new();
+        core.on(&cfg, In::Beacon(word(pair, Role::Backup)), &mut out);
+        core.on(&cfg, In::Fetched, &mut out);
+        assert_eq!((core.role(), core.reg()), (Role::Primary, pair));
+        core
+    };
+    let mut paused = primary();
+    let mut out = Vec::new();
+    paused.on(&cfg, In::Ticks(cfg.lease + 1), &mut out);
+    assert_eq!((paused.role(), paused.reg(), out.len()), (Role::Fenced, pair, 0));
+    // The peer is there, and follows: it leads on.
+    let mut goes_on = paused.clone();
+    goes_on.on(&cfg, In::Sent(1), &mut out);
+    goes_on.on(&cfg, In::Beacon(word(pair, Role::Backup)), &mut out);
+    assert_eq!((goes_on.role(), goes_on.reg()), (Role::Primary, pair));
+    goes_on.on(&cfg, In::Ticks(1), &mut out);
+    assert_eq!(goes_on.role(), Role::Primary);
+    // The peer has taken its place: it follows, and has acknowledged nothing beside it.
+    let mut follows = paused.clone();
+    let taken = reg(5, NodeIx::B, Mode::Solo);
+    follows.on(&cfg, In::Beacon(word(taken, Role::Primary)), &mut out);
+    assert_eq!((follows.role(), follows.reg()), (Role::Backup, taken));
+    // Nobody says anything: then it goes on.
+    for tick in 1..=cfg.lease {
+        assert_eq!(paused.role(), Role::Fenced, "tick {tick}");
+        paused.on(&cfg, In::Ticks(1), &mut out);
+    }
+    assert_eq!((paused.role(), paused.release()), (Role::Primary, Release::Alone));
+    // One that heard nothing while it ran has nothing to read: it goes on at once.
+    let mut alone = primary();
+    for _ in 0..cfg.lease {
+        alone.on(&cfg, In::Ticks(1), &mut out);
+    }
+    assert_eq!((alone.role(), alone.release()), (Role::Primary, Release::Alone));
+}
