@@ -9,6 +9,7 @@ mod disk;
 mod faults;
 pub mod language;
 mod leftovers;
+mod machine;
 mod net;
 mod node;
 mod oracle;
@@ -18,6 +19,7 @@ mod witness;
 mod world;
 
 pub use leftovers::remove_leftovers;
+pub use machine::Machine;
 pub use play::{Outcome, play};
 
 /// Prefix of the names of everything that outlives a process that is killed: namespaces and folders.
