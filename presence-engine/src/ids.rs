@@ -87,6 +87,22 @@ pub struct Reg {
     pub settled: Term,
 }
 
+/// Why the users of a home node are served by its backup although the node lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Away {
+    /// The operator asked for it.
+    Operator,
+    /// A critical service was down for longer than its delay.
+    Service,
+    /// The database was.
+    Database,
+}
+
+impl Away {
+    /// All of them, in the order of their numbers on disk, which begin with 1.
+    pub const ALL: [Away; 3] = [Away::Operator, Away::Service, Away::Database];
+}
+
 /// Place of a frame in one node's log. `inc` is drawn at random at each start and each truncation, so an equal
 /// position means an equal frame; `seq` counts through the whole log from 1. The default is "before the first frame".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

@@ -110,7 +110,7 @@ impl Merge {
                 vec![(mask_of(state, &effects), with_effects(record, effects))]
             }
             Record::Lead { group, .. } => self.as_it_is(Some(*group), record),
-            Record::Idle { .. } => self.as_it_is(Some(self.me), record),
+            Record::Away { .. } => self.as_it_is(Some(self.me), record),
             Record::Enable { session, .. }
             | Record::Dual { session }
             | Record::Trim { session, .. }

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use bytes::Bytes;
 use presence_engine::front::{Attach, Fronted, Relay};
-use presence_engine::ids::{Conn, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
+use presence_engine::ids::{Away, Conn, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
 use presence_engine::record::{Effect, Forward, Record, Verifiers};
 use session_mover::frame::{Frame, PREFIX};
 use session_mover::msg::{Ack, Hello, Msg, VERSIONS};
@@ -152,7 +152,7 @@ fn rare_records() -> Vec<Record> {
         Record::UserPasswd { user: user.clone(), verifiers },
         Record::Dual { session },
         Record::Absorb { from: NodeIx::A, into: NodeIx::B },
-        Record::Idle { group: NodeIx::A, on: true },
+        Record::Away { group: NodeIx::A, why: Some(Away::Service) },
         Record::Kept { stanza: id, at_ms: 9, effects: vec![out, offer, offline] },
         Record::Cancel { forward, effects: vec![gap] },
         Record::Flush { session, count: 3 },

@@ -162,7 +162,7 @@ impl Engine {
             }
             // Its effects say whose it is.
             Record::Kept { .. } => 0,
-            Record::Idle { .. } => 1 << self.cfg.me.index(),
+            Record::Away { .. } => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         };
         of_effects | of_record

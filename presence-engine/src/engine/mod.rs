@@ -35,7 +35,7 @@ use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use crate::front::{Fronted, Relay};
-use crate::ids::{Conn, Group, NodeIx, Position, Reg, SmId, Term};
+use crate::ids::{Away, Conn, Group, NodeIx, Position, Reg, SmId, Term};
 use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{JsmSession, Place, State};
@@ -185,12 +185,12 @@ pub enum Input {
         /// The user.
         user: BareJid,
     },
-    /// Mark a group's home node as failed over at the operator's request, or no longer.
-    Idle {
+    /// Mark a group's home node as failed over although it lives, or no longer.
+    Away {
         /// The group.
         group: Group,
-        /// Whether.
-        on: bool,
+        /// Why; `None`: no longer.
+        why: Option<Away>,
     },
     /// Take all users of the other register into our own (both are led here).
     Absorb {
@@ -413,10 +413,10 @@ impl Engine {
             Input::UserRemove { user } => self.user_remove(&user, out),
             Input::HandOver { user } => self.hand_over(&user, out),
             // Both nodes mark what they do in their own log; one that leads nothing writes nothing.
-            Input::Idle { group, on } if self.serving[self.cfg.me.index()] => {
-                self.emit(Record::Idle { group, on }, out);
+            Input::Away { group, why } if self.serving[self.cfg.me.index()] => {
+                self.emit(Record::Away { group, why }, out);
             }
-            Input::Idle { .. } => {}
+            Input::Away { .. } => {}
             Input::Absorb { from } => self.absorb(from, out),
         }
     }

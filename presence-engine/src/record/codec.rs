@@ -6,7 +6,7 @@ use thiserror::Error;
 use xmpp_core::jid::{BareJid, Jid};
 
 use super::{Effect, Flag, Forward, Record, Verifiers};
-use crate::ids::{Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
+use crate::ids::{Away, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
 use crate::state::{Item, RosterVersion};
 use crate::subscription::Subscription;
 
@@ -102,6 +102,13 @@ impl Cursor {
     /// A node, by its index.
     pub fn node(&mut self) -> Read<NodeIx> {
         NodeIx::from_index(self.u8()?.into()).ok_or(CodecError::Bad("node"))
+    }
+
+    fn away(&mut self) -> Read<Option<Away>> {
+        match self.u8()? {
+            0 => Ok(None),
+            n => Away::ALL.get(usize::from(n) - 1).copied().map(Some).ok_or(CodecError::Bad("away")),
+        }
     }
 
     /// True or false.
@@ -385,7 +392,7 @@ impl Record {
             Record::HandOver { .. } => 11,
             Record::Absorb { .. } => 12,
             Record::Done { .. } => 13,
-            Record::Idle { .. } => 14,
+            Record::Away { .. } => 14,
             Record::Reattached { .. } => 16,
             Record::Kept { .. } => 15,
             Record::Lapse { .. } => 20,
@@ -474,7 +481,10 @@ impl Record {
                 }
             }
             Record::Absorb { from, into } => out.extend_from_slice(&[from.index() as u8, into.index() as u8]),
-            Record::Idle { group, on } => out.extend_from_slice(&[group.index() as u8, *on as u8]),
+            Record::Away { group, why } => {
+                let why = why.and_then(|why| Away::ALL.iter().position(|known| *known == why));
+                out.extend_from_slice(&[group.index() as u8, why.map_or(0, |n| n as u8 + 1)]);
+            }
             Record::Done { forward, effects } | Record::Cancel { forward, effects } => {
                 out.push(forward.log.index() as u8);
                 put_position(out, forward.at);
@@ -528,7 +538,7 @@ impl Record {
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             32 => Record::Cancel { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
-            14 => Record::Idle { group: c.node()?, on: c.flag()? },
+            14 => Record::Away { group: c.node()?, why: c.away()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },
             15 => {
                 let (stanza, at_ms) = (c.stanza_id()?, c.u64()?);

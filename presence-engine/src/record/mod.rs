@@ -8,7 +8,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use xmpp_core::jid::{BareJid, Jid};
 
-use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+use crate::ids::{Away, Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
 use crate::state::{Item, RosterVersion};
 
 pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
@@ -288,12 +288,12 @@ pub enum Record {
         /// The giver's own register.
         into: Group,
     },
-    /// The home node's users are away at the operator's request, or no longer.
-    Idle {
+    /// The home node's users are away although it lives, or no longer.
+    Away {
         /// The group.
         group: Group,
-        /// Whether.
-        on: bool,
+        /// Why; `None`: no longer.
+        why: Option<Away>,
     },
     /// A forwarded record was processed: its effects (D3).
     Done {

@@ -16,7 +16,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
-use crate::ids::{Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
+use crate::ids::{Away, Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
 use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 
 pub use branch::Branch;
@@ -57,7 +57,7 @@ pub struct State {
     users: BTreeMap<BareJid, User>,
     sessions: Sessions,
     leads: [Option<Reg>; 2],
-    idle: [bool; 2],
+    away: [Option<Away>; 2],
     undone: BTreeMap<RecordId, Forward>,
     /// Those of them that are taken only if they are not there already (D7).
     offers: BTreeSet<RecordId>,
@@ -117,9 +117,9 @@ impl State {
         self.leads[group.index()]
     }
 
-    /// Whether the home node's users are away at the operator's request.
-    pub fn idle(&self, group: Group) -> bool {
-        self.idle[group.index()]
+    /// Why the home node's users are away although it lives; `None`: they are not.
+    pub fn away(&self, group: Group) -> Option<Away> {
+        self.away[group.index()]
     }
 
     /// The node that owns a user's sessions; `None` before anybody led.
@@ -253,7 +253,7 @@ impl State {
                     self.arrive(user, *to, *epoch);
                 }
             }
-            Record::Idle { group, on } => self.idle[group.index()] = *on,
+            Record::Away { group, why } => self.away[group.index()] = *why,
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
             Record::Enable { session, .. }
             | Record::Dual { session }
@@ -273,7 +273,7 @@ impl State {
         }
         if before.is_some_and(|b| b.primary != reg.primary) {
             // Whoever takes over serves whatever is in that register, its own users that were away there too.
-            self.idle[reg.primary.index()] = false;
+            self.away[reg.primary.index()] = None;
             let members: Vec<SmId> =
                 self.users.values().filter(|u| u.register == group).fold(Vec::new(), |mut all, u| {
                     all.extend(u.sessions.values());

@@ -139,7 +139,7 @@ impl State {
     /// What stands under a key; `None`: nothing.
     pub fn value(&self, key: &Key) -> Option<Bytes> {
         match key {
-            Key::Groups => Some(write(&(self.leads, self.idle, &self.ways))),
+            Key::Groups => Some(write(&(self.leads, self.away, &self.ways))),
             Key::User(user) => self.users.get(user).map(write),
             Key::Session(id) => self.sessions.get(id).map(write),
             Key::Forward(id) => self.undone.get(id).map(|f| write(&(f, self.offers.contains(id)))),
@@ -150,7 +150,7 @@ impl State {
     /// Takes a pair that an earlier state gave.
     pub fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), PairError> {
         match Key::read(key).ok_or(PairError("key"))? {
-            Key::Groups => (self.leads, self.idle, self.ways) = parse(value)?,
+            Key::Groups => (self.leads, self.away, self.ways) = parse(value)?,
             Key::User(user) => _ = self.users.insert(user, parse(value)?),
             Key::Session(id) => self.sessions.insert(id, parse(value)?),
             Key::Forward(id) => {
@@ -181,7 +181,7 @@ impl State {
                 self.group(*group, keys);
             }
             Record::Absorb { from, .. } => self.group(*from, keys),
-            Record::Idle { .. } => _ = keys.insert(Key::Groups),
+            Record::Away { .. } => _ = keys.insert(Key::Groups),
             Record::UserAdd { user, .. } | Record::UserPasswd { user, .. } => {
                 keys.insert(Key::User(user.clone()));
             }

@@ -1,7 +1,7 @@
 //! Failover and fallback at the operator's request, and leaving: paced hand-overs of one user after the other (D4).
 
 use presence_engine::engine::Input;
-use presence_engine::ids::{Group, Mode, NodeIx};
+use presence_engine::ids::{Away, Group, Mode, NodeIx};
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
@@ -220,7 +220,7 @@ impl Node {
         if let Some(moving) = self.moving.as_mut().filter(|m| !m.marked) {
             moving.marked = true;
             if what == What::Failover {
-                self.inbox.push(Input::Idle { group: me, on: true });
+                self.inbox.push(Input::Away { group: me, why: Some(Away::Operator) });
             }
         }
     }
@@ -263,7 +263,7 @@ impl Node {
             return self.finish_leave();
         }
         if what == What::Fallback {
-            self.inbox.push(Input::Idle { group: self.me.peer(), on: false });
+            self.inbox.push(Input::Away { group: self.me.peer(), why: None });
         }
         self.moving = None;
         self.beacon_due = Some(Turn::First);

@@ -54,7 +54,7 @@ impl Node {
             None if reg.term.0 == 0 || core.starting() => Place::Nobody,
             None if core.role() == Role::Fenced => Place::Nobody,
             None if reg.primary != group => Place::TakenOver,
-            None if state.idle(group) => Place::Away,
+            None if state.away(group).is_some() => Place::Away,
             None => Place::AtHome,
         };
         Facts {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::ids::{Epoch, Mode, Reg, Term};
+use crate::ids::{Away, Epoch, Mode, Reg, Term};
 use crate::record::{Flag, Forward, Verifiers};
 use crate::state::{Entry, Item};
 
@@ -165,7 +165,7 @@ impl Dice {
             }
             12 => Record::Absorb { from: self.group(), into: self.group() },
             13 => Record::Done { forward, effects: self.effects(state) },
-            14 => Record::Idle { group: self.group(), on: self.on() },
+            14 => Record::Away { group: self.group(), why: self.on().then_some(Away::Operator) },
             15 => Record::Kept { stanza: self.stanza_id(), at_ms, effects: self.effects(state) },
             16 => Record::Reattached { session, written: h },
             20 => Record::Lapse { session, effects: self.effects(state) },
