@@ -7,9 +7,10 @@ use presence_engine::record::Cursor;
 use ring::hmac;
 
 use crate::safety::{self, Role};
+use crate::view::{Cause, Failure};
 
 /// First bytes of every beacon.
-const MAGIC: [u8; 4] = *b"TDM2";
+const MAGIC: [u8; 4] = *b"TDM3";
 /// Bytes of the MAC that are sent.
 const MAC_BYTES: usize = 16;
 
@@ -25,6 +26,56 @@ pub enum Activity {
     FallingBack,
     /// Hands everything over because it stops.
     Leaving,
+    /// Hands the peer's users back because it cannot serve any more.
+    Recovering,
+}
+
+impl Activity {
+    const ALL: [Activity; 5] = [
+        Activity::None,
+        Activity::FailingOver,
+        Activity::FallingBack,
+        Activity::Leaving,
+        Activity::Recovering,
+    ];
+}
+
+/// What a node tells for the table of states only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Told {
+    /// For each group: this run of the sender began after what the group is in.
+    pub restarted: [bool; 2],
+    /// A critical service of the sender is down.
+    pub lacks_service: bool,
+    /// For each group: why it is not at home, or on its way, where the sender brought that about.
+    pub causes: [Cause; 2],
+    /// Why both nodes run in failed mode.
+    pub failed: Option<Failure>,
+}
+
+impl Told {
+    fn encode(self, out: &mut Vec<u8>) {
+        let flags = [self.restarted[0], self.restarted[1], self.lacks_service];
+        out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
+        let number = |cause| Cause::ALL.iter().position(|known| *known == cause).unwrap_or(0) as u8;
+        out.extend(self.causes.map(number));
+        let failed = self.failed.and_then(|failure| Failure::ALL.iter().position(|known| *known == failure));
+        out.push(failed.map_or(0, |n| n as u8 + 1));
+    }
+
+    /// What a newer version may say is nothing.
+    fn decode(c: &mut Cursor) -> Option<Told> {
+        let flags = c.u8().ok()?;
+        let mut cause = || Some(Cause::ALL.get(usize::from(c.u8().ok()?)).copied().unwrap_or_default());
+        let causes = [cause()?, cause()?];
+        let failed = usize::from(c.u8().ok()?).checked_sub(1);
+        Some(Told {
+            restarted: [flags & 1 != 0, flags & 2 != 0],
+            lacks_service: flags & 4 != 0,
+            causes,
+            failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
+        })
+    }
 }
 
 /// Beacons come in threes: each node's own clock sends the first; it is answered at once, and the answer confirmed. So
@@ -72,6 +123,8 @@ pub struct Datagram {
     pub heard: u32,
     /// For each group that the sender leads in Pair: ticks of its lease that are left (D6).
     pub lease: [u16; 2],
+    /// For the table of states.
+    pub told: Told,
     /// Both cores.
     pub groups: [safety::Beacon; 2],
 }
@@ -172,6 +225,7 @@ impl Datagram {
         for ticks in self.lease {
             out.extend_from_slice(&ticks.to_le_bytes());
         }
+        self.told.encode(&mut out);
         self.groups.iter().for_each(|b| put_core(&mut out, b));
         let mac = secret.seal(&out);
         out.extend_from_slice(&mac);
@@ -188,17 +242,16 @@ impl Datagram {
         let node = c.u8().ok()?;
         let (boot, to_boot, config) = (c.u64().ok()?, c.u64().ok()?, c.u64().ok()?);
         let number = c.u32().ok()?;
-        let all = [Activity::None, Activity::FailingOver, Activity::FallingBack, Activity::Leaving];
-        let activity = all.get(usize::from(c.u8().ok()?)).copied()?;
+        let activity = Activity::ALL.get(usize::from(c.u8().ok()?)).copied()?;
         let all = [Turn::First, Turn::Answer, Turn::Confirmation];
         let turn = all.get(usize::from(c.u8().ok()?)).copied()?;
         let heard = c.u32().ok()?;
         let mut ticks = || Some(u16::from_le_bytes([c.u8().ok()?, c.u8().ok()?]));
         let lease = [ticks()?, ticks()?];
+        let told = Told::decode(&mut c)?;
         let groups = [take_core(&mut c)?, take_core(&mut c)?];
-        let all_read = c.is_empty();
-        let read = Datagram { node, boot, to_boot, number, config, activity, turn, heard, lease, groups };
-        all_read.then_some(read)
+        // A newer version may say more behind this.
+        Some(Datagram { node, boot, to_boot, number, config, activity, turn, heard, lease, told, groups })
     }
 }
 
@@ -222,7 +275,25 @@ mod tests {
         let two = safety::Beacon { role: Role::Fenced, ack: None, stopped: true, ..one };
         let activity = Activity::FallingBack;
         let (turn, heard, lease, groups) = (Turn::Answer, 8, [11, 300], [one, two]);
-        Datagram { node: 1, boot: 5, to_boot: 6, number: 9, config: 3, activity, turn, heard, lease, groups }
+        let told = Told {
+            restarted: [false, true],
+            lacks_service: true,
+            causes: [Cause::Automatic, Cause::Service],
+            failed: Some(Failure::Unknown),
+        };
+        Datagram {
+            node: 1,
+            boot: 5,
+            to_boot: 6,
+            number: 9,
+            config: 3,
+            activity,
+            turn,
+            heard,
+            lease,
+            told,
+            groups,
+        }
     }
 
     #[test]

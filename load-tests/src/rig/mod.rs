@@ -104,7 +104,8 @@ impl Rig {
         if nodes == 2 {
             pair.wait_normal(Duration::from_secs(20)).expect("Normal");
         } else {
-            pair.wait_status(0, Duration::from_secs(20), "serving", |s| s.row == Some(1)).expect("serving");
+            pair.wait_status(0, Duration::from_secs(20), "serving", |s| matches!(s.row, Some(1 | 120)))
+                .expect("serving");
         }
         pair.add_users(&homes).expect("accounts");
         let places = (0..load.users).map(login).collect();

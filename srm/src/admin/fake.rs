@@ -206,6 +206,13 @@ impl Daemon for Fake {
         Box::pin(async { "# EOF\n".to_owned() })
     }
 
+    fn events(&self, after: u64, most: usize, _: Duration) -> BoxFuture<'_, Vec<Record>> {
+        let record =
+            |number| Record { number, node: "a".into(), text: "it began".into(), ..Record::default() };
+        let all: Vec<Record> = (after + 1..=3).map(record).collect();
+        Box::pin(async move { all[all.len().saturating_sub(most)..].to_vec() })
+    }
+
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>> {
         let of = |user: UserStatus| {
             let (resource, connected, queued) = ("phone".into(), true, 2);

@@ -13,6 +13,7 @@
 //! | `GET /v1/log` | [`Logging`]: the level of the log |
 //! | `POST /v1/log` with `{level}` | [`Logging`], or 400 and a [`Refusal`]; it lasts until the process ends |
 //! | `GET /metrics` | metrics in the text format of Prometheus, of the node that answers |
+//! | `GET /v1/events?after=N&most=M&wait=S` | a list of [`Record`]: the newest `most` (1000) events after number `after` (0) of the node that answers; if there is none, it waits for one, `wait` (0) seconds, 25 at most |
 //! | `GET /v1/sessions` | a list of [`SessionStatus`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
 //! | `GET /healthz` | 200: the process lives. Needs no token |
@@ -29,8 +30,11 @@ mod server;
 mod tests;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::events::Record;
 
 pub use server::{Token, listen, serve};
 
@@ -250,6 +254,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn set_log_level(&self, level: &str) -> Result<(), Refusal>;
     /// Metrics of the node that answers, in the text format of Prometheus.
     fn metrics(&self) -> BoxFuture<'_, String>;
+    /// Events of the node that answers after this number, the newest so many of them; if there is none, it waits for one.
+    fn events(&self, after: u64, most: usize, wait: Duration) -> BoxFuture<'_, Vec<Record>>;
     /// All sessions, in the order of their accounts.
     fn sessions(&self) -> BoxFuture<'_, Vec<SessionStatus>>;
     /// All accounts, in the order of their names.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -27,6 +27,10 @@ use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal};
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Most events in one answer.
+const MOST_EVENTS: usize = 1_000;
+/// How long a question for events waits at most: less than [`ANSWER`].
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Longest body of a request in bytes.
 const BODY: usize = 16 * 1024;
 /// Longest password in bytes.
@@ -137,6 +141,7 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/log", get(log).post(set_log))
         .route("/metrics", get(metrics))
+        .route("/v1/events", get(events))
         .route("/v1/sessions", get(sessions))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -396,6 +401,33 @@ async fn metrics(State(shared): Node) -> Result<Response, Response> {
     const TEXT: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, TEXT)], answer(shared.daemon.metrics()).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Which {
+    after: u64,
+    most: usize,
+    wait: u64,
+}
+
+impl Default for Which {
+    fn default() -> Which {
+        Which { after: 0, most: MOST_EVENTS, wait: 0 }
+    }
+}
+
+async fn events(
+    State(shared): Node,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response, Response> {
+    let Query(which) = which.map_err(|error| {
+        let hint = "ask for /v1/events?after=NUMBER&most=NUMBER&wait=SECONDS, each of which may be left out";
+        refuse(StatusCode::BAD_REQUEST, error.body_text(), hint)
+    })?;
+    let wait = Duration::from_secs(which.wait).min(LONGEST_WAIT);
+    let most = which.most.min(MOST_EVENTS);
+    Ok(Json(answer(shared.daemon.events(which.after, most, wait)).await?).into_response())
 }
 
 async fn sessions(State(shared): Node) -> Result<Response, Response> {

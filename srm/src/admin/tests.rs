@@ -262,3 +262,17 @@ async fn the_log_level_and_the_configuration_are_changed_while_the_node_runs() {
     let (code, refusal) = ask(api, "POST /v1/reload", "").await;
     assert_eq!((code, &refusal["error"]), (409, &json!("not reloaded")));
 }
+
+#[tokio::test]
+async fn events_are_told_from_a_number_on() {
+    let (_, api) = start().await;
+    let (code, all) = ask(api, "GET /v1/events", "").await;
+    assert_eq!((code, all.as_array().map(Vec::len), &all[2]["number"]), (200, Some(3), &json!(3)));
+    let (code, one) = ask(api, "GET /v1/events?after=1&most=1&wait=1", "").await;
+    assert_eq!((code, one.as_array().map(Vec::len), &one[0]["number"]), (200, Some(1), &json!(3)));
+    for wrong in ["after=-1", "most=many", "before=3"] {
+        let (code, refusal) = ask(api, &format!("GET /v1/events?{wrong}"), "").await;
+        assert_eq!(code, 400, "{refusal}");
+        assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("after=NUMBER")));
+    }
+}

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::events::Severity;
+
 /// An XMPP server for two nodes that are each other's standby.
 #[derive(Parser, Debug)]
 #[command(name = "tandem", version, after_help = EXITS)]
@@ -43,6 +45,15 @@ pub(super) enum Command {
     Log(LogArgs),
     /// Show the state of both nodes
     Status(StatusArgs),
+    /// Show what happened at a node: failovers, fallbacks, changes of state, alarms
+    ///
+    /// Each event has a number, a cause and the row of the table of states that holds since: see `tandem srm table`.
+    Events(EventsArgs),
+    /// The Server Recovery Manager: its table of states
+    Srm {
+        #[command(subcommand)]
+        command: SrmCommand,
+    },
     /// Move the users of NODE to its peer
     Failover(MoveArgs),
     /// Move the users of NODE back to it
@@ -72,6 +83,8 @@ impl Command {
             Command::Config { command: ConfigCommand::Reload(args) } => args.client.json,
             Command::Log(args) => args.client.json,
             Command::Status(args) => args.client.json,
+            Command::Events(args) => args.client.json,
+            Command::Srm { command: SrmCommand::Table(args) } => args.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
@@ -90,6 +103,22 @@ pub(super) enum ConfigCommand {
     Check(CheckArgs),
     /// Let the running node read its configuration, certificates, keys, secret and token again
     Reload(ReloadArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum SrmCommand {
+    /// Print the states of both nodes, when each pair holds, and what to do then
+    Table(TableArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TableArgs {
+    /// Answer in JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print a table in markdown
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -216,6 +245,24 @@ pub struct ClientArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Events that a node can be asked for at once.
+pub(super) const MOST_EVENTS: u64 = 1_000;
+
+#[derive(Args, Debug)]
+pub(super) struct EventsArgs {
+    /// How many of the last events to show
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=MOST_EVENTS))]
+    pub last: u64,
+    /// Go on, and show what happens
+    #[arg(long)]
+    pub follow: bool,
+    /// Show only those that matter as much as this, or more
+    #[arg(long, value_enum)]
+    pub severity: Option<Severity>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

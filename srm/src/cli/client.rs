@@ -12,6 +12,7 @@ use super::ClientArgs;
 use super::output::{Exit, Failure};
 use crate::admin::{Forced, Logging, Moving, Refusal, Reloaded, SessionStatus, Status, UserStatus};
 use crate::config;
+use crate::events::Record;
 use crate::setup::from_here;
 
 /// How long a node may take to answer. Above the time after which the API itself gives up.
@@ -116,6 +117,11 @@ impl Client {
     /// Sets it until the node ends; gives it back.
     pub fn set_log_level(&self, level: &str) -> Result<String, Failure> {
         self.post("/v1/log", &serde_json::json!({ "level": level })).map(|Logging { level }| level)
+    }
+
+    /// Events after number `after`, the newest `most` of them; if there is none, the node waits for one for so many seconds.
+    pub fn events(&self, after: u64, most: u64, wait_s: u64) -> Result<Vec<Record>, Failure> {
+        self.get(&format!("/v1/events?after={after}&most={most}&wait={wait_s}"))
     }
 
     /// All sessions.

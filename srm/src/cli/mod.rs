@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod events;
 mod force;
 mod init;
 mod moves;
@@ -27,8 +28,10 @@ pub use args::{ClientArgs, DemoArgs, Percent};
 pub use client::Client;
 pub use output::{Exit, Failure};
 
-use args::{Cli, Command, ConfigCommand, UserCommand};
+use args::{Cli, Command, ConfigCommand, SrmCommand, TableArgs, UserCommand};
 use output::{Answer, Progress};
+
+use crate::view::print;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -53,6 +56,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
         }
         Command::Log(args) => check::log(&Client::find(&args.client)?, args.level.as_deref()),
         Command::Status(args) => status::status(&Client::find(&args.client)?),
+        Command::Events(args) => events::events(&Client::find(&args.client)?, &args),
+        Command::Srm { command: SrmCommand::Table(args) } => Ok(srm_table(&args)),
         Command::Failover(args) => {
             moves::failover(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
@@ -71,6 +76,11 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
         Command::Demo(args) => demo(&args),
     }
+}
+
+fn srm_table(args: &TableArgs) -> Answer {
+    let text = if args.markdown { print::markdown() } else { print::text() };
+    Answer::new(text, serde_json::json!({ "rows": print::rows() }))
 }
 
 /// It prints for itself while it runs.

@@ -153,8 +153,11 @@ impl Metrics {
     pub fn event(&self, event: &Event) {
         let kind = match event {
             Event::Register(..) => "register_changed",
+            Event::Row(_) => "state_changed",
+            Event::Moved(_) => "users_moved",
+            Event::PeerUp => "peer_up",
             Event::Unprotected(_) => "unprotected",
-            Event::PeerGone(_) => "peer_gone",
+            Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
             Event::Forced(_) => "active_by_force",
             Event::StoreFailed(_) => "store_failed",
@@ -370,7 +373,7 @@ mod tests {
         Snapshot {
             me: NodeIx::A,
             states: [(State::Normal, Reason::Normal); 2],
-            row: (1, "", ""),
+            row: (1, String::new(), String::new()),
             groups: [(NodeIx::A, Mode::Pair, Role::Primary, 4, Release::Both); 2],
             counters: Default::default(),
             log: (7, 6, 5),

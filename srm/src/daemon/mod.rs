@@ -2,10 +2,13 @@
 //! process; without it there is no server.
 
 mod accounts;
+mod alarms;
+mod chronicle;
 mod clients;
 mod clock;
 mod crashes;
 mod disk;
+mod events;
 mod metrics;
 mod notify;
 mod ops;
@@ -49,6 +52,7 @@ use crate::witness::client;
 use crate::witness::words::Ask;
 
 use accounts::Accounts;
+use chronicle::Chronicle;
 use clients::Clients;
 use clock::Clock;
 use disk::NodeDisk;
@@ -131,7 +135,9 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
     let (witness, asked) = unbounded_channel();
-    let live = Live::new(config, metrics.clone(), to_node.clone())?;
+    let chronicle = Chronicle::start(&config.node.data, &config.node.name)
+        .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
+    let live = Live::new(config, metrics.clone(), chronicle.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
         None => None,
@@ -141,7 +147,9 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let worker = Worker {
         node,
         disk,
+        me,
         names: names.clone(),
+        chronicle: chronicle.clone(),
         accounts: accounts.clone(),
         beacon,
         ready: ready.clone(),
@@ -166,6 +174,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         metrics,
         heart,
         log,
+        chronicle,
     };
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
@@ -291,6 +300,7 @@ struct Shell {
     /// When the node's thread last went round, by the clock that counts sleep.
     heart: Arc<AtomicU64>,
     log: LogLevel,
+    chronicle: Arc<Chronicle>,
 }
 
 impl Shell {
@@ -309,12 +319,16 @@ impl Shell {
             self.live.clone(),
             self.metrics.clone(),
             self.log.clone(),
+            self.chronicle.clone(),
             self.to_node.clone(),
             self.ready.clone(),
         );
         let (admin, token) = (self.config.admin.listen, self.live.token.clone());
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
+        let version = env!("CARGO_PKG_VERSION");
+        self.chronicle.tell("started", format!("{} has started, version {version}", self.config.node.name));
+        tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone()));
         tokio::spawn(reload::watch(self.live.clone()));
         tokio::spawn(notify::serving(self.heart.clone()));
         let mut hup = signal(SignalKind::hangup())?;
@@ -336,6 +350,7 @@ impl Shell {
                         // The goodbye and the last words to clients are queued; give the sockets a moment to send them.
                         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
                         info!("left");
+                        self.chronicle.flush(std::time::Duration::from_secs(1));
                         drop(self.life);
                         return Ok(());
                     }
@@ -349,7 +364,7 @@ impl Shell {
             warn!("told to stop twice: ending at once, clients resume at the other node");
             std::process::exit(0);
         }
-        info!("told to stop: handing everything over");
+        self.chronicle.tell("stopping", "told to stop: hands its users over");
         notify::stopping();
         operations.leave();
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::chronicle::Chronicle;
 use super::metrics::{Metrics, Shown};
 use super::reload::Live;
 use super::worker::{ToNode, now_ms};
@@ -20,6 +21,7 @@ use crate::admin::{
     SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
+use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
 use crate::node::{Op, Reply, Snapshot};
 use crate::safety::{Release, Role};
@@ -64,6 +66,7 @@ pub(super) struct Operations {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     log: LogLevel,
+    pub(super) chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
     next: AtomicU64,
@@ -78,6 +81,7 @@ impl Operations {
         live: Arc<Live>,
         metrics: Arc<Metrics>,
         log: LogLevel,
+        chronicle: Arc<Chronicle>,
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
     ) -> Arc<Operations> {
@@ -88,6 +92,7 @@ impl Operations {
             live,
             metrics,
             log,
+            chronicle,
             to_node,
             ready,
             next: AtomicU64::new(1),
@@ -162,6 +167,14 @@ impl Operations {
         answer
     }
 
+    /// Writes down that an operator asked this node for something, and got it.
+    fn asked(&self, what: &str) {
+        let asked_by = format!("admin API of {}", self.names[self.me.index()]);
+        let text = format!("{what} was asked for at the {asked_by}");
+        let (event, cause) = ("asked".to_owned(), "operator".to_owned());
+        self.chronicle.write(Record { event, cause, asked_by, text, ..Record::default() });
+    }
+
     async fn snapshot(&self) -> Option<Snapshot> {
         let (tell, told) = oneshot::channel();
         self.to_node.send(ToNode::Snapshot(tell)).ok()?;
@@ -234,12 +247,13 @@ impl Operations {
         }
     }
 
-    async fn status_now(&self) -> Status {
+    pub(super) async fn status_now(&self) -> Status {
         let Some(s) = self.snapshot().await else { return Status::default() };
         let me = self.me.index();
         let mut nodes = vec![self.local_status(&s)];
         let mut alarms = s.alarms.clone();
         alarms.extend(self.live.alarms());
+        alarms.extend(self.chronicle.alarm());
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];
@@ -267,8 +281,8 @@ impl Operations {
             nodes,
             groups: groups.map(|g| group_status(name(g), name(s.groups[g.index()].0), &s, g)).collect(),
             row: Some(s.row.0),
-            cause: s.row.1.to_owned(),
-            action: s.row.2.to_owned(),
+            cause: s.row.1,
+            action: s.row.2,
             alarms,
             moving: s.moving.map(|(what, p)| Moving { what: what.to_owned(), left: p.left, done: p.done }),
         }
@@ -331,7 +345,9 @@ impl Daemon for Operations {
     fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
         Box::pin(async move {
             let at = self.index(node).unwrap_or(self.me);
-            self.move_at(at, Ask::Failover, Op::Failover, "failover").await
+            let begun = self.move_at(at, Ask::Failover, Op::Failover, "failover").await?;
+            self.asked(&format!("failover of {node}"));
+            Ok(begun)
         })
     }
 
@@ -339,7 +355,9 @@ impl Daemon for Operations {
         Box::pin(async move {
             // The node that has the users gives them back.
             let at = self.index(node).unwrap_or(self.me).peer();
-            self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await
+            let begun = self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await?;
+            self.asked(&format!("fallback to {node}"));
+            Ok(begun)
         })
     }
 
@@ -354,7 +372,10 @@ impl Daemon for Operations {
             let forced = |missing, done| Forced { node: node.to_owned(), done, missing };
             match self.op(Op::ForceActive { confirmed }).await {
                 Some(Reply::MayMiss(missing)) => Ok(forced(missing, false)),
-                Some(Reply::Forced(missing)) => Ok(forced(missing, true)),
+                Some(Reply::Forced(missing)) => {
+                    self.asked(&format!("{node} active by force"));
+                    Ok(forced(missing, true))
+                }
                 Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
                 _ => Err(stopping()),
             }
@@ -385,6 +406,15 @@ impl Daemon for Operations {
         Box::pin(async move {
             let here = self.remove_here(&user).await?;
             self.here_or_there(here, Ask::UserRemove { user }).await
+        })
+    }
+
+    fn events(&self, after: u64, most: usize, wait: Duration) -> BoxFuture<'_, Vec<Record>> {
+        Box::pin(async move {
+            if !wait.is_zero() {
+                self.chronicle.wait(after, wait).await;
+            }
+            self.chronicle.since(after, most)
         })
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::digest::{SHA256, digest};
-use tracing::{error, info, warn};
+use tracing::error;
 use xmpp_core::net::ServerConfig;
 use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 
+use super::chronicle::Chronicle;
 use super::metrics::Metrics;
 use super::worker::ToNode;
 use super::{clients, notify, tuning};
@@ -36,6 +37,7 @@ pub(super) struct Live {
     pub token: Arc<ArcSwap<Token>>,
     tickets: Arc<Tickets>,
     metrics: Arc<Metrics>,
+    chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     now: Mutex<Now>,
 }
@@ -68,7 +70,12 @@ struct Made {
 
 impl Live {
     /// What the node starts with.
-    pub fn new(config: &Config, metrics: Arc<Metrics>, to_node: Sender<ToNode>) -> anyhow::Result<Arc<Live>> {
+    pub fn new(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        chronicle: Arc<Chronicle>,
+        to_node: Sender<ToNode>,
+    ) -> anyhow::Result<Arc<Live>> {
         let tickets = Tickets::new(ticket_secrets(config));
         let made = make(config, &tickets)?;
         let link = made.link.map(|(server, client)| LinkTls {
@@ -84,6 +91,7 @@ impl Live {
             token: Arc::new(ArcSwap::from_pointee(made.token)),
             tickets,
             metrics,
+            chronicle,
             to_node,
             now: Mutex::new(Now { config: config.clone(), files, validities, restart, failed }),
         }))
@@ -127,10 +135,13 @@ impl Live {
         self.metrics.reload(result.is_ok());
         match &result {
             Ok(done) => {
-                info!(event = "config_reloaded", taken = done.taken.join(" "), "configuration reloaded");
-                if !done.restart.is_empty() {
-                    warn!(event = "config_restart", settings = done.restart.join(" "), "wait for a restart");
-                }
+                let list =
+                    |all: &[String]| if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
+                let (taken, restart) = (list(&done.taken), list(&done.restart));
+                let text = format!(
+                    "the configuration was read again; taken up: {taken}; waiting for a restart: {restart}"
+                );
+                self.chronicle.tell("reloaded", text);
             }
             Err(why) => {
                 error!(event = "config_refused", why, "configuration not reloaded, the one before stays");

@@ -12,13 +12,15 @@ use presence_engine::ids::{Conn, NodeIx};
 use presence_engine::state::User;
 use session_mover::link::{LinkEvent, LinkSender};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 use xmpp_core::jid::BareJid;
 use xmpp_core::net::{ConnSender, ToConn};
 
 use super::accounts::Accounts;
+use super::chronicle::Chronicle;
 use super::clock::Clock;
 use super::disk::NodeDisk;
+use super::events;
 use super::metrics::Metrics;
 use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
@@ -69,8 +71,12 @@ pub struct Worker {
     pub node: Node,
     /// Its disk.
     pub disk: NodeDisk,
+    /// This node.
+    pub me: NodeIx,
     /// Names of both nodes.
     pub names: [String; 2],
+    /// Keeps the events.
+    pub chronicle: Arc<Chronicle>,
     /// Verifiers for logins.
     pub accounts: Arc<Accounts>,
     /// The beacon socket; `None` in a group of one.
@@ -113,18 +119,9 @@ pub(super) fn now_ms() -> u64 {
 /// Time that the last words to the peer have.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Ends the process. The goodbye is queued, and the threads of the sockets send it; this thread, which alone could release
-/// anything, does nothing more.
-fn give_up(why: &str) -> ! {
-    error!(why, "this node gives up");
-    std::thread::sleep(LAST_WORDS);
-    eprintln!("tandem: fatal: {why}. The process ends; the other node serves.");
-    std::process::abort()
-}
-
 impl Worker {
     /// Runs until every sender is gone.
-    pub fn run(mut self, events: Receiver<ToNode>) {
+    pub fn run(mut self, told: Receiver<ToNode>) {
         let mut edges = Edges {
             clients: BTreeMap::new(),
             links: [None, None],
@@ -136,10 +133,10 @@ impl Worker {
         self.dispatch(&mut edges);
         loop {
             let wait = (last_tick + TICK_MS).saturating_sub(boottime_ms());
-            match events.recv_timeout(Duration::from_millis(wait)) {
+            match told.recv_timeout(Duration::from_millis(wait)) {
                 Ok(event) => {
                     self.event(event, &mut edges);
-                    for event in events.try_iter().take(BATCH) {
+                    for event in told.try_iter().take(BATCH) {
                         self.event(event, &mut edges);
                     }
                 }
@@ -329,7 +326,7 @@ impl Worker {
                 Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),
-                Out::GiveUp(why) => give_up(why),
+                Out::GiveUp(why) => self.give_up(why),
                 Out::Reply(number, reply) => {
                     if let Some(answer) = edges.replies.remove(&number) {
                         let _ = answer.send(reply);
@@ -342,33 +339,23 @@ impl Worker {
 
     fn log(&self, event: Event) {
         self.metrics.event(&event);
-        let name = |g: NodeIx| self.names[g.index()].as_str();
-        match event {
-            Event::Register(group, reg) => info!(
-                group = name(group),
-                term = reg.term.0,
-                primary = name(reg.primary),
-                mode = ?reg.mode,
-                "register changed"
-            ),
-            Event::Unprotected(group) => warn!(group = name(group), "unprotected: served without a standby"),
-            Event::PeerGone(gone) => warn!(evidence = ?gone, "peer gone"),
-            Event::SetAside(which, frames, released, kept) => {
-                warn!(log = ?which, frames, released, kept, "tail of a log set aside");
-            }
-            Event::Forced(missing) if missing.is_empty() => {
-                warn!("active by force; nothing is known to be missing")
-            }
-            Event::Forced(missing) => warn!(missing = missing.join("; "), "active by force"),
-            Event::StoreFailed(why) => {
-                error!(why, "store failed; it is set aside and written anew from memory")
-            }
-            Event::Poison(print) => error!(
-                input = format!("{print:016x}"),
-                "input refused: it was being handled when nodes crashed; report this bug with their logs"
-            ),
-            Event::DiskStalled => error!("the disk of this node does not answer: nothing is acknowledged"),
-            Event::OnlyPathDown => warn!("only the path between the nodes is down; clients see both"),
+        if let Event::Register(group, reg) = event {
+            let name = |g: NodeIx| self.names[g.index()].as_str();
+            info!(group = name(group), term = reg.term.0, primary = name(reg.primary), mode = ?reg.mode, "register changed");
         }
+        let shown = self.node.shown();
+        if let Some(record) = events::record(&event, &self.names, self.me, &shown) {
+            self.chronicle.write(record);
+        }
+    }
+
+    /// Ends the process. The goodbye is queued, and the threads of the sockets send it; this thread, which alone could
+    /// release anything, does nothing more.
+    fn give_up(&self, why: &str) -> ! {
+        self.chronicle.tell("gave-up", format!("this node gives up: {why}"));
+        self.chronicle.flush(LAST_WORDS);
+        std::thread::sleep(LAST_WORDS);
+        eprintln!("tandem: fatal: {why}. The process ends; the other node serves.");
+        std::process::abort()
     }
 }

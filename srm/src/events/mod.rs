@@ -1,14 +1,30 @@
 //! What happened, for operators: numbered, durable, with its cause and the row of the table of states.
 
+pub mod journal;
+pub mod kinds;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much an event matters, by the names and in the order of RFC 5424 section 6.2.1.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, JsonSchema,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {

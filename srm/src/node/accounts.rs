@@ -7,7 +7,6 @@ use xmpp_core::jid::BareJid;
 use super::moves::refused;
 use super::{Node, Op, Out, Reply};
 use crate::safety::Role;
-use crate::view::State;
 
 impl Node {
     /// A reply, or none yet: then it comes when the change is safe.
@@ -41,8 +40,8 @@ impl Node {
     }
 
     fn home_for(&self, user: &BareJid, home: Option<NodeIx>) -> Result<NodeIx, Reply> {
-        let ((state, _), _) = self.own_state();
-        if !matches!(state, State::Normal | State::Initializing) {
+        let (state, _) = self.shown().states[self.me.index()];
+        if !state.lets_users_be_added() {
             let error = format!("no accounts are added while this node is {}", state.name());
             return Err(refused(error, "do a fallback first, then add the account"));
         }

@@ -10,7 +10,6 @@ use super::{Disk, Event, Node, Out, RegisterCopy};
 use crate::beacon::{Activity, Datagram, Turn};
 use crate::evidence::Gone;
 use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, Role};
-use crate::view::Cause;
 
 /// How long a group is fenced before its dual clients are told, in ticks (1 s after the lease).
 const STALLED_TICKS: u32 = 4;
@@ -49,10 +48,7 @@ impl Node {
             self.outs.push(Out::Event(Event::Unprotected(group)));
         }
         if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
-            self.causes[g] = match self.evidence.gone() {
-                Some(Gone::Silent) => Cause::PeerDown,
-                _ => Cause::PeerReboot,
-            };
+            self.note_takeover(group);
         }
     }
 
@@ -75,7 +71,8 @@ impl Node {
 
     /// The peer is gone: both cores hear it.
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
-        self.outs.push(Out::Event(Event::PeerGone(gone)));
+        let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);
+        self.outs.push(Out::Event(Event::PeerGone(gone, silent_ms)));
         // What it said last may say that it leads alone (R2).
         while self.driver.has_unprocessed() {
             self.driver.turn(self.now_ms, Vec::new(), disk);
@@ -109,6 +106,9 @@ impl Node {
             }
         }
         self.follow_peer();
+        if self.shows.look {
+            self.watch_states();
+        }
         if let Some(turn) = self.beacon_due.take().filter(|_| !self.cfg.single) {
             self.send_beacon(turn, disk);
         }
@@ -290,6 +290,9 @@ impl Node {
         let up = fresh && self.link_up[0] && self.link_up[1];
         if up != self.peer_up {
             self.peer_up = up;
+            if up {
+                self.outs.push(Out::Event(Event::PeerUp));
+            }
             self.inbox.push(Input::PeerUp(up));
         }
         if !self.told_parked && self.driver.ships() {
@@ -319,6 +322,7 @@ impl Node {
             turn,
             heard: self.last_number,
             lease: [0, 1].map(|g| self.lease_left(g)),
+            told: self.told(),
             groups: [0, 1].map(|g| self.group_beacon(g)),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));

@@ -5,6 +5,7 @@
 mod accounts;
 mod cores;
 mod crashes;
+mod facts;
 mod force;
 mod fronts;
 mod look;
@@ -38,7 +39,7 @@ pub use moves::{Progress, Refused};
 use promise::Promises;
 pub use status::Snapshot;
 use witness::WitnessView;
-pub use words::{Disk, Event, In, Op, Out, RegisterCopy, Reply};
+pub use words::{Disk, Event, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
 
 /// What a node is told once.
 #[derive(Clone, Debug)]
@@ -133,7 +134,7 @@ pub struct Node {
     barrier: [Option<u64>; 2],
     late: [bool; 2],
     promises: Promises,
-    causes: [crate::view::Cause; 2],
+    shows: facts::Shows,
     moving: Option<Moving>,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
@@ -197,7 +198,7 @@ impl Node {
             barrier: [None; 2],
             late: durable.map(|copy| copy.is_none_or(|copy| copy.late)),
             promises: Promises::default(),
-            causes: [crate::view::Cause::PeerReboot; 2],
+            shows: facts::Shows::default(),
             moving: None,
             changing: BTreeMap::new(),
             nonce: 0,
@@ -325,6 +326,7 @@ impl Node {
         self.watch_progress(n, disk);
         self.watch_disk(n);
         self.tell_stalled();
+        self.watch_states();
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
@@ -407,7 +409,9 @@ impl Node {
         }
         self.last_number = d.number;
         self.evidence.heard();
+        self.shows.look |= self.peer_activity != d.activity;
         self.peer_activity = d.activity;
+        self.hear_told(d.told);
         self.peer_config = Some(d.config);
         for g in NodeIx::BOTH {
             let body = &mut d.groups[g.index()];
@@ -449,6 +453,8 @@ impl Node {
         }
         self.last_number = 0;
         self.peer_leaving = false;
+        self.peer_activity = crate::beacon::Activity::None;
+        self.correct_causes();
         self.evidence.heard();
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::PeerRestarted, disk);

@@ -9,7 +9,7 @@ use xmpp_core::jid::BareJid;
 use super::{Disk, GOODBYE, Node, Op, Out, Reply};
 use crate::beacon::{Activity, Turn};
 use crate::safety::{In, Role};
-use crate::view::State;
+use crate::view::{Cause, State};
 
 /// Users that are handed over in one turn.
 const BATCH: usize = 32;
@@ -52,6 +52,9 @@ pub(super) struct Moving {
     left: u64,
     /// `Absorb` was written with the log's end at this sequence number.
     absorbed: Option<u64>,
+    cause: Cause,
+    /// The peer's run when it began.
+    peer_boot: Option<u64>,
     marked: bool,
     /// The frame that the last batch of hand-overs is in.
     batch: u64,
@@ -64,6 +67,14 @@ impl Moving {
             What::Fallback => Activity::FallingBack,
             What::Leave => Activity::Leaving,
         }
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    pub(super) fn peer_boot(&self) -> Option<u64> {
+        self.peer_boot
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -86,16 +97,18 @@ impl Node {
             Op::Fallback => self.begin_fallback(),
             Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
             Op::Leave => {
-                self.begin(What::Leave);
+                self.begin(What::Leave, Cause::PeerReboot);
                 Reply::Done
             }
         };
         self.outs.push(Out::Reply(number, reply));
     }
 
-    fn begin(&mut self, what: What) {
-        let (since, done, left) = (self.ticks, 0, 0);
-        self.moving = Some(Moving { what, since, done, left, absorbed: None, marked: false, batch: 0 });
+    fn begin(&mut self, what: What, cause: Cause) {
+        let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
+        let (absorbed, marked, batch) = (None, false, 0);
+        self.moving = Some(Moving { what, since, done, left, absorbed, cause, peer_boot, marked, batch });
+        self.shows.look = true;
         self.beacon_due = Some(Turn::First);
         if what == What::Leave {
             self.inbox.push(Input::Leaving);
@@ -118,14 +131,16 @@ impl Node {
         if self.cfg.single {
             return refused("this group has one node", "add a second node first");
         }
-        let ((state, reason), row) = self.own_state();
-        if !self.both_normal() || row.id != 1 {
+        let shown = self.shown();
+        let (state, reason) = shown.states[self.me.index()];
+        if !self.both_normal() || shown.row.id != 1 {
             let error =
                 format!("failover is offered while both nodes are Normal; this node is {}", state.name());
-            let hint = if row.action.is_empty() { "wait until both nodes are Normal" } else { row.action };
+            let action = shown.action(&self.cfg.names);
+            let hint = if action.is_empty() { "wait until both nodes are Normal".to_owned() } else { action };
             return refused(format!("{error} ({})", reason.name()), hint);
         }
-        self.begin(What::Failover);
+        self.begin(What::Failover, Cause::Operator);
         let users = self.driver.engine().state().users();
         let left = users.filter(|(_, u)| u.register == self.me).count() as u64;
         Reply::Begun(Progress { done: 0, left })
@@ -135,7 +150,8 @@ impl Node {
         if self.moving.is_some() {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
-        let ((state, reason), row) = self.own_state();
+        let shown = self.shown();
+        let (state, reason) = shown.states[self.me.index()];
         if state == State::RunningInBackupMode && !self.peer_up {
             let error = format!("node {} is not heard", self.cfg.names[self.me.peer().index()]);
             return refused(error, "start it, or repair the path between the nodes; then ask again");
@@ -143,7 +159,8 @@ impl Node {
         if state != State::RunningInBackupMode {
             let error =
                 format!("fallback is offered from Running in Backup Mode; this node is {}", state.name());
-            let hint = if row.action.is_empty() { "nothing is to be moved back" } else { row.action };
+            let action = shown.action(&self.cfg.names);
+            let hint = if action.is_empty() { "nothing is to be moved back".to_owned() } else { action };
             return refused(format!("{error} ({})", reason.name()), hint);
         }
         let home = self.me.peer();
@@ -154,7 +171,7 @@ impl Node {
                 "wait until it has: see `tandem status`",
             );
         }
-        self.begin(What::Fallback);
+        self.begin(What::Fallback, Cause::Operator);
         let left = self.driver.engine().state().users().filter(|(_, u)| u.home == home).count() as u64;
         Reply::Begun(Progress { done: 0, left })
     }
@@ -169,8 +186,10 @@ impl Node {
             return self.finish_leave();
         }
         if what != What::Leave && !self.peer_up && age > 8 {
-            // The peer died or was lost meanwhile: what has moved has moved, what has not stays.
-            self.moving = None;
+            // One that is restarted is waited for. It died, or is lost: what has moved has moved, what has not stays.
+            if self.evidence.gone().is_some() {
+                self.moving = None;
+            }
             return;
         }
         if what != What::Failover && !self.give_register_back(disk) {
@@ -267,6 +286,7 @@ impl Node {
         }
         self.moving = None;
         self.beacon_due = Some(Turn::First);
+        self.shows.look = true;
     }
 
     fn finish_leave(&mut self) {

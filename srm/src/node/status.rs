@@ -1,11 +1,11 @@
 //! What a node knows, for operators: the facts of the table, and figures.
 
 use presence_engine::engine::Counters;
-use presence_engine::ids::{Group, Mode, NodeIx};
+use presence_engine::ids::{Mode, NodeIx};
 
 use super::{Node, Progress};
 use crate::safety::{Release, Role};
-use crate::view::{self, Facts, Place, Reason, Row, State};
+use crate::view::{Reason, State};
 
 /// A moment of one node, to be shown.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Snapshot {
     /// States and reasons of both nodes.
     pub states: [(State, Reason); 2],
     /// Number, cause and action of the row.
-    pub row: (u32, &'static str, &'static str),
+    pub row: (u32, String, String),
     /// For each group: primary, mode, role here, term, what a release needs.
     pub groups: [(NodeIx, Mode, Role, u64, Release); 2],
     /// Sessions and streams of this node.
@@ -37,64 +37,20 @@ pub struct Snapshot {
 }
 
 impl Node {
-    fn facts(&self, group: Group) -> Facts {
-        let heard = self.evidence.silent().is_some_and(|ticks| ticks < 20) && self.evidence.gone().is_none();
-        let core = &self.cores[group.index()];
-        let reg = core.reg();
-        let home_is_me = group == self.me;
-        let moving = view::activity_place(self.activity(), self.peer_activity, home_is_me);
-        let state = self.driver.engine().state();
-        // Nobody looks for a node that is known to be gone: whoever may not take its users over waits for it.
-        let waits = core.starting() || core.role() == Role::Fenced;
-        let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
-        let awaited = waits && lost && !home_is_me && reg.primary == group;
-        let place = match moving.filter(|_| heard || home_is_me) {
-            Some(place) => place,
-            None if awaited && reg.term.0 != 0 => Place::AtHome,
-            None if reg.term.0 == 0 || core.starting() => Place::Nobody,
-            None if core.role() == Role::Fenced => Place::Nobody,
-            None if reg.primary != group => Place::TakenOver,
-            None if state.away(group).is_some() => Place::Away,
-            None => Place::AtHome,
-        };
-        Facts {
-            place,
-            home_heard: home_is_me || heard,
-            backup_heard: !home_is_me || heard || self.cfg.single,
-            cause: self.causes[group.index()],
-        }
-    }
-
-    pub(super) fn own_state(&self) -> ((State, Reason), &'static Row) {
-        if self.cfg.single {
-            let facts = self.facts(self.me);
-            let row = view::row(&facts);
-            return (row.home, row);
-        }
-        let facts = NodeIx::BOTH.map(|g| self.facts(g));
-        let (states, row) = view::states([&facts[0], &facts[1]]);
-        (states[self.me.index()], row)
-    }
-
     /// Everything that is shown of this node.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.driver.engine().state();
-        let ((own, reason), row) = self.own_state();
-        let mut states = [(own, reason); 2];
-        if !self.cfg.single {
-            let facts = NodeIx::BOTH.map(|g| self.facts(g));
-            states = view::states([&facts[0], &facts[1]]).0;
-        }
+        let shown = self.shown();
         let homed = NodeIx::BOTH.map(|n| state.users().filter(|(_, u)| u.home == n).count() as u64);
         let name = |m: &super::Moving| match m.activity() {
             crate::beacon::Activity::FailingOver => "failover",
-            crate::beacon::Activity::FallingBack => "fallback",
+            crate::beacon::Activity::FallingBack | crate::beacon::Activity::Recovering => "fallback",
             _ => "leaving",
         };
         Snapshot {
             me: self.me,
-            states,
-            row: (row.id, row.why, row.action),
+            states: shown.states,
+            row: (shown.row.id, shown.why(&self.cfg.names), shown.action(&self.cfg.names)),
             groups: NodeIx::BOTH.map(|g| {
                 let core = &self.cores[g.index()];
                 (core.reg().primary, core.reg().mode, core.role(), core.reg().term.0, core.release())

@@ -146,6 +146,7 @@ fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safet
         turn: Turn::Confirmation,
         heard: 0,
         lease: [0; 2],
+        told: Default::default(),
         groups: groups.map(group),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
@@ -172,6 +173,7 @@ fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
         turn: Turn::First,
         heard: 0,
         lease: [0; 2],
+        told: Default::default(),
         groups: NodeIx::BOTH.map(group),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);

@@ -12,6 +12,7 @@ use xmpp_core::jid::BareJid;
 use super::crashes::Crashes;
 use super::moves::{Progress, Refused};
 use crate::evidence::{Gone, Probe};
+use crate::view::{Cause, Shown};
 use crate::witness::client::Said;
 use crate::witness::words::Ask;
 
@@ -132,15 +133,51 @@ pub enum Out {
     GiveUp(&'static str),
 }
 
+/// Users on their way from home or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Whose home it is.
+    pub group: Group,
+    /// Back home.
+    pub back: bool,
+    /// How far it is.
+    pub stage: Stage,
+    /// Why.
+    pub cause: Cause,
+    /// How many users the home node has.
+    pub users: u64,
+    /// Milliseconds since it began, or since a dead node was heard last; `None`: not known here.
+    pub took_ms: Option<u64>,
+}
+
+/// How far a move of users is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It has begun.
+    Began,
+    /// It is complete.
+    Complete,
+    /// It came to nothing.
+    Ended,
+    /// It was complete before this process began.
+    Found,
+}
+
 /// Numbered news for operators.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The group is led alone, by this node's own copy of the register.
     Unprotected(Group),
+    /// Another row of the table of states holds.
+    Row(Shown),
+    /// The users of a home node are on their way, or have arrived.
+    Moved(Moved),
+    /// The peer is heard, and the link is up in both directions.
+    PeerUp,
     /// The register changed.
     Register(Group, Reg),
-    /// The peer is held to be gone.
-    PeerGone(Gone),
+    /// The peer is held to be gone, and for how many milliseconds it had not been heard.
+    PeerGone(Gone, Option<u64>),
     /// The tail of a log was set aside: which, frames, how many of them had been released alone, and frames that were
     /// written in its place (D7).
     SetAside(Which, u64, u64, u64),

@@ -55,7 +55,7 @@ pub(super) fn start(
     if nodes == 2 {
         pair.wait_normal(START)?;
     } else {
-        pair.wait_status(0, START, "serving", |status| status.row == Some(1))?;
+        pair.wait_status(0, START, "serving", |status| matches!(status.row, Some(1 | 120)))?;
     }
     pair.add_users(&(0..users).map(|user| home(user) % nodes).collect::<Vec<_>>())?;
     let processes = (0..nodes).map(|node| {

@@ -1,0 +1,94 @@
+//! Alarms become events: one when it has lasted for a moment, one when it is over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chronicle::Chronicle;
+use super::ops::Operations;
+use crate::events::{Record, Severity};
+
+/// How often they are looked at.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Looks for ever.
+pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>) {
+    let mut alarms = Alarms::default();
+    let mut clock = tokio::time::interval(PERIOD);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        for record in alarms.look(operations.status_now().await.alarms) {
+            chronicle.write(record);
+        }
+    }
+}
+
+/// What was seen, by its text without figures: those change while the alarm stays.
+#[derive(Debug, Default)]
+struct Alarms(BTreeMap<String, Alarm>);
+
+#[derive(Debug)]
+struct Alarm {
+    text: String,
+    /// Looks in a row that showed it, or did not: two count.
+    shown: u8,
+    missed: u8,
+    told: bool,
+}
+
+impl Alarms {
+    fn look(&mut self, now: Vec<String>) -> Vec<Record> {
+        let mut news = Vec::new();
+        self.0.values_mut().for_each(|alarm| alarm.missed += 1);
+        for text in now {
+            let key: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+            let alarm = self.0.entry(key).or_insert(Alarm { text, shown: 0, missed: 1, told: false });
+            alarm.shown = if alarm.missed > 1 && !alarm.told { 1 } else { alarm.shown.saturating_add(1) };
+            alarm.missed = 0;
+            if alarm.shown >= 2 && !alarm.told {
+                alarm.told = true;
+                news.push(record("alarm", &alarm.text));
+            }
+        }
+        self.0.retain(|_, alarm| {
+            let over = alarm.missed >= 2;
+            if over && alarm.told {
+                news.push(record("alarm-ended", &alarm.text));
+            }
+            !over
+        });
+        news
+    }
+}
+
+fn record(event: &str, text: &str) -> Record {
+    let waits = text.starts_with("fenced:") || text.starts_with("the disk of this node");
+    let severity = if event == "alarm" && waits { Severity::Critical } else { Severity::default() };
+    Record { event: event.to_owned(), severity, text: text.to_owned(), ..Record::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_that_lasts_is_told_once_and_its_end_too() {
+        let mut alarms = Alarms::default();
+        let mut look = |now: &[&str]| -> Vec<String> {
+            let news = alarms.look(now.iter().map(|text| (*text).to_owned()).collect());
+            news.into_iter().map(|record| format!("{}: {}", record.event, record.text)).collect()
+        };
+        assert!(look(&["fenced: a"]).is_empty(), "it may be over in a moment");
+        assert!(look(&[]).is_empty());
+        assert!(look(&["fenced: a", "clocks differ by 7 s"]).is_empty());
+        assert!(look(&[]).is_empty() && look(&[]).is_empty(), "and never told, it does not end");
+        assert!(look(&["clocks differ by 8 s"]).is_empty());
+        assert_eq!(look(&["clocks differ by 9 s"]), ["alarm: clocks differ by 8 s"]);
+        assert!(look(&["clocks differ by 10 s"]).is_empty());
+        assert!(look(&[]).is_empty(), "one look is no end");
+        assert!(look(&["clocks differ by 11 s"]).is_empty(), "nor a beginning");
+        assert!(look(&[]).is_empty());
+        assert_eq!(look(&[]), ["alarm-ended: clocks differ by 8 s"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Keeps the events: a thread of its own numbers them, puts them on the disk and into the log, and wakes who waits for them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::worker::now_ms;
+use crate::events::journal::{Journal, RECENT};
+use crate::events::{Record, Severity, kinds};
+
+/// Events of this node.
+#[derive(Debug)]
+pub struct Chronicle {
+    node: String,
+    tell: Mutex<Sender<Note>>,
+    kept: Arc<Kept>,
+}
+
+enum Note {
+    Record(Box<Record>),
+    Flush(SyncSender<()>),
+}
+
+#[derive(Debug)]
+struct Kept {
+    recent: Mutex<VecDeque<Record>>,
+    last: watch::Sender<u64>,
+    trouble: Mutex<Option<String>>,
+    /// The row that holds, and the states that it names.
+    now: Mutex<Option<Holds>>,
+}
+
+type Holds = (u32, BTreeMap<String, (String, String)>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Chronicle {
+    /// Opens the files in the data folder of this node.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn start(folder: &Path, node: &str) -> io::Result<Arc<Chronicle>> {
+        let (journal, recent) = Journal::open(folder)?;
+        let last = recent.back().map_or(0, |record| record.number);
+        let kept = Arc::new(Kept {
+            recent: Mutex::new(recent),
+            last: watch::Sender::new(last),
+            trouble: Mutex::default(),
+            now: Mutex::default(),
+        });
+        let (tell, told) = channel();
+        let keeper = kept.clone();
+        thread::Builder::new().name("events".into()).spawn(move || keeper.keep(journal, &told))?;
+        Ok(Arc::new(Chronicle { node: node.to_owned(), tell: Mutex::new(tell), kept }))
+    }
+
+    /// Writes an event: node, time, and where it is not given the severity of its kind are added. Does not wait.
+    pub fn write(&self, mut record: Record) {
+        record.node.clone_from(&self.node);
+        record.at_ms = now_ms();
+        let mut now = lock(&self.kept.now);
+        match (record.row, &*now) {
+            (Some(row), _) => *now = Some((row, record.states.clone())),
+            (None, Some((row, states))) => (record.row, record.states) = (Some(*row), states.clone()),
+            (None, None) => {}
+        }
+        drop(now);
+        if record.severity == Severity::default() {
+            record.severity = kinds::severity(&record.event);
+        }
+        let _ = lock(&self.tell).send(Note::Record(Box::new(record)));
+    }
+
+    /// An event that is told by its text alone.
+    pub fn tell(&self, event: &str, text: impl Into<String>) {
+        self.write(Record { event: event.to_owned(), text: text.into(), ..Record::default() });
+    }
+
+    /// Waits until all that was written is on the disk, but no longer than this.
+    pub fn flush(&self, limit: Duration) {
+        let (done, wait) = sync_channel(1);
+        let _ = lock(&self.tell).send(Note::Flush(done));
+        let _ = wait.recv_timeout(limit);
+    }
+
+    /// The events after this number, the newest `limit` of them.
+    pub fn since(&self, after: u64, limit: usize) -> Vec<Record> {
+        let recent = lock(&self.kept.recent);
+        let new: Vec<&Record> = recent.iter().filter(|record| record.number > after).collect();
+        new[new.len().saturating_sub(limit)..].iter().map(|record| (*record).clone()).collect()
+    }
+
+    /// Waits until there is an event after this number, but no longer than this.
+    pub async fn wait(&self, after: u64, limit: Duration) {
+        let mut last = self.kept.last.subscribe();
+        let _ = timeout(limit, last.wait_for(|last| *last > after)).await;
+    }
+
+    /// What is wrong with keeping them.
+    pub fn alarm(&self) -> Option<String> {
+        let why = lock(&self.kept.trouble).clone()?;
+        Some(format!("events are not kept ({why}): make room on the disk of [node] data, or repair it"))
+    }
+}
+
+impl Kept {
+    fn keep(&self, mut journal: Journal, told: &Receiver<Note>) {
+        while let Ok(first) = told.recv() {
+            let mut records = Vec::new();
+            let mut waiting = Vec::new();
+            for note in std::iter::once(first).chain(told.try_iter()) {
+                match note {
+                    Note::Record(record) => records.push(*record),
+                    Note::Flush(done) => waiting.push(done),
+                }
+            }
+            if !records.is_empty() {
+                let result = journal.append(&mut records);
+                *lock(&self.trouble) = result.err().map(|error| error.to_string());
+                self.publish(records);
+            }
+            for done in waiting {
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    fn publish(&self, records: Vec<Record>) {
+        records.iter().for_each(log);
+        let last = records.last().map_or(0, |record| record.number);
+        let mut recent = lock(&self.recent);
+        recent.extend(records);
+        let more = recent.len().saturating_sub(RECENT);
+        recent.drain(..more);
+        drop(recent);
+        self.last.send_replace(last);
+    }
+}
+
+fn log(record: &Record) {
+    let (event, id, row) = (record.event.as_str(), record.id(), record.row);
+    match record.severity {
+        Severity::Info | Severity::Notice => tracing::info!(event, id, row, "{}", record.text),
+        Severity::Warning => tracing::warn!(event, id, row, "{}", record.text),
+        Severity::Error | Severity::Critical => tracing::error!(event, id, row, "{}", record.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_an_event_gets_it_when_it_is_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let chronicle = Chronicle::start(folder.path(), "a").unwrap();
+        let waiting = chronicle.clone();
+        let waiter = tokio::spawn(async move {
+            waiting.wait(1, Duration::from_secs(60)).await;
+            waiting.since(1, 10)
+        });
+        chronicle.tell("started", "the process has started");
+        chronicle.tell("peer-down", "b is gone");
+        let got = waiter.await.unwrap();
+        assert_eq!(got.len(), 1);
+        assert_eq!((got[0].id().as_str(), got[0].severity), ("a-2", Severity::Error));
+        assert_eq!(got[0].text, "b is gone");
+        let (_, kept) = Journal::open(folder.path()).unwrap();
+        assert_eq!(kept.back(), got.first());
+        chronicle.wait(2, Duration::ZERO).await;
+        assert_eq!((chronicle.since(2, 10), chronicle.since(0, 1).len()), (vec![], 1));
+    }
+}

@@ -1,0 +1,229 @@
+//! The node's news in the operator's words.
+
+use presence_engine::ids::{Group, NodeIx};
+
+use crate::events::{Record, Severity};
+use crate::evidence::Gone;
+use crate::node::{Event, Moved, Stage};
+use crate::view::{Cause, Shown, State};
+
+/// What brought something about, as it stands in an event.
+fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Nothing => "",
+        Cause::Operator => "operator",
+        Cause::Service => "service stopped",
+        Cause::Database => "database",
+        Cause::PeerDown => "network",
+        Cause::PeerReboot => "node stopped or crashed",
+        Cause::PeerDownDuringInitialization => "node not heard during start",
+        Cause::Automatic => "automatic",
+    }
+}
+
+/// The event as it is kept; `None` for what only the log tells.
+pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> Option<Record> {
+    let name = |g: Group| names[g.index()].as_str();
+    let peer = name(me.peer());
+    let told = |event: &str, text: String| Record { event: event.to_owned(), text, ..Record::default() };
+    let mut record = match event {
+        Event::Register(..) => return None,
+        Event::Row(shown) => row(shown, names),
+        Event::Moved(m) => moved(m, name(m.group), name(m.group.peer())),
+        Event::PeerUp => told("peer-up", format!("{peer} is heard, and the link is up")),
+        Event::PeerGone(gone, silent_ms) => {
+            let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
+                format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
+            });
+            let why = match gone {
+                Gone::Dead => "it said goodbye, refuses connections, or came back as another process",
+                Gone::Silent => "nothing is heard of it by any path",
+            };
+            told("peer-down", format!("{peer} is held to be gone: {why}; {since}"))
+        }
+        Event::Unprotected(g) => {
+            told("unprotected", format!("users of {} are served without a standby", name(*g)))
+        }
+        Event::OnlyPathDown => told(
+            "path-down",
+            format!("only the path to {peer} is down: clients or the witness see both nodes"),
+        ),
+        Event::SetAside(which, frames, released, kept) => told(
+            "tail-set-aside",
+            format!(
+                "the end of a log ({which:?}) was set aside: {frames} frames, of which {released} had been released by one \
+                 node alone; {kept} were written in their place"
+            ),
+        ),
+        Event::Forced(missing) if missing.is_empty() => {
+            told("forced", "made active by force; nothing is known to be missing".to_owned())
+        }
+        Event::Forced(missing) => told("forced", format!("made active by force; {}", missing.join("; "))),
+        Event::StoreFailed(why) => told(
+            "store-failed",
+            format!("the store failed ({why}); it is set aside and written anew from memory"),
+        ),
+        Event::Poison(print) => told(
+            "input-refused",
+            format!(
+                "input {print:016x} is refused: it was being handled when nodes crashed; report this bug with their logs"
+            ),
+        ),
+        Event::DiskStalled => {
+            told("disk-stalled", "the disk of this node does not answer: nothing is acknowledged".to_owned())
+        }
+    };
+    record.row = Some(shown.row.id);
+    record.states = NodeIx::BOTH
+        .into_iter()
+        .filter(|n| !names[n.index()].is_empty())
+        .map(|n| {
+            let (state, reason) = shown.states[n.index()];
+            (name(n).to_owned(), (state.name().to_owned(), reason.name().to_owned()))
+        })
+        .collect();
+    Some(record)
+}
+
+fn row(shown: &Shown, names: &[String; 2]) -> Record {
+    let each = NodeIx::BOTH.into_iter().filter(|n| !names[n.index()].is_empty()).map(|n| {
+        let (state, reason) = shown.states[n.index()];
+        match state {
+            State::Down => format!("{} down", names[n.index()]),
+            _ => format!("{} {} / {}", names[n.index()], state.name(), reason.name()),
+        }
+    });
+    let action = shown.action(names);
+    let todo = if action.is_empty() { String::new() } else { format!("; to do: {action}") };
+    let text = format!("{}: {}{todo}", each.collect::<Vec<_>>().join(", "), shown.why(names));
+    let severity =
+        match (action.is_empty(), shown.states.iter().any(|(s, _)| *s == State::RunningInFailedMode)) {
+            (_, true) => Severity::Critical,
+            (false, _) => Severity::Warning,
+            (true, _) => Severity::Info,
+        };
+    Record { event: "state".to_owned(), severity, text, ..Record::default() }
+}
+
+fn moved(m: &Moved, home: &str, backup: &str) -> Record {
+    let what = if m.back { "fallback" } else { "failover" };
+    let after =
+        m.took_ms.map_or(String::new(), |ms| format!(", {:.1} s after it began", ms as f64 / 1_000.0));
+    let (stage, text) = match (m.stage, m.back) {
+        (Stage::Began, false) => ("began", format!("the users of {home} are on their way to {backup}")),
+        (Stage::Began, true) => ("began", format!("the users of {home} are on their way back from {backup}")),
+        (Stage::Complete, false) => ("complete", format!("{backup} serves the users of {home}{after}")),
+        (Stage::Complete, true) => ("complete", format!("{home} serves its users again{after}")),
+        (Stage::Ended, false) => {
+            ("ended", format!("the failover of {home} came to nothing: it serves its users"))
+        }
+        (Stage::Ended, true) => {
+            ("ended", format!("the fallback to {home} came to nothing: {backup} serves its users"))
+        }
+        (Stage::Found, _) => {
+            ("found", format!("{backup} serves the users of {home}, since before this node started"))
+        }
+    };
+    let cause = cause(m.cause);
+    let because = if cause.is_empty() { String::new() } else { format!("; cause: {cause}") };
+    Record {
+        event: format!("{what}-{stage}"),
+        cause: cause.to_owned(),
+        users: Some(m.users),
+        took_ms: m.took_ms,
+        text: format!("{text}; users: {}{because}", m.users),
+        ..Record::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::kinds::KINDS;
+    use crate::view::{Facts, Ha, Place, Seen, shown};
+
+    fn names() -> [String; 2] {
+        ["a".into(), "b".into()]
+    }
+
+    fn dead() -> Shown {
+        let well = Seen { heard: true, restarted: false, serves: true };
+        let gone = Seen { heard: false, ..well };
+        let facts = Facts {
+            ha: Ha::Enabled,
+            failed: None,
+            place: Place::AtBackup,
+            cause: Cause::PeerReboot,
+            home: gone,
+            backup: well,
+            path_down: false,
+        };
+        let own = Facts { place: Place::AtHome, cause: Cause::Nothing, home: well, backup: gone, ..facts };
+        shown([&facts, &own])
+    }
+
+    #[test]
+    fn a_death_is_told_with_row_states_cause_users_and_time() {
+        let shown = dead();
+        let m = Moved {
+            group: NodeIx::A,
+            back: false,
+            stage: Stage::Complete,
+            cause: Cause::PeerReboot,
+            users: 40,
+            took_ms: Some(1_500),
+        };
+        let told = record(&Event::Moved(m), &names(), NodeIx::B, &shown).unwrap();
+        assert_eq!((told.event.as_str(), told.row), ("failover-complete", Some(17)));
+        assert_eq!((told.users, told.took_ms), (Some(40), Some(1_500)));
+        assert_eq!(
+            told.text,
+            "b serves the users of a, 1.5 s after it began; users: 40; cause: node stopped or crashed"
+        );
+        assert_eq!(told.states["b"], ("Running in Backup Mode".into(), "Peer Reboot".into()));
+        let told = record(&Event::Row(shown), &names(), NodeIx::B, &shown).unwrap();
+        assert_eq!(told.severity, Severity::Warning);
+        assert_eq!(
+            told.text,
+            "a down, b Running in Backup Mode / Peer Reboot: a was shut down or restarted, lost power, or its hardware \
+             failed; to do: repair and power up a; when all critical services run, do a manual fallback"
+        );
+        let told = record(&Event::PeerGone(Gone::Silent, Some(60_250)), &names(), NodeIx::B, &shown).unwrap();
+        assert!(told.text.ends_with("last heard 60.2 s ago"), "{}", told.text);
+    }
+
+    #[test]
+    fn every_kind_that_is_written_is_in_the_list() {
+        let shown = dead();
+        let stages = [Stage::Began, Stage::Complete, Stage::Ended, Stage::Found];
+        let moves = stages.into_iter().flat_map(|stage| {
+            [false, true].map(|back| {
+                Event::Moved(Moved {
+                    group: NodeIx::A,
+                    back: back && stage != Stage::Found,
+                    stage,
+                    cause: Cause::Operator,
+                    users: 0,
+                    took_ms: None,
+                })
+            })
+        });
+        let others = [
+            Event::PeerUp,
+            Event::PeerGone(Gone::Dead, None),
+            Event::Unprotected(NodeIx::A),
+            Event::OnlyPathDown,
+            Event::SetAside(session_mover::log::Which::Own, 1, 0, 0),
+            Event::Forced(vec![]),
+            Event::StoreFailed(String::new()),
+            Event::Poison(1),
+            Event::DiskStalled,
+            Event::Row(shown),
+        ];
+        for event in moves.chain(others) {
+            let told = record(&event, &names(), NodeIx::A, &shown).unwrap();
+            assert!(KINDS.iter().any(|kind| kind.name == told.event), "{told:?}");
+            assert!(!told.text.is_empty() && !told.text.contains("node 1"), "{told:?}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The kinds of events.
+
+use super::Severity;
+use Severity::{Critical, Error, Info, Notice, Warning};
+
+/// One kind.
+#[derive(Debug)]
+pub struct Kind {
+    /// As it stands in a record.
+    pub name: &'static str,
+    /// How much it matters, where that does not depend on what it tells.
+    pub severity: Severity,
+    /// When it is written.
+    pub when: &'static str,
+}
+
+const fn kind(name: &'static str, severity: Severity, when: &'static str) -> Kind {
+    Kind { name, severity, when }
+}
+
+/// All kinds.
+pub const KINDS: &[Kind] = &[
+    kind("started", Notice, "the node's process has started"),
+    kind("stopping", Notice, "the node was told to stop, and hands its users over"),
+    kind("asked", Notice, "an operator asked for something, and it was begun or done"),
+    kind(
+        "state",
+        Info,
+        "another row of the table of states holds; *warning* where it asks for something to be done",
+    ),
+    kind("failover-began", Notice, "the users of a node are on their way to its backup"),
+    kind("failover-complete", Warning, "they are served by the backup"),
+    kind("failover-ended", Warning, "it came to nothing; they are served at home"),
+    kind("failover-found", Warning, "a node that starts finds its users served by the backup"),
+    kind("fallback-began", Notice, "the users of a node are on their way back to it"),
+    kind("fallback-complete", Notice, "they are served at home"),
+    kind("fallback-ended", Warning, "it came to nothing; they are served by the backup"),
+    kind("peer-down", Error, "the other node is held to be gone"),
+    kind("peer-up", Notice, "the other node is heard, and the link is up in both directions"),
+    kind("unprotected", Warning, "users are served without a standby"),
+    kind("path-down", Warning, "only the path between the nodes is down: clients see both"),
+    kind("forced", Critical, "an operator made the node active by force"),
+    kind("tail-set-aside", Warning, "the end of a log was set aside, and what only this node had was merged"),
+    kind("store-failed", Error, "the store failed and begins anew; the node serves on from its logs"),
+    kind("disk-stalled", Critical, "the disk does not answer: nothing is acknowledged"),
+    kind("input-refused", Error, "an input was refused that was being handled when nodes crashed"),
+    kind("gave-up", Critical, "the node ends because it cannot go on and its peer can"),
+    kind("reloaded", Notice, "the configuration was read again"),
+    kind("alarm", Warning, "something is to be looked at soon; *critical* where users wait"),
+    kind("alarm-ended", Notice, "it is well again"),
+];
+
+/// How much a kind matters; what is not in the list does not.
+pub fn severity(name: &str) -> Severity {
+    KINDS.iter().find(|kind| kind.name == name).map_or(Info, |kind| kind.severity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_known() {
+        for kind in KINDS {
+            assert_eq!(KINDS.iter().filter(|other| other.name == kind.name).count(), 1, "{}", kind.name);
+            assert!(kind.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+        }
+        assert_eq!((severity("peer-down"), severity("unheard-of")), (Error, Info));
+    }
+}

@@ -1,0 +1,267 @@
+//! The facts that the table of states is about.
+
+use presence_engine::ids::{Group, NodeIx};
+
+use super::{Event, Moved, Node, Out, Stage};
+use crate::beacon::{Activity, Told};
+use crate::evidence::Gone;
+use crate::safety::Role;
+use crate::view::{self, Cause, Facts, Ha, Place, Seen, Shown};
+
+/// A node whose last word is older is shown as not heard (5 s).
+const HEARD_TICKS: u32 = 20;
+
+/// What is kept for the table.
+#[derive(Debug)]
+pub(super) struct Shows {
+    /// Why each group is served by its backup, where that is not in the log.
+    causes: [Cause; 2],
+    /// This run began after what each group is in: it has not seen the group at home.
+    restarted: [bool; 2],
+    places: [Place; 2],
+    /// What the peer told last.
+    peer: Told,
+    /// Row and group, as they were last told.
+    row: Option<(u32, Group)>,
+    /// For each group: when its move began (by the clock of sessions, in milliseconds), and why.
+    began: [(u64, Cause); 2],
+    /// This run took the group over.
+    took: [bool; 2],
+    /// Something happened that may have changed the row: it is not waited for a tick.
+    pub(super) look: bool,
+}
+
+impl Default for Shows {
+    fn default() -> Shows {
+        Shows {
+            causes: [Cause::Nothing; 2],
+            restarted: [true; 2],
+            places: [Place::Nobody; 2],
+            peer: Told::default(),
+            row: None,
+            began: [(0, Cause::Nothing); 2],
+            took: [false; 2],
+            look: false,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn facts(&self, group: Group) -> Facts {
+        let heard =
+            self.evidence.silent().is_some_and(|ticks| ticks < HEARD_TICKS) && self.evidence.gone().is_none();
+        let place = self.place(group, heard);
+        let g = group.index();
+        let me = Seen { heard: true, restarted: self.shows.restarted[g], serves: true };
+        let told = &self.shows.peer;
+        // Whoever moves users knows best whether the other was restarted since it began.
+        let restarted = match self.moving.as_ref().filter(|_| self.moves(group)) {
+            Some(moving) => self.peer_boot != moving.peer_boot(),
+            None => told.restarted[g],
+        };
+        let peer = Seen { heard, restarted, serves: !told.lacks_service };
+        let (home, backup) = if group == self.me { (me, peer) } else { (peer, me) };
+        let ha = if self.cfg.single { Ha::Single } else { Ha::Enabled };
+        let path_down = !heard && self.path_down_told;
+        Facts { ha, failed: told.failed, place, cause: self.cause(group, place), home, backup, path_down }
+    }
+
+    fn place(&self, group: Group, heard: bool) -> Place {
+        let core = &self.cores[group.index()];
+        let reg = core.reg();
+        let home_is_me = group == self.me;
+        let (own, peers) = (self.activity(), self.peer_activity);
+        let (home, backup) = if home_is_me { (own, peers) } else { (peers, own) };
+        if let Some(place) = view::place_of_move(home, backup).filter(|_| heard || own != Activity::None) {
+            return place;
+        }
+        // Nobody looks for a node that is known to be gone: whoever may not take its users over waits for it.
+        let waits = core.starting() || core.role() == Role::Fenced;
+        let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
+        let awaited = waits && lost && !home_is_me && reg.primary == group;
+        let away = self.driver.engine().state().away(group).is_some();
+        if reg.term.0 != 0 && core.asking() && !home_is_me && reg.primary == group {
+            Place::Taking
+        } else if awaited && reg.term.0 != 0 {
+            Place::AtHome
+        } else if reg.term.0 == 0 || waits {
+            Place::Nobody
+        } else if away && self.lags() {
+            // It may be an old word, which the rest of the log takes back.
+            self.shows.places[group.index()]
+        } else if reg.primary != group || away && !self.cfg.single {
+            Place::AtBackup
+        } else {
+            Place::AtHome
+        }
+    }
+
+    /// Whether the log has yet to say what the registers say.
+    fn lags(&self) -> bool {
+        let state = self.driver.engine().state();
+        NodeIx::BOTH
+            .iter()
+            .any(|g| state.lead(*g).map(|reg| reg.term) != Some(self.cores[g.index()].reg().term))
+    }
+
+    fn cause(&self, group: Group, place: Place) -> Cause {
+        let g = group.index();
+        let told = self.told().causes[g];
+        let of_peer = self.shows.peer.causes[g];
+        let or = |cause: Cause, other: Cause| if cause == Cause::Nothing { other } else { cause };
+        match place {
+            Place::Nobody | Place::AtHome => Cause::Nothing,
+            Place::Leaving if group == self.me => told,
+            Place::Leaving => or(of_peer, Cause::Operator),
+            Place::Returning | Place::Recovering if group != self.me => told,
+            Place::Returning => or(of_peer, Cause::Operator),
+            Place::Recovering => or(of_peer, Cause::Service),
+            Place::Taking => self.cause_of_takeover(),
+            Place::AtBackup => match self.driver.engine().state().away(group) {
+                Some(away) => away.into(),
+                None => or(self.shows.causes[g], Cause::PeerReboot),
+            },
+        }
+    }
+
+    fn cause_of_takeover(&self) -> Cause {
+        match self.evidence.gone() {
+            Some(Gone::Dead) => Cause::PeerReboot,
+            None if self.evidence.init_timeout() => Cause::PeerDownDuringInitialization,
+            Some(Gone::Silent) | None => Cause::PeerDown,
+        }
+    }
+
+    /// This node took a group over.
+    pub(super) fn note_takeover(&mut self, group: Group) {
+        self.shows.causes[group.index()] = self.cause_of_takeover();
+        self.shows.took[group.index()] = group != self.me;
+        let silent_ms = u64::from(self.evidence.silent().unwrap_or(0)) * 250;
+        self.shows.began[group.index()].0 = self.now_ms.saturating_sub(silent_ms);
+        self.shows.look = true;
+    }
+
+    /// What this node says for the table.
+    pub(super) fn told(&self) -> Told {
+        let mut causes = self.shows.causes;
+        for group in NodeIx::BOTH.into_iter().filter(|g| self.moves(*g)) {
+            causes[group.index()] = self.moving.as_ref().map_or(Cause::Nothing, |moving| moving.cause());
+        }
+        Told { restarted: self.shows.restarted, lacks_service: false, causes, failed: None }
+    }
+
+    /// Whether this node moves the users of this home.
+    fn moves(&self, group: Group) -> bool {
+        match self.activity() {
+            Activity::None => false,
+            Activity::FallingBack | Activity::Recovering => group != self.me,
+            Activity::FailingOver | Activity::Leaving => group == self.me,
+        }
+    }
+
+    /// What the peer says for it. Who brought something about knows why; who has forgotten it hears it again.
+    pub(super) fn hear_told(&mut self, told: Told) {
+        self.shows.look |= self.shows.peer != told;
+        self.shows.peer = told;
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            let brought = self.cores[g].reg().primary != self.me;
+            let known = &mut self.shows.causes[g];
+            let told =
+                Some(told.causes[g]).filter(|cause| *cause != Cause::Nothing && *cause != Cause::Automatic);
+            if let Some(cause) = told.filter(|_| brought || *known == Cause::Nothing) {
+                *known = cause;
+            }
+        }
+    }
+
+    /// The peer is back as another process: what had been taken for silence was a restart.
+    pub(super) fn correct_causes(&mut self) {
+        for cause in &mut self.shows.causes {
+            if *cause == Cause::PeerDown {
+                *cause = Cause::PeerReboot;
+            }
+        }
+        self.shows.peer.restarted = [true; 2];
+    }
+
+    /// Follows where the groups are, and says when another row of the table holds.
+    pub(super) fn watch_states(&mut self) {
+        self.shows.look = false;
+        for group in NodeIx::BOTH {
+            let g = group.index();
+            let facts = self.facts(group);
+            let place = facts.place;
+            let before = std::mem::replace(&mut self.shows.places[g], place);
+            self.tell_move(group, before, &facts);
+            let settled = matches!(before, Place::AtHome | Place::AtBackup);
+            let begins = matches!(place, Place::Leaving | Place::Returning | Place::Recovering);
+            if place == Place::AtHome || settled && begins {
+                self.shows.restarted[g] = false;
+            }
+            if place == Place::AtHome && self.peer_up {
+                self.shows.causes[g] = Cause::Nothing;
+            }
+        }
+        let shown = self.shown();
+        let row = (shown.row.id, shown.group);
+        if self.shows.row != Some(row) {
+            self.shows.row = Some(row);
+            self.outs.push(Out::Event(Event::Row(shown)));
+        }
+    }
+
+    /// What it means that a group is in another place.
+    fn tell_move(&mut self, group: Group, before: Place, facts: &Facts) {
+        let g = group.index();
+        let Some((back, stage)) = step(before, facts.place, self.shows.took[g]) else { return };
+        let cause = match facts.cause {
+            // The backup is gone.
+            Cause::Nothing if before == Place::AtBackup => match self.shows.causes[group.peer().index()] {
+                Cause::Nothing => self.cause_of_takeover(),
+                cause => cause,
+            },
+            Cause::Nothing => self.shows.began[g].1,
+            cause => cause,
+        };
+        let users =
+            self.driver.engine().state().users().filter(|(_, user)| user.home == group).count() as u64;
+        // Who did not see it begin does not know how long it took.
+        let took_ms = match self.shows.began[g].0 {
+            began if began > 0 && matches!(stage, Stage::Complete | Stage::Ended) => {
+                Some(self.now_ms.saturating_sub(began))
+            }
+            _ => None,
+        };
+        self.shows.took[g] &= stage != Stage::Complete;
+        self.shows.began[g] = if stage == Stage::Began { (self.now_ms, cause) } else { (0, Cause::Nothing) };
+        self.outs.push(Out::Event(Event::Moved(Moved { group, back, stage, cause, users, took_ms })));
+    }
+
+    /// States of both nodes, and the row that names them.
+    pub fn shown(&self) -> Shown {
+        if self.cfg.single {
+            let row = view::row(&self.facts(self.me));
+            return Shown { states: [row.home; 2], row, group: self.me };
+        }
+        let facts = NodeIx::BOTH.map(|g| self.facts(g));
+        view::shown([&facts[0], &facts[1]])
+    }
+}
+
+/// What a change of place is: back home or not, and how far. `took`: this run took the group over.
+fn step(before: Place, now: Place, took: bool) -> Option<(bool, Stage)> {
+    use Place::{AtBackup, AtHome, Leaving, Nobody, Recovering, Returning, Taking};
+    let (back, stage) = match (before, now) {
+        (AtHome, Leaving) | (AtHome | Nobody, Taking) => (false, Stage::Began),
+        (AtHome | Leaving | Taking, AtBackup) => (false, Stage::Complete),
+        (Nobody, AtBackup) if took => (false, Stage::Complete),
+        (Nobody, AtBackup) => (false, Stage::Found),
+        (Leaving | Taking, AtHome) => (false, Stage::Ended),
+        (AtBackup, Returning | Recovering) => (true, Stage::Began),
+        (AtBackup | Returning | Recovering, AtHome) => (true, Stage::Complete),
+        (Returning | Recovering, AtBackup) => (true, Stage::Ended),
+        _ => return None,
+    };
+    Some((back, stage))
+}

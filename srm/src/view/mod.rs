@@ -1,0 +1,237 @@
+//! What the operator sees: the pair of states as a table over facts. The safety core decides; this only names.
+//!
+//! One set of [`Facts`] tells of one home group: the users of one node, its *home*, and of the other node, their
+//! *backup*. [`row`] finds the row of [`ROWS`] that fits; [`shown`] puts the rows of both groups together.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod names;
+pub mod print;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use presence_engine::ids::{Away, Group, NodeIx};
+
+pub use names::{Reason, State};
+pub use table::{ROWS, Row};
+
+use crate::beacon::Activity;
+
+/// Whether each node is the other's standby.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Ha {
+    /// It is.
+    Enabled,
+    /// The group has one node.
+    Single,
+    /// Switched off by the operator.
+    Disabled,
+    /// The two nodes do not agree on what the group is.
+    Improper,
+}
+
+/// What happens to the sessions of a home node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Place {
+    /// Nobody serves them yet.
+    Nobody,
+    /// Served at home.
+    AtHome,
+    /// On their way to the backup.
+    Leaving,
+    /// The backup asks whether it may serve them.
+    Taking,
+    /// Served by the backup.
+    AtBackup,
+    /// On their way back.
+    Returning,
+    /// On their way back because the backup cannot serve any more and the home node can.
+    Recovering,
+}
+
+/// Why they are not at home, or on their way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Cause {
+    /// They are.
+    #[default]
+    Nothing,
+    /// The operator asked for it.
+    Operator,
+    /// A critical service was down for longer than its delay.
+    Service,
+    /// The database was.
+    Database,
+    /// The home node was not heard any more.
+    PeerDown,
+    /// A goodbye, refused connections from a host that answers, or a new process.
+    PeerReboot,
+    /// The home node was not heard while the backup started.
+    PeerDownDuringInitialization,
+    /// The fallback came by itself: after its time, or in its window.
+    Automatic,
+}
+
+impl Cause {
+    /// All of them, in the order of their numbers in a beacon.
+    pub const ALL: [Cause; 8] = [
+        Cause::Nothing,
+        Cause::Operator,
+        Cause::Service,
+        Cause::Database,
+        Cause::PeerDown,
+        Cause::PeerReboot,
+        Cause::PeerDownDuringInitialization,
+        Cause::Automatic,
+    ];
+}
+
+impl From<Away> for Cause {
+    fn from(away: Away) -> Cause {
+        match away {
+            Away::Operator => Cause::Operator,
+            Away::Service => Cause::Service,
+            Away::Database => Cause::Database,
+        }
+    }
+}
+
+/// Why both nodes run in failed mode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Failure {
+    /// Critical services did not start while users were taken back.
+    StartOfServices,
+    /// A critical service went down on the node in backup mode, and the other could not take over.
+    Service,
+    /// The database did.
+    Database,
+    /// Moving users failed in a takeover.
+    TakeOver,
+    /// Moving users failed in a fallback.
+    TakeBack,
+    /// A process restarted while the other was in failed mode.
+    Unknown,
+}
+
+impl Failure {
+    /// All of them, in the order of their numbers in a beacon, which begin with 1.
+    pub const ALL: [Failure; 6] = [
+        Failure::StartOfServices,
+        Failure::Service,
+        Failure::Database,
+        Failure::TakeOver,
+        Failure::TakeBack,
+        Failure::Unknown,
+    ];
+}
+
+/// What is known of one node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Seen {
+    /// It is heard, or is this node.
+    pub heard: bool,
+    /// Its process started after what the group is in began.
+    pub restarted: bool,
+    /// All its critical services run.
+    pub serves: bool,
+}
+
+/// The facts about one home group that name its row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Facts {
+    /// Whether each node is the other's standby.
+    pub ha: Ha,
+    /// Why both nodes run in failed mode; `None`: they do not.
+    pub failed: Option<Failure>,
+    /// Where the sessions are.
+    pub place: Place,
+    /// Why, where they are not at home.
+    pub cause: Cause,
+    /// The home node.
+    pub home: Seen,
+    /// Its backup.
+    pub backup: Seen,
+    /// The nodes do not hear each other, and clients or the witness prove that both live.
+    pub path_down: bool,
+}
+
+impl Facts {
+    /// Whether they can all be true at once. What cannot is an internal error, and is shown as row 21.
+    pub fn possible(&self) -> bool {
+        let alone = self.home.heard != self.backup.heard;
+        let apart = self.ha == Ha::Single || self.home.heard || self.backup.heard;
+        let causes: &[Cause] = match self.place {
+            Place::Nobody | Place::AtHome => &[Cause::Nothing],
+            Place::Leaving => &[Cause::Operator, Cause::Service, Cause::Database, Cause::PeerReboot],
+            Place::Taking => &[Cause::PeerDown, Cause::PeerReboot, Cause::PeerDownDuringInitialization],
+            Place::AtBackup => &Cause::ALL[1..7],
+            Place::Returning => &[Cause::Operator, Cause::Automatic],
+            Place::Recovering => &[Cause::Service, Cause::Database],
+        };
+        let failed = self.failed.is_none() || self.ha == Ha::Enabled;
+        let single =
+            self.ha != Ha::Single || self.home.heard && matches!(self.place, Place::Nobody | Place::AtHome);
+        apart && (alone || !self.path_down) && causes.contains(&self.cause) && failed && single
+    }
+}
+
+/// The row of one home group.
+pub fn row(facts: &Facts) -> &'static Row {
+    ROWS.iter().find(|row| row.fits(facts)).unwrap_or_else(|| Row::of_an_error())
+}
+
+/// What is shown of both groups together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shown {
+    /// State and reason of each node, by index.
+    pub states: [(State, Reason); 2],
+    /// The row that names them.
+    pub row: &'static Row,
+    /// The group whose row it is.
+    pub group: Group,
+}
+
+impl Shown {
+    /// Why, with the names of the nodes (by index).
+    pub fn why(&self, names: &[String; 2]) -> String {
+        self.named(self.row.why, names)
+    }
+
+    /// What to do, with the names of the nodes (by index); empty: nothing.
+    pub fn action(&self, names: &[String; 2]) -> String {
+        self.named(self.row.action, names)
+    }
+
+    fn named(&self, text: &str, names: &[String; 2]) -> String {
+        let (home, backup) = (&names[self.group.index()], &names[self.group.peer().index()]);
+        text.replace("node 1", home).replace("node 2", backup)
+    }
+}
+
+/// States of both nodes from the rows of both groups: the group that is not at home names them. A node that is not heard
+/// is shown as down whatever its row says, unless its clients or the witness hear it.
+pub fn shown(groups: [&Facts; 2]) -> Shown {
+    let rows = groups.map(row);
+    let named = NodeIx::BOTH.into_iter().max_by_key(|g| (rows[g.index()].weight(), std::cmp::Reverse(*g)));
+    let group = named.unwrap_or(NodeIx::A);
+    let (row, facts) = (rows[group.index()], groups[group.index()]);
+    let state = |heard: bool, told: (State, Reason)| {
+        if heard || facts.path_down && facts.place == Place::AtHome {
+            told
+        } else {
+            (State::Down, Reason::Unknown)
+        }
+    };
+    let mut states = [state(facts.home.heard, row.home); 2];
+    states[group.peer().index()] = state(facts.backup.heard, row.backup);
+    Shown { states, row, group }
+}
+
+/// Place of a group whose users are on their way, by what both nodes say they do.
+pub fn place_of_move(home: Activity, backup: Activity) -> Option<Place> {
+    match (home, backup) {
+        (Activity::FailingOver | Activity::Leaving, _) => Some(Place::Leaving),
+        (_, Activity::FallingBack) => Some(Place::Returning),
+        (_, Activity::Recovering) => Some(Place::Recovering),
+        _ => None,
+    }
+}
