@@ -14,6 +14,7 @@ mod oracle;
 pub mod people;
 pub mod questions;
 pub mod rng;
+pub mod rows;
 pub mod seek;
 pub mod socket;
 mod witness;

@@ -66,7 +66,7 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
 
 impl World {
     /// Two fresh machines become a pair.
-    fn form(&mut self) {
+    pub(super) fn form(&mut self) {
         for node in 0..2 {
             let wait = self.rng.range(0, 2_000);
             self.at(wait, Event::Boot(node));

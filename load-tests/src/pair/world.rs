@@ -10,7 +10,7 @@ use session_mover::driver;
 use session_mover::log::Which;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
-use srm::node::{Config, Event as News, In, Node, Op, Out, Reply};
+use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Op, Out, Reply};
 use srm::safety::{self, Consent, RegisterKind};
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
@@ -155,6 +155,10 @@ pub struct World {
     pub failure: Option<String>,
     /// Replies to the operator, newest last.
     pub replies: Vec<(u64, Reply)>,
+    /// What the nodes told of users on their way, and which node.
+    pub moves: Vec<(usize, Moved)>,
+    /// What the nodes do by themselves.
+    pub automatics: Automatics,
     /// Draw lines of the trace.
     pub tracing: bool,
     trace: VecDeque<String>,
@@ -197,6 +201,8 @@ impl World {
             coverage: Coverage::default(),
             failure: None,
             replies: Vec::new(),
+            moves: Vec::new(),
+            automatics: Automatics::default(),
             tracing,
             trace: VecDeque::new(),
         }
@@ -317,6 +323,7 @@ impl World {
             config_hash: 1,
             nonce_key: Secret::new(&self.rng.bits().to_le_bytes()),
             park_wait: 40,
+            automatics: self.automatics,
         }
     }
 
@@ -512,6 +519,7 @@ impl World {
     }
 
     fn news(&mut self, node: usize, news: News) {
+        self.keep_moves(node, &news);
         match news {
             News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
                 self.coverage.takeovers += u32::from(reg.mode == presence_engine::ids::Mode::Solo);

@@ -205,7 +205,8 @@ fn ticks(duration: std::time::Duration) -> u32 {
 
 fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config {
     let pair = config.pair();
-    let node::Tuning { engine: tuning, evidence, secret, config_hash, park_wait } = tuning(config);
+    let node::Tuning { engine: tuning, evidence, secret, config_hash, park_wait, automatics } =
+        tuning(config);
     let engine = engine::Config {
         me,
         peer: pair.map(|(peer, _)| dual::Peer {
@@ -239,6 +240,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
         config_hash,
         nonce_key: Secret::new(&random::<32>()),
         park_wait,
+        automatics,
     }
 }
 
@@ -260,6 +262,12 @@ fn tuning(config: &Config) -> node::Tuning {
         secret: config.pair().map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link)),
         config_hash: config.hash(),
         park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
+        automatics: node::Automatics {
+            disabled: srm.disable_automatics,
+            fallback: srm.enable_automatic_fallback,
+            window: srm.scheduled_fallback.then_some(srm.scheduled_fallback_window),
+            after: ticks(srm.automatic_fallback_after),
+        },
     }
 }
 

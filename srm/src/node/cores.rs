@@ -86,7 +86,10 @@ impl Node {
     pub(super) fn cores_hear_peer_gone(&mut self, disk: &mut dyn Disk) {
         for g in NodeIx::BOTH {
             let waits = self.cores[g.index()].starting() && self.driver.lacks_own();
-            if !waits && !self.driver.is_behind() {
+            // By itself no node takes over while that is disabled; a goodbye is the operator's word.
+            let backup = self.cores[g.index()].reg().primary != self.me;
+            let disabled = self.cfg.automatics.disabled && !self.peer_leaving && backup;
+            if !waits && !disabled && !self.driver.is_behind() {
                 self.feed(g, In::PeerGone, disk);
             }
         }

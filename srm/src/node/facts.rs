@@ -80,7 +80,9 @@ impl Node {
         let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
         let awaited = waits && lost && !home_is_me && reg.primary == group;
         let away = self.driver.engine().state().away(group).is_some();
-        if reg.term.0 != 0 && core.asking() && !home_is_me && reg.primary == group {
+        if waits && !core.starting() && home_is_me && !heard && !self.cfg.single {
+            Place::Waiting
+        } else if reg.term.0 != 0 && core.asking() && !home_is_me && reg.primary == group {
             Place::Taking
         } else if awaited && reg.term.0 != 0 {
             Place::AtHome
@@ -110,7 +112,7 @@ impl Node {
         let of_peer = self.shows.peer.causes[g];
         let or = |cause: Cause, other: Cause| if cause == Cause::Nothing { other } else { cause };
         match place {
-            Place::Nobody | Place::AtHome => Cause::Nothing,
+            Place::Nobody | Place::Waiting | Place::AtHome => Cause::Nothing,
             Place::Leaving if group == self.me => told,
             Place::Leaving => or(of_peer, Cause::Operator),
             Place::Returning | Place::Recovering if group != self.me => told,
@@ -187,7 +189,11 @@ impl Node {
 
     /// Follows where the groups are, and says when another row of the table holds.
     pub(super) fn watch_states(&mut self) {
-        self.shows.look = false;
+        // What the peer's log says comes before what its beacons say of the same.
+        self.shows.look = self.driver.has_unprocessed();
+        if self.shows.look {
+            return;
+        }
         for group in NodeIx::BOTH {
             let g = group.index();
             let facts = self.facts(group);
@@ -251,12 +257,12 @@ impl Node {
 
 /// What a change of place is: back home or not, and how far. `took`: this run took the group over.
 fn step(before: Place, now: Place, took: bool) -> Option<(bool, Stage)> {
-    use Place::{AtBackup, AtHome, Leaving, Nobody, Recovering, Returning, Taking};
+    use Place::{AtBackup, AtHome, Leaving, Nobody, Recovering, Returning, Taking, Waiting};
     let (back, stage) = match (before, now) {
-        (AtHome, Leaving) | (AtHome | Nobody, Taking) => (false, Stage::Began),
+        (AtHome, Leaving) | (AtHome | Nobody | Waiting, Taking) => (false, Stage::Began),
         (AtHome | Leaving | Taking, AtBackup) => (false, Stage::Complete),
-        (Nobody, AtBackup) if took => (false, Stage::Complete),
-        (Nobody, AtBackup) => (false, Stage::Found),
+        (Nobody | Waiting, AtBackup) if took => (false, Stage::Complete),
+        (Nobody | Waiting, AtBackup) => (false, Stage::Found),
         (Leaving | Taking, AtHome) => (false, Stage::Ended),
         (AtBackup, Returning | Recovering) => (true, Stage::Began),
         (AtBackup | Returning | Recovering, AtHome) => (true, Stage::Complete),

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accounts;
+mod automatic;
 mod cores;
 mod crashes;
 mod facts;
@@ -33,6 +34,7 @@ use crate::beacon::{Datagram, Secret, Turn};
 use crate::evidence::{self, Evidence};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
+pub use automatic::Automatics;
 pub use crashes::{Crash, Crashes};
 use moves::Moving;
 pub use moves::{Progress, Refused};
@@ -66,6 +68,8 @@ pub struct Config {
     pub nonce_key: Secret,
     /// How long a hand-over waits for a dual client's parked stream, in ticks.
     pub park_wait: u32,
+    /// What happens without the operator.
+    pub automatics: Automatics,
 }
 
 /// What a running node may be told anew.
@@ -81,6 +85,8 @@ pub struct Tuning {
     pub config_hash: u64,
     /// As [`Config::park_wait`].
     pub park_wait: u32,
+    /// As [`Config::automatics`].
+    pub automatics: Automatics,
 }
 
 /// Items that a buffer has room for before they come.
@@ -135,6 +141,7 @@ pub struct Node {
     late: [bool; 2],
     promises: Promises,
     shows: facts::Shows,
+    automatic: automatic::Automatic,
     moving: Option<Moving>,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
@@ -199,6 +206,7 @@ impl Node {
             late: durable.map(|copy| copy.is_none_or(|copy| copy.late)),
             promises: Promises::default(),
             shows: facts::Shows::default(),
+            automatic: automatic::Automatic::default(),
             moving: None,
             changing: BTreeMap::new(),
             nonce: 0,
@@ -238,6 +246,7 @@ impl Node {
         self.cfg.secret = tuning.secret;
         self.cfg.config_hash = tuning.config_hash;
         self.cfg.park_wait = tuning.park_wait;
+        self.cfg.automatics = tuning.automatics;
     }
 
     /// The driver, to be looked at.
@@ -327,13 +336,15 @@ impl Node {
         self.watch_disk(n);
         self.tell_stalled();
         self.watch_states();
+        self.watch_automatics(n);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
                 self.driver.drop_unseen_answers(disk);
             }
             for g in NodeIx::BOTH {
-                if self.cores[g.index()].role() == safety::Role::Fenced {
+                let guest = self.cores[g.index()].reg().primary != self.me && self.cfg.automatics.disabled;
+                if self.cores[g.index()].role() == safety::Role::Fenced && !guest {
                     self.feed(g, safety::In::InitTimeout, disk);
                 }
             }

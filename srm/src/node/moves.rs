@@ -56,6 +56,8 @@ pub(super) struct Moving {
     /// The peer's run when it began.
     peer_boot: Option<u64>,
     marked: bool,
+    /// The log's end when all was done: the peer must have it.
+    closing: Option<u64>,
     /// The frame that the last batch of hand-overs is in.
     batch: u64,
 }
@@ -94,7 +96,7 @@ impl Node {
                 None => return,
             },
             Op::Failover => self.begin_failover(),
-            Op::Fallback => self.begin_fallback(),
+            Op::Fallback => self.begin_fallback(Cause::Operator),
             Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
             Op::Leave => {
                 self.begin(What::Leave, Cause::PeerReboot);
@@ -106,8 +108,9 @@ impl Node {
 
     fn begin(&mut self, what: What, cause: Cause) {
         let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
-        let (absorbed, marked, batch) = (None, false, 0);
-        self.moving = Some(Moving { what, since, done, left, absorbed, cause, peer_boot, marked, batch });
+        let (absorbed, marked, batch, closing) = (None, false, 0, None);
+        self.moving =
+            Some(Moving { what, since, done, left, absorbed, cause, peer_boot, marked, batch, closing });
         self.shows.look = true;
         self.beacon_due = Some(Turn::First);
         if what == What::Leave {
@@ -146,7 +149,7 @@ impl Node {
         Reply::Begun(Progress { done: 0, left })
     }
 
-    fn begin_fallback(&mut self) -> Reply {
+    pub(super) fn begin_fallback(&mut self, cause: Cause) -> Reply {
         if self.moving.is_some() {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
@@ -171,7 +174,7 @@ impl Node {
                 "wait until it has: see `tandem status`",
             );
         }
-        self.begin(What::Fallback, Cause::Operator);
+        self.begin(What::Fallback, cause);
         let left = self.driver.engine().state().users().filter(|(_, u)| u.home == home).count() as u64;
         Reply::Begun(Progress { done: 0, left })
     }
@@ -281,8 +284,22 @@ impl Node {
         if what == What::Leave {
             return self.finish_leave();
         }
-        if what == What::Fallback {
+        // It is complete when its mark is, too: until then the log says something else than is so.
+        let state = self.driver.engine().state();
+        if what == What::Failover && state.away(self.me).is_none() {
+            return;
+        }
+        let end = self.driver.own_end().seq;
+        let unmark = what == What::Fallback && state.away(self.me.peer()).is_some();
+        let Some(moving) = &mut self.moving else { return };
+        if unmark {
             self.inbox.push(Input::Away { group: self.me.peer(), why: None });
+            moving.batch = end + 1;
+            return;
+        }
+        // And the peer has read so, before it hears that nothing is moved any more.
+        if self.driver.acked() < *moving.closing.get_or_insert(end) {
+            return;
         }
         self.moving = None;
         self.beacon_due = Some(Turn::First);

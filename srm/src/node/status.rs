@@ -84,6 +84,7 @@ impl Node {
                 alarms.push(format!("cannot take over: this node does not hold everything of {name} yet"));
             }
         }
+        alarms.extend(self.automatics_alarm());
         alarms.extend(self.witness_alarms());
         if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());

@@ -102,6 +102,7 @@ fn config(available: bool) -> Config {
         config_hash: 1,
         nonce_key: Secret::new(b"n"),
         park_wait: 40,
+        automatics: Automatics::default(),
     }
 }
 

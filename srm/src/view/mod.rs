@@ -35,6 +35,8 @@ pub enum Ha {
 pub enum Place {
     /// Nobody serves them yet.
     Nobody,
+    /// Their home node could serve them, but may not without its peer.
+    Waiting,
     /// Served at home.
     AtHome,
     /// On their way to the backup.
@@ -160,7 +162,7 @@ impl Facts {
         let alone = self.home.heard != self.backup.heard;
         let apart = self.ha == Ha::Single || self.home.heard || self.backup.heard;
         let causes: &[Cause] = match self.place {
-            Place::Nobody | Place::AtHome => &[Cause::Nothing],
+            Place::Nobody | Place::Waiting | Place::AtHome => &[Cause::Nothing],
             Place::Leaving => &[Cause::Operator, Cause::Service, Cause::Database, Cause::PeerReboot],
             Place::Taking => &[Cause::PeerDown, Cause::PeerReboot, Cause::PeerDownDuringInitialization],
             Place::AtBackup => &Cause::ALL[1..7],
@@ -170,7 +172,8 @@ impl Facts {
         let failed = self.failed.is_none() || self.ha == Ha::Enabled;
         let single =
             self.ha != Ha::Single || self.home.heard && matches!(self.place, Place::Nobody | Place::AtHome);
-        apart && (alone || !self.path_down) && causes.contains(&self.cause) && failed && single
+        let waits = self.place != Place::Waiting || self.home.heard && !self.backup.heard;
+        apart && waits && (alone || !self.path_down) && causes.contains(&self.cause) && failed && single
     }
 }
 

@@ -338,7 +338,7 @@ pub const ROWS: &[Row] = &[
             path_down: Some(false),
             ..at(Place::AtHome)
         },
-        (S::Normal, R::Normal),
+        (S::Normal, R::PeerDown),
         DOWN,
         "node 2 is not heard; node 1 serves its own users without a standby",
         "start node 2, or repair the path between the nodes",
@@ -347,8 +347,8 @@ pub const ROWS: &[Row] = &[
         105,
         When { home_heard: Some(false), path_down: Some(false), ..at(Place::AtHome) },
         DOWN,
-        (S::Initializing, R::PeerDown),
-        "node 1 is not heard and its users may not be taken over",
+        (S::Normal, R::PeerDown),
+        "node 1 is not heard, and its users may not be taken over, or not yet",
         "start node 1; its users wait for it",
     ),
     row(
@@ -523,6 +523,14 @@ pub const ROWS: &[Row] = &[
         "node 1 returned after a restart or a crash; critical services of it are down",
         START,
     ),
+    row(
+        127,
+        at(Place::Waiting),
+        (S::Initializing, R::PeerDown),
+        DOWN,
+        "node 2 is not heard, and node 1 may not serve its own users alone",
+        "start node 2, or repair the path between the nodes, or to the witness; if node 2 is lost: force node 1 active",
+    ),
 ];
 
 /// The table has one of each.
@@ -565,9 +573,10 @@ impl Row {
     pub(super) fn weight(&self) -> u8 {
         match (self.id, self.when.place) {
             (1 | 120, _) => 0,
-            (_, Some(Place::AtHome)) => 1,
-            (_, Some(Place::Nobody)) => 2,
-            _ => 3,
+            (104, _) => 1,
+            (_, Some(Place::AtHome)) => 2,
+            (_, Some(Place::Nobody)) => 3,
+            _ => 4,
         }
     }
 }

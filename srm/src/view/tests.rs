@@ -14,8 +14,9 @@ const FIRST: Facts = Facts {
     path_down: false,
 };
 
-const PLACES: [Place; 7] = [
+const PLACES: [Place; 8] = [
     Place::Nobody,
+    Place::Waiting,
     Place::AtHome,
     Place::Leaving,
     Place::Taking,
@@ -90,6 +91,10 @@ fn steps(f: &Facts) -> Vec<(&'static str, Facts)> {
     hearing(f, &mut next);
     match f.place {
         Place::Nobody => next.push(("both started", to(Place::AtHome, Cause::Nothing))),
+        Place::AtHome if settled && f.home.heard && !f.backup.heard => {
+            next.push(("may not go on alone", to(Place::Waiting, Cause::Nothing)));
+        }
+        Place::Waiting => next.push(("it is heard, or forced", to(Place::AtHome, Cause::Nothing))),
         Place::AtHome if settled && both => {
             next.push(("operator: failover", begin(Place::Leaving, Cause::Operator)));
             next.push(("service down too long", begin(Place::Leaving, Cause::Service)));
@@ -128,7 +133,7 @@ fn steps(f: &Facts) -> Vec<(&'static str, Facts)> {
         next.push(("granted", to(Place::AtBackup, f.cause)));
         next.push(("refused", to(Place::AtHome, Cause::Nothing)));
     }
-    if settled && !f.backup.heard && !matches!(f.place, Place::AtHome | Place::Nobody) {
+    if settled && !f.backup.heard && !matches!(f.place, Place::AtHome | Place::Nobody | Place::Waiting) {
         next.push(("node 1 serves again", to(Place::AtHome, Cause::Nothing)));
     }
     if settled && !f.home.heard && matches!(f.place, Place::Leaving | Place::Returning | Place::Recovering) {
@@ -144,6 +149,7 @@ fn hearing(f: &Facts, next: &mut Vec<(&'static str, Facts)>) {
     if f.ha != Ha::Single {
         next.push(("node 1 lost", Facts { home: Seen { heard: false, ..f.home }, ..f }));
         next.push(("node 2 lost", Facts { backup: Seen { heard: false, ..f.backup }, ..f }));
+        let f = if f.place == Place::Waiting { Facts { place: Place::AtHome, ..f } } else { f };
         next.push(("node 1 heard", Facts { home: Seen { heard: true, ..f.home }, path_down: false, ..f }));
         next.push((
             "node 2 heard",

@@ -1,0 +1,151 @@
+//! A pair that does what a test says, on the virtual clock, and shows the rows of the table of states.
+
+use presence_engine::ids::NodeIx;
+use srm::node::{Event as News, Moved, Op, Reply};
+use srm::view::{Reason, State};
+
+use super::Profile;
+use super::world::World;
+
+/// Two nodes with ten users and no clients.
+#[derive(Debug)]
+pub struct Stage {
+    world: World,
+}
+
+impl Stage {
+    /// Two fresh nodes that have become a pair.
+    pub fn pair(profile: Profile) -> Stage {
+        let mut stage = Stage::fresh(profile);
+        stage.world.form();
+        stage.expect([0, 1], 1, 10_000);
+        for user in 0..10 {
+            let jid = xmpp_core::jid::BareJid::new(Some(&format!("u{user}")), "d").expect("a name");
+            let reply = stage.op(user % 2, Op::UserAdd(jid, Some(NodeIx::BOTH[user % 2]), Box::default()));
+            assert!(!matches!(reply, Some(Reply::Refused(_))), "{reply:?}");
+        }
+        stage.run(1_000);
+        stage
+    }
+
+    /// Two machines that have not been started yet.
+    pub fn fresh(profile: Profile) -> Stage {
+        Stage { world: World::new(1, Profile { faults: 0, beacon_loss: 0, ..profile }, true) }
+    }
+
+    /// What a node shows: row, and the states of both; `None` if it does not run.
+    pub fn shown(&self, node: usize) -> Option<(u32, [(State, Reason); 2])> {
+        let shown = self.world.hosts[node].process.as_ref()?.node.shown();
+        Some((shown.row.id, shown.states))
+    }
+
+    /// Goes on until these nodes show this row, for so long at most; gives back how long it took in milliseconds.
+    ///
+    /// # Panics
+    /// They do not.
+    #[track_caller]
+    pub fn expect<const N: usize>(&mut self, nodes: [usize; N], row: u32, within_ms: u64) -> u64 {
+        let begun = self.world.now;
+        loop {
+            if nodes.iter().all(|node| self.shown(*node).is_some_and(|(id, _)| id == row)) {
+                return self.world.now - begun;
+            }
+            let shown: Vec<_> = nodes.iter().map(|node| self.shown(*node)).collect();
+            assert!(
+                self.world.now < begun + within_ms,
+                "not row {row} within {within_ms} ms: {shown:?}\n{}",
+                self.world.last_lines().lines().rev().take(60).collect::<Vec<_>>().join("\n")
+            );
+            self.run(1);
+        }
+    }
+
+    /// Goes on for so many milliseconds, and shows this row all the time.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
+    pub fn stays(&mut self, nodes: &[usize], row: u32, for_ms: u64) {
+        for _ in 0..for_ms / 50 {
+            self.run(50);
+            for node in nodes {
+                let shown = self.shown(*node);
+                assert!(shown.is_some_and(|(id, _)| id == row), "{node} at {}: {shown:?}", self.world.now);
+            }
+        }
+    }
+
+    /// Goes on for so many milliseconds.
+    pub fn run(&mut self, ms: u64) {
+        let end = self.world.now + ms;
+        self.world.run_until(end);
+        assert_eq!(self.world.failure, None, "{}", self.world.last_lines());
+    }
+
+    /// The operator asks a node.
+    pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
+        self.world.op(node, op)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, node: usize) {
+        // Nobody starts it again but the test.
+        self.world.hosts[node].starting = true;
+        self.world.die(node, false);
+    }
+
+    /// Starts a node.
+    pub fn start(&mut self, node: usize) {
+        self.world.boot(node);
+    }
+
+    /// Nothing passes between the nodes for so long; neither hears that the other is gone.
+    pub fn cut(&mut self, for_ms: u64) {
+        self.world.cut = [self.world.now + for_ms; 2];
+    }
+
+    /// The same for one node, which does not hear the witness either.
+    pub fn cut_off(&mut self, node: usize, for_ms: u64) {
+        self.cut(for_ms);
+        self.world.cut_witness(Some(node), for_ms);
+    }
+
+    /// What a node told of moves of users since this was asked last: group, back, stage, cause.
+    pub fn moves(&mut self, node: usize) -> Vec<Moved> {
+        // What is shown already is told within a turn.
+        self.run(500);
+        let (told, rest) =
+            std::mem::take(&mut self.world.moves).into_iter().partition(|(who, _)| *who == node);
+        self.world.moves = rest;
+        let told: Vec<(usize, Moved)> = told;
+        told.into_iter().map(|(_, moved)| moved).collect()
+    }
+
+    /// What the nodes do by themselves.
+    pub fn automatics(&mut self, automatics: srm::node::Automatics) {
+        self.world.automatics = automatics;
+        for host in &mut self.world.hosts {
+            if let Some(process) = &mut host.process {
+                process.node.automatics(automatics);
+            }
+        }
+    }
+
+    /// The minute of the day that both nodes go by.
+    pub fn minute(&mut self, minute: u16) {
+        for host in &mut self.world.hosts {
+            if let Some(process) = &mut host.process {
+                process.node.minute(minute);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Keeps what a test of rows asks for.
+    pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
+        if let News::Moved(moved) = news {
+            self.moves.push((node, *moved));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The rows of the table of states, each brought about between two real nodes on the virtual clock, with the product's own
+//! times. `docs/srm-states.md` has the table.
+
+use load_tests::pair::Profile;
+use load_tests::pair::rows::Stage;
+use presence_engine::ids::NodeIx;
+use srm::config::Window;
+use srm::node::{Automatics, Op, Reply, Stage as Step};
+use srm::view::{Cause, Reason, State};
+
+const A: usize = 0;
+const B: usize = 1;
+const BOTH: [usize; 2] = [A, B];
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+
+const PAIR: Profile = Profile::CALM;
+const WITNESS: Profile = Profile { witness: true, available: false, ..Profile::CALM };
+const STRICT: Profile = Profile { available: false, ..Profile::CALM };
+
+fn begun(reply: Option<Reply>) -> bool {
+    matches!(reply, Some(Reply::Begun(_)))
+}
+
+/// The operator asks a node to give its guests back, as soon as their home has caught up.
+fn fallback(stage: &mut Stage, node: usize) {
+    for _ in 0..100 {
+        if begun(stage.op(node, Op::Fallback)) {
+            return;
+        }
+        stage.run(50);
+    }
+    panic!("no fallback within 5 s: {}", refusal(stage.op(node, Op::Fallback)));
+}
+
+/// Why an action was refused.
+fn refusal(reply: Option<Reply>) -> String {
+    match reply {
+        Some(Reply::Refused(refused)) => refused.error,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// What a node told of moves, in short.
+fn moves(stage: &mut Stage, node: usize) -> Vec<(NodeIx, bool, Step, Cause)> {
+    stage.moves(node).into_iter().map(|m| (m.group, m.back, m.stage, m.cause)).collect()
+}
+
+#[test]
+fn rows_1_to_4_the_operator_fails_a_node_over_and_back() {
+    let mut stage = Stage::pair(PAIR);
+    stage.moves(A);
+    stage.moves(B);
+    assert!(refusal(stage.op(A, Op::Fallback)).contains("this node is Normal"));
+    assert!(begun(stage.op(A, Op::Failover)));
+    stage.expect([A], 2, 0);
+    stage.expect(BOTH, 3, SECOND);
+    let states =
+        [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::OnAdminRequest)];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    for node in BOTH {
+        let told = moves(&mut stage, node);
+        let a = NodeIx::A;
+        let expected =
+            [(a, false, Step::Began, Cause::Operator), (a, false, Step::Complete, Cause::Operator)];
+        assert_eq!(told, expected, "both nodes tell it");
+    }
+    assert!(refusal(stage.op(A, Op::Failover)).contains("this node is Idle"));
+    stage.stays(&BOTH, 3, MINUTE);
+    fallback(&mut stage, B);
+    stage.expect([B], 4, 0);
+    stage.expect(BOTH, 1, SECOND);
+    let told = moves(&mut stage, A);
+    let last = told.last().copied();
+    assert_eq!(last, Some((NodeIx::A, true, Step::Complete, Cause::Operator)), "{told:?}");
+}
+
+#[test]
+fn row_5_a_node_is_restarted_while_it_is_idle() {
+    let mut stage = Stage::pair(PAIR);
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.kill(A);
+    stage.expect([B], 107, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 5, 5 * SECOND);
+    stage.stays(&BOTH, 5, MINUTE);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_6_both_nodes_are_restarted_while_one_is_idle() {
+    let mut stage = Stage::pair(PAIR);
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.kill(A);
+    stage.expect([B], 107, 2 * SECOND);
+    stage.kill(B);
+    stage.run(SECOND);
+    stage.start(B);
+    stage.start(A);
+    stage.expect(BOTH, 6, 10 * SECOND);
+    let states =
+        [(State::Idle, Reason::Initialization), (State::RunningInBackupMode, Reason::Initialization)];
+    assert_eq!(stage.shown(B).unwrap().1, states);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_10_users_go_back_by_themselves_after_30_minutes_of_health_counted_anew_after_each_relapse() {
+    let mut stage = Stage::pair(PAIR);
+    let after = 30 * 60 * 4;
+    stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    stage.stays(&BOTH, 103, 20 * MINUTE);
+    // A relapse.
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    stage.moves(A);
+    stage.stays(&BOTH, 103, 29 * MINUTE);
+    let took = stage.expect([B], 10, 2 * MINUTE);
+    assert!(took <= MINUTE + 10 * SECOND, "{took}");
+    stage.expect(BOTH, 1, SECOND);
+    let told = moves(&mut stage, A);
+    assert_eq!(told.last(), Some(&(NodeIx::A, true, Step::Complete, Cause::Automatic)), "{told:?}");
+}
+
+#[test]
+fn an_operators_failover_is_never_undone_by_itself() {
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(Automatics { fallback: true, after: 40, ..Automatics::default() });
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.stays(&BOTH, 3, 5 * MINUTE);
+}
+
+#[test]
+fn a_scheduled_fallback_waits_for_its_window() {
+    let mut stage = Stage::pair(PAIR);
+    let window = Some(Window { from_min: 23 * 60, to_min: 60 });
+    stage.automatics(Automatics { window, after: 40, ..Automatics::default() });
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    for minute in [60, 12 * 60, 23 * 60 - 1] {
+        stage.minute(minute);
+        stage.stays(&BOTH, 103, MINUTE);
+    }
+    stage.minute(30);
+    stage.expect([B], 10, SECOND);
+    stage.expect(BOTH, 1, SECOND);
+}
+
+#[test]
+fn rows_16_and_102_the_path_is_cut_for_longer_than_the_keep_alive_time_out() {
+    // By the witness's word, so that one node goes on.
+    let mut stage = Stage::pair(WITNESS);
+    stage.moves(B);
+    stage.cut_off(A, 90 * SECOND);
+    let took = stage.expect([B], 16, 70 * SECOND);
+    assert!((58 * SECOND..=62 * SECOND).contains(&took), "after the keep-alive time-out of 60 s: {took}");
+    stage.expect(BOTH, 102, 40 * SECOND);
+    let told = stage.moves(B);
+    let takeover = told.iter().find(|m| m.stage == Step::Complete && m.group == NodeIx::A).unwrap();
+    assert_eq!((takeover.cause, takeover.users), (Cause::PeerDown, 5));
+    assert!(takeover.took_ms.is_some_and(|ms| (59 * SECOND..=62 * SECOND).contains(&ms)), "{takeover:?}");
+    stage.stays(&BOTH, 102, 5 * MINUTE);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn rows_17_and_103_a_node_dies_and_returns_and_nobody_changes_roles_by_himself() {
+    for (dead, other) in [(A, B), (B, A)] {
+        let mut stage = Stage::pair(PAIR);
+        stage.kill(dead);
+        let took = stage.expect([other], 17, 2 * SECOND);
+        assert!(took < 500, "a process that is dead is not waited for: {took} ms");
+        assert_eq!(stage.shown(other).unwrap().1[dead].0, State::Down, "by symmetry");
+        stage.start(dead);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.stays(&BOTH, 103, 5 * MINUTE);
+        fallback(&mut stage, other);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    }
+}
+
+#[test]
+fn row_18_a_node_does_not_hear_the_other_during_its_own_start() {
+    // Only who cannot have forgotten anything may take the other's users then.
+    let mut stage = Stage::pair(Profile { peer_and_disk: true, ..PAIR });
+    stage.kill(A);
+    stage.kill(B);
+    stage.run(SECOND);
+    // The machine of a does not answer at all.
+    stage.cut(1_000 * MINUTE);
+    stage.start(B);
+    stage.expect([B], 101, SECOND);
+    let took = stage.expect([B], 118, 3 * MINUTE);
+    assert!(
+        (119 * SECOND..=121 * SECOND).contains(&took),
+        "after the initialization time-out of 120 s: {took}"
+    );
+    stage.cut(0);
+    stage.start(A);
+    stage.expect(BOTH, 18, 10 * SECOND);
+    let states = [
+        (State::FailedOver, Reason::Initialization),
+        (State::RunningInBackupMode, Reason::PeerDownDuringInitialization),
+    ];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_101_both_nodes_start_in_any_order() {
+    for (first, second) in [(A, B), (B, A)] {
+        let mut stage = Stage::fresh(PAIR);
+        stage.start(first);
+        stage.expect([first], 101, 0);
+        stage.stays(&[first], 101, MINUTE);
+        stage.start(second);
+        stage.expect(BOTH, 1, 10 * SECOND);
+    }
+}
+
+#[test]
+fn row_127_nobody_is_served_where_the_policy_says_so_until_the_operator_speaks() {
+    let mut stage = Stage::pair(STRICT);
+    stage.kill(A);
+    stage.expect([B], 127, 2 * SECOND);
+    assert_eq!(
+        stage.shown(B).unwrap().1,
+        [(State::Down, Reason::Unknown), (State::Initializing, Reason::PeerDown)]
+    );
+    assert!(refusal(stage.op(B, Op::Fallback)).contains("offered from Running in Backup Mode"));
+    stage.stays(&[B], 127, 5 * MINUTE);
+    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    stage.run(SECOND);
+    assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
+}
+
+#[test]
+fn row_104_the_backup_alone_is_gone_or_its_users_wait_for_it() {
+    // Beside a b that dies, a leads all; when both were killed and a is back alone, the users of b wait (R6).
+    let mut stage = Stage::pair(PAIR);
+    stage.kill(B);
+    stage.kill(A);
+    stage.run(SECOND);
+    stage.start(A);
+    let took = stage.expect([A], 105, 3 * MINUTE);
+    assert!(took <= 121 * SECOND, "by the initialization time-out: {took}");
+    assert_eq!(stage.shown(A).unwrap().1[B].0, State::Down);
+    stage.start(B);
+    stage.expect(BOTH, 1, 10 * SECOND);
+}
+
+#[test]
+fn row_110_a_node_is_stopped_and_hands_its_users_over_first() {
+    let mut stage = Stage::pair(PAIR);
+    stage.moves(B);
+    stage.op(A, Op::Leave);
+    stage.expect([A], 110, 0);
+    stage.expect([B], 17, 5 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+}
+
+#[test]
+fn rows_112_and_115_the_witness_is_asked_and_a_backup_that_dies_leaves_its_guests_to_their_home() {
+    let mut stage = Stage::pair(WITNESS);
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.kill(B);
+    // a is home again by the witness's word, and serves the users of b too.
+    stage.expect([A], 17, 5 * SECOND);
+    assert_eq!(stage.shown(A).unwrap().1[A].0, State::RunningInBackupMode);
+    stage.start(B);
+    stage.expect(BOTH, 103, 10 * SECOND);
+}
+
+#[test]
+fn with_automatics_disabled_the_users_of_a_dead_node_wait_for_the_operator() {
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(Automatics { disabled: true, fallback: true, after: 40, ..Automatics::default() });
+    stage.kill(A);
+    stage.run(5 * MINUTE);
+    let (row, states) = stage.shown(B).unwrap();
+    assert!([104, 105].contains(&row), "{row}: {states:?}");
+    // By his word, b takes over; and nothing goes back by itself.
+    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    stage.run(SECOND);
+    assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
+    stage.start(A);
+    stage.run(5 * MINUTE);
+    assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
+}

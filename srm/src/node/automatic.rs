@@ -1,0 +1,82 @@
+//! What happens without the operator: users go back to a home node that has been well for long enough.
+
+use presence_engine::ids::Mode;
+
+use super::{Node, Reply};
+use crate::config::Window;
+use crate::view::{Cause, Place};
+
+/// What is allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Automatics {
+    /// Nothing: no node takes over and no users go back without the operator.
+    pub disabled: bool,
+    /// Users go back at any time.
+    pub fallback: bool,
+    /// They go back in this span of the day.
+    pub window: Option<Window>,
+    /// Ticks for which the home node must have been well before, without a break.
+    pub after: u32,
+}
+
+/// How far it is.
+#[derive(Debug, Default)]
+pub(super) struct Automatic {
+    /// Ticks for which the home node could have had its users back.
+    well: u32,
+    /// Minute of the day in local time, as last told.
+    minute: Option<u16>,
+}
+
+impl Node {
+    /// Takes other settings.
+    pub fn automatics(&mut self, automatics: Automatics) {
+        self.cfg.automatics = automatics;
+    }
+
+    /// The minute of the day in local time, 0 to 1439.
+    pub fn minute(&mut self, minute: u16) {
+        self.automatic.minute = Some(minute);
+    }
+
+    /// Counts for how long the home node has been well, and gives its users back when it is time.
+    pub(super) fn watch_automatics(&mut self, ticks: u16) {
+        if !self.could_fall_back() {
+            // Counted anew after each relapse.
+            self.automatic.well = 0;
+            return;
+        }
+        // A pause of this process is no proof of anybody's health.
+        self.automatic.well = self.automatic.well.saturating_add(u32::from(ticks.min(2)));
+        let Automatics { fallback, window, after, .. } = self.cfg.automatics;
+        let within =
+            window.is_some_and(|window| self.automatic.minute.is_some_and(|now| window.contains(now)));
+        if self.automatic.well >= after
+            && (fallback || within)
+            && matches!(self.begin_fallback(Cause::Automatic), Reply::Begun(_))
+        {
+            self.automatic.well = 0;
+        }
+    }
+
+    /// The peer's users are here, not by the operator's word, and it could have them back.
+    fn could_fall_back(&self) -> bool {
+        if self.cfg.single || self.cfg.automatics.disabled || self.moving.is_some() || !self.peer_up {
+            return false;
+        }
+        let facts = self.facts(self.me.peer());
+        let away = facts.place == Place::AtBackup && facts.cause != Cause::Operator && facts.failed.is_none();
+        let same = self.peer_config == Some(self.cfg.config_hash);
+        let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
+        away && facts.home.heard && facts.home.serves && same && pair && !self.peer_leaving
+    }
+
+    /// For the operator.
+    pub(super) fn automatics_alarm(&self) -> Option<String> {
+        self.cfg.automatics.disabled.then(|| {
+            "automatic failover and fallback are disabled ([srm] disable_automatics): if a node dies, its users wait for \
+             the operator"
+                .to_owned()
+        })
+    }
+}
