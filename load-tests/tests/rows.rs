@@ -109,6 +109,73 @@ fn row_6_both_nodes_are_restarted_while_one_is_idle() {
 }
 
 #[test]
+fn row_7_a_node_in_backup_mode_is_restarted_and_nobody_takes_over() {
+    let mut stage = Stage::pair(PAIR);
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.moves(A);
+    stage.op(B, Op::Restart);
+    stage.run(900);
+    let (row, states) = stage.shown(A).unwrap();
+    assert!([3, 115].contains(&row), "nobody takes over: {row} {states:?}");
+    stage.expect(BOTH, 7, 5 * SECOND);
+    let states =
+        [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::Initialization)];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    assert_eq!(moves(&mut stage, A), []);
+    stage.stays(&BOTH, 7, MINUTE);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_8_the_node_that_takes_over_is_restarted_meanwhile() {
+    let mut stage = Stage::pair(PAIR);
+    stage.moves(A);
+    // Its last words take 50 ms; then it is away for a second.
+    stage.op(B, Op::Restart);
+    stage.run(49);
+    assert!(begun(stage.op(A, Op::Failover)));
+    stage.expect([A], 8, 5 * SECOND);
+    stage.expect(BOTH, 7, 5 * SECOND);
+    let told = moves(&mut stage, A);
+    let a = NodeIx::A;
+    assert_eq!(told, [(a, false, Step::Began, Cause::Operator), (a, false, Step::Complete, Cause::Operator)]);
+}
+
+#[test]
+fn row_9_the_node_that_takes_back_is_restarted_meanwhile() {
+    let mut stage = Stage::pair(PAIR);
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.op(A, Op::Restart);
+    stage.run(49);
+    assert!(begun(stage.op(B, Op::Fallback)));
+    stage.expect([B], 9, 5 * SECOND);
+    let states = [(State::TakingBack, Reason::Initialization), (State::FallingBack, Reason::OnAdminRequest)];
+    assert_eq!(stage.shown(B).unwrap().1, states);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn a_restart_disturbs_no_roles_and_one_without_a_return_is_a_node_that_is_not_heard() {
+    let mut stage = Stage::pair(PAIR);
+    stage.moves(B);
+    stage.op(A, Op::Restart);
+    stage.run(900);
+    assert_eq!(stage.shown(A), None);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    assert_eq!(moves(&mut stage, B), []);
+    // A program that does not start any more.
+    stage.never_again(A);
+    stage.op(A, Op::Restart);
+    let took = stage.expect([B], 16, 70 * SECOND);
+    assert!((58 * SECOND..=62 * SECOND).contains(&took), "{took}");
+    stage.start(A);
+    stage.expect(BOTH, 103, 10 * SECOND);
+}
+
+#[test]
 fn row_10_users_go_back_by_themselves_after_30_minutes_of_health_counted_anew_after_each_relapse() {
     let mut stage = Stage::pair(PAIR);
     let after = 30 * 60 * 4;

@@ -89,9 +89,13 @@ impl Stage {
 
     /// `kill -9`.
     pub fn kill(&mut self, node: usize) {
-        // Nobody starts it again but the test.
-        self.world.hosts[node].starting = true;
+        self.never_again(node);
         self.world.die(node, false);
+    }
+
+    /// A node whose process ends is not started again but by the test.
+    pub fn never_again(&mut self, node: usize) {
+        self.world.hosts[node].starting = true;
     }
 
     /// Starts a node.

@@ -77,6 +77,8 @@ pub enum Event {
     SeekTimeout(usize, u64),
     /// The plan's fault with this index.
     Fault(Fault),
+    /// A node's run ends, if it has not yet.
+    End(usize, u64),
     /// A machine starts its server.
     Boot(usize),
     /// A machine has power again; its server does not run yet.
@@ -275,6 +277,11 @@ impl World {
             Event::Seek(client, number) => self.client_seeks(client, number),
             Event::SeekTimeout(client, number) => self.seek_timeout(client, number),
             Event::Fault(fault) => self.fault(fault),
+            Event::End(node, boot) => {
+                if self.is_boot(node, boot) {
+                    self.die(node, false);
+                }
+            }
             Event::Boot(node) => self.boot(node),
             Event::PowerBack(node) => {
                 self.hosts[node].powered = true;
@@ -511,6 +518,11 @@ impl World {
             Out::Reply(number, reply) => self.replies.push((number, reply)),
             Out::Event(news) => self.news(node, news),
             Out::GiveUp(_) => self.die(node, false),
+            Out::Restart => {
+                // What it said last is under way.
+                let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);
+                self.at(50, Event::End(node, boot));
+            }
             Out::Leave => {
                 self.coverage.leaves += 1;
                 self.die(node, false);

@@ -18,6 +18,8 @@ pub(crate) struct Fake {
 
 #[derive(Default)]
 struct State {
+    /// Nodes that were restarted, in order.
+    runs: Vec<String>,
     moving: Option<(Moving, String, bool)>,
     failed_over: Option<String>,
     forced: Option<String>,
@@ -140,6 +142,11 @@ impl Daemon for Fake {
 
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
         Box::pin(async { self.begin(node, true) })
+    }
+
+    fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.state.lock().unwrap().runs.push(node.to_owned());
+        Box::pin(async { Ok(()) })
     }
 
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] of both nodes |
 //! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
+//! | `POST /v1/nodes/{node}/restart` | 202 and `{node}`, or a [`Refusal`]; it is done when the status shows another `run` of the node |
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
 //! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
@@ -104,6 +105,9 @@ pub struct NodeStatus {
     /// Its wall clock in milliseconds since 1970; 0 where it did not tell.
     #[serde(default)]
     pub clock_ms: u64,
+    /// Its run: a random number, another one after each start; 0 where it did not tell.
+    #[serde(default)]
+    pub run: u64,
 }
 
 /// Counters of a node, by the names that operators know.
@@ -232,6 +236,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
     /// Begins to move the users of `node` back to it. The name is that of a node in the status.
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
+    /// Has `node` end and begin anew; nobody takes its users over meanwhile. The name is that of a node in the status.
+    fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>>;
     /// Makes the node that answers serve all users although its rules say wait. Unless `confirmed`, nothing is done: the
     /// answer tells what may be missing. The name is that of a node in the status.
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>>;

@@ -134,6 +134,7 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/nodes/{node}/failover", post(failover))
         .route("/v1/nodes/{node}/fallback", post(fallback))
+        .route("/v1/nodes/{node}/restart", post(restart))
         .route("/v1/nodes/{node}/force-active", get(would_force).post(force_active))
         .route("/v1/users", get(users).post(user_add))
         .route("/v1/users/{user}", delete(user_remove))
@@ -247,6 +248,14 @@ async fn fallback(State(shared): Node, Path(node): Path<String>) -> Result<Respo
     shared.known(&node).await?;
     tracing::info!(event = "admin_fallback", node);
     moving(answer(shared.daemon.fallback(&node)).await?)
+}
+
+async fn restart(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    match answer(shared.daemon.restart(&node)).await? {
+        Ok(()) => Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "node": node }))).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
 }
 
 fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {

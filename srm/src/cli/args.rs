@@ -58,6 +58,11 @@ pub(super) enum Command {
     Failover(MoveArgs),
     /// Move the users of NODE back to it
     Fallback(MoveArgs),
+    /// Restart NODE; its users stay its own, and their clients resume when it is back
+    ///
+    /// Nobody takes them over meanwhile, unless it is gone for longer than the keep-alive time-out. To let users go on without a
+    /// break, move them first: `tandem failover`.
+    Restart(MoveArgs),
     /// Let NODE serve all users although its peer is not heard and its rules say wait
     ///
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
@@ -86,6 +91,7 @@ impl Command {
             Command::Events(args) => args.client.json,
             Command::Srm { command: SrmCommand::Table(args) } => args.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
+            Command::Restart(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::Passwd(args) } => args.client.json,

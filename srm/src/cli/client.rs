@@ -74,6 +74,11 @@ impl Client {
         self.post(&format!("/v1/nodes/{}/{action}", escape(node)), &Value::Null)
     }
 
+    /// Has a node restarted.
+    pub fn restart(&self, node: &str) -> Result<(), Failure> {
+        self.post(&format!("/v1/nodes/{}/restart", escape(node)), &Value::Null).map(|_: Value| ())
+    }
+
     /// What may be missing on a node if it is made active by force.
     pub fn would_force(&self, node: &str) -> Result<Forced, Failure> {
         self.get(&format!("/v1/nodes/{}/force-active", escape(node)))

@@ -14,6 +14,7 @@ mod init;
 mod moves;
 mod output;
 mod renew;
+mod restart;
 mod serve;
 mod status;
 #[cfg(test)]
@@ -63,6 +64,9 @@ fn run(command: Command) -> Result<Answer, Failure> {
         }
         Command::Fallback(args) => {
             moves::fallback(&Client::find(&args.client)?, &args, &mut Progress::stderr())
+        }
+        Command::Restart(args) => {
+            restart::restart(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
         Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),

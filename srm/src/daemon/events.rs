@@ -31,6 +31,12 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::Row(shown) => row(shown, names),
         Event::Moved(m) => moved(m, name(m.group), name(m.group.peer())),
         Event::PeerUp => told("peer-up", format!("{peer} is heard, and the link is up")),
+        Event::PeerRestarts => told(
+            "peer-restarts",
+            format!(
+                "{peer} is restarted: nobody takes over until it has been gone for the keep-alive time-out"
+            ),
+        ),
         Event::PeerGone(gone, silent_ms) => {
             let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
                 format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
@@ -210,6 +216,7 @@ mod tests {
         });
         let others = [
             Event::PeerUp,
+            Event::PeerRestarts,
             Event::PeerGone(Gone::Dead, None),
             Event::Unprotected(NodeIx::A),
             Event::OnlyPathDown,

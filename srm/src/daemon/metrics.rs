@@ -156,6 +156,7 @@ impl Metrics {
             Event::Row(_) => "state_changed",
             Event::Moved(_) => "users_moved",
             Event::PeerUp => "peer_up",
+            Event::PeerRestarts => "peer_restarts",
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
@@ -382,6 +383,7 @@ mod tests {
             heard_ms: Some(250),
             moving: None,
             alarms: Vec::new(),
+            run: 1,
             digest: 0,
         }
     }

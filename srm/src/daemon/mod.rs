@@ -2,6 +2,7 @@
 //! process; without it there is no server.
 
 mod accounts;
+mod again;
 mod alarms;
 mod chronicle;
 mod clients;
@@ -52,6 +53,7 @@ use crate::witness::client;
 use crate::witness::words::Ask;
 
 use accounts::Accounts;
+use again::Again;
 use chronicle::Chronicle;
 use clients::Clients;
 use clock::Clock;
@@ -62,6 +64,9 @@ use ops::Operations;
 use reload::Live;
 use trouble::Trouble;
 use worker::{FromNode, ToNode, Worker};
+
+/// What is queued for the peer and for clients is sent within this time.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// Milliseconds of a tick of the safety core.
 const TICK_MS: u64 = 250;
@@ -175,6 +180,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         heart,
         log,
         chronicle,
+        again: Again::prepare(),
     };
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
@@ -309,6 +315,8 @@ struct Shell {
     heart: Arc<AtomicU64>,
     log: LogLevel,
     chronicle: Arc<Chronicle>,
+    /// How this process is started anew.
+    again: Again,
 }
 
 impl Shell {
@@ -354,9 +362,15 @@ impl Shell {
                     None => return Ok(()),
                     Some(FromNode::Probe) => self.probe(),
                     Some(FromNode::Control(bytes)) => operations.control(bytes),
+                    Some(FromNode::Restart) => {
+                        self.chronicle.tell("restarting", "this node is restarted");
+                        tokio::time::sleep(LAST_WORDS).await;
+                        self.chronicle.flush(std::time::Duration::from_secs(1));
+                        return Err(self.again.now());
+                    }
                     Some(FromNode::Leave) => {
                         // The goodbye and the last words to clients are queued; give the sockets a moment to send them.
-                        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                        tokio::time::sleep(LAST_WORDS).await;
                         info!("left");
                         self.chronicle.flush(std::time::Duration::from_secs(1));
                         drop(self.life);

@@ -38,6 +38,7 @@ pub(super) enum Ask {
     Status,
     Failover,
     Fallback,
+    Restart,
     UserAdd { user: String, password: String, home: String },
     UserPasswd { user: String, password: String },
     UserRemove { user: String },
@@ -143,6 +144,7 @@ impl Operations {
                 None => Answer::Refused(stopping()),
             },
             Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
+            Ask::Restart => done(self.restart_here().await),
             Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
             Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
             Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
@@ -206,6 +208,14 @@ impl Operations {
         NodeIx::from_index(found)
     }
 
+    async fn restart_here(&self) -> Result<Reply, Refusal> {
+        match self.op(Op::Restart).await {
+            Some(Reply::Done) => Ok(Reply::Done),
+            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+            _ => Err(stopping()),
+        }
+    }
+
     async fn move_at(&self, at: NodeIx, ask: Ask, op: Op, what: &'static str) -> Result<Moving, Refusal> {
         if at == self.me {
             return self.move_here(op, what).await;
@@ -244,6 +254,7 @@ impl Operations {
             homed: s.users.1[i],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock_ms: now_ms(),
+            run: s.run,
         }
     }
 
@@ -358,6 +369,26 @@ impl Daemon for Operations {
             let begun = self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await?;
             self.asked(&format!("fallback to {node}"));
             Ok(begun)
+        })
+    }
+
+    fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move {
+            let at = self.index(node).unwrap_or(self.me);
+            self.asked(&format!("restart of {node}"));
+            if at == self.me {
+                return self.restart_here().await.map(|_| ());
+            }
+            match self.ask_peer(Ask::Restart).await {
+                Some(Answer::Done) => Ok(()),
+                Some(Answer::Refused(refusal)) => Err(refusal),
+                _ => {
+                    let error = format!("node {node} does not answer");
+                    Err(self
+                        .refusal(error, "start it, or repair the path between the nodes".to_owned())
+                        .await)
+                }
+            }
         })
     }
 

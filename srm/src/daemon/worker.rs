@@ -61,6 +61,8 @@ pub enum FromNode {
     Probe,
     /// A message of the peer's daemon.
     Control(Bytes),
+    /// End the process and begin anew.
+    Restart,
     /// Everything is handed over: end the process.
     Leave,
 }
@@ -325,6 +327,7 @@ impl Worker {
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
                 Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
+                Out::Restart => _ = self.tell.send(FromNode::Restart),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),
                 Out::GiveUp(why) => self.give_up(why),
                 Out::Reply(number, reply) => {

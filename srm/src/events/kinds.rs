@@ -22,6 +22,7 @@ const fn kind(name: &'static str, severity: Severity, when: &'static str) -> Kin
 pub const KINDS: &[Kind] = &[
     kind("started", Notice, "the node's process has started"),
     kind("stopping", Notice, "the node was told to stop, and hands its users over"),
+    kind("restarting", Notice, "the node is restarted; its users stay its own"),
     kind("asked", Notice, "an operator asked for something, and it was begun or done"),
     kind(
         "state",
@@ -36,6 +37,7 @@ pub const KINDS: &[Kind] = &[
     kind("fallback-complete", Notice, "they are served at home"),
     kind("fallback-ended", Warning, "it came to nothing; they are served by the backup"),
     kind("peer-down", Error, "the other node is held to be gone"),
+    kind("peer-restarts", Notice, "the other node is restarted, and nobody takes over meanwhile"),
     kind("peer-up", Notice, "the other node is heard, and the link is up in both directions"),
     kind("unprotected", Warning, "users are served without a standby"),
     kind("path-down", Warning, "only the path between the nodes is down: clients see both"),

@@ -20,6 +20,9 @@ impl Node {
     }
 
     pub(super) fn probe(&mut self) {
+        if self.peer_restarts {
+            return;
+        }
         self.ask_clients();
         self.outs.push(Out::Probe);
     }

@@ -12,6 +12,7 @@ mod fronts;
 mod look;
 mod moves;
 mod promise;
+mod restart;
 mod stall;
 mod status;
 #[cfg(test)]
@@ -98,6 +99,7 @@ const LATE_TICKS: u32 = 8;
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
 const CRASHES: u8 = 2;
+const RESTARTING: u8 = 3;
 
 /// One node.
 #[derive(Debug)]
@@ -129,6 +131,8 @@ pub struct Node {
     told_parked: bool,
     peer_up: bool,
     peer_leaving: bool,
+    /// The peer said that it is restarted: its end is no death.
+    peer_restarts: bool,
     /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
     /// when the peer began to be needed, and whether it was taken over so late that the peer may have led alone (D6).
     written: [Option<Reg>; 2],
@@ -197,6 +201,7 @@ impl Node {
             told_parked: false,
             peer_up: false,
             peer_leaving: false,
+            peer_restarts: false,
             written: [None; 2],
             lead_at: [0; 2],
             announced: [None; 2],
@@ -352,7 +357,7 @@ impl Node {
         let quiet = self.evidence.silent().is_none_or(|ticks| ticks >= 4);
         if self.evidence.may_probe() && quiet && !self.cfg.single {
             self.probe();
-        } else if self.evidence.wants_reports() {
+        } else if self.evidence.wants_reports() && !self.peer_restarts {
             self.ask_clients();
         }
         if self.evidence.only_path_down() != self.path_down_told {
@@ -457,7 +462,8 @@ impl Node {
             if self.old_boots.len() > 64 {
                 self.old_boots.remove(0);
             }
-            if self.evidence.gone().is_none() {
+            let planned = std::mem::take(&mut self.peer_restarts);
+            if self.evidence.gone().is_none() && !planned {
                 let gone = self.evidence.dead();
                 self.peer_gone(gone, disk);
             }
@@ -492,6 +498,7 @@ impl Node {
                 let gone = self.evidence.dead();
                 self.peer_gone(gone, disk);
             }
+            Some(&RESTARTING) => self.peer_restarts(),
             Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
             Some(&CRASHES) => self.hear_crashes(&bytes.slice(1..), disk),
             _ => {}

@@ -98,6 +98,7 @@ impl Node {
             Op::Failover => self.begin_failover(),
             Op::Fallback => self.begin_fallback(Cause::Operator),
             Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
+            Op::Restart => self.restart(),
             Op::Leave => {
                 self.begin(What::Leave, Cause::PeerReboot);
                 Reply::Done
@@ -179,6 +180,14 @@ impl Node {
         Reply::Begun(Progress { done: 0, left })
     }
 
+    /// The peer died, or is lost: what has moved has moved, what has not stays.
+    pub(super) fn abandon_move(&mut self) {
+        if self.moving.as_ref().is_some_and(|moving| moving.what != What::Leave) {
+            self.moving = None;
+            self.shows.look = true;
+        }
+    }
+
     /// Goes on with the move that is under way.
     pub(super) fn pump_moves(&mut self, disk: &mut dyn Disk) {
         let Some(moving) = &self.moving else { return };
@@ -189,10 +198,7 @@ impl Node {
             return self.finish_leave();
         }
         if what != What::Leave && !self.peer_up && age > 8 {
-            // One that is restarted is waited for. It died, or is lost: what has moved has moved, what has not stays.
-            if self.evidence.gone().is_some() {
-                self.moving = None;
-            }
+            // One that is restarted is waited for.
             return;
         }
         if what != What::Failover && !self.give_register_back(disk) {

@@ -79,6 +79,8 @@ pub enum Op {
         /// The operator was told what may be missing and wants it.
         confirmed: bool,
     },
+    /// End and begin anew at once; nobody takes over meanwhile.
+    Restart,
     /// Hand everything over and leave (SIGTERM).
     Leave,
 }
@@ -127,6 +129,8 @@ pub enum Out {
     Control(Bytes),
     /// Something an operator should know.
     Event(Event),
+    /// The peer knows: end the process and begin anew.
+    Restart,
     /// Everything is handed over: end the process.
     Leave,
     /// This node cannot go on, and the peer can: end the process at once, as if it had died. The text says why.
@@ -172,6 +176,8 @@ pub enum Event {
     Row(Shown),
     /// The users of a home node are on their way, or have arrived.
     Moved(Moved),
+    /// The peer is restarted, and says so.
+    PeerRestarts,
     /// The peer is heard, and the link is up in both directions.
     PeerUp,
     /// The register changed.
