@@ -10,6 +10,7 @@ pub mod events;
 pub mod evidence;
 pub mod logging;
 pub mod node;
+pub mod notify;
 pub mod safety;
 pub mod setup;
 mod slots;

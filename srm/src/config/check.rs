@@ -339,6 +339,7 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
     if let Err(problem) = file::read_token(&config.admin.token_file) {
         faults.add("admin.token_file", problem, "");
     }
+    config.notify.iter().for_each(|notify| notify.check_files(&mut faults));
     match faults.done() {
         faults if faults.is_empty() => Ok(()),
         faults => Err(ConfigError::Refused { path: config.path.clone(), faults }),

@@ -99,17 +99,23 @@ impl<'a> Source<'a> {
         Source { text, root: DeTable::parse(text).ok() }
     }
 
-    /// Line of the key `section.name`, or of its section.
+    /// Line of the key `section.name`, or of its section. Of several sections of one name the key says which, from 1:
+    /// `section.2.name`.
     pub fn line_of(&self, key: &str) -> Option<usize> {
         let mut table = self.root.as_ref()?.get_ref();
         let mut found = None;
-        for name in key.split('.') {
-            let Some((at, value)) = table.iter().find(|(at, _)| at.get_ref() == name) else { break };
+        let mut names = key.split('.');
+        while let Some(name) = names.next() {
+            let Some((at, mut value)) = table.iter().find(|(at, _)| at.get_ref() == name) else { break };
             found = Some(at.span());
-            match value.get_ref() {
-                DeValue::Table(inner) => table = inner,
-                _ => break,
+            if let DeValue::Array(list) = value.get_ref() {
+                let nth = names.next().and_then(|nth| list.get(nth.parse::<usize>().ok()?.checked_sub(1)?));
+                let Some(section) = nth else { break };
+                found = Some(section.span());
+                value = section;
             }
+            let Some(inner) = value.get_ref().as_table() else { break };
+            table = inner;
         }
         found.map(|span| self.line_at(span.start))
     }
@@ -139,9 +145,27 @@ fn path_to(table: &DeTable<'_>, place: &Range<usize>) -> Vec<String> {
     let inside = |span: Range<usize>| span.start <= place.start && place.end <= span.end;
     for (name, value) in table {
         // Keys below a header in brackets lie outside the span of their table: look into each.
-        let mut path = value.get_ref().as_table().map(|inner| path_to(inner, place)).unwrap_or_default();
+        let mut path = match value.get_ref() {
+            DeValue::Table(inner) => path_to(inner, place),
+            DeValue::Array(list) => path_in(list, place),
+            _ => Vec::new(),
+        };
         if !path.is_empty() || inside(name.span()) || inside(value.span()) {
             path.insert(0, name.get_ref().to_string());
+            return path;
+        }
+    }
+    Vec::new()
+}
+
+/// The same among several sections of one name: which of them, from 1, and the key in it.
+fn path_in(sections: &[Spanned<DeValue<'_>>], place: &Range<usize>) -> Vec<String> {
+    for (number, section) in (1..).zip(sections) {
+        let Some(table) = section.get_ref().as_table() else { continue };
+        let mut path = path_to(table, place);
+        let span = section.span();
+        if !path.is_empty() || (span.start <= place.start && place.end <= span.end) {
+            path.insert(0, number.to_string());
             return path;
         }
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, Faults};
 use super::error::{ConfigError, Source};
 use super::link::{Commit, Link, Peer, Policy, Secret, with_port};
+use super::notify::{self, NotifyFile};
 use super::{Admin, C2s, Config, Limits, Node, Srm, Store, WitnessAt};
 
 /// Where a configuration is looked for when none is named, in this order.
@@ -35,6 +36,8 @@ pub(super) struct File {
     store: Store,
     #[serde(default)]
     limits: Limits,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notify: Vec<NotifyFile>,
 }
 
 /// `[peer]`: the other node. Without it this is a single node.
@@ -106,6 +109,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let mut faults = Faults::new(&source);
     let link = file.link.map(|link| link.resolve(base, &mut faults));
     let link_port = link.as_ref().map_or(default_link().port(), |link| link.listen.port());
+    let notify = notify::resolve(file.notify, base, &mut faults);
     let mut config = Config {
         path: path.into(),
         settings,
@@ -118,6 +122,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         admin: Admin { token_file: base.join(&file.admin.token_file), ..file.admin },
         store: file.store,
         limits: file.limits,
+        notify,
     };
     check::rules(&mut config, &mut faults);
     match faults.done() {
@@ -126,14 +131,20 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     }
 }
 
-/// All settings with their values, defaults filled in, by `section.key`; without the secret.
+/// All settings with their values, defaults filled in, by `section.key`; without the secret. Of `[[notify]]` a digest.
 fn settings(file: &File) -> BTreeMap<String, String> {
     let sections = toml::Table::try_from(file).unwrap_or_default();
     let keys = sections.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)));
     let keys = keys.flat_map(|(section, keys)| {
         keys.iter().map(move |(key, value)| (format!("{section}.{key}"), value.to_string()))
     });
-    keys.collect()
+    let mut all: BTreeMap<String, String> = keys.collect();
+    // An URL may hold a secret: whether they are the same is all that anybody needs to know.
+    if let Some(notify) = sections.get("notify") {
+        let sum = ring::digest::digest(&ring::digest::SHA256, notify.to_string().as_bytes());
+        all.insert("notify".into(), format!("{sum:?}"));
+    }
+    all
 }
 
 impl PeerFile {
@@ -204,7 +215,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Reads a file that only its owner (and group) may read. What is wrong with it, and what to do, is for the operator.
-fn read_private(path: &Path) -> Result<String, (String, String)> {
+pub(super) fn read_private(path: &Path) -> Result<String, (String, String)> {
     let file = path.display();
     let unreadable = |error: io::Error| {
         let hint = match error.kind() {

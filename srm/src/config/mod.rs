@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod limits;
 mod link;
+mod notify;
 mod reference;
 mod reload;
 mod srm;
@@ -32,6 +33,9 @@ pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
 pub use limits::Limits;
 pub(crate) use link::with_port;
 pub use link::{Commit, Link, Peer, Policy, Secret};
+pub use notify::{
+    Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook,
+};
 pub use reference::reference;
 pub(crate) use reference::{about_section, commented, defaults};
 pub use reload::Change;
@@ -67,6 +71,8 @@ pub struct Config {
     pub store: Store,
     /// What clients may cost.
     pub limits: Limits,
+    /// Who is told of events, in the order of the file.
+    pub notify: Vec<Notify>,
     /// All settings as text, by `section.key`, but for the secret.
     settings: BTreeMap<String, String>,
 }

@@ -9,6 +9,8 @@ use super::reload::at_start;
 /// One section of the file.
 struct Section {
     name: String,
+    /// As it stands in the file.
+    heading: String,
     about: String,
     keys: Vec<Key>,
 }
@@ -29,7 +31,10 @@ fn sections() -> Vec<Section> {
     let of = |(name, value): (&String, &Value)| {
         // Optional sections are a choice between the section and nothing.
         let choices = value.get("anyOf").and_then(Value::as_array).cloned().unwrap_or_default();
-        let all = [value.clone()].into_iter().chain(choices);
+        // One that may stand there several times is a list of it.
+        let items = value.get("items").cloned();
+        let heading = if items.is_some() { format!("[[{name}]]") } else { format!("[{name}]") };
+        let all = [value.clone()].into_iter().chain(choices).chain(items);
         let refers =
             all.filter_map(|one| one.get("$ref")?.as_str()?.strip_prefix("#/$defs/").map(str::to_owned));
         let section = refers.filter_map(|name| named.get(&name)).next()?;
@@ -39,7 +44,7 @@ fn sections() -> Vec<Section> {
             about: about(key),
             default: key.get("default").filter(|value| !value.is_null()).map(toml_text),
         });
-        Some(Section { name: name.clone(), about: about(section), keys: keys.collect() })
+        Some(Section { name: name.clone(), heading, about: about(section), keys: keys.collect() })
     };
     object(&schema, "properties").unwrap_or_default().iter().filter_map(of).collect()
 }
@@ -66,7 +71,7 @@ pub fn reference() -> String {
         This page is generated from the comments beside the settings.\n"
         .to_owned();
     for section in sections() {
-        page.push_str(&format!("\n## `[{}]`\n\n{}\n\n", section.name, without_name(&section)));
+        page.push_str(&format!("\n## `{}`\n\n{}\n\n", section.heading, without_name(&section)));
         page.push_str("| setting | meaning, default, limits | a change takes effect |\n|---|---|---|\n");
         for key in &section.keys {
             let when =
@@ -104,7 +109,7 @@ pub(crate) fn about_section(name: &str) -> Vec<String> {
 
 /// The section's comment without its name in front, beginning with a capital letter.
 fn without_name(section: &Section) -> String {
-    let text = section.about.trim_start_matches(&format!("`[{}]`", section.name));
+    let text = section.about.trim_start_matches(&format!("`{}`", section.heading));
     let text = text.trim_start_matches([':', '.', ' ']);
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

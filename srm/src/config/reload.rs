@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Admin, C2s, Config, Link};
+use super::{Admin, C2s, Config, Link, Notify};
 
 /// Settings, and sections ending in a dot, that a node takes up at a start only.
 const AT_START: [&str; 9] = [
@@ -89,6 +89,7 @@ impl Config {
             ]);
             files.extend(link.secret_file.as_deref().map(|file| ("link.secret", file)));
         }
+        files.extend(self.notify.iter().flat_map(Notify::files));
         files
     }
 }

@@ -475,6 +475,7 @@ fn the_reference_is_what_the_comments_beside_the_settings_say() {
     for section in ["node", "peer", "c2s", "link", "srm", "admin", "store", "limits"] {
         assert!(written.contains(&format!("## `[{section}]`")), "{section}");
     }
+    assert!(written.contains("## `[[notify]]`\n\nWho is told"));
     assert!(
         written.lines().filter(|line| line.starts_with("| `")).all(|line| line.split(" | ").count() == 3)
     );

@@ -224,8 +224,13 @@ fn ticket_secrets(config: &Config) -> Vec<[u8; 32]> {
 
 /// A file that cannot be read has no digest; the check tells why.
 fn digests(config: &Config) -> BTreeMap<&'static str, Vec<u8>> {
-    let read = |(key, path)| Some((key, digest(&SHA256, &std::fs::read(path).ok()?).as_ref().to_vec()));
-    config.files().into_iter().filter_map(read).collect()
+    let mut digests: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+    for (key, path) in config.files() {
+        let Ok(bytes) = std::fs::read(path) else { continue };
+        // Several [[notify]] may each name a file of this kind.
+        digests.entry(key).or_default().extend(digest(&SHA256, &bytes).as_ref());
+    }
+    digests
 }
 
 /// Reloads when one of the files has changed and has then stayed the same for a while.
