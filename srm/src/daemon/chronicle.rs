@@ -8,19 +8,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::worker::now_ms;
+use crate::config::Config;
 use crate::events::journal::{Journal, RECENT};
 use crate::events::{Record, Severity, kinds};
+use crate::notify::Notifier;
 
 /// Events of this node.
-#[derive(Debug)]
 pub struct Chronicle {
     node: String,
     tell: Mutex<Sender<Note>>,
     kept: Arc<Kept>,
+}
+
+/// Starts the tasks that tell of events, as the configuration says. In the asynchronous runtime.
+///
+/// # Errors
+/// A file that it names cannot be used.
+pub fn notifier(config: &Config) -> anyhow::Result<Notifier> {
+    Notifier::start(&config.notify, &config.node.name, &config.node.domains[0])
 }
 
 enum Note {
@@ -28,13 +38,13 @@ enum Note {
     Flush(SyncSender<()>),
 }
 
-#[derive(Debug)]
 struct Kept {
     recent: Mutex<VecDeque<Record>>,
     last: watch::Sender<u64>,
     trouble: Mutex<Option<String>>,
     /// The row that holds, and the states that it names.
     now: Mutex<Option<Holds>>,
+    notifier: ArcSwapOption<Notifier>,
 }
 
 type Holds = (u32, BTreeMap<String, (String, String)>);
@@ -56,6 +66,7 @@ impl Chronicle {
             last: watch::Sender::new(last),
             trouble: Mutex::default(),
             now: Mutex::default(),
+            notifier: ArcSwapOption::empty(),
         });
         let (tell, told) = channel();
         let keeper = kept.clone();
@@ -105,10 +116,26 @@ impl Chronicle {
         let _ = timeout(limit, last.wait_for(|last| *last > after)).await;
     }
 
-    /// What is wrong with keeping them.
-    pub fn alarm(&self) -> Option<String> {
-        let why = lock(&self.kept.trouble).clone()?;
-        Some(format!("events are not kept ({why}): make room on the disk of [node] data, or repair it"))
+    /// Tells of events by this from now on. What the one before has not delivered yet is lost.
+    pub fn notify_by(&self, notifier: Notifier) {
+        self.kept.notifier.store(Some(Arc::new(notifier)));
+    }
+
+    /// Waits until everybody was told of all events, but no longer than this.
+    pub async fn settle(&self, limit: Duration) {
+        if let Some(notifier) = self.kept.notifier.load_full() {
+            notifier.settle(limit).await;
+        }
+    }
+
+    /// What is wrong with keeping them and telling of them.
+    pub fn alarms(&self) -> Vec<String> {
+        let kept = lock(&self.kept.trouble).clone();
+        let kept = kept.map(|why| {
+            format!("events are not kept ({why}): make room on the disk of [node] data, or repair it")
+        });
+        let told = self.kept.notifier.load_full().map(|notifier| notifier.troubles());
+        kept.into_iter().chain(told.into_iter().flatten()).collect()
     }
 }
 
@@ -136,6 +163,9 @@ impl Kept {
 
     fn publish(&self, records: Vec<Record>) {
         records.iter().for_each(log);
+        if let Some(notifier) = self.notifier.load_full() {
+            records.iter().for_each(|record| notifier.tell(record));
+        }
         let last = records.last().map_or(0, |record| record.number);
         let mut recent = lock(&self.recent);
         recent.extend(records);

@@ -68,6 +68,9 @@ use worker::{FromNode, ToNode, Worker};
 /// What is queued for the peer and for clients is sent within this time.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(300);
 
+/// How long a node that stops waits for those whom it tells of that.
+const TOLD: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Milliseconds of a tick of the safety core.
 const TICK_MS: u64 = 250;
 
@@ -142,6 +145,10 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let (witness, asked) = unbounded_channel();
     let chronicle = Chronicle::start(&config.node.data, &config.node.name)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
+    {
+        let _runtime = runtime.enter();
+        chronicle.notify_by(chronicle::notifier(config)?);
+    }
     let live = Live::new(config, metrics.clone(), chronicle.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
@@ -366,6 +373,7 @@ impl Shell {
                         self.chronicle.tell("restarting", "this node is restarted");
                         tokio::time::sleep(LAST_WORDS).await;
                         self.chronicle.flush(std::time::Duration::from_secs(1));
+                        self.chronicle.settle(TOLD).await;
                         return Err(self.again.now());
                     }
                     Some(FromNode::Leave) => {
@@ -373,6 +381,7 @@ impl Shell {
                         tokio::time::sleep(LAST_WORDS).await;
                         info!("left");
                         self.chronicle.flush(std::time::Duration::from_secs(1));
+                        self.chronicle.settle(TOLD).await;
                         drop(self.life);
                         return Ok(());
                     }

@@ -264,7 +264,7 @@ impl Operations {
         let mut nodes = vec![self.local_status(&s)];
         let mut alarms = s.alarms.clone();
         alarms.extend(self.live.alarms());
-        alarms.extend(self.chronicle.alarm());
+        alarms.extend(self.chronicle.alarms());
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];

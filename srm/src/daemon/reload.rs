@@ -13,7 +13,7 @@ use tracing::error;
 use xmpp_core::net::ServerConfig;
 use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 
-use super::chronicle::Chronicle;
+use super::chronicle::{self, Chronicle};
 use super::metrics::Metrics;
 use super::worker::ToNode;
 use super::{clients, notify, tuning};
@@ -175,6 +175,9 @@ impl Live {
         );
         change.taken.sort();
         change.taken.dedup();
+        let tells = change.taken.iter().any(|key| key == "notify" || key.starts_with("notify."));
+        let notifier =
+            tells.then(|| chronicle::notifier(&config)).transpose().map_err(|error| text(&error))?;
         let before = self.clients.load_full();
         self.clients.store(Arc::new(made.clients.after(&before)));
         if let (Some(link), Some((server, client))) = (&self.link, made.link) {
@@ -183,6 +186,9 @@ impl Live {
         }
         self.token.store(Arc::new(made.token));
         self.tickets.replace(ticket_secrets(&config));
+        if let Some(notifier) = notifier {
+            self.chronicle.notify_by(notifier);
+        }
         let tuning = tuning(&config);
         self.beacons.store(Arc::new(tuning.secret.clone()));
         let _ = self.to_node.send(ToNode::Tune(Box::new(tuning)));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::check::Faults;
 use super::{Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook};
 use crate::events::Severity;
+use crate::events::kinds::KINDS;
 use crate::notify::{self, DEFAULT_OID, Hook, Template};
 
 /// Most `[[notify]]`, and most receivers of one.
@@ -184,13 +185,9 @@ impl Reader<'_, '_> {
         if table.events.is_some() && events.is_empty() {
             return self.fault("events", "no kind of event is named", "name one, or remove the line");
         }
-        let sound = |kind: &&String| {
-            let letters =
-                kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-            !letters || kind.is_empty() || kind.len() > 64
-        };
-        if let Some(bad) = events.iter().find(sound) {
-            let hint = "write it as the record of events does, such as \"failover-complete\"";
+        if let Some(bad) = events.iter().find(|name| KINDS.iter().all(|kind| kind.name != name.as_str())) {
+            let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+            let hint = format!("choose among {}", known.join(", "));
             return self.fault("events", format!("{bad:?} is no kind of event"), hint);
         }
         let severity = match table.severity {

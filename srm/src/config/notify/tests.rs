@@ -67,9 +67,9 @@ fn each_way_has_its_defaults() {
 #[test]
 fn kinds_take_the_place_of_the_severity_unless_both_are_written() {
     let way = "by = \"syslog\"\nto = \"udp://h:1\"";
-    let kinds = sound(&format!("{way}\nevents = [\"node-up\"]")).wants;
+    let kinds = sound(&format!("{way}\nevents = [\"peer-up\"]")).wants;
     assert_eq!((kinds.severity, kinds.events.len()), (None, 1));
-    let both = sound(&format!("{way}\nevents = [\"node-up\"]\nseverity = \"error\"")).wants;
+    let both = sound(&format!("{way}\nevents = [\"peer-up\"]\nseverity = \"error\"")).wants;
     assert_eq!((both.severity, both.events.len()), (Some(Severity::Error), 1));
 }
 

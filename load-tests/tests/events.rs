@@ -1,0 +1,112 @@
+//! What operators hear: events of two real nodes under load, on both, and told to somebody; and a restart that nobody takes for
+//! a death.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use load_tests::rig::{Load, QUICK, Rig, seed};
+use srm::cli::Client;
+use srm::events::Record;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn client(rig: &Rig, node: usize) -> Client {
+    let made = &rig.pair.made.nodes[node];
+    Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+fn events(rig: &Rig, node: usize) -> Vec<Record> {
+    client(rig, node).events(0, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}\n{}", rig.logs()))
+}
+
+fn last<'a>(events: &'a [Record], kind: &str) -> Option<&'a Record> {
+    events.iter().rev().find(|record| record.event == kind)
+}
+
+/// The next message of syslog that holds all of these words.
+fn hear(socket: &UdpSocket, words: &[&str], rig: &Rig) -> String {
+    let deadline = Instant::now() + LIMIT;
+    let mut bytes = [0; 4_096];
+    loop {
+        assert!(Instant::now() < deadline, "{words:?} is not told\n{}", rig.logs());
+        let Ok(length) = socket.recv(&mut bytes) else { continue };
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        if words.iter().all(|word| text.contains(word)) {
+            return text;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_is_told_on_both_nodes_and_to_who_asked_for_it_and_a_restart_is_none() {
+    let seed = seed();
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed };
+    let mut rig = Rig::start(2, load, QUICK, &[]).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let to = socket.local_addr().unwrap();
+    for node in 0..2 {
+        let mut file = OpenOptions::new().append(true).open(&rig.pair.made.nodes[node].config).unwrap();
+        write!(file, "\n[[notify]]\nby = \"syslog\"\nto = \"udp://{to}\"\nseverity = \"notice\"\n").unwrap();
+        let done = client(&rig, node).reload().unwrap_or_else(|failure| panic!("{failure:?}"));
+        assert!(done.restart.is_empty(), "{done:?}");
+    }
+    hear(&socket, &["a tandem", "reloaded"], &rig);
+
+    rig.kill(0);
+    rig.clients_go_on(LIMIT).await;
+    hear(&socket, &["b tandem", "peer-down", "a is held to be gone"], &rig);
+    let told = hear(&socket, &["b tandem", "failover-complete", "b serves the users of a"], &rig);
+    assert!(told.contains("row=\"17\"") && told.contains("users: 6"), "{told}");
+    let of_b = events(&rig, 1);
+    let takeover = last(&of_b, "failover-complete").unwrap();
+    assert_eq!((takeover.row, takeover.users), (Some(17), Some(6)));
+    assert_eq!(takeover.cause, "node stopped or crashed");
+    assert_eq!(takeover.states["a"].0, "down");
+    let numbers: Vec<u64> = of_b.iter().map(|record| record.number).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "without gaps: {numbers:?}");
+
+    let before = rig.pair.made.nodes[0].config.clone();
+    rig.pair.start(0).unwrap();
+    rig.until_paired(LIMIT);
+    let of_a = events(&rig, 0);
+    let found = last(&of_a, "failover-found").unwrap_or_else(|| panic!("{of_a:#?}\n{}", before.display()));
+    assert_eq!((found.users, found.row), (Some(6), Some(103)), "a dead node writes its own on return");
+    let starts: Vec<u64> = of_a.iter().filter(|r| r.event == "started").map(|r| r.number).collect();
+    assert!(starts.len() == 2 && starts[0] == 1 && starts[1] > 2, "numbers go on: {starts:?}");
+    rig.fallback(0).await;
+    for node in 0..2 {
+        let all = events(&rig, node);
+        let back = last(&all, "fallback-complete").unwrap_or_else(|| panic!("{all:#?}"));
+        assert_eq!((back.row, back.cause.as_str()), (Some(1), "operator"));
+    }
+    restarts(&mut rig).await;
+    rig.settle().await;
+}
+
+/// Node b is restarted, asked for at a.
+async fn restarts(rig: &mut Rig) {
+    assert!(rig.fleet.all_parked(LIMIT).await, "parking: {:?}", rig.fleet.snapshot());
+    let run = |rig: &Rig| rig.pair.status(1).map(|status| status.nodes[1].run);
+    let (pid, first) = (rig.pair.pid(1), run(rig));
+    let seen = events(rig, 0).last().map_or(0, |record| record.number);
+    rig.mark_fault(1);
+    client(rig, 0).restart("b").unwrap_or_else(|failure| panic!("{failure:?}"));
+    let deadline = Instant::now() + LIMIT;
+    while run(rig).is_none_or(|now| Some(now) == first) {
+        assert!(Instant::now() < deadline, "{}", rig.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(rig.pair.pid(1), pid, "the same process");
+    rig.clients_go_on(LIMIT).await;
+    rig.until_paired(LIMIT);
+    rig.until(0, LIMIT, "Normal", |status| status.row == Some(1));
+    let new = client(rig, 0).events(seen, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert!(last(&new, "peer-restarts").is_some(), "{new:#?}");
+    for kind in ["peer-down", "failover-complete", "failover-began"] {
+        assert!(last(&new, kind).is_none(), "{new:#?}");
+    }
+    rig.traffic(50).await;
+}
