@@ -118,6 +118,13 @@ pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+/// Minute of the day in the time zone of the machine, 0 to 1439; UTC where it has none.
+fn minute_of_day(at_ms: u64) -> u16 {
+    let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    let local = at.to_zoned(jiff::tz::TimeZone::system());
+    local.hour() as u16 * 60 + local.minute() as u16
+}
+
 /// Time that the last words to the peer have.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -149,6 +156,7 @@ impl Worker {
             if ticks > 0 {
                 last_tick += ticks * TICK_MS;
                 self.heart.store(last_tick, Ordering::Relaxed);
+                self.node.minute(minute_of_day(now_ms()));
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
                 self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
@@ -360,5 +368,20 @@ impl Worker {
         std::thread::sleep(LAST_WORDS);
         eprintln!("tandem: fatal: {why}. The process ends; the other node serves.");
         std::process::abort()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minute_of_the_day_goes_round_once_a_day() {
+        // Wherever the machine is: time zones differ by whole minutes, and a day has 1440.
+        const NOON: u64 = 1_795_694_400_000;
+        let first = minute_of_day(NOON);
+        assert!(first < 1_440);
+        assert_eq!(minute_of_day(NOON + 60_000), (first + 1) % 1_440);
+        assert_eq!(minute_of_day(NOON + 59_999), first);
     }
 }
