@@ -256,6 +256,8 @@ fn rows_17_and_103_a_node_dies_and_returns_and_nobody_changes_roles_by_himself()
         stage.expect(BOTH, 103, 5 * SECOND);
         stage.stays(&BOTH, 103, 5 * MINUTE);
         fallback(&mut stage, other);
+        // It was restarted before, not meanwhile: that would be row 9.
+        stage.expect([other], 4, 0);
         stage.expect(BOTH, 1, 5 * SECOND);
     }
 }

@@ -66,6 +66,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The home groups, in the order of their home nodes.
     pub groups: Vec<GroupStatus>,
+    /// What the node that answers knows of the witness: `decides` or `cannot be asked`; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<String>,
     /// Row of the table of pairs of states; `None` where no row fits.
     pub row: Option<u32>,
     /// The row's cause, in words.

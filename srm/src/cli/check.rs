@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Client;
 use super::output::{Answer, Exit, Failure};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Policy};
 
 /// Checks the file and all that it names.
 pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
@@ -26,6 +26,16 @@ pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
         ),
         None => format!("{file} is sound: node {name} for {domains}, without a peer\n"),
     };
+    if let Some(witness) = config
+        .witness
+        .as_ref()
+        .filter(|_| config.pair().is_some_and(|(_, link)| link.policy == Policy::Witness))
+    {
+        text.push_str(&format!(
+            "who goes on alone is decided by the witness {} at {}\n",
+            witness.name, witness.address
+        ));
+    }
     warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
     let peer = config.peer.as_ref().map(|peer| &peer.name);
     let json = json!({ "file": file, "node": name, "peer": peer, "hash": hash, "warnings": warnings });

@@ -105,5 +105,7 @@ fn numbers(status: &Status, paint: Paint) -> Vec<String> {
         rows.push(cells("  group term", &|node| of_group(node, |group| group.term.to_string())));
     }
     let right: Vec<usize> = (1..=status.nodes.len()).collect();
-    table(&rows, &right)
+    let mut lines = table(&rows, &right);
+    lines.extend(status.witness.iter().map(|witness| format!("witness: {witness}")));
+    lines
 }

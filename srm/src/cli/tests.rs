@@ -234,6 +234,7 @@ fn failed_over() -> Status {
             node("b", "Running in Backup Mode", "Peer Down", true, 0, 200),
         ],
         groups: vec![group("a", 7), group("b", 5)],
+        witness: Some("decides".into()),
         row: Some(16),
         cause: "heartbeat of a lost: network, or a is not running".into(),
         action: "repair a or its network, start it; when its services run, `tandem fallback a`".into(),
@@ -264,6 +265,7 @@ users at home here          100   100
   group led by                b     b
   group mode               Solo  Solo
   group term                  7     5
+witness: decides
 ";
     let shown = status::render(&failed_over(), Paint::PLAIN);
     assert_eq!(shown, expected, "\n{shown}");

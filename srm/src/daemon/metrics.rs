@@ -251,6 +251,12 @@ impl Shown<'_> {
             heard.set(ms as f64 / 1_000.0);
             r.register_with_unit("peer_heard", "Time since the peer was last heard", Unit::Seconds, heard);
         }
+        if let Some(decides) = s.witness {
+            let help = "Whether the witness can be reached from this node, and decides";
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::from(decides));
+            r.register("witness_decides", help, gauge);
+        }
         let certificates = Family::<Labels, Gauge>::default();
         for (file, left) in &self.certificates {
             certificates.get_or_create(&label("file", *file)).set(*left);
@@ -383,6 +389,7 @@ mod tests {
             heard_ms: Some(250),
             moving: None,
             alarms: Vec::new(),
+            witness: Some(true),
             run: 1,
             digest: 0,
         }
@@ -420,6 +427,7 @@ mod tests {
             "tandem_group_users{home=\"b\"} 2",
             "tandem_node_alarms 2",
             "tandem_peer_heard_seconds 0.25",
+            "tandem_witness_decides 1",
             "tandem_certificate_left_seconds{file=\"c2s.cert\"} 86400",
             "tandem_log_acked_frames 6",
         ] {

@@ -291,6 +291,7 @@ impl Operations {
             domain: self.config.node.domains[0].clone(),
             nodes,
             groups: groups.map(|g| group_status(name(g), name(s.groups[g.index()].0), &s, g)).collect(),
+            witness: s.witness.map(|decides| if decides { "decides" } else { "cannot be asked" }.to_owned()),
             row: Some(s.row.0),
             cause: s.row.1,
             action: s.row.2,

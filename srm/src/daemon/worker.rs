@@ -120,7 +120,10 @@ pub(super) fn now_ms() -> u64 {
 
 /// Minute of the day in the time zone of the machine, 0 to 1439; UTC where it has none.
 fn minute_of_day(at_ms: u64) -> u16 {
-    let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    let at = i64::try_from(at_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .unwrap_or_default();
     let local = at.to_zoned(jiff::tz::TimeZone::system());
     local.hour() as u16 * 60 + local.minute() as u16
 }

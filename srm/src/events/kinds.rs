@@ -57,9 +57,43 @@ pub fn severity(name: &str) -> Severity {
     KINDS.iter().find(|kind| kind.name == name).map_or(Info, |kind| kind.severity)
 }
 
+/// The page `docs/events.md`.
+pub fn page() -> String {
+    let line = |kind: &Kind| format!("| `{}` | {} | {} |\n", kind.name, kind.severity, kind.when);
+    let kinds: String = KINDS.iter().map(line).collect();
+    format!(
+        "# Events\n\n\
+         Each node writes down what happens to the pair, as it sees it; a node that was dead writes its own when it is back. \
+         `tandem events` shows them, `--follow` goes on, and `GET /v1/events` gives them to programs; [notify.md](notify.md) \
+         says how somebody is told. An event has a number, which counts up from 1 on each node without gaps, a severity, and \
+         the row of [the table of states](srm-states.md) that holds from then on with the states of both nodes; where it \
+         matters also its cause, how many users were moved, how long it took in milliseconds, and who asked for it.\n\n\
+         They stand in the folder of `[node] data`, one object of JSON a line, in `events.jsonl` and the older \
+         `events.old.jsonl`, each of at most 4 MiB. The last {} can be asked for.\n\n\
+         Causes: `operator`, `automatic`, `node stopped or crashed`, `network`, `node not heard during start`, `service \
+         stopped`, `database`.\n\n\
+         | event | severity | when |\n|---|---|---|\n{kinds}\n\
+         This page is generated from the list that the nodes use.\n",
+        super::journal::RECENT
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// `TANDEM_WRITE_DOCS=1` writes the page anew.
+    #[test]
+    fn the_page_is_the_list() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
+        if std::env::var_os("TANDEM_WRITE_DOCS").is_some() {
+            std::fs::write(&file, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(written == page(), "write it anew: TANDEM_WRITE_DOCS=1 cargo test -p srm events");
+    }
 
     #[test]
     fn names_are_unique_and_known() {

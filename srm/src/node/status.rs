@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub moving: Option<(&'static str, Progress)>,
     /// What is wrong, in words.
     pub alarms: Vec<String>,
+    /// Whether the witness can be reached and decides; `None`: there is none.
+    pub witness: Option<bool>,
     /// This run: a random number.
     pub run: u64,
     /// Digest of the replicated state.
@@ -64,6 +66,7 @@ impl Node {
             heard_ms: self.evidence.silent().map(|ticks| u64::from(ticks) * 250),
             moving: self.moving.as_ref().map(|m| (name(m), m.progress())),
             alarms: self.alarms(),
+            witness: self.witness_decides(),
             run: self.cfg.driver.boot,
             digest: state.digest(),
         }

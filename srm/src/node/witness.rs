@@ -33,6 +33,12 @@ impl Node {
         matches!(self.cfg.register, RegisterKind::Witness(_)) && !self.cfg.single
     }
 
+    /// Whether the witness can be reached and decides; `None`: there is none.
+    pub(super) fn witness_decides(&self) -> Option<bool> {
+        let undecided = self.witness.undecided.iter().any(Option::is_some);
+        self.has_witness().then_some(self.witness.away.is_none() && !undecided)
+    }
+
     /// Whether the operator's word takes the place of its word: it cannot be asked, or does not know.
     pub(super) fn may_overrule(&self) -> bool {
         let undecided = self.witness.undecided.iter().any(Option::is_some);
