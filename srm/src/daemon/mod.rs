@@ -342,7 +342,6 @@ impl Shell {
             self.live.clone(),
             self.metrics.clone(),
             self.log.clone(),
-            self.chronicle.clone(),
             self.to_node.clone(),
             self.ready.clone(),
         );

@@ -82,10 +82,10 @@ impl Operations {
         live: Arc<Live>,
         metrics: Arc<Metrics>,
         log: LogLevel,
-        chronicle: Arc<Chronicle>,
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
     ) -> Arc<Operations> {
+        let chronicle = live.chronicle.clone();
         Arc::new_cyclic(|this| Operations {
             names,
             me,

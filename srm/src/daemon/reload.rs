@@ -37,7 +37,8 @@ pub(super) struct Live {
     pub token: Arc<ArcSwap<Token>>,
     tickets: Arc<Tickets>,
     metrics: Arc<Metrics>,
-    chronicle: Arc<Chronicle>,
+    /// Keeps the events.
+    pub chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     now: Mutex<Now>,
 }
