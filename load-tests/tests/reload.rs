@@ -130,3 +130,40 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     rig.traffic(50).await;
     rig.settle().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
+    let mut rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    let files: Vec<PathBuf> = rig.pair.made.nodes.iter().map(|node| node.config.clone()).collect();
+    let written = |node: usize, line: &str| {
+        let text = fs::read_to_string(&files[node]).unwrap();
+        text.lines().any(|known| known.starts_with(line))
+    };
+    client(&rig, 0).set("srm.critical_service_delay", Some("45s")).unwrap_or_else(|f| panic!("{f:?}"));
+    for node in 0..2 {
+        assert!(written(node, "critical_service_delay = \"45s\""), "node {node}");
+    }
+    // One that each node has for itself stays with it.
+    client(&rig, 1).set("srm.client_re_login_upper_limit", Some("2s")).unwrap_or_else(|f| panic!("{f:?}"));
+    assert!(
+        written(1, "client_re_login_upper_limit = \"2s\"")
+            && !written(0, "client_re_login_upper_limit = \"2s\"")
+    );
+    for node in 0..2 {
+        rig.until(node, LIMIT, "no difference", |s| s.alarms.is_empty());
+    }
+    let refused = client(&rig, 0).set("srm.critical_service_delay", Some("5s")).unwrap_err();
+    assert!(refused.refusal.error.contains("is not within 10s to 600s"), "{refused:?}");
+    // Without the peer nothing is changed that both must have.
+    rig.kill(1);
+    rig.clients_go_on(LIMIT).await;
+    let refused = client(&rig, 0).set("srm.critical_service_delay", None).unwrap_err();
+    assert!(refused.refusal.error.contains("b does not answer"), "{refused:?}");
+    assert!(written(0, "critical_service_delay = \"45s\""));
+    rig.pair.start(1).unwrap();
+    rig.until_paired(LIMIT);
+    client(&rig, 0).set("srm.critical_service_delay", None).unwrap_or_else(|f| panic!("{f:?}"));
+    assert!((0..2).all(|node| !written(node, "critical_service_delay = \"45s\"")));
+    rig.traffic(50).await;
+    rig.settle().await;
+}

@@ -197,6 +197,13 @@ impl Daemon for Fake {
         Box::pin(async move { if broken { Err(refusal) } else { Ok(done) } })
     }
 
+    fn set(&self, key: String, value: Option<String>) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
+        let known = key == "srm.keep_alive_timeout";
+        let done = Reloaded { taken: vec![format!("{key} = {value:?}")], restart: Vec::new() };
+        let refusal = Refusal { error: format!("there is no setting {key}"), ..Refusal::default() };
+        Box::pin(async move { if known { Ok(done) } else { Err(refusal) } })
+    }
+
     fn log_level(&self) -> String {
         self.state.lock().unwrap().log.clone()
     }

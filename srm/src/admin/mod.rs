@@ -11,6 +11,7 @@
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `POST /v1/reload` | [`Reloaded`], or a [`Refusal`]: configuration, certificates, keys, secret and token are read anew |
+//! | `POST /v1/settings` with `{key, value?}` | [`Reloaded`], or a [`Refusal`]: one setting is changed in the configuration file, on both nodes where it is clusterwide, and taken up; without a value its default counts |
 //! | `GET /v1/log` | [`Logging`]: the level of the log |
 //! | `POST /v1/log` with `{level}` | [`Logging`], or 400 and a [`Refusal`]; it lasts until the process ends |
 //! | `GET /metrics` | metrics in the text format of Prometheus, of the node that answers |
@@ -257,6 +258,9 @@ pub trait Daemon: Send + Sync + 'static {
     fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Reads the configuration and its files again, of the node that answers.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
+    /// Changes one setting in the configuration of the node that answers, and where it is clusterwide of its peer; `None`: its
+    /// default.
+    fn set(&self, key: String, value: Option<String>) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
     /// The level of the log of the node that answers.
     fn log_level(&self) -> String;
     /// Sets it, until the process ends. The error says what may be written.

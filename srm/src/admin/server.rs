@@ -140,6 +140,7 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/users/{user}", delete(user_remove))
         .route("/v1/users/{user}/password", post(user_passwd))
         .route("/v1/reload", post(reload))
+        .route("/v1/settings", post(set))
         .route("/v1/log", get(log).post(set_log))
         .route("/metrics", get(metrics))
         .route("/v1/events", get(events))
@@ -382,6 +383,28 @@ fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Response, Respon
 async fn reload(State(shared): Node) -> Result<Response, Response> {
     tracing::info!(event = "admin_reload");
     match answer(shared.daemon.reload()).await? {
+        Ok(done) => Ok(Json(done).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSetting {
+    key: String,
+    value: Option<String>,
+}
+
+async fn set(
+    State(shared): Node,
+    body: Result<Json<NewSetting>, JsonRejection>,
+) -> Result<Response, Response> {
+    let Json(new) = body.map_err(|error| {
+        let hint = "send a JSON object {\"key\", \"value\"?} as application/json";
+        refuse(StatusCode::BAD_REQUEST, error.body_text(), hint)
+    })?;
+    tracing::info!(event = "admin_set", key = new.key);
+    match answer(shared.daemon.set(new.key, new.value)).await? {
         Ok(done) => Ok(Json(done).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }

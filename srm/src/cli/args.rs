@@ -85,6 +85,8 @@ impl Command {
             Command::Renew(args) => args.json,
             Command::Serve(_) | Command::Witness(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
+            Command::Config { command: ConfigCommand::Show(args) } => args.file.json,
+            Command::Config { command: ConfigCommand::Set(args) } => args.client.json,
             Command::Config { command: ConfigCommand::Reload(args) } => args.client.json,
             Command::Log(args) => args.client.json,
             Command::Status(args) => args.client.json,
@@ -107,6 +109,10 @@ impl Command {
 pub(super) enum ConfigCommand {
     /// Check the file, and the certificates, keys and secrets that it names
     Check(CheckArgs),
+    /// Show all settings in effect by the file, those that are not written too
+    Show(ShowArgs),
+    /// Change one setting of the running node in its file; on both nodes where it must be equal
+    Set(SetArgs),
     /// Let the running node read its configuration, certificates, keys, secret and token again
     Reload(ReloadArgs),
 }
@@ -185,6 +191,31 @@ pub(super) enum Renew {
     Secret,
     /// The authority, and all certificates with it: in three steps, one for each call.
     Authority,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Only settings whose name begins so, such as srm or srm.keep_alive_timeout
+    pub prefix: Option<String>,
+    /// Only those that are not the default
+    #[arg(long)]
+    pub changed: bool,
+    #[command(flatten)]
+    pub file: CheckArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SetArgs {
+    /// Name of the setting, such as srm.keep_alive_timeout
+    pub key: String,
+    /// Its value, such as 90s, true or 5; text needs no quotes
+    #[arg(required_unless_present = "default", conflicts_with = "default")]
+    pub value: Option<String>,
+    /// Take it out of the file, so that its default counts
+    #[arg(long)]
+    pub default: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 #[derive(Args, Debug)]

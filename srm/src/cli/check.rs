@@ -5,7 +5,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Client;
-use super::output::{Answer, Exit, Failure};
+use super::args::{SetArgs, ShowArgs};
+use super::output::{Answer, Exit, Failure, table};
+use crate::config::edit::Setting;
 use crate::config::{self, Config, ConfigError, Policy};
 
 /// Checks the file and all that it names.
@@ -40,6 +42,41 @@ pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
     let peer = config.peer.as_ref().map(|peer| &peer.name);
     let json = json!({ "file": file, "node": name, "peer": peer, "hash": hash, "warnings": warnings });
     Ok(Answer::new(text, json))
+}
+
+/// Shows the settings in effect.
+pub(super) fn show(args: &ShowArgs) -> Result<Answer, Failure> {
+    let path = config::find(args.file.config.as_deref()).map_err(|error| Failure::environment(&error))?;
+    let config = Config::load(&path).map_err(|error| failed(&error))?;
+    let prefix = args.prefix.as_deref().unwrap_or_default();
+    let mut settings = config.list();
+    settings.retain(|s| s.key.starts_with(prefix) && !(args.changed && s.default.as_ref() == Some(&s.value)));
+    if settings.is_empty() && !prefix.is_empty() && !args.changed {
+        let error = format!("there is no setting whose name begins with {prefix}");
+        return Err(Failure::new(Exit::Usage, error, "`tandem config show` lists all"));
+    }
+    let line = |s: &Setting| {
+        let changed = if s.default.as_ref() == Some(&s.value) { "" } else { "changed" };
+        let both = if s.clusterwide { "both nodes" } else { "this node" };
+        vec![s.key.clone(), s.value.clone(), both.to_owned(), changed.to_owned()]
+    };
+    let lines: Vec<Vec<String>> = settings.iter().map(line).collect();
+    Ok(Answer::new(table(&lines, &[]).join("\n") + "\n", json!({ "file": path, "settings": settings })))
+}
+
+/// Changes one setting of a running node.
+pub(super) fn set(client: &Client, args: &SetArgs) -> Result<Answer, Failure> {
+    let done = client.set(&args.key, args.value.as_deref())?;
+    let value = args.value.as_deref().unwrap_or("its default");
+    let text = if done.restart.contains(&args.key) {
+        format!("{} is {value} in the file; it counts after a restart of the node\n", args.key)
+    } else {
+        format!("{} is {value}\n", args.key)
+    };
+    Ok(Answer::new(
+        text,
+        json!({ "key": args.key, "value": args.value, "taken": done.taken, "restart": done.restart }),
+    ))
 }
 
 /// Lets the node read its configuration again, and says what changed.

@@ -114,6 +114,11 @@ impl Client {
         self.post("/v1/reload", &Value::Null)
     }
 
+    /// Changes one setting, on both nodes where it is clusterwide; `None`: its default.
+    pub fn set(&self, key: &str, value: Option<&str>) -> Result<Reloaded, Failure> {
+        self.post("/v1/settings", &serde_json::json!({ "key": key, "value": value }))
+    }
+
     /// The level of the node's log.
     pub fn log_level(&self) -> Result<String, Failure> {
         self.get("/v1/log").map(|Logging { level }| level)

@@ -52,6 +52,10 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Serve(args) => serve::serve(&args),
         Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),
+        Command::Config { command: ConfigCommand::Show(args) } => check::show(&args),
+        Command::Config { command: ConfigCommand::Set(args) } => {
+            check::set(&Client::find(&args.client)?, &args)
+        }
         Command::Config { command: ConfigCommand::Reload(args) } => {
             check::reload(&Client::find(&args.client)?)
         }

@@ -99,10 +99,14 @@ pub fn find(cli: Option<&Path>) -> Result<PathBuf, ConfigError> {
 }
 
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = read(path)?;
-    let source = Source::new(&text);
+    parse(path, &read(path)?)
+}
+
+/// The same of a text that would stand in that file.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let source = Source::new(text);
     let refused = |faults| ConfigError::Refused { path: path.into(), faults };
-    let file: File = toml::from_str(&text).map_err(|error| refused(vec![source.fault(&error)]))?;
+    let file: File = toml::from_str(text).map_err(|error| refused(vec![source.fault(&error)]))?;
 
     let settings = settings(&file);
     let base = path.parent().unwrap_or(Path::new(""));

@@ -5,6 +5,7 @@
 //! a restart. Options that say *clusterwide* must be equal on both nodes; [`Config::hash`] tells whether they are.
 
 mod check;
+pub mod edit;
 mod error;
 mod file;
 mod limits;

@@ -89,6 +89,23 @@ pub(crate) fn commented(section: &str, key: &str) -> Vec<String> {
     key.map(|key| wrapped(&key.about)).unwrap_or_default()
 }
 
+/// What is said of one setting.
+pub(super) struct Known {
+    /// As TOML.
+    pub default: Option<String>,
+    pub clusterwide: bool,
+    pub restart: bool,
+}
+
+/// Finds a setting by `section.key`.
+pub(super) fn setting(key: &str) -> Option<Known> {
+    let (section, name) = key.split_once('.')?;
+    let found = sections().into_iter().find(|known| known.name == section)?;
+    let found = found.keys.into_iter().find(|known| known.name == name)?;
+    let clusterwide = found.about.contains("Clusterwide.");
+    Some(Known { default: found.default, clusterwide, restart: at_start(key) })
+}
+
 /// All keys of a section but those in `set`, as comments, each with its default.
 pub(crate) fn defaults(section: &str, set: &[String]) -> Vec<String> {
     let Some(section) = sections().into_iter().find(|known| known.name == section) else { return Vec::new() };

@@ -480,3 +480,80 @@ fn the_reference_is_what_the_comments_beside_the_settings_say() {
         written.lines().filter(|line| line.starts_with("| `")).all(|line| line.split(" | ").count() == 3)
     );
 }
+
+#[test]
+fn one_setting_is_changed_and_all_else_stays_as_it_was_written() {
+    use edit::{change, is_clusterwide};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tandem.toml");
+    let text =
+        pair(&[("srm.keep_alive_timeout", "\"70s\" # long enough")]).replace("[srm]", "# of ours\n[srm]");
+    fs::write(&path, &text).unwrap();
+    let set = |key: &str, value: Option<&str>| change(&path, key, value);
+
+    let done = set("srm.keep_alive_timeout", Some("90s")).unwrap();
+    assert_eq!(done.before.as_deref(), Some("\"70s\""));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text, "not yet");
+    done.write(&path).unwrap();
+    let now = fs::read_to_string(&path).unwrap();
+    assert_eq!(now, text.replace("\"70s\"", "\"90s\""));
+    assert_eq!(Config::load(&path).unwrap().srm.keep_alive_timeout, Duration::from_secs(90));
+
+    let done = set("srm.enable_automatic_fallback", Some("true")).unwrap();
+    assert_eq!(done.before, None);
+    done.write(&path).unwrap();
+    assert!(Config::load(&path).unwrap().srm.enable_automatic_fallback);
+    set("srm.enable_automatic_fallback", None).unwrap().write(&path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), now);
+    // Sections that are not there yet, numbers, lists, and text that looks like nothing else.
+    for (key, value) in [
+        ("store.checkpoint_frames", "500"),
+        ("c2s.mechanisms", "[\"SCRAM-SHA-256\"]"),
+        ("srm.scheduled_fallback_window", "22:00-02:30"),
+        ("srm.user_assignment_mode", "active-standby"),
+    ] {
+        set(key, Some(value)).unwrap().write(&path).unwrap();
+    }
+    let config = Config::load(&path).unwrap();
+    assert_eq!(
+        (config.store.checkpoint_frames, config.srm.scheduled_fallback_window.from_min),
+        (500, 22 * 60)
+    );
+
+    let refused = |key, value| {
+        let unfit = set(key, Some(value)).unwrap_err();
+        format!("{} | {}", unfit.problem, unfit.hint)
+    };
+    let before = fs::read_to_string(&path).unwrap();
+    let told = refused("srm.keep_alive_interval", "100s");
+    assert!(told.starts_with("srm.keep_alive_interval: 100s is not within 1s to 60s"), "{told}");
+    let told = refused("srm.keep_alive_timeout", "20s");
+    assert!(told.contains("keep_alive_interval"), "{told}");
+    assert!(refused("srm.keep_alive_timeout", "soon").contains("keep_alive_timeout"));
+    assert!(refused("srm.keepalive", "1s").starts_with("there is no setting srm.keepalive"));
+    assert!(refused("link.secret", "00").contains("tandem renew secret"));
+    assert!(refused("notify.1.to", "x").contains("edit the file"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    let clusterwide = |key| is_clusterwide(key).unwrap();
+    assert!(clusterwide("srm.keep_alive_timeout") && !clusterwide("srm.client_re_login_upper_limit"));
+}
+
+#[test]
+fn settings_are_listed_with_their_defaults() {
+    let config = load(&pair(&[("srm.keep_alive_timeout", "\"70s\"")])).unwrap();
+    let list = config.list();
+    let of = |key: &str| list.iter().find(|setting| setting.key == key).unwrap();
+    let timeout = of("srm.keep_alive_timeout");
+    assert_eq!((timeout.value.as_str(), timeout.default.as_deref()), ("\"1m 10s\"", Some("\"1m\"")));
+    assert!(timeout.clusterwide && !timeout.restart);
+    let engine = of("store.engine");
+    assert_eq!(engine.default.as_ref(), Some(&engine.value));
+    assert!(engine.restart && !engine.clusterwide);
+    assert!(list.iter().all(|setting| !setting.key.contains("secret")), "{list:?}");
+    // Whatever must be equal by the hash says so in its comment, and nothing else does.
+    let hashed: std::collections::BTreeSet<&str> =
+        config.clusterwide().into_iter().map(|(key, _)| key).filter(|key| key.contains('.')).collect();
+    let told =
+        list.iter().filter(|setting| setting.clusterwide).map(|setting| setting.key.as_str()).collect();
+    assert_eq!(hashed, told);
+}

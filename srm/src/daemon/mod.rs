@@ -15,6 +15,7 @@ mod notify;
 mod ops;
 mod panics;
 mod reload;
+mod settings;
 mod store;
 mod trouble;
 mod users;

@@ -39,6 +39,7 @@ pub(super) enum Ask {
     Failover,
     Fallback,
     Restart,
+    Set { key: String, value: Option<String> },
     UserAdd { user: String, password: String, home: String },
     UserPasswd { user: String, password: String },
     UserRemove { user: String },
@@ -64,7 +65,7 @@ pub(super) struct Operations {
     pub(super) me: NodeIx,
     /// As it was at the start; what changes is in `live`.
     pub(super) config: Config,
-    live: Arc<Live>,
+    pub(super) live: Arc<Live>,
     metrics: Arc<Metrics>,
     log: LogLevel,
     pub(super) chronicle: Arc<Chronicle>,
@@ -144,6 +145,10 @@ impl Operations {
                 None => Answer::Refused(stopping()),
             },
             Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
+            Ask::Set { key, value } => match self.set_here(&key, value.as_deref()).await {
+                Ok(_) => Answer::Done,
+                Err(refusal) => Answer::Refused(refusal),
+            },
             Ask::Restart => done(self.restart_here().await),
             Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
             Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
@@ -170,7 +175,7 @@ impl Operations {
     }
 
     /// Writes down that an operator asked this node for something, and got it.
-    fn asked(&self, what: &str) {
+    pub(super) fn asked(&self, what: &str) {
         let asked_by = format!("admin API of {}", self.names[self.me.index()]);
         let text = format!("{what} was asked for at the {asked_by}");
         let (event, cause) = ("asked".to_owned(), "operator".to_owned());
@@ -475,6 +480,10 @@ impl Daemon for Operations {
                 ..Refusal::default()
             })
         })
+    }
+
+    fn set(&self, key: String, value: Option<String>) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
+        Box::pin(async move { self.set_on_both(key, value).await })
     }
 
     fn log_level(&self) -> String {

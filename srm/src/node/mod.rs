@@ -252,6 +252,8 @@ impl Node {
         self.cfg.config_hash = tuning.config_hash;
         self.cfg.park_wait = tuning.park_wait;
         self.cfg.automatics = tuning.automatics;
+        // The peer compares the settings: it need not wait to hear of these.
+        self.beacon_due = Some(Turn::First);
     }
 
     /// The driver, to be looked at.
