@@ -6,6 +6,7 @@
 
 pub mod client;
 mod disks;
+mod due;
 pub mod faults;
 pub mod host;
 pub mod ledger;

@@ -18,6 +18,7 @@ use xmpp_core::dual::Peer;
 use xmpp_core::stanza::Stanza;
 
 use super::client::Client;
+use super::due::Due;
 use super::faults::Fault;
 use super::host::{Host, Process};
 use super::ledger::Ledger;
@@ -93,26 +94,6 @@ pub enum Event {
     WitnessSays(usize, u64, Box<Said>),
     /// A node may notice that this connection is dead.
     WitnessLost(usize, u64),
-}
-
-/// An event in its place.
-struct Due(u64, u64, Event);
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
 }
 
 /// Everything.

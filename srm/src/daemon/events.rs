@@ -72,7 +72,7 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::Poison(print) => told(
             "input-refused",
             format!(
-                "input {print:016x} is refused: it was being handled when nodes crashed; report this bug with their logs"
+                "input refused: {print:016x} was being handled when nodes crashed; report this bug with their logs"
             ),
         ),
         Event::DiskStalled => {
