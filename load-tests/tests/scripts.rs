@@ -144,7 +144,7 @@ impl Theatre {
         (0..nodes).for_each(|node| pair.start(node).expect("the node starts"));
         match nodes {
             2 => pair.wait_normal(LIMIT).expect("Normal"),
-            _ => _ = pair.wait_status(0, LIMIT, "serving", |s| s.row == Some(1)).expect("serving"),
+            _ => _ = pair.wait_status(0, LIMIT, "serving", |s| s.row == Some(120)).expect("serving"),
         }
         Theatre { pair, _dir: dir }
     }
