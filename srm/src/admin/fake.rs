@@ -44,6 +44,11 @@ impl Fake {
         self.state.lock().unwrap().broken = true;
     }
 
+    /// Nodes that were restarted, in order.
+    pub fn restarted(&self) -> Vec<String> {
+        self.state.lock().unwrap().runs.clone()
+    }
+
     /// The node that was made active by force.
     pub fn forced(&self) -> Option<String> {
         self.state.lock().unwrap().forced.clone()

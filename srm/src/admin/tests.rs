@@ -276,3 +276,18 @@ async fn events_are_told_from_a_number_on() {
         assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("after=NUMBER")));
     }
 }
+
+#[tokio::test]
+async fn a_known_node_is_restarted_and_a_known_setting_changed() {
+    let (fake, api) = start().await;
+    let (code, body) = ask(api, "POST /v1/nodes/b/restart", "").await;
+    assert_eq!((code, &body["node"]), (202, &json!("b")));
+    assert_eq!(ask(api, "POST /v1/nodes/c/restart", "").await.0, 404);
+    assert_eq!(fake.restarted(), ["b"]);
+    let set = r#"{"key":"srm.keep_alive_timeout","value":"90s"}"#;
+    let (code, done) = ask(api, "POST /v1/settings", set).await;
+    assert_eq!((code, &done["taken"][0]), (200, &json!("srm.keep_alive_timeout = Some(\"90s\")")));
+    let (code, refusal) = ask(api, "POST /v1/settings", r#"{"key":"srm.nothing"}"#).await;
+    assert_eq!((code, &refusal["error"]), (409, &json!("there is no setting srm.nothing")));
+    assert_eq!(ask(api, "POST /v1/settings", r#"{"name":"x"}"#).await.0, 400);
+}
