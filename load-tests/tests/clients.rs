@@ -148,7 +148,10 @@ fn talk_while(stage: &mut Stage, die: impl FnOnce()) -> Said {
 #[tokio::test]
 async fn everyday_use_and_kill_9_of_their_node() {
     let _turn = rig::turn().await;
-    let dir = tempfile::Builder::new().prefix("tandem-clients-").tempdir().expect("a temporary folder");
+    let dir = tempfile::Builder::new()
+        .prefix("tandem-clients-")
+        .tempdir_in(rig::place())
+        .expect("a temporary folder");
     let plan = Plan::local_pair(DOMAIN, dir.path()).expect("free ports");
     let plan = QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value));
     let mut pair = Pair::make(&tandem(), &plan).expect("files");

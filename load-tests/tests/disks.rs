@@ -41,7 +41,7 @@ async fn a_single_node_survives_power_losses() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let shim = Shim::compile().expect("the C compiler builds the shim");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let journal = dir.path().join("journal");
     let mut rig = Rig::start(1, load(seed), &[], &[]).await;
     restart_with_shim(&mut rig, &shim, &journal).await;
@@ -67,7 +67,7 @@ async fn a_single_node_survives_power_losses() {
 async fn a_failing_disk_ends_the_node_and_its_peer_serves() {
     let seed = seed();
     let shim = Shim::compile().expect("the C compiler builds the shim");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
     for fault in [Fault::SyncFails, Fault::DiskFull] {
         let journal = dir.path().join(format!("{fault:?}"));
@@ -144,7 +144,7 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
         let settings = [QUICK, &[("store.engine", engine), ("store.checkpoint_frames", "60")]].concat();
         let mut rig = Rig::start(2, load(seed()), &settings, &[]).await;
         rig.traffic(400).await;
-        let old = tempfile::tempdir().unwrap();
+        let old = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
         for disk in ["empty", "old"] {
             rig.kill(1);
             rig.clients_go_on_without(LIMIT).await;

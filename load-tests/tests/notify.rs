@@ -31,7 +31,7 @@ fn hear(socket: &UnixDatagram, word: &str, pair: &Pair) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn systemd_hears_of_readiness_reloads_life_and_the_end() {
     let _turn = turn().await;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();

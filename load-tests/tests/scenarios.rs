@@ -76,7 +76,11 @@ fn fairly(machine: &Machine, script: &Script, play: impl Fn() -> Outcome + Sync)
             return Some(outcome);
         };
         let failure = failure.lines().next().unwrap_or_default();
-        println!("{:28} {:5.1} s  again, since {stood}: {failure}", script.name, outcome.took.as_secs_f64());
+        let (took, stood) = (outcome.took.as_secs_f64(), stood.as_secs_f64());
+        println!(
+            "{:28} {took:5.1} s  again, since the machine stood still for {stood:.1} s: {failure}",
+            script.name
+        );
     }
     std::thread::scope(|own| own.spawn(&play).join()).ok()
 }
@@ -88,7 +92,7 @@ fn every_scenario_goes_as_it_says() {
     let faults = std::env::var("TANDEM_SCENARIO_FAULTS").is_ok_and(|value| value == "off");
     let faults = !faults;
     let scripts = scripts();
-    let machine = Machine::watch().unwrap();
+    let machine = Machine::watch();
     let (next, failed) = (Mutex::new(scripts.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(scripts.len()) {
@@ -97,21 +101,22 @@ fn every_scenario_goes_as_it_says() {
                     let Some(script) = next.lock().unwrap().next() else { return };
                     let Some(outcome) = fairly(&machine, script, || play(script, &tandem, seed, faults))
                     else {
-                        failed.lock().unwrap().push(script.name.clone());
+                        failed.lock().unwrap().push(format!("{}: a panic", script.name));
                         println!("{:28} FAILED with a panic", script.name);
                         continue;
                     };
                     let mut failed = failed.lock().unwrap();
                     tell(script, &outcome, faults);
                     if outcome.failure.is_none() != faults {
-                        failed.push(script.name.clone());
+                        let why = outcome.failure.as_deref().unwrap_or("passes without its faults");
+                        failed.push(format!("{}: {}", script.name, why.lines().next().unwrap_or_default()));
                     }
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {}: {}", failed.len(), scripts.len(), failed.join(", "));
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), scripts.len(), failed.join("\n"));
 }
 
 #[test]

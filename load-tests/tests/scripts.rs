@@ -134,7 +134,10 @@ struct Theatre {
 
 impl Theatre {
     fn open(nodes: usize) -> Theatre {
-        let dir = tempfile::Builder::new().prefix("tandem-scripts-").tempdir().expect("a temporary folder");
+        let dir = tempfile::Builder::new()
+            .prefix("tandem-scripts-")
+            .tempdir_in(load_tests::rig::place())
+            .expect("a temporary folder");
         let plan = match nodes {
             2 => Plan::local_pair(DOMAIN, dir.path()),
             _ => Plan::local_single(DOMAIN, dir.path()),

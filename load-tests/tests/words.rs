@@ -20,7 +20,7 @@ struct Found {
 
 impl Found {
     fn new() -> Found {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
         let made = Plan::local_pair(DOMAIN, dir.path()).unwrap().make().unwrap();
         Found { dir, made }
     }
@@ -144,7 +144,7 @@ async fn a_second_process_and_foreign_disks_are_refused() {
         let plan = Plan::local_pair(DOMAIN, dir).unwrap();
         QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value))
     };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let mut pair = Pair::make(&tandem(), &plan(dir.path())).unwrap();
     pair.start(0).unwrap();
     pair.wait_status(0, LIMIT, "an answer", |_| true).unwrap();
@@ -176,7 +176,7 @@ async fn a_second_process_and_foreign_disks_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_does_not_come_up_is_an_alarm_with_its_reason() {
     let _turn = turn().await;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let plan = Plan::local_pair(DOMAIN, dir.path()).unwrap();
     let mut pair = Pair::make(&tandem(), &plan).unwrap();
     let other = Found::new();
@@ -206,7 +206,7 @@ async fn a_link_that_does_not_come_up_is_an_alarm_with_its_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_another_time_is_an_alarm_and_no_reason_to_stand_still() {
     let _turn = turn().await;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let mut pair = Pair::make(&tandem(), &Plan::local_single(DOMAIN, dir.path()).unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();

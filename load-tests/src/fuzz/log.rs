@@ -5,7 +5,7 @@
 //! orders for files (2): see [`Files`].
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use presence_engine::ids::{Position, Term};
@@ -204,14 +204,9 @@ fn holds(log: &mut FileLog, frames: &[Bytes]) {
     }
 }
 
-/// Memory if there is a disk of memory: the files are small and many.
-fn place() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
-}
-
 fn files(files: &Files) {
-    let data = tempfile::Builder::new().prefix("tandem-fuzz").tempdir_in(place()).expect("a folder");
+    let data =
+        tempfile::Builder::new().prefix("tandem-fuzz").tempdir_in(crate::rig::place()).expect("a folder");
     let data = data.path();
     files.write(&data.join("log/own"));
     let Ok(mut good) = files.good() else {

@@ -1,6 +1,7 @@
 //! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
 
 mod binary;
+mod place;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use srm::setup::Plan;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use binary::tandem;
+pub use place::place;
 
 /// Tests with processes take turns: they measure, and there are two cores.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -79,7 +81,8 @@ impl Rig {
         login: impl Fn(usize) -> usize,
     ) -> Rig {
         let turn = TURN.lock().await;
-        let dir = tempfile::Builder::new().prefix("tandem-test-").tempdir().expect("a temporary folder");
+        let mut dir = tempfile::Builder::new();
+        let dir = dir.prefix("tandem-test-").tempdir_in(place()).expect("a temporary folder");
         let plan = if nodes == 2 {
             Plan::local_pair(DOMAIN, dir.path())
         } else {

@@ -13,12 +13,17 @@ const BALLAST: &str = "ballast";
 
 /// A disk of its own for a data folder, in memory: it can be filled.
 pub(super) fn mount_small(data: &Path) -> Result<(), String> {
-    fs::create_dir_all(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    mount_memory(data, MEGABYTES)
+}
+
+/// A disk in memory, which does not stand still for seconds while the machine writes something else to its own.
+pub(super) fn mount_memory(folder: &Path, megabytes: u64) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     run(Command::new("mount")
         .args(["-t", "tmpfs", "-o"])
-        .arg(format!("size={MEGABYTES}m,mode=700"))
+        .arg(format!("size={megabytes}m,mode=700"))
         .args(["none"])
-        .arg(data))?;
+        .arg(folder))?;
     Ok(())
 }
 

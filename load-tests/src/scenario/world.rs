@@ -40,6 +40,9 @@ impl Drop for Folder {
     }
 }
 
+/// Upper limit of what the disks of one scenario may hold together.
+const MEGABYTES: u64 = 1024;
+
 /// The world of one scenario. What stands first is dropped first.
 pub(super) struct World {
     /// Who is logged in.
@@ -70,7 +73,7 @@ impl World {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = Folder(std::env::temp_dir().join(format!("{}{number}", own_prefix())));
         let failed = |error: std::io::Error| format!("{}: {error}", folder.0.display());
-        fs::create_dir(&folder.0).map_err(failed)?;
+        disk::mount_memory(&folder.0, MEGABYTES)?;
         let net = Net::make(number)?;
         let pair = folder.0.join("pair");
         init(tandem, &pair, address, script.witness)?;
