@@ -366,7 +366,12 @@ impl Driver {
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         let mut forwards: Vec<RecordId> = Vec::new();
         for frame in &frames {
-            forwards.extend(self.engine.apply_peer(frame.at, &frame.records, &mut outputs));
+            forwards.extend(self.engine.apply_peer(
+                frame.at,
+                frame.applied_peer,
+                &frame.records,
+                &mut outputs,
+            ));
         }
         self.compare_offers(store);
         let prints = self.engine.prints(&inputs, &forwards);

@@ -229,6 +229,10 @@ impl Driver {
     }
 
     fn on_fetched(&mut self, frames: Vec<Bytes>, last: bool, store: &mut dyn Storage) {
+        if self.is_installing() {
+            // The store is half of another one: nothing can be built on it until that is over.
+            return self.greet_again(Link::Out, "a snapshot is coming in: compare the logs behind it");
+        }
         for bytes in frames {
             let Ok(frame) = Frame::decode(&bytes) else { return self.close(Link::Out, "a damaged frame") };
             if frame.prev != self.own.end() {

@@ -26,6 +26,11 @@ impl Driver {
         self.outgoing.phase == Phase::Sending
     }
 
+    /// Whether the store is being filled with the peer's.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
     /// The peer asked for an end of its own log that is no longer in our copy.
     pub(super) fn peer_lacks_its_log(&mut self) {
         self.peer_lacks = true;

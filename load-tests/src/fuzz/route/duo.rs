@@ -130,7 +130,7 @@ impl Duo {
             while !cursor.is_empty() {
                 records.push(Record::decode(&mut cursor).expect("our own record"));
             }
-            forwards.extend(engine.apply_peer(*at, &records, &mut out));
+            forwards.extend(engine.apply_peer(*at, Position::default(), &records, &mut out));
             self.history[i].push((node.peer(), *at, bytes.clone()));
         }
         if !frames.is_empty() {

@@ -143,7 +143,7 @@ impl Duo {
             while !cursor.is_empty() {
                 records.push(Record::decode(&mut cursor).unwrap());
             }
-            forwards.extend(engine.apply_peer(*at, &records, &mut out));
+            forwards.extend(engine.apply_peer(*at, Position::default(), &records, &mut out));
         }
         if !frames.is_empty() {
             engine.process(forwards, &mut out);
