@@ -229,6 +229,8 @@ static struct faults read_faults(int of) {
     text[length > 0 ? length : 0] = 0;
     if (strstr(text, "only-own-log") && (!path_of(of, file) || !strstr(file, "/log/own/")))
         return faults;
+    if (strstr(text, "only-store") && (!path_of(of, file) || !strstr(file, "/store/")))
+        return faults;
     faults.write_short = strstr(text, "write-short") != NULL;
     faults.once = strstr(text, "once") != NULL;
     faults.sync_noop = strstr(text, "sync-noop") != NULL;

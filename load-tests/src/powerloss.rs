@@ -75,6 +75,8 @@ pub enum Fault {
     Once,
     /// Only the node's own log meets the others.
     OnlyOwnLog,
+    /// Only its store does.
+    OnlyStore,
 }
 
 /// Sets the faults of the processes with this journal, from the next call on; none of them: the disk is well.
@@ -88,6 +90,7 @@ pub fn set_faults(journal: &Path, faults: &[Fault]) -> io::Result<()> {
         Fault::WriteShort => "write-short ".to_owned(),
         Fault::Once => "once ".to_owned(),
         Fault::OnlyOwnLog => "only-own-log ".to_owned(),
+        Fault::OnlyStore => "only-store ".to_owned(),
     };
     let (new, name) = (journal.join("faults.new"), journal.join("faults"));
     fs::write(&new, faults.iter().map(word).collect::<String>())?;

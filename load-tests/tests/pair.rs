@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `apart`, `disk`, `operated`, `partition` or `witness` for those profiles).
+//! `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles). `PAIR_SEEDS=n`: so many of each.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,7 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
         }
         return Vec::new();
     }
+    let count = std::env::var("PAIR_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(count);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None::<u64>));
     let seeds = Mutex::new([0u32; FIGURES]);
     thread::scope(|scope| {
@@ -40,7 +41,11 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
                     if seed >= count || failed.lock().unwrap().is_some() {
                         return;
                     }
-                    let verdict = run(seed, profile);
+                    let Ok(verdict) = std::panic::catch_unwind(|| run(seed, profile)) else {
+                        println!("{name}: PAIR_SEED={seed} panics");
+                        failed.lock().unwrap().get_or_insert(seed);
+                        return;
+                    };
                     let mut seeds = seeds.lock().unwrap();
                     for (sum, (_, figure)) in seeds.iter_mut().zip(verdict.coverage.figures()) {
                         *sum += u32::from(figure > 0);
@@ -90,6 +95,24 @@ fn nothing_goes_wrong_without_faults() {
         assert_eq!(verdict.failure, None, "seed {seed}");
         assert_eq!(verdict.coverage.takeovers + verdict.coverage.resumes, 0, "seed {seed}");
     }
+}
+
+#[test]
+fn services_stop_and_operators_act() {
+    let figures = hunt("services", 2_000, Profile::SERVICES);
+    at_least(&figures, &[("services that stop", 1_200), ("moves for a service", 400), ("fallbacks", 600)]);
+}
+
+/// What a front had said waited for a service until its user had gone elsewhere and come back.
+#[test]
+fn what_was_said_before_a_user_went_away_is_void_when_it_is_back() {
+    assert_eq!(run(2_324, Profile::SERVICES).failure, None);
+}
+
+/// The end of a node's own log arrived while its store was being filled with the peer's.
+#[test]
+fn nothing_is_built_on_half_a_snapshot() {
+    assert_eq!(run(464, Profile::SERVICES).failure, None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What goes wrong: machines, processes, the network, and operators.
 
-use srm::node::{Op, Reply};
+use srm::node::{Op, Reply, Service};
 use srm::safety::Role;
 
 use presence_engine::ids::{Mode, NodeIx};
@@ -41,6 +41,10 @@ pub enum Fault {
     EmptyWitness,
     /// SIGTERM, and a start after so long.
     Leave(usize, u64),
+    /// A critical service of a node is stopped for so long.
+    Service(usize, Service, u64),
+    /// The operator's recover at a node.
+    Recover(usize),
 }
 
 impl World {
@@ -57,7 +61,12 @@ impl World {
                     self.at(later, Event::Fault(Fault::ForceActive(node)));
                 }
             }
-            if matches!(fault, Fault::Failover(_) | Fault::Leave(..)) {
+            if matches!(fault, Fault::Service(..)) {
+                let later = at + self.rng.range(2_000, 60_000);
+                let by = self.rng.below(2);
+                self.at(later, Event::Fault(Fault::Recover(by)));
+            }
+            if matches!(fault, Fault::Failover(_) | Fault::Leave(..) | Fault::Service(..)) {
                 let later = at + self.rng.range(2_000, 15_000);
                 for node in 0..2 {
                     self.at(later, Event::Fault(Fault::Fallback(node)));
@@ -91,6 +100,12 @@ impl World {
         let node = self.rng.below(2);
         let back =
             if self.rng.chance(50) { self.rng.range(100, 2_000) } else { self.rng.range(2_000, 20_000) };
+        if self.profile.services && self.rng.chance(40) {
+            let service = Service::ALL[self.rng.below(3)];
+            let for_ms =
+                if self.rng.chance(50) { self.rng.range(50, 4_000) } else { self.rng.range(4_000, 40_000) };
+            return Fault::Service(node, service, for_ms);
+        }
         match self.rng.range(0, 99) {
             0..=5 => Fault::KillInPair(node, back),
             6..=29 => {
@@ -171,6 +186,8 @@ impl World {
                     self.break_socket(socket);
                 }
             }
+            Fault::Service(node, service, for_ms) => self.stop_service(node, service, for_ms),
+            Fault::Recover(node) => _ = self.asks(node, Op::Recover),
             Fault::Failover(node) => _ = self.asks(node, Op::Failover),
             Fault::Fallback(node) => {
                 if self.asks(node, Op::Fallback) {

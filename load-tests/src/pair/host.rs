@@ -118,6 +118,8 @@ pub struct Process {
     pub draining: bool,
     /// What waits in sockets and channels meanwhile.
     pub mailbox: Vec<In>,
+    /// What clients said and must wait for a service.
+    pub deferred: Vec<In>,
     /// When it was last given its ticks.
     pub ticked: u64,
     /// A step is scheduled.

@@ -17,6 +17,7 @@ pub mod questions;
 pub mod rng;
 pub mod rows;
 pub mod seek;
+mod services;
 pub mod socket;
 mod witness;
 pub mod world;
@@ -47,6 +48,8 @@ pub struct Profile {
     pub weak: bool,
     /// Clients have contacts and change their presence.
     pub people: bool,
+    /// Critical services stop, and nodes fail over for it.
+    pub services: bool,
 }
 
 impl Profile {
@@ -62,6 +65,7 @@ impl Profile {
         may_refuse: false,
         weak: false,
         people: false,
+        services: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -70,6 +74,8 @@ impl Profile {
     pub const PEOPLE: Profile = Profile { people: true, ..Profile::STRICT };
     /// The same with `commit = "peer-and-disk"`.
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
+    /// The same with critical services that stop, and contacts.
+    pub const SERVICES: Profile = Profile { services: true, faults: 6, ..Profile::PEOPLE };
     /// All faults under policy `strict`, with an operator.
     pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
@@ -83,7 +89,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 27;
+pub const FIGURES: usize = 29;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +120,10 @@ pub struct Coverage {
     pub outlived: u32,
     /// Planned exits.
     pub leaves: u32,
+    /// Critical services that stopped.
+    pub services: u32,
+    /// Users moved because of one.
+    pub service_moves: u32,
     /// Sessions refused.
     pub refused: u32,
     /// Resumes whose count cannot be: the client gives the session up (only where the profile is weak).
@@ -159,6 +169,8 @@ impl Coverage {
             ("streams attached again", self.reattached),
             ("streams that outlive their owner", self.outlived),
             ("planned exits", self.leaves),
+            ("services that stop", self.services),
+            ("moves for a service", self.service_moves),
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),
             ("made active by force", self.forced),

@@ -43,6 +43,7 @@ pub fn scenario(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: boo
 
 fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Verdict {
     let mut world = World::new(seed, profile, tracing);
+    world.automatics_of_profile();
     world.form();
     world.enrol();
     for (at, fault) in plan {
@@ -61,6 +62,15 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
         coverage: world.coverage,
         virtual_ms: world.now,
         trace: world.last_lines(),
+    }
+}
+
+/// What led to a panic is told too.
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.tracing && std::thread::panicking() {
+            eprintln!("{}", self.last_lines());
+        }
     }
 }
 
@@ -123,6 +133,10 @@ impl World {
         self.over = true;
         self.mend_witness();
         (0..2).for_each(|node| self.spare(node));
+        for node in 0..2 {
+            self.start_services(node);
+            self.op(node, Op::Recover);
+        }
         let back = self.rng.chance(50);
         self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());
         // What was just over may have its last consequences.

@@ -1,8 +1,9 @@
 //! A pair that does what a test says, on the virtual clock, and shows the rows of the table of states.
 
 use presence_engine::ids::NodeIx;
-use srm::node::{Event as News, Moved, Op, Reply};
-use srm::view::{Reason, State};
+use srm::node::Stage as MoveStage;
+use srm::node::{Event as News, Health, Moved, Op, Reply, Service};
+use srm::view::{Cause, Reason, State};
 
 use super::Profile;
 use super::world::World;
@@ -82,9 +83,22 @@ impl Stage {
         assert_eq!(self.world.failure, None, "{}", self.world.last_lines());
     }
 
+    /// What is wrong, as a node says.
+    pub fn alarms(&self, node: usize) -> Vec<String> {
+        let process = self.world.hosts[node].process.as_ref();
+        process.map_or(Vec::new(), |process| process.node.snapshot().alarms)
+    }
+
     /// The operator asks a node.
     pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
         self.world.op(node, op)
+    }
+
+    /// News of a service of a node. `stubborn`: it does not start again by itself.
+    pub fn service(&mut self, node: usize, service: Service, health: Health, stubborn: bool) {
+        self.world.stubborn[node] = stubborn;
+        self.world.service(node, service, health);
+        self.run(1);
     }
 
     /// `kill -9`.
@@ -149,6 +163,8 @@ impl World {
     /// Keeps what a test of rows asks for.
     pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
         if let News::Moved(moved) = news {
+            let service = matches!(moved.cause, Cause::Service | Cause::Database);
+            self.coverage.service_moves += u32::from(service && moved.stage == MoveStage::Complete);
             self.moves.push((node, *moved));
         }
     }

@@ -142,6 +142,8 @@ pub struct World {
     pub moves: Vec<(usize, Moved)>,
     /// What the nodes do by themselves.
     pub automatics: Automatics,
+    /// Services of a node do not start when they are asked to.
+    pub(super) stubborn: [bool; 2],
     /// Draw lines of the trace.
     pub tracing: bool,
     trace: VecDeque<String>,
@@ -186,6 +188,7 @@ impl World {
             replies: Vec::new(),
             moves: Vec::new(),
             automatics: Automatics::default(),
+            stubborn: [false; 2],
             tracing,
             trace: VecDeque::new(),
         }
@@ -336,6 +339,7 @@ impl World {
             paused: false,
             draining: false,
             mailbox: Vec::new(),
+            deferred: Vec::new(),
             ticked: self.now,
             step_due: false,
             doom: None,
@@ -414,6 +418,7 @@ impl World {
             let text = shorten(&input);
             self.trace(|| format!("{} <- {text}", ["a", "b"][node]));
         }
+        let Some(input) = self.must_not_wait(node, input) else { return };
         let host = &mut self.hosts[node];
         let Some(process) = &mut host.process else { return };
         process.node.handle(wall, input, &mut host.disk);
@@ -438,6 +443,12 @@ impl World {
         process.step_due = false;
         if !process.paused {
             process.node.step(wall, &mut host.disk);
+            if process.node.clients_may_send() && !process.deferred.is_empty() {
+                for input in std::mem::take(&mut process.deferred) {
+                    process.node.handle(wall, input, &mut host.disk);
+                }
+                process.node.step(wall, &mut host.disk);
+            }
             self.after(node);
         }
     }
@@ -489,7 +500,8 @@ impl World {
             Out::Deliver(conn, bytes) => self.deliver(conn, bytes),
             Out::Credit(conn) => self.credit(conn),
             Out::Close(conn, last, _) => self.close_by_server(conn, last),
-            Out::Account(..) | Out::Control(_) => {}
+            Out::Account(..) | Out::Control(_) | Out::Probed(_) => {}
+            Out::StartServices => self.start_services(node),
             Out::Beacon(bytes) => self.beacon(node, bytes),
             Out::Probe => {
                 let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);

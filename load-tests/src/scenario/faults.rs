@@ -42,7 +42,9 @@ impl World {
             Step::Continue(nodes) => self.signal(nodes, Signal::CONT),
             Step::Start(nodes) => nodes.iter().try_for_each(|node| self.start(*node)),
             Step::Unplug(node) => {
-                self.crowd().fault_at(*node, Instant::now());
+                if self.cables_are_timed {
+                    self.crowd().fault_at(*node, Instant::now());
+                }
                 self.net.plug(*node, false)
             }
             Step::Plug(node) => self.net.plug(*node, true),
@@ -64,6 +66,12 @@ impl World {
             Step::Move(node, command) => {
                 let said = self.server(node.other()).tandem(&self.net, &[command, &node.to_string()], "")?;
                 self.watch.tell(&said.replace('\n', "; "));
+                Ok(())
+            }
+            Step::Tandem(node, command) => {
+                let words: Vec<&str> = command.split_whitespace().collect();
+                let said = self.server(*node).tandem(&self.net, &words, "")?;
+                self.watch.tell(&said.trim_end().replace('\n', "; "));
                 Ok(())
             }
             Step::Talk(count) => self.crowd.as_mut().expect("everybody has logged in").talk(*count),
@@ -116,6 +124,7 @@ impl World {
             DiskStep::Stalls(time) => {
                 self.set(node, &[Fault::SlowSync(time.as_millis() as u32), Fault::Once, Fault::OnlyOwnLog])
             }
+            DiskStep::StoreFails => self.set(node, &[Fault::WriteFails, Fault::OnlyStore]),
             DiskStep::Well => self.set(node, &[]),
         }
     }
@@ -127,7 +136,8 @@ impl World {
     }
 
     fn set(&self, node: Node, faults: &[Fault]) -> Result<(), String> {
-        if faults.iter().any(|fault| matches!(fault, Fault::SyncFails | Fault::WriteFails)) {
+        let ends = faults.iter().any(|fault| matches!(fault, Fault::SyncFails | Fault::WriteFails));
+        if ends && !faults.contains(&Fault::OnlyStore) {
             self.crowd().fault_at(node, Instant::now());
         }
         let journal = self.journal(node);
@@ -138,8 +148,11 @@ impl World {
 impl DiskStep {
     /// Whether it is the preloaded library that does it.
     pub(super) fn is_of_shim(&self) -> bool {
-        use DiskStep::{Slow, Stalls, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
-        matches!(self, SyncFailsOnce | WriteFailsOnce | WriteShortOnce | Slow(_) | Stalls(_) | Well)
+        use DiskStep::{Slow, Stalls, StoreFails, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
+        matches!(
+            self,
+            SyncFailsOnce | WriteFailsOnce | WriteShortOnce | StoreFails | Slow(_) | Stalls(_) | Well
+        )
     }
 }
 

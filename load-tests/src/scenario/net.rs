@@ -124,6 +124,7 @@ impl Net {
         match site {
             Site::Node(node) => &self.nodes[node.index()],
             Site::Witness => &self.witness,
+            Site::Clients => &self.clients,
         }
     }
 
@@ -146,7 +147,8 @@ impl Net {
         for other in others {
             for (at, to) in [(one, *other), (*other, one)] {
                 let to = address_of(to);
-                let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev eth0 nud permanent\n");
+                let dev = device(at);
+                let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev {dev} nud permanent\n");
                 self.at(at).configure(&lines)?;
             }
         }
@@ -155,15 +157,23 @@ impl Net {
 
     /// Everybody finds everybody again.
     pub(super) fn mend(&self) -> Result<(), String> {
-        SITES.iter().try_for_each(|site| self.at(*site).configure("neigh flush dev eth0 nud permanent\n"))
+        SITES.into_iter().chain([Site::Clients]).try_for_each(|site| {
+            self.at(site).configure(&format!("neigh flush dev {} nud permanent\n", device(site)))
+        })
     }
 }
 
 /// Everybody with a cable.
 const SITES: [Site; 3] = [Site::Node(Node::A), Site::Node(Node::B), Site::Witness];
 
+/// Its way into the network, as it sees it.
+fn device(site: Site) -> &'static str {
+    if site == Site::Clients { "br0" } else { "eth0" }
+}
+
 fn cable(site: Site) -> String {
     match site {
+        Site::Clients => unreachable!("clients are where the cables end"),
         Site::Node(node) => format!("to-{node}"),
         Site::Witness => "to-w".to_owned(),
     }
@@ -179,5 +189,6 @@ pub(super) fn address_of(site: Site) -> Ipv4Addr {
     match site {
         Site::Node(node) => address(node),
         Site::Witness => Ipv4Addr::new(10, 77, 0, 3),
+        Site::Clients => Ipv4Addr::new(10, 77, 0, 254),
     }
 }

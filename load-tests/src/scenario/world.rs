@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) net: Net,
     /// When the chat began.
     pub(super) begun: Instant,
+    /// Whose cable is pulled is gone for its clients: not if both nodes' are, then they wait.
+    pub(super) cables_are_timed: bool,
     /// Settings that differ from the defaults.
     pub(super) overrides: Vec<(String, String)>,
     /// The library that makes disks fail.
@@ -95,6 +97,7 @@ impl World {
             witness,
             net,
             begun,
+            cables_are_timed: !Node::BOTH.iter().all(|node| script.has(|s| *s == Step::Unplug(*node))),
             overrides,
             shim,
             clock,

@@ -159,6 +159,8 @@ pub enum Input {
     Leaving,
     /// Time passed.
     Tick,
+    /// Somebody wants to know whether turns are made and what they put out is let go: answered by [`Output::Probed`].
+    Probe(u64),
     /// Add an account.
     UserAdd {
         /// The account.
@@ -240,6 +242,8 @@ pub enum Output {
     Poison(Print),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
+    /// The probe of this number has come through, and all that was put out before it.
+    Probed(u64),
 }
 
 /// The engine of one node.
@@ -355,7 +359,7 @@ impl Engine {
         let parked = |conn: &Conn| matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }));
         out.extend(void.into_iter().filter(|output| match output {
             Output::Deliver(conn, _) | Output::Credit(conn) => parked(conn),
-            Output::Close(..) => true,
+            Output::Close(..) | Output::Probed(_) => true,
             _ => false,
         }));
     }
@@ -408,6 +412,7 @@ impl Engine {
             Input::Leaving => self.leave(out),
             Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
             Input::Tick => self.tick(out),
+            Input::Probe(number) => out.push(Output::Probed(number)),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
             Input::UserPasswd { user, verifiers } => self.user_passwd(user, verifiers, out),
             Input::UserRemove { user } => self.user_remove(&user, out),

@@ -28,6 +28,8 @@ struct State {
     log: String,
     /// Moving ends in failed mode.
     broken: bool,
+    /// What was done to services.
+    services: Vec<(String, &'static str, ServiceAction)>,
 }
 
 impl Fake {
@@ -47,6 +49,11 @@ impl Fake {
     /// Nodes that were restarted, in order.
     pub fn restarted(&self) -> Vec<String> {
         self.state.lock().unwrap().runs.clone()
+    }
+
+    /// What was done to services: node, service, action.
+    pub fn services(&self) -> Vec<(String, &'static str, ServiceAction)> {
+        self.state.lock().unwrap().services.clone()
     }
 
     /// The node that was made active by force.
@@ -103,6 +110,12 @@ impl State {
                 local: name == "a",
                 heard_ms: Some(0),
                 counters: CountersStatus { jsm_sessions_client: 5, ..CountersStatus::default() },
+                services: vec![ServiceStatus {
+                    name: "router".into(),
+                    state: "running".into(),
+                    critical: true,
+                    ..ServiceStatus::default()
+                }],
                 ..NodeStatus::default()
             }
         };
@@ -152,6 +165,24 @@ impl Daemon for Fake {
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
         self.state.lock().unwrap().runs.push(node.to_owned());
         Box::pin(async { Ok(()) })
+    }
+
+    fn service<'a>(
+        &'a self,
+        node: &'a str,
+        service: Service,
+        action: ServiceAction,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        self.state.lock().unwrap().services.push((node.to_owned(), service.name(), action));
+        let broken = self.state.lock().unwrap().broken;
+        let refusal = Refusal { error: "it does not start".into(), ..Refusal::default() };
+        Box::pin(async move { if broken { Err(refusal) } else { Ok(()) } })
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        let broken = std::mem::take(&mut self.state.lock().unwrap().broken);
+        let refusal = Refusal { error: "nothing is to be recovered".into(), ..Refusal::default() };
+        Box::pin(async move { if broken { Ok(()) } else { Err(refusal) } })
     }
 
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {

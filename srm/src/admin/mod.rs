@@ -5,6 +5,8 @@
 //! | `GET /v1/status` | [`Status`] of both nodes |
 //! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
 //! | `POST /v1/nodes/{node}/restart` | 202 and `{node}`, or a [`Refusal`]; it is done when the status shows another `run` of the node |
+//! | `POST /v1/nodes/{node}/services/{service}` with `{action, seconds?}`, one of `start`, `stop`, `restart` and `fail` | `{node, service, action}`, or a [`Refusal`]; the status lists the services |
+//! | `POST /v1/recover` | `{}`, or a [`Refusal`] |
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
 //! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
@@ -37,6 +39,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
+use crate::node::Service;
 
 pub use server::{Token, listen, serve};
 
@@ -112,6 +115,57 @@ pub struct NodeStatus {
     /// Its run: a random number, another one after each start; 0 where it did not tell.
     #[serde(default)]
     pub run: u64,
+    /// Its services; empty where it did not tell.
+    #[serde(default)]
+    pub services: Vec<ServiceStatus>,
+}
+
+/// A service of a node.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// Its name: `database`, `presence-engine`, `router` or `authentication`.
+    pub name: String,
+    /// `running`, `stopped` (by the operator), `failed` (it died and is to be started again) or `failing` (it does not do its
+    /// work).
+    pub state: String,
+    /// Why it does not run; empty where it does.
+    pub why: String,
+    /// Whether its node fails over if it is down for longer than `[srm] critical_service_delay`.
+    pub critical: bool,
+    /// For how many seconds it has been so.
+    pub seconds: u64,
+    /// How often it was started again since its node's process began.
+    pub restarts: u64,
+}
+
+/// What an operator may do to a service.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ServiceAction {
+    /// Start it.
+    Start,
+    /// Stop it; it is not started again by itself.
+    Stop,
+    /// Stop it, and have its supervisor start it again.
+    Restart,
+    /// Let it die. Its supervisor starts it again, which fails for so many seconds.
+    Fail {
+        /// See above; 0: it succeeds at once.
+        #[serde(default)]
+        seconds: u64,
+    },
+}
+
+impl ServiceAction {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            ServiceAction::Start => "start",
+            ServiceAction::Stop => "stop",
+            ServiceAction::Restart => "restart",
+            ServiceAction::Fail { .. } => "fail",
+        }
+    }
 }
 
 /// Counters of a node, by the names that operators know.
@@ -242,6 +296,15 @@ pub trait Daemon: Send + Sync + 'static {
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
     /// Has `node` end and begin anew; nobody takes its users over meanwhile. The name is that of a node in the status.
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// Starts or stops a service of `node`, or lets it fail. The name is that of a node in the status.
+    fn service<'a>(
+        &'a self,
+        node: &'a str,
+        service: Service,
+        action: ServiceAction,
+    ) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// Ends the failed mode of both nodes.
+    fn recover(&self) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Makes the node that answers serve all users although its rules say wait. Unless `confirmed`, nothing is done: the
     /// answer tells what may be missing. The name is that of a node in the status.
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>>;

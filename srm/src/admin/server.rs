@@ -23,7 +23,8 @@ use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal};
+use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction};
+use crate::node::Service;
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -135,6 +136,8 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/nodes/{node}/failover", post(failover))
         .route("/v1/nodes/{node}/fallback", post(fallback))
         .route("/v1/nodes/{node}/restart", post(restart))
+        .route("/v1/nodes/{node}/services/{service}", post(service))
+        .route("/v1/recover", post(recover))
         .route("/v1/nodes/{node}/force-active", get(would_force).post(force_active))
         .route("/v1/users", get(users).post(user_add))
         .route("/v1/users/{user}", delete(user_remove))
@@ -255,6 +258,67 @@ async fn restart(State(shared): Node, Path(node): Path<String>) -> Result<Respon
     shared.known(&node).await?;
     match answer(shared.daemon.restart(&node)).await? {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "node": node }))).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+/// Longest time that a service can be made to fail, in seconds.
+const LONGEST_FAILURE: u64 = 86_400;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    action: String,
+    seconds: Option<u64>,
+}
+
+impl Wanted {
+    fn read(self) -> Option<ServiceAction> {
+        Some(match (self.action.as_str(), self.seconds) {
+            ("start", None) => ServiceAction::Start,
+            ("stop", None) => ServiceAction::Stop,
+            ("restart", None) => ServiceAction::Restart,
+            ("fail", seconds) => ServiceAction::Fail { seconds: seconds.unwrap_or(0) },
+            _ => return None,
+        })
+    }
+}
+
+async fn service(
+    State(shared): Node,
+    Path((node, name)): Path<(String, String)>,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    let Some(service) = Service::named(&name) else {
+        let names: Vec<&str> = Service::ALL.iter().map(|service| service.name()).collect();
+        let hint = format!("the services are {}", names.join(", "));
+        return Err(refuse(StatusCode::NOT_FOUND, format!("no service is named {name}"), hint));
+    };
+    let hint =
+        "send {\"action\"}, one of start, stop, restart and fail (with \"seconds\"?), as application/json";
+    let Json(wanted) = body.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text(), hint))?;
+    let Some(action) = wanted.read() else {
+        return Err(refuse(StatusCode::BAD_REQUEST, "there is no such action on a service", hint));
+    };
+    if matches!(action, ServiceAction::Fail { seconds } if seconds > LONGEST_FAILURE) {
+        let error = format!("a service is made to fail for {LONGEST_FAILURE} s at most");
+        return Err(refuse(StatusCode::BAD_REQUEST, error, "stop it instead"));
+    }
+    tracing::info!(event = "admin_service", node, service = name, action = action.name());
+    match answer(shared.daemon.service(&node, service, action)).await? {
+        Ok(()) => {
+            let done = serde_json::json!({ "node": node, "service": name, "action": action.name() });
+            Ok(Json(done).into_response())
+        }
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+async fn recover(State(shared): Node) -> Result<Response, Response> {
+    tracing::info!(event = "admin_recover");
+    match answer(shared.daemon.recover()).await? {
+        Ok(()) => Ok(Json(serde_json::json!({})).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::ServiceAction;
 use super::fake::{Fake, TOKEN};
 
 /// Sends a request with these header lines, gives status and body.
@@ -61,6 +62,8 @@ async fn nothing_is_told_without_the_token() {
         "POST /v1/users",
         "POST /v1/nodes/a/failover",
         "POST /v1/nodes/a/force-active",
+        "POST /v1/nodes/a/services/router",
+        "POST /v1/recover",
         "GET /v1/sessions",
         "POST /v1/reload",
         "GET /v1/log",
@@ -290,4 +293,37 @@ async fn a_known_node_is_restarted_and_a_known_setting_changed() {
     let (code, refusal) = ask(api, "POST /v1/settings", r#"{"key":"srm.nothing"}"#).await;
     assert_eq!((code, &refusal["error"]), (409, &json!("there is no setting srm.nothing")));
     assert_eq!(ask(api, "POST /v1/settings", r#"{"name":"x"}"#).await.0, 400);
+}
+
+#[tokio::test]
+async fn services_are_listed_stopped_and_made_to_fail_and_both_nodes_recovered() {
+    let (fake, api) = start().await;
+    let (_, status) = ask(api, "GET /v1/status", "").await;
+    assert_eq!(status["nodes"][1]["services"][0]["name"], "router");
+    let (code, done) = ask(api, "POST /v1/nodes/b/services/router", r#"{"action":"stop"}"#).await;
+    assert_eq!((code, done), (200, json!({ "node": "b", "service": "router", "action": "stop" })));
+    let fail = r#"{"action":"fail","seconds":90}"#;
+    assert_eq!(ask(api, "POST /v1/nodes/a/services/database", fail).await.0, 200);
+    let done = [
+        ("b".to_owned(), "router", ServiceAction::Stop),
+        ("a".to_owned(), "database", ServiceAction::Fail { seconds: 90 }),
+    ];
+    assert_eq!(fake.services(), done);
+    for (path, body, code, hint) in [
+        ("b/services/route", r#"{"action":"stop"}"#, 404, "the services are database, presence-engine"),
+        ("c/services/router", r#"{"action":"stop"}"#, 404, "the nodes are a and b"),
+        ("a/services/router", r#"{"action":"halt"}"#, 400, "start, stop, restart and fail"),
+        ("a/services/router", r#"{"action":"stop","seconds":3}"#, 400, "start, stop, restart and fail"),
+        ("a/services/router", r#"{"action":"fail","seconds":86401}"#, 400, "stop it instead"),
+        ("a/services/router", "", 400, "start, stop, restart and fail"),
+    ] {
+        let (got, refusal) = ask(api, &format!("POST /v1/nodes/{path}"), body).await;
+        assert_eq!(got, code, "{path} {body} {refusal}");
+        assert!(refusal["hint"].as_str().is_some_and(|told| told.contains(hint)), "{refusal}");
+    }
+    let (code, refusal) = ask(api, "POST /v1/recover", "").await;
+    assert_eq!((code, &refusal["error"]), (409, &json!("nothing is to be recovered")));
+    fake.breaks();
+    assert_eq!(ask(api, "POST /v1/recover", "").await.0, 200);
+    assert_eq!(fake.services().len(), 2);
 }

@@ -63,6 +63,13 @@ pub(super) enum Command {
     /// Nobody takes them over meanwhile, unless it is gone for longer than the keep-alive time-out. To let users go on without a
     /// break, move them first: `tandem failover`.
     Restart(MoveArgs),
+    /// Bring both nodes out of Running in Failed Mode: services that are down are started, no stream is dropped
+    Recover(RecoverArgs),
+    /// List, start, stop and restart the critical services of a node, or let one fail
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
     /// Let NODE serve all users although its peer is not heard and its rules say wait
     ///
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
@@ -94,6 +101,13 @@ impl Command {
             Command::Srm { command: SrmCommand::Table(args) } => args.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::Restart(args) => args.client.json,
+            Command::Recover(args) => args.client.json,
+            Command::Service { command: ServiceCommand::List(args) } => args.client.json,
+            Command::Service {
+                command:
+                    ServiceCommand::Start(args) | ServiceCommand::Stop(args) | ServiceCommand::Restart(args),
+            } => args.client.json,
+            Command::Service { command: ServiceCommand::Fail(args) } => args.service.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::Passwd(args) } => args.client.json,
@@ -115,6 +129,51 @@ pub(super) enum ConfigCommand {
     Set(SetArgs),
     /// Let the running node read its configuration, certificates, keys, secret and token again
     Reload(ReloadArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ServiceCommand {
+    /// List the services of both nodes, and how they are
+    List(RecoverArgs),
+    /// Start a service that does not run
+    Start(ServiceArgs),
+    /// Stop a service; what needs it waits, and after [srm] critical_service_delay its node fails over
+    Stop(ServiceArgs),
+    /// Restart a service; clients wait for a moment
+    Restart(ServiceArgs),
+    /// Let a service die, to see what happens; its supervisor starts it again
+    Fail(FailArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RecoverArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ServiceArgs {
+    /// database, presence-engine, router or authentication
+    pub service: String,
+    /// Name of the node [default: the one that answers]
+    #[arg(long)]
+    pub node: Option<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailArgs {
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// How long starting it again is to fail, such as 2min
+    #[arg(long = "for", value_name = "TIME", default_value = "0s", value_parser = time)]
+    pub seconds: std::time::Duration,
+}
+
+fn time(text: &str) -> Result<std::time::Duration, String> {
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it such as 90s or 2min"))
 }
 
 #[derive(Subcommand, Debug)]

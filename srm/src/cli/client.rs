@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::ClientArgs;
 use super::output::{Exit, Failure};
-use crate::admin::{Forced, Logging, Moving, Refusal, Reloaded, SessionStatus, Status, UserStatus};
+use crate::admin::{
+    Forced, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
+};
 use crate::config;
 use crate::events::Record;
 use crate::setup::from_here;
@@ -77,6 +79,18 @@ impl Client {
     /// Has a node restarted.
     pub fn restart(&self, node: &str) -> Result<(), Failure> {
         self.post(&format!("/v1/nodes/{}/restart", escape(node)), &Value::Null).map(|_: Value| ())
+    }
+
+    /// Starts or stops a service of a node, or lets it fail.
+    pub fn service(&self, node: &str, service: &str, action: ServiceAction) -> Result<(), Failure> {
+        let body = serde_json::to_value(action).unwrap_or(Value::Null);
+        let path = format!("/v1/nodes/{}/services/{}", escape(node), escape(service));
+        self.post(&path, &body).map(|_: Value| ())
+    }
+
+    /// Ends the failed mode of both nodes.
+    pub fn recover(&self) -> Result<(), Failure> {
+        self.post("/v1/recover", &Value::Null).map(|_: Value| ())
     }
 
     /// What may be missing on a node if it is made active by force.

@@ -16,6 +16,7 @@ mod output;
 mod renew;
 mod restart;
 mod serve;
+mod service;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,10 @@ pub use args::{ClientArgs, DemoArgs, Percent};
 pub use client::Client;
 pub use output::{Exit, Failure};
 
-use args::{Cli, Command, ConfigCommand, SrmCommand, TableArgs, UserCommand};
+use args::{Cli, Command, ConfigCommand, ServiceCommand, SrmCommand, TableArgs, UserCommand};
 use output::{Answer, Progress};
 
+use crate::admin::ServiceAction;
 use crate::view::print;
 
 /// Reads the command line and does what it says.
@@ -72,6 +74,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Restart(args) => {
             restart::restart(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
+        Command::Recover(args) => service::recover(&Client::find(&args.client)?),
+        Command::Service { command } => service(&command),
         Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::Passwd(args) } => user::passwd(&args),
@@ -84,6 +88,17 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
         Command::Demo(args) => demo(&args),
     }
+}
+
+fn service(command: &ServiceCommand) -> Result<Answer, Failure> {
+    let (args, action) = match command {
+        ServiceCommand::List(args) => return service::list(&Client::find(&args.client)?),
+        ServiceCommand::Fail(args) => return service::fail(&Client::find(&args.service.client)?, args),
+        ServiceCommand::Start(args) => (args, ServiceAction::Start),
+        ServiceCommand::Stop(args) => (args, ServiceAction::Stop),
+        ServiceCommand::Restart(args) => (args, ServiceAction::Restart),
+    };
+    service::act(&Client::find(&args.client)?, args, action)
 }
 
 fn srm_table(args: &TableArgs) -> Answer {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::args::{ForceArgs, MoveArgs, UserAddArgs};
+use super::args::{FailArgs, ForceArgs, MoveArgs, ServiceArgs, UserAddArgs};
 use super::output::Paint;
 use super::*;
 use crate::admin::fake::{Fake, TOKEN};
-use crate::admin::{CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, Status};
+use crate::admin::{CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, ServiceStatus, Status};
 
 /// A node to ask; ends with the test.
 struct Pair {
@@ -71,6 +71,10 @@ fn the_command_line_is_sound() {
         "tandem user sessions",
         "tandem user sessions u",
         "tandem force-active a --confirm a --json",
+        "tandem recover",
+        "tandem service list --json",
+        "tandem service stop router --node b",
+        "tandem service fail database --for 2min",
         "tandem config check -c x.toml",
         "tandem demo --users 10 --plain 0% --seed 7 --keep",
         "tandem init --domain d --node a=h --node b=i --out dir",
@@ -352,4 +356,55 @@ fn an_account_gets_another_password_is_seen_and_removed() {
     assert!(answer(user::remove(&client, "anna")).contains("anna@im.example"));
     assert_eq!(user::remove(&client, "anna").unwrap_err().exit, Exit::Refused);
     assert!(pair.fake.accounts().is_empty());
+}
+
+#[test]
+fn services_are_told_of_and_acted_on() {
+    let pair = Pair::start();
+    let answer = service::list(&pair.client()).unwrap();
+    assert!(answer.text.starts_with("a  router  running  for 0 s\nb  router  running"), "{}", answer.text);
+    assert_eq!(answer.json["nodes"][1]["services"][0]["state"], "running");
+    let args = |service: &str, node: Option<&str>| ServiceArgs {
+        service: service.into(),
+        node: node.map(str::to_owned),
+        client: pair.args.clone(),
+    };
+    // Without a name it is the node that answers.
+    let answer = service::act(&pair.client(), &args("router", None), ServiceAction::Stop).unwrap();
+    assert_eq!(answer.text, "router of a is stopped; `tandem service list` shows all\n");
+    let seconds = std::time::Duration::from_secs(120);
+    let fail = FailArgs { service: args("database", Some("b")), seconds };
+    assert!(service::fail(&pair.client(), &fail).unwrap().text.starts_with("database of b was made to fail"));
+    let done = pair.fake.services();
+    assert_eq!(done[1], ("b".to_owned(), "database", ServiceAction::Fail { seconds: 120 }));
+    let failure = service::act(&pair.client(), &args("route", None), ServiceAction::Start).unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.text().contains("the services are database"), "{}", failure.text());
+    assert!(service::recover(&pair.client()).unwrap_err().text().contains("nothing is to be recovered"));
+    pair.fake.breaks();
+    assert!(service::recover(&pair.client()).unwrap().text.starts_with("both nodes begin anew"));
+}
+
+#[test]
+fn a_service_that_is_down_stands_out() {
+    let service = |name: &str, state: &str, critical| ServiceStatus {
+        name: name.into(),
+        state: state.into(),
+        why: "stopped by the operator".into(),
+        critical,
+        seconds: 7,
+        restarts: 2,
+    };
+    let services = vec![service("router", "stopped", true), service("authentication", "running", false)];
+    let nodes = [
+        NodeStatus { name: "a".into(), services, ..NodeStatus::default() },
+        NodeStatus { name: "b".into(), ..NodeStatus::default() },
+    ];
+    let text = service::render(&nodes, Paint::PLAIN);
+    assert_eq!(
+        text,
+        "a  router          stopped  for 7 s, started again 2 times; stopped by the operator\n\
+         a  authentication  running  for 7 s, started again 2 times; stopped by the operator; not critical\n\
+         b  ?                        it does not tell\n"
+    );
 }

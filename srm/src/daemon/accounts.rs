@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use dashmap::DashMap;
@@ -20,12 +21,14 @@ pub struct Accounts {
     map: DashMap<String, Verifiers>,
     /// For accounts that do not exist: the same on both nodes, so that nobody can tell them from others (S17).
     fake_secret: [u8; 32],
+    /// The authentication service is stopped.
+    stopped: AtomicBool,
 }
 
 impl Accounts {
     /// Empty.
     pub fn new(fake_secret: [u8; 32]) -> Accounts {
-        Accounts { map: DashMap::new(), fake_secret }
+        Accounts { map: DashMap::new(), fake_secret, stopped: AtomicBool::new(false) }
     }
 
     /// An account is there.
@@ -42,8 +45,16 @@ impl Accounts {
         }
     }
 
+    /// Answers from now on, or no longer: then nobody can log in.
+    pub fn serve(&self, on: bool) {
+        self.stopped.store(!on, Ordering::Relaxed);
+    }
+
     /// Credentials for a login. Takes the same time for accounts that exist and others.
     pub fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Lookup::Unavailable;
+        }
         let fake = ScramCredentials::fake(hash, &self.fake_secret, user, ITERATIONS);
         let found = self.map.get(user).map(|verifiers| {
             let (stored_key, server_key) = match hash {

@@ -37,6 +37,7 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
                 "{peer} is restarted: nobody takes over until it has been gone for the keep-alive time-out"
             ),
         ),
+        Event::Recovered => told("recovered", "the failed mode of both nodes was ended".to_owned()),
         Event::PeerGone(gone, silent_ms) => {
             let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
                 format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
@@ -217,6 +218,7 @@ mod tests {
         let others = [
             Event::PeerUp,
             Event::PeerRestarts,
+            Event::Recovered,
             Event::PeerGone(Gone::Dead, None),
             Event::Unprotected(NodeIx::A),
             Event::OnlyPathDown,

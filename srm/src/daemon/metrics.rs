@@ -157,6 +157,7 @@ impl Metrics {
             Event::Moved(_) => "users_moved",
             Event::PeerUp => "peer_up",
             Event::PeerRestarts => "peer_restarts",
+            Event::Recovered => "recovered",
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
@@ -201,6 +202,8 @@ pub struct Shown<'a> {
     pub ready: bool,
     /// Seconds that each certificate is still valid, by the setting that names its file.
     pub certificates: Vec<(&'static str, i64)>,
+    /// Critical services, and whether each does its work.
+    pub services: Vec<(String, bool)>,
 }
 
 fn label(name: &'static str, value: impl Into<String>) -> Labels {
@@ -263,6 +266,11 @@ impl Shown<'_> {
         }
         let help = "Time until a certificate is not valid any more";
         r.register_with_unit("certificate_left", help, Unit::Seconds, certificates);
+        let services = Family::<Labels, Gauge>::default();
+        for (service, up) in &self.services {
+            services.get_or_create(&label("service", service)).set(i64::from(*up));
+        }
+        r.register("service_up", "1 while a service of the node does its work", services);
         let version = Family::<Labels, Gauge>::default();
         let labels =
             vec![("node", self.names[me].clone()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -404,6 +412,7 @@ mod tests {
             alarms: 2,
             ready: true,
             certificates: vec![("c2s.cert", 86_400)],
+            services: vec![("router".into(), true), ("database".into(), false)],
         })
     }
 
@@ -428,6 +437,8 @@ mod tests {
             "tandem_node_alarms 2",
             "tandem_peer_heard_seconds 0.25",
             "tandem_witness_decides 1",
+            "tandem_service_up{service=\"router\"} 1",
+            "tandem_service_up{service=\"database\"} 0",
             "tandem_certificate_left_seconds{file=\"c2s.cert\"} 86400",
             "tandem_log_acked_frames 6",
         ] {

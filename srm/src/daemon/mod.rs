@@ -15,6 +15,7 @@ mod notify;
 mod ops;
 mod panics;
 mod reload;
+mod services;
 mod settings;
 mod store;
 mod trouble;
@@ -63,6 +64,7 @@ pub(crate) use disk::lock;
 use metrics::Metrics;
 use ops::Operations;
 use reload::Live;
+use services::Services;
 use trouble::Trouble;
 use worker::{FromNode, ToNode, Worker};
 
@@ -281,6 +283,10 @@ fn tuning(config: &Config) -> node::Tuning {
             fallback: srm.enable_automatic_fallback,
             window: srm.scheduled_fallback.then_some(srm.scheduled_fallback_window),
             after: ticks(srm.automatic_fallback_after),
+            delay: ticks(srm.critical_service_delay),
+            authentication: srm.enable_authentication_monitoring,
+            failovers_per_hour: srm.automatic_failovers_per_hour,
+            add_users: srm.allow_adding_users_in_failover,
         },
     }
 }
@@ -337,6 +343,14 @@ impl Shell {
         self.listen_for_clients(&leaving).await?;
         self.link().await?;
         self.witness(asked)?;
+        let services = Services::new(
+            &self.config.node.data,
+            self.accounts.clone(),
+            self.chronicle.clone(),
+            self.to_node.clone(),
+            self.ready.clone(),
+        );
+        Services::supervise(&services);
         let operations = Operations::new(
             self.names.clone(),
             self.me,
@@ -344,7 +358,7 @@ impl Shell {
             self.metrics.clone(),
             self.log.clone(),
             self.to_node.clone(),
-            self.ready.clone(),
+            services.clone(),
         );
         let (admin, token) = (self.config.admin.listen, self.live.token.clone());
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
@@ -368,6 +382,7 @@ impl Shell {
                 told = from_node.recv() => match told {
                     None => return Ok(()),
                     Some(FromNode::Probe) => self.probe(),
+                    Some(FromNode::StartServices) => services.start_all(),
                     Some(FromNode::Control(bytes)) => operations.control(bytes),
                     Some(FromNode::Restart) => {
                         self.chronicle.tell("restarting", "this node is restarted");

@@ -15,15 +15,16 @@ use tokio::time::timeout;
 use super::chronicle::Chronicle;
 use super::metrics::{Metrics, Shown};
 use super::reload::Live;
+use super::services::Services;
 use super::worker::{ToNode, now_ms};
 use crate::admin::{
     BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
-    SessionStatus, Status, UserStatus,
+    ServiceAction, SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::{Op, Reply, Snapshot};
+use crate::node::{Op, Reply, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
@@ -39,6 +40,7 @@ pub(super) enum Ask {
     Failover,
     Fallback,
     Restart,
+    Service { service: String, action: ServiceAction },
     Set { key: String, value: Option<String> },
     UserAdd { user: String, password: String, home: String },
     UserPasswd { user: String, password: String },
@@ -71,6 +73,7 @@ pub(super) struct Operations {
     pub(super) chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
+    services: Arc<Services>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     this: std::sync::Weak<Operations>,
@@ -84,7 +87,7 @@ impl Operations {
         metrics: Arc<Metrics>,
         log: LogLevel,
         to_node: Sender<ToNode>,
-        ready: Arc<AtomicBool>,
+        services: Arc<Services>,
     ) -> Arc<Operations> {
         let chronicle = live.chronicle.clone();
         Arc::new_cyclic(|this| Operations {
@@ -96,7 +99,8 @@ impl Operations {
             log,
             chronicle,
             to_node,
-            ready,
+            ready: services.ready.clone(),
+            services,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             this: this.clone(),
@@ -150,6 +154,10 @@ impl Operations {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Ask::Restart => done(self.restart_here().await),
+            Ask::Service { service, action } => match self.service_here(&service, action) {
+                Ok(()) => Answer::Done,
+                Err(refusal) => Answer::Refused(refusal),
+            },
             Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
             Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
             Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
@@ -260,7 +268,17 @@ impl Operations {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock_ms: now_ms(),
             run: s.run,
+            services: self.services.list(self.live.config().srm.enable_authentication_monitoring),
         }
+    }
+
+    fn service_here(&self, service: &str, action: ServiceAction) -> Result<(), Refusal> {
+        let known = Service::named(service).ok_or_else(|| Refusal {
+            error: format!("{} knows no service {service}", self.names[self.me.index()]),
+            hint: "the nodes run different versions: finish the upgrade".to_owned(),
+            ..Refusal::default()
+        })?;
+        self.services.act(known, action)
     }
 
     pub(super) async fn status_now(&self) -> Status {
@@ -398,6 +416,44 @@ impl Daemon for Operations {
         })
     }
 
+    fn service<'a>(
+        &'a self,
+        node: &'a str,
+        service: Service,
+        action: ServiceAction,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move {
+            let name = service.name();
+            self.asked(&format!("{} of {name} at {node}", action.name()));
+            if self.index(node).unwrap_or(self.me) == self.me {
+                return self.service_here(name, action);
+            }
+            match self.ask_peer(Ask::Service { service: name.to_owned(), action }).await {
+                Some(Answer::Done) => Ok(()),
+                Some(Answer::Refused(refusal)) => Err(refusal),
+                _ => {
+                    let error = format!("node {node} does not answer");
+                    Err(self
+                        .refusal(error, "start it, or repair the path between the nodes".to_owned())
+                        .await)
+                }
+            }
+        })
+    }
+
+    fn recover(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            match self.op(Op::Recover).await {
+                Some(Reply::Done) => {
+                    self.asked("recover");
+                    Ok(())
+                }
+                Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+                _ => Err(stopping()),
+            }
+        })
+    }
+
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {
         Box::pin(async move {
             if self.index(node) != Some(self.me) {
@@ -510,6 +566,12 @@ impl Daemon for Operations {
                 alarms: snapshot.alarms.len() + self.live.alarms().len(),
                 ready: self.ready(),
                 certificates: self.live.certificates(),
+                services: self
+                    .services
+                    .list(false)
+                    .into_iter()
+                    .map(|s| (s.name, s.state == "running"))
+                    .collect(),
             })
         })
     }

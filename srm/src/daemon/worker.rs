@@ -53,6 +53,17 @@ pub enum ToNode {
     Sessions(oneshot::Sender<Vec<SessionStatus>>),
     /// Something for the peer's daemon; answered with whether the link was up.
     Control(Bytes),
+    /// Answer when this is so.
+    Probe(Want, oneshot::Sender<()>),
+}
+
+/// How far a probe is to come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// A turn of the engine that began after the question is made.
+    Turn,
+    /// What it put out may leave, and has come to where clients' queues are filled.
+    Release,
 }
 
 /// What the node's thread asks of the asynchronous side.
@@ -65,6 +76,8 @@ pub enum FromNode {
     Restart,
     /// Everything is handed over: end the process.
     Leave,
+    /// Start the critical services that do not run.
+    StartServices,
 }
 
 /// The thread's own state.
@@ -104,6 +117,9 @@ struct Edges {
     links: [Option<LinkSender>; 2],
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
     next_reply: u64,
+    probes: BTreeMap<u64, oneshot::Sender<()>>,
+    /// Probes that are answered when the next turn is made.
+    turns: Vec<oneshot::Sender<()>>,
     /// Client input that waits because too much is in flight (D9).
     deferred: VecDeque<In>,
 }
@@ -139,6 +155,8 @@ impl Worker {
             links: [None, None],
             replies: BTreeMap::new(),
             next_reply: 1,
+            probes: BTreeMap::new(),
+            turns: Vec::new(),
             deferred: VecDeque::new(),
         };
         let mut last_tick = boottime_ms();
@@ -165,6 +183,7 @@ impl Worker {
             }
             let now_ms = self.now_ms();
             self.node.step(now_ms, &mut self.disk);
+            edges.turns.drain(..).for_each(|asks| _ = asks.send(()));
             while !edges.deferred.is_empty() && self.node.clients_may_send() {
                 for input in edges.deferred.drain(..edges.deferred.len().min(BATCH)).collect::<Vec<_>>() {
                     self.client(input, &mut edges);
@@ -218,7 +237,23 @@ impl Worker {
             ToNode::Users(answer) => _ = answer.send(self.users()),
             ToNode::Sessions(answer) => _ = answer.send(self.sessions()),
             ToNode::Control(bytes) => _ = self.node.send_control(&bytes),
+            ToNode::Probe(want, answer) => self.probe(want, answer, edges),
         }
+    }
+
+    /// What asks whether clients are served does not wait as they may have to.
+    fn probe(&mut self, want: Want, answer: oneshot::Sender<()>, edges: &mut Edges) {
+        let number = edges.next_reply;
+        edges.next_reply += 1;
+        match want {
+            Want::Turn => edges.turns.push(answer),
+            Want::Release => {
+                // Nobody waits any more for those that came to nothing.
+                edges.probes.retain(|_, answer| !answer.is_closed());
+                _ = edges.probes.insert(number, answer);
+            }
+        }
+        self.handle(In::Client(Input::Probe(number)));
     }
 
     fn client(&mut self, input: In, edges: &mut Edges) {
@@ -335,6 +370,12 @@ impl Worker {
                 }
                 Out::Account(user, Some(verifiers)) => self.accounts.set(&user, &verifiers),
                 Out::Account(user, None) => self.accounts.remove(&user),
+                Out::Probed(number) => {
+                    if let Some(answer) = edges.probes.remove(&number) {
+                        let _ = answer.send(());
+                    }
+                }
+                Out::StartServices => _ = self.tell.send(FromNode::StartServices),
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
                 Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),

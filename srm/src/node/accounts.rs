@@ -11,6 +11,9 @@ use crate::safety::Role;
 impl Node {
     /// A reply, or none yet: then it comes when the change is safe.
     pub(super) fn account_op(&mut self, number: u64, op: Op) -> Option<Reply> {
+        if let Some(reply) = self.accounts_stopped() {
+            return Some(reply);
+        }
         let (user, input) = match op {
             Op::UserAdd(user, home, verifiers) => {
                 let home = match self.home_for(&user, home) {
@@ -41,9 +44,11 @@ impl Node {
 
     fn home_for(&self, user: &BareJid, home: Option<NodeIx>) -> Result<NodeIx, Reply> {
         let (state, _) = self.shown().states[self.me.index()];
-        if !state.lets_users_be_added() {
+        if !state.lets_users_be_added() && !self.cfg.automatics.add_users {
             let error = format!("no accounts are added while this node is {}", state.name());
-            return Err(refused(error, "do a fallback first, then add the account"));
+            let hint =
+                "do a fallback first, then add the account; or set [srm] allow_adding_users_in_failover";
+            return Err(refused(error, hint));
         }
         let state = self.driver.engine().state();
         if state.user(user).is_some() {

@@ -17,6 +17,14 @@ pub struct Automatics {
     pub window: Option<Window>,
     /// Ticks for which the home node must have been well before, without a break.
     pub after: u32,
+    /// Ticks for which a critical service may be down before its node fails over.
+    pub delay: u32,
+    /// Whether the authentication service is one of them.
+    pub authentication: bool,
+    /// Such failovers within an hour; then only an alarm.
+    pub failovers_per_hour: u32,
+    /// Accounts may be added while a node is failed over.
+    pub add_users: bool,
 }
 
 /// How far it is.

@@ -73,6 +73,7 @@ impl Node {
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
         self.peer_restarts = false;
         self.abandon_move();
+        self.forget_failure();
         let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);
         self.outs.push(Out::Event(Event::PeerGone(gone, silent_ms)));
         // What it said last may say that it leads alone (R2).

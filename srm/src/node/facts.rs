@@ -52,7 +52,8 @@ impl Node {
             self.evidence.silent().is_some_and(|ticks| ticks < HEARD_TICKS) && self.evidence.gone().is_none();
         let place = self.place(group, heard);
         let g = group.index();
-        let me = Seen { heard: true, restarted: self.shows.restarted[g], serves: true };
+        let serves = !self.lacks_service();
+        let me = Seen { heard: true, restarted: self.shows.restarted[g], serves };
         let told = &self.shows.peer;
         // Whoever moves users knows best whether the other was restarted since it began.
         let restarted = match self.moving.as_ref().filter(|_| self.moves(group)) {
@@ -63,7 +64,15 @@ impl Node {
         let (home, backup) = if group == self.me { (me, peer) } else { (peer, me) };
         let ha = if self.cfg.single { Ha::Single } else { Ha::Enabled };
         let path_down = !heard && self.path_down_told;
-        Facts { ha, failed: told.failed, place, cause: self.cause(group, place), home, backup, path_down }
+        Facts {
+            ha,
+            failed: self.services.failed,
+            place,
+            cause: self.cause(group, place),
+            home,
+            backup,
+            path_down,
+        }
     }
 
     fn place(&self, group: Group, heard: bool) -> Place {
@@ -149,7 +158,12 @@ impl Node {
         for group in NodeIx::BOTH.into_iter().filter(|g| self.moves(*g)) {
             causes[group.index()] = self.moving.as_ref().map_or(Cause::Nothing, |moving| moving.cause());
         }
-        Told { restarted: self.shows.restarted, lacks_service: false, causes, failed: None }
+        Told {
+            restarted: self.shows.restarted,
+            lacks_service: self.lacks_service(),
+            causes,
+            failed: self.services.failed,
+        }
     }
 
     /// Whether this node moves the users of this home.
@@ -161,9 +175,15 @@ impl Node {
         }
     }
 
+    /// What the peer told last.
+    pub(super) fn peer_told(&self) -> &Told {
+        &self.shows.peer
+    }
+
     /// What the peer says for it. Who brought something about knows why; who has forgotten it hears it again.
     pub(super) fn hear_told(&mut self, told: Told) {
         self.shows.look |= self.shows.peer != told;
+        self.hear_failure(told.failed);
         self.shows.peer = told;
         for group in NodeIx::BOTH {
             let g = group.index();

@@ -1,10 +1,14 @@
 //! Clients whose socket is on one node and whose session is on the other (D5), as far as the node carries what the two
 //! engines say to each other.
 
-use presence_engine::engine::Output;
-use presence_engine::front::Fronted;
+use bytes::Bytes;
+use presence_engine::engine::{Input, Output};
+use presence_engine::front::{Fronted, Relay};
+use presence_engine::record::Record;
 use session_mover::driver::Link;
+use session_mover::frame::Frame;
 use session_mover::msg::Msg;
+use xmpp_core::jid::BareJid;
 
 use super::{Node, Out};
 
@@ -32,9 +36,30 @@ impl Node {
         None
     }
 
+    /// The peer hands users over: what waits here of their streams it has said before, when this node owned them, and since
+    /// then they may have gone on elsewhere. It opens them anew behind this frame.
+    pub(super) fn void_relayed(&mut self, frame: &Bytes) {
+        if self.relayed.is_empty() {
+            return;
+        }
+        let Ok(frame) = Frame::decode(frame) else { return };
+        let users: Vec<BareJid> = frame
+            .records
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::HandOver { user, to, .. } if to == self.me => Some(user),
+                _ => None,
+            })
+            .collect();
+        if !users.is_empty() {
+            let void = |input: &Input| matches!(input, Input::Relay(Relay::Open { user, .. }) if users.contains(user));
+            self.relayed.retain(|input| !void(input));
+        }
+    }
+
     /// Input of the peer's clients, as long as ours would be read too (D9).
     pub(super) fn take_relayed(&mut self) {
-        if self.driver.clients_may_send() {
+        if self.clients_may_send() {
             let count = self.relayed.len().min(RELAYED_PER_TURN);
             self.inbox.extend(self.relayed.drain(..count));
         }

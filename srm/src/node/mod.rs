@@ -13,6 +13,7 @@ mod look;
 mod moves;
 mod promise;
 mod restart;
+mod services;
 mod stall;
 mod status;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use crashes::{Crash, Crashes};
 use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
+pub use services::{Health, Service};
 pub use status::Snapshot;
 use witness::WitnessView;
 pub use words::{Disk, Event, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
@@ -100,6 +102,8 @@ const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
 const CRASHES: u8 = 2;
 const RESTARTING: u8 = 3;
+const START_SERVICES: u8 = 4;
+const RECOVER: u8 = 5;
 
 /// One node.
 #[derive(Debug)]
@@ -146,6 +150,7 @@ pub struct Node {
     promises: Promises,
     shows: facts::Shows,
     automatic: automatic::Automatic,
+    services: services::Services,
     moving: Option<Moving>,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
@@ -212,6 +217,7 @@ impl Node {
             promises: Promises::default(),
             shows: facts::Shows::default(),
             automatic: automatic::Automatic::default(),
+            services: services::Services::default(),
             moving: None,
             changing: BTreeMap::new(),
             nonce: 0,
@@ -273,7 +279,7 @@ impl Node {
 
     /// Whether more client input is welcome (D9).
     pub fn clients_may_send(&self) -> bool {
-        self.driver.clients_may_send()
+        self.driver.clients_may_send() && !self.services_block()
     }
 
     /// One input. Client inputs wait for [`Node::step`], which makes one turn of all that came.
@@ -307,6 +313,7 @@ impl Node {
             }
             In::Witness(said) => self.witness_says(said, disk),
             In::Op(number, op) => self.op(number, op, disk),
+            In::Service(service, health) => self.service(service, health),
         }
         self.settle(disk);
     }
@@ -344,6 +351,7 @@ impl Node {
         self.tell_stalled();
         self.watch_states();
         self.watch_automatics(n);
+        self.watch_services(n);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
@@ -380,6 +388,9 @@ impl Node {
             // Whoever greets on a connection is there now, whatever a datagram that was late has made of it.
             self.old_boots.retain(|old| *old != hello.boot);
             self.meet_boot(hello.boot, disk);
+        }
+        if let (Link::In, Msg::Frame(bytes)) = (link, &msg) {
+            self.void_relayed(bytes);
         }
         match link {
             Link::Out => self.driver.on_out(msg, disk),
@@ -501,6 +512,8 @@ impl Node {
                 self.peer_gone(gone, disk);
             }
             Some(&RESTARTING) => self.peer_restarts(),
+            Some(&START_SERVICES) => self.outs.push(Out::StartServices),
+            Some(&RECOVER) => self.recovered(),
             Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
             Some(&CRASHES) => self.hear_crashes(&bytes.slice(1..), disk),
             _ => {}
@@ -554,6 +567,7 @@ impl Node {
                 }
                 self.outs.push(Out::Account(user, verifiers));
             }
+            Output::Probed(number) => self.outs.push(Out::Probed(number)),
             Output::Record { .. } | Output::Relay(_) | Output::Tell(_) | Output::Fronted(_) => {}
         }
     }

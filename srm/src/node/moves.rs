@@ -9,7 +9,7 @@ use xmpp_core::jid::BareJid;
 use super::{Disk, GOODBYE, Node, Op, Out, Reply};
 use crate::beacon::{Activity, Turn};
 use crate::safety::{In, Role};
-use crate::view::{Cause, State};
+use crate::view::{Cause, Failure, State};
 
 /// Users that are handed over in one turn.
 const BATCH: usize = 32;
@@ -17,6 +17,9 @@ const BATCH: usize = 32;
 const LEAVE_TICKS: u64 = 120;
 /// How long leaving waits for parked streams, in ticks (2 s).
 const LEAVE_PARK_TICKS: u64 = 8;
+
+/// How long a move may stand still before it has failed, in ticks (60 s).
+const STUCK_TICKS: u64 = 240;
 
 /// How far a move is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -40,6 +43,8 @@ pub struct Refused {
 enum What {
     Failover,
     Fallback,
+    /// Everybody to the home node of our guests, because a service of this node is down.
+    Recover,
     Leave,
 }
 
@@ -60,6 +65,8 @@ pub(super) struct Moving {
     closing: Option<u64>,
     /// The frame that the last batch of hand-overs is in.
     batch: u64,
+    /// How far it was when it was last seen to go on, and when.
+    seen: ((u64, u64, u64), u64),
 }
 
 impl Moving {
@@ -67,6 +74,7 @@ impl Moving {
         match self.what {
             What::Failover => Activity::FailingOver,
             What::Fallback => Activity::FallingBack,
+            What::Recover => Activity::Recovering,
             What::Leave => Activity::Leaving,
         }
     }
@@ -77,6 +85,11 @@ impl Moving {
 
     pub(super) fn peer_boot(&self) -> Option<u64> {
         self.peer_boot
+    }
+
+    /// Whether clients are waited for that have no parked stream yet: not by a node that cannot serve.
+    fn may_wait(&self) -> bool {
+        self.what != What::Leave && matches!(self.cause, Cause::Operator | Cause::Automatic)
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -95,7 +108,8 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
-            Op::Failover => self.begin_failover(),
+            Op::Failover => self.begin_failover(Cause::Operator),
+            Op::Recover => self.recover(),
             Op::Fallback => self.begin_fallback(Cause::Operator),
             Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
             Op::Restart => self.restart(),
@@ -109,9 +123,20 @@ impl Node {
 
     fn begin(&mut self, what: What, cause: Cause) {
         let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
-        let (absorbed, marked, batch, closing) = (None, false, 0, None);
-        self.moving =
-            Some(Moving { what, since, done, left, absorbed, cause, peer_boot, marked, batch, closing });
+        let (absorbed, marked, batch, closing, seen) = (None, false, 0, None, ((0, 0, 0), since));
+        self.moving = Some(Moving {
+            what,
+            since,
+            done,
+            left,
+            absorbed,
+            cause,
+            peer_boot,
+            marked,
+            batch,
+            closing,
+            seen,
+        });
         self.shows.look = true;
         self.beacon_due = Some(Turn::First);
         if what == What::Leave {
@@ -128,7 +153,7 @@ impl Node {
         pair(NodeIx::A) && pair(NodeIx::B) && self.peer_up && !self.peer_leaving
     }
 
-    fn begin_failover(&mut self) -> Reply {
+    pub(super) fn begin_failover(&mut self, cause: Cause) -> Reply {
         if self.moving.is_some() {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
@@ -144,7 +169,7 @@ impl Node {
             let hint = if action.is_empty() { "wait until both nodes are Normal".to_owned() } else { action };
             return refused(format!("{error} ({})", reason.name()), hint);
         }
-        self.begin(What::Failover, Cause::Operator);
+        self.begin(What::Failover, cause);
         let users = self.driver.engine().state().users();
         let left = users.filter(|(_, u)| u.register == self.me).count() as u64;
         Reply::Begun(Progress { done: 0, left })
@@ -180,6 +205,11 @@ impl Node {
         Reply::Begun(Progress { done: 0, left })
     }
 
+    /// Guests go home and own users with them: their home node is well, and this one is not.
+    pub(super) fn begin_recovery(&mut self, cause: Cause) {
+        self.begin(What::Recover, cause);
+    }
+
     /// The peer died, or is lost: what has moved has moved, what has not stays.
     pub(super) fn abandon_move(&mut self) {
         if self.moving.as_ref().is_some_and(|moving| moving.what != What::Leave) {
@@ -201,11 +231,32 @@ impl Node {
             // One that is restarted is waited for.
             return;
         }
-        if what != What::Failover && !self.give_register_back(disk) {
+        if self.is_stuck() {
+            return self.fail(if what == What::Fallback { Failure::TakeBack } else { Failure::TakeOver });
+        }
+        if what == What::Fallback && self.home_must_start() {
+            return;
+        }
+        if matches!(what, What::Fallback | What::Recover | What::Leave) && !self.give_register_back(disk) {
             return;
         }
         self.mark(what);
         self.hand_over_batch(what, age);
+    }
+
+    /// Nothing has gone on for a minute although the peer is there and no client is waited for.
+    fn is_stuck(&mut self) -> bool {
+        let (ticks, park_wait) = (self.ticks, u64::from(self.cfg.park_wait));
+        let now = (self.driver.released(), self.driver.acked());
+        let Some(moving) = self.moving.as_mut().filter(|moving| moving.what != What::Leave) else {
+            return false;
+        };
+        let seen = (now.0, now.1, moving.left);
+        if moving.seen.0 != seen || !self.peer_up {
+            moving.seen = (seen, ticks);
+        }
+        let patience = STUCK_TICKS + if moving.may_wait() { park_wait } else { LEAVE_PARK_TICKS };
+        ticks - moving.seen.1 >= patience
     }
 
     /// The other node can be given users: it leads its register, in Pair, and we hold ours in Pair.
@@ -247,8 +298,13 @@ impl Node {
         let me = self.me;
         if let Some(moving) = self.moving.as_mut().filter(|m| !m.marked) {
             moving.marked = true;
-            if what == What::Failover {
-                self.inbox.push(Input::Away { group: me, why: Some(Away::Operator) });
+            let why = match moving.cause {
+                Cause::Service => Away::Service,
+                Cause::Database => Away::Database,
+                _ => Away::Operator,
+            };
+            if matches!(what, What::Failover | What::Recover) {
+                self.inbox.push(Input::Away { group: me, why: Some(why) });
             }
         }
     }
@@ -262,7 +318,8 @@ impl Node {
         let engine = self.driver.engine();
         let (me, peer) = (self.me, self.me.peer());
         let goes = |home: NodeIx| what != What::Fallback || home == peer;
-        let patience = if what == What::Leave { LEAVE_PARK_TICKS } else { u64::from(self.cfg.park_wait) };
+        let waits = self.moving.as_ref().is_some_and(Moving::may_wait);
+        let patience = if waits { u64::from(self.cfg.park_wait) } else { LEAVE_PARK_TICKS };
         let mut left = 0;
         let mut ready: Vec<BareJid> = Vec::new();
         for (user, _) in engine.state().users().filter(|(_, u)| u.register == me && goes(u.home)) {
@@ -292,11 +349,11 @@ impl Node {
         }
         // It is complete when its mark is, too: until then the log says something else than is so.
         let state = self.driver.engine().state();
-        if what == What::Failover && state.away(self.me).is_none() {
+        if what != What::Fallback && state.away(self.me).is_none() {
             return;
         }
         let end = self.driver.own_end().seq;
-        let unmark = what == What::Fallback && state.away(self.me.peer()).is_some();
+        let unmark = what != What::Failover && state.away(self.me.peer()).is_some();
         let Some(moving) = &mut self.moving else { return };
         if unmark {
             self.inbox.push(Input::Away { group: self.me.peer(), why: None });

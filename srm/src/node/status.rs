@@ -74,6 +74,7 @@ impl Node {
 
     fn alarms(&self) -> Vec<String> {
         let mut alarms: Vec<String> = self.disk_alarm().into_iter().collect();
+        alarms.extend(self.service_alarms());
         if self.cfg.single {
             return alarms;
         }

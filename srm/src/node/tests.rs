@@ -16,7 +16,7 @@ use crate::witness::words::{Ask, Verdict};
 
 /// A disk in memory.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     log: MemoryLog,
     /// What was made durable, in order: a register copy, or (`None`) what was received.
     done: Vec<Option<Reg>>,
@@ -72,15 +72,15 @@ impl Disk for Memory {
 const PEER_BOOT: u64 = 9;
 const PAIR: [Option<RegisterCopy>; 2] = [Some(copy(pair(NodeIx::A))), Some(copy(pair(NodeIx::B)))];
 
-const fn copy(reg: Reg) -> RegisterCopy {
+pub(super) const fn copy(reg: Reg) -> RegisterCopy {
     RegisterCopy { reg, late: false }
 }
 
-const fn pair(primary: NodeIx) -> Reg {
+pub(super) const fn pair(primary: NodeIx) -> Reg {
     Reg { term: Term(4), primary, mode: Mode::Pair, settled: Term(0) }
 }
 
-fn config(available: bool) -> Config {
+pub(super) fn config(available: bool) -> Config {
     let engine = engine::Config {
         me: NodeIx::B,
         peer: None,
@@ -107,7 +107,7 @@ fn config(available: bool) -> Config {
 }
 
 /// Node b, which led its own group in Pair and backed the other when it stopped, and has heard its peer once since.
-fn started(available: bool) -> (Node, Memory) {
+pub(super) fn started(available: bool) -> (Node, Memory) {
     let mut disk = Memory::default();
     let mut node = Node::start(config(available), PAIR, 1, &mut disk);
     hear(&mut node, &mut disk, 1);
@@ -117,7 +117,7 @@ fn started(available: bool) -> (Node, Memory) {
 }
 
 /// A beacon of the peer, which leads its own group, holds everything, and backs the other.
-fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
+pub(super) fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
     hear_of(
         node,
         disk,
@@ -127,7 +127,7 @@ fn hear(node: &mut Node, disk: &mut Memory, number: u32) {
 }
 
 /// A beacon of the peer with these registers and roles, which acknowledges all that it can have heard.
-fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safety::Role); 2]) {
+pub(super) fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [(Reg, safety::Role); 2]) {
     let group = |(reg, role)| safety::Beacon {
         reg,
         role,
@@ -181,7 +181,7 @@ fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
 }
 
 /// Both connections of the link are up; both logs are empty on both sides.
-fn link_up(node: &mut Node, disk: &mut Memory) {
+pub(super) fn link_up(node: &mut Node, disk: &mut Memory) {
     for link in [Link::Out, Link::In] {
         let hello = Hello {
             versions: VERSIONS,
@@ -197,7 +197,7 @@ fn link_up(node: &mut Node, disk: &mut Memory) {
 }
 
 /// An account is added; its record is on the own disk. Whether that was let go.
-fn add(node: &mut Node, disk: &mut Memory, name: &str) -> bool {
+pub(super) fn add(node: &mut Node, disk: &mut Memory, name: &str) -> bool {
     let user = BareJid::parse(name).unwrap();
     let verifiers = presence_engine::record::Verifiers::default();
     node.handle(0, In::Client(Input::UserAdd { user, home: NodeIx::B, verifiers }), disk);
@@ -212,7 +212,7 @@ fn is_out(node: &mut Node, name: &str) -> bool {
 }
 
 /// The peer has everything of our log.
-fn acknowledge(node: &mut Node, disk: &mut Memory) {
+pub(super) fn acknowledge(node: &mut Node, disk: &mut Memory) {
     let end = node.driver().own_end();
     node.handle(0, In::LinkMsg(Link::Out, Msg::Ack(Ack { at: end, ..Ack::default() })), disk);
 }

@@ -11,6 +11,7 @@ use xmpp_core::jid::BareJid;
 
 use super::crashes::Crashes;
 use super::moves::{Progress, Refused};
+use super::services::{Health, Service};
 use crate::evidence::{Gone, Probe};
 use crate::view::{Cause, Shown};
 use crate::witness::client::Said;
@@ -59,6 +60,8 @@ pub enum In {
     Witness(Said),
     /// The operator asks; answered by [`Out::Reply`] with the number.
     Op(u64, Op),
+    /// News of a critical service of this node.
+    Service(Service, Health),
 }
 
 /// What an operator may ask for.
@@ -68,6 +71,8 @@ pub enum Op {
     Failover,
     /// Hand the peer's users back to it.
     Fallback,
+    /// End the failed mode of both nodes.
+    Recover,
     /// Add an account; without a home, the node with fewer users gets it.
     UserAdd(BareJid, Option<NodeIx>, Box<Verifiers>),
     /// Give an account another password and end its sessions.
@@ -121,6 +126,10 @@ pub enum Out {
     Beacon(Bytes),
     /// Probe the peer twice, 20 ms apart.
     Probe,
+    /// A probe of the engine has come through.
+    Probed(u64),
+    /// Start the critical services that do not run.
+    StartServices,
     /// For the witness.
     Witness(Ask),
     /// The answer to an operator.
@@ -178,6 +187,8 @@ pub enum Event {
     Moved(Moved),
     /// The peer is restarted, and says so.
     PeerRestarts,
+    /// The operator ended the failed mode.
+    Recovered,
     /// The peer is heard, and the link is up in both directions.
     PeerUp,
     /// The register changed.

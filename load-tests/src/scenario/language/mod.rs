@@ -42,6 +42,7 @@ impl fmt::Display for Node {
 pub enum Site {
     Node(Node),
     Witness,
+    Clients,
 }
 
 /// A whole file.
@@ -126,6 +127,8 @@ pub enum Step {
     Clock(Node, i64),
     /// `tandem fallback` or `tandem failover`, asked of the other node.
     Move(Node, &'static str),
+    /// A command of the operator at a node.
+    Tandem(Node, String),
     /// Both slixmpp clients say so many messages to each other.
     Talk(usize),
     /// Waits until it is so.
@@ -182,6 +185,8 @@ pub enum DiskStep {
     Slow(Duration),
     /// The next fdatasync of a log takes so long.
     Stalls(Duration),
+    /// Each write to the store fails.
+    StoreFails,
     /// None of these four any more.
     Well,
 }
@@ -234,6 +239,7 @@ impl Step {
             }
             Step::Cut(..) | Step::Mend | Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
             Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Panic(_) | Step::Clock(..) => true,
+            Step::Tandem(_, command) => !command.starts_with("fallback"),
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
             _ => false,
         }

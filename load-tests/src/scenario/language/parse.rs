@@ -26,7 +26,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     (
         "cut",
         "cut SITE from SITE [SITE]",
-        "no path between the first of `a`, `b` and `witness` and the others; nobody is told",
+        "no path between the first of `a`, `b`, `witness` and `clients` and the others; nobody is told",
     ),
     ("mend", "mend", "all paths are there again"),
     ("kill", "kill witness", "`kill -9` of the witness"),
@@ -38,6 +38,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ("clock", "clock NODE +DURATION|-DURATION", "the wall clock jumps"),
     ("fallback", "fallback NODE", "`tandem fallback`, which must succeed"),
     ("failover", "failover NODE", "`tandem failover`, which must succeed"),
+    (
+        "tandem",
+        "tandem NODE \"COMMAND\"",
+        "a command of the operator there, such as \"service stop router\", which must succeed",
+    ),
     ("talk", "talk N", "the slixmpp clients say N messages to each other"),
     ("wait", "wait CONDITION DURATION", "until it is so, at most this long"),
     ("hold", "hold CONDITION DURATION", "it must be so all this time"),
@@ -68,7 +73,8 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("write short once", "one write to it is cut short, which is no error"),
     ("slow DURATION", "each fdatasync takes so long"),
     ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
-    ("well", "none of the last five any more"),
+    ("store fails", "each write to the node's store fails"),
+    ("well", "none of the last six any more"),
 ];
 
 /// Every condition.
@@ -265,6 +271,9 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["panic", one] => node(one).map(Step::Panic),
         ["fallback", one] => node(one).map(|one| Step::Move(one, "fallback")),
         ["failover", one] => node(one).map(|one| Step::Move(one, "failover")),
+        ["tandem", one, command] => node(one)
+            .zip(command.strip_prefix('"'))
+            .map(|(one, command)| Step::Tandem(one, command.to_owned())),
         ["disk", one, fault @ ..] => node(one).zip(disk(fault)?).map(|(one, fault)| Step::Disk(one, fault)),
         ["clock", one, by] => node(one).zip(jump(by)?).map(|(one, by)| Step::Clock(one, by)),
         ["talk", number] => number.parse().ok().map(Step::Talk),
@@ -298,6 +307,7 @@ fn nodes(words: &[&str]) -> Option<Vec<Node>> {
 
 fn site(word: &str) -> Option<Site> {
     match word {
+        "clients" => Some(Site::Clients),
         "witness" => Some(Site::Witness),
         other => node(other).map(Site::Node),
     }
@@ -327,6 +337,7 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
         ["write", "short", "once"] => DiskStep::WriteShortOnce,
         ["slow", time] => DiskStep::Slow(duration(time)?),
         ["stalls", time] => DiskStep::Stalls(duration(time)?),
+        ["store", "fails"] => DiskStep::StoreFails,
         ["well"] => DiskStep::Well,
         _ => return Ok(None),
     }))

@@ -1,0 +1,52 @@
+//! Critical services that stop, and start again.
+
+use srm::node::{Automatics, Health, In, Service};
+
+use super::world::{Event, World};
+
+impl World {
+    /// A service of this run of a node is in this way from now on.
+    pub(super) fn service(&mut self, node: usize, service: Service, health: Health) {
+        if let Some(process) = &self.hosts[node].process {
+            let boot = process.boot;
+            self.at(0, Event::Feed(node, boot, Box::new(In::Service(service, health))));
+        }
+    }
+
+    /// The services of a node are to be started: those that can be, are.
+    pub(super) fn start_services(&mut self, node: usize) {
+        if !self.stubborn[node] {
+            for service in Service::ALL {
+                self.service(node, service, Health::Runs);
+            }
+        }
+    }
+
+    /// One stops for so long; a run that has ended by then has none that is stopped.
+    pub(super) fn stop_service(&mut self, node: usize, service: Service, for_ms: u64) {
+        let Some(process) = &self.hosts[node].process else { return };
+        let boot = process.boot;
+        self.coverage.services += 1;
+        self.service(node, service, Health::Stopped);
+        self.at(for_ms, Event::Feed(node, boot, Box::new(In::Service(service, Health::Runs))));
+    }
+
+    /// What clients say waits for services, as it does before a real node's thread.
+    pub(super) fn must_not_wait(&mut self, node: usize, input: In) -> Option<In> {
+        let process = self.hosts[node].process.as_mut()?;
+        let waits = !process.deferred.is_empty() || !process.node.clients_may_send();
+        if self.profile.services && waits && matches!(input, In::Client(_)) {
+            process.deferred.push(input);
+            return None;
+        }
+        Some(input)
+    }
+
+    /// With services that stop nodes fail over by themselves, after some seconds.
+    pub(super) fn automatics_of_profile(&mut self) {
+        if self.profile.services {
+            let delay = [4, 20, 60][self.rng.below(3)];
+            self.automatics = Automatics { delay, failovers_per_hour: 2, ..Automatics::default() };
+        }
+    }
+}
