@@ -109,6 +109,12 @@ fn what_was_said_before_a_user_went_away_is_void_when_it_is_back() {
     assert_eq!(run(2_324, Profile::SERVICES).failure, None);
 }
 
+/// A resume waited for a service, its user went away and came back, and its client had been told to look elsewhere since.
+#[test]
+fn a_client_that_is_told_to_look_elsewhere_waits_for_no_answer() {
+    assert_eq!(run(11_562, Profile::SERVICES).failure, None);
+}
+
 /// The end of a node's own log arrived while its store was being filled with the peer's.
 #[test]
 fn nothing_is_built_on_half_a_snapshot() {

@@ -286,6 +286,12 @@ fn row_18_a_node_does_not_hear_the_other_during_its_own_start() {
         (State::RunningInBackupMode, Reason::PeerDownDuringInitialization),
     ];
     assert_eq!(stage.shown(A).unwrap().1, states);
+    stage.service(A, Service::Database, Health::Stopped, false);
+    let failed_over = (State::FailedOverServicesNotRunning, Reason::Initialization);
+    stage.run(SECOND);
+    assert_eq!(stage.shown(B).unwrap(), (18, [failed_over, states[1]]));
+    stage.service(A, Service::Database, Health::Runs, false);
+    stage.run(SECOND);
     fallback(&mut stage, B);
     stage.expect(BOTH, 1, 5 * SECOND);
 }
@@ -640,4 +646,31 @@ fn with_automatics_disabled_a_service_moves_nobody() {
     stage.service(A, Service::Router, Health::Stopped, false);
     stage.stays(&BOTH, 1, 2 * DELAY);
     assert!(stage.alarms(A).iter().any(|alarm| alarm.starts_with("critical service router is stopped")));
+}
+
+#[test]
+fn rows_125_and_126_a_node_that_returned_loses_a_service() {
+    let mut stage = with_services();
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 126, 2 * SECOND);
+    let (state, reason) = stage.shown(B).unwrap().1[A];
+    assert_eq!((state, reason), (State::FailedOverServicesNotRunning, Reason::Initialization));
+    // It serves nobody: nothing is to be moved for that.
+    stage.stays(&BOTH, 126, 2 * DELAY);
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.expect(BOTH, 103, 2 * SECOND);
+
+    let mut stage = Stage::pair(WITNESS);
+    stage.automatics(SERVICES);
+    stage.cut_off(A, 100 * SECOND);
+    stage.expect([B], 16, 90 * SECOND);
+    stage.expect(BOTH, 102, 60 * SECOND);
+    stage.service(A, Service::Database, Health::Fails, false);
+    stage.expect(BOTH, 125, 2 * SECOND);
+    stage.service(A, Service::Database, Health::Runs, false);
+    stage.expect(BOTH, 102, 2 * SECOND);
 }

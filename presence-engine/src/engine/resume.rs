@@ -232,6 +232,11 @@ impl Engine {
                 self.edge.user(conn).is_some_and(|u| matches!(self.whose(&u.clone()), Whose::Peers));
             if decided {
                 self.edge.set_lost(conn, None);
+                if self.edge.is_holding(conn) && matches!(self.edge.phase(conn), Some(Phase::Parked { .. })) {
+                    // It voids a resume that waits, as <wait/> does: the client looks for its session elsewhere.
+                    self.edge.pop_held(conn);
+                    out.push(Output::Credit(conn));
+                }
                 out.push(Output::Deliver(conn, Dual::Stay.to_bytes()));
             }
         }

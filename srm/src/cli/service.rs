@@ -54,7 +54,7 @@ pub(super) fn act(client: &Client, args: &ServiceArgs, action: ServiceAction) ->
     let done = match action {
         ServiceAction::Start => "runs",
         ServiceAction::Stop => "is stopped",
-        ServiceAction::Restart => "is restarted",
+        ServiceAction::Restart => "was restarted",
         ServiceAction::Fail { .. } => "was made to fail",
     };
     let text = format!("{} of {node} {done}; `tandem service list` shows all\n", args.service);

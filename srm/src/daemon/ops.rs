@@ -154,7 +154,7 @@ impl Operations {
                 Err(refusal) => Answer::Refused(refusal),
             },
             Ask::Restart => done(self.restart_here().await),
-            Ask::Service { service, action } => match self.service_here(&service, action) {
+            Ask::Service { service, action } => match self.service_here(&service, action).await {
                 Ok(()) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
             },
@@ -272,13 +272,17 @@ impl Operations {
         }
     }
 
-    fn service_here(&self, service: &str, action: ServiceAction) -> Result<(), Refusal> {
+    async fn service_here(&self, service: &str, action: ServiceAction) -> Result<(), Refusal> {
         let known = Service::named(service).ok_or_else(|| Refusal {
             error: format!("{} knows no service {service}", self.names[self.me.index()]),
             hint: "the nodes run different versions: finish the upgrade".to_owned(),
             ..Refusal::default()
         })?;
-        self.services.act(known, action)
+        self.services.act(known, action)?;
+        if action == ServiceAction::Restart {
+            self.services.wait_for(known).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn status_now(&self) -> Status {
@@ -426,7 +430,7 @@ impl Daemon for Operations {
             let name = service.name();
             self.asked(&format!("{} of {name} at {node}", action.name()));
             if self.index(node).unwrap_or(self.me) == self.me {
-                return self.service_here(name, action);
+                return self.service_here(name, action).await;
             }
             match self.ask_peer(Ask::Service { service: name.to_owned(), action }).await {
                 Some(Answer::Done) => Ok(()),

@@ -198,6 +198,16 @@ impl Services {
         tokio::time::timeout(LIMIT, told).await.ok()?.ok()
     }
 
+    /// Waits until it runs, for a second at most.
+    pub(super) async fn wait_for(&self, service: Service) {
+        for _ in 0..20 {
+            if self.with(service, |part| matches!(part.state, State::Runs)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Starts what does not run, for a fallback or recover.
     pub(super) fn start_all(&self) {
         for service in Service::ALL {
@@ -318,6 +328,9 @@ mod tests {
         assert_eq!(services.list(false)[0].restarts, 1);
         services.act(Service::Router, ServiceAction::Start).unwrap();
         assert_eq!(told(&node), [(Service::Router, Health::Runs)]);
+        services.act(Service::Router, ServiceAction::Restart).unwrap();
+        services.wait_for(Service::Router).await;
+        assert_eq!(told(&node), [(Service::Router, Health::Stopped), (Service::Router, Health::Runs)]);
     }
 
     #[tokio::test]

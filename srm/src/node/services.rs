@@ -300,6 +300,9 @@ impl Node {
             };
             alarms.push(format!("critical service {name} {how}, for {seconds} s: {then}"));
         }
+        if self.services.peer_lacks > 0 {
+            alarms.push(format!("a critical service of {peer} is down: `tandem service list`"));
+        }
         if self.services.guarded {
             let most = self.cfg.automatics.failovers_per_hour;
             alarms.push(format!(
