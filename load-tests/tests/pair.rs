@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles). `PAIR_SEEDS=n`: so many of each.
+//! `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,6 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
         }
         return Vec::new();
     }
-    let count = std::env::var("PAIR_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(count);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(None::<u64>));
     let seeds = Mutex::new([0u32; FIGURES]);
     thread::scope(|scope| {

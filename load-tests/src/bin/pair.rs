@@ -1,5 +1,6 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `apart`, `disk`, `operated`, `partition` and `witness`; one seed prints its trace.
+//! `people`, `apart`, `disk`, `operated`, `partition`, `services` and `witness`; one seed prints its trace. At night:
+//! `pair 0 20000 services`.
 
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ fn main() {
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
+        Some("services") => Profile::SERVICES,
         Some("witness") => Profile::WITNESS,
         _ => Profile::STRICT,
     };
@@ -27,7 +29,11 @@ fn main() {
     }
     let (mut failed, mut seeds) = (0, [0u32; FIGURES]);
     for seed in first..first + count {
-        let verdict = run(seed, profile);
+        let Ok(verdict) = std::panic::catch_unwind(|| run(seed, profile)) else {
+            println!("seed {seed}: a panic");
+            failed += 1;
+            continue;
+        };
         for (n, (_, figure)) in verdict.coverage.figures().into_iter().enumerate() {
             seeds[n] += u32::from(figure > 0);
         }

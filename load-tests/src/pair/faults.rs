@@ -235,6 +235,16 @@ impl World {
     pub(super) fn may_kill(&self, node: usize) -> bool {
         let other = 1 - node;
         let Some(mine) = self.hosts[node].node() else { return true };
+        // What the other had in memory only is gone with its power. As long as this node does not know, the rest is here alone, and
+        // a start cannot tell that it was acknowledged: two faults at once, which `commit = "peer-and-disk"` is for.
+        let leads_in_pair = |g: &NodeIx| {
+            let core = mine.core(*g);
+            core.role() == Role::Primary && core.reg().mode == Mode::Pair
+        };
+        let unaware = self.hosts[other].dark && NodeIx::BOTH.iter().any(leads_in_pair);
+        if unaware && !self.profile.weak && !self.profile.peer_and_disk {
+            return false;
+        }
         self.profile.weak
             || self.profile.witness
             || NodeIx::BOTH.iter().all(|g| {
@@ -275,6 +285,7 @@ impl World {
             return;
         }
         self.coverage.powers += 1;
+        self.hosts[node].dark = true;
         self.restart(node, host + server);
         self.die(node, true);
         self.hosts[node].disk.log.lose_power();

@@ -150,6 +150,8 @@ pub struct Host {
     pub writers: [Writer; 2],
     /// Its kernel answers, with a refusal where nobody listens.
     pub powered: bool,
+    /// It has lost power, and its server has not started since.
+    pub dark: bool,
     /// Its server dies soon after it has formed a pair again; back after so long.
     pub doomed_in_pair: Option<u64>,
     /// A start is planned.
@@ -164,7 +166,7 @@ impl Host {
 
     /// The disk as a start finds it; whether there is a state in the store.
     pub fn power_up(&mut self, lost: Lost) -> bool {
-        self.powered = true;
+        (self.powered, self.dark) = (true, false);
         self.disk.cut = [false; 2];
         for which in [Which::Own, Which::Peer] {
             let writer = &mut self.writers[which as usize];

@@ -65,6 +65,11 @@ pub(super) enum Command {
     Restart(MoveArgs),
     /// Bring both nodes out of Running in Failed Mode: services that are down are started, no stream is dropped
     Recover(RecoverArgs),
+    /// Confirm that failover and fallback work: with a test user, fail a node over, use the other, and go back
+    ///
+    /// All users of the node are moved to the other and back; clients that know stream management keep their sessions. Every step
+    /// must pass; the first that does not is named, and what was changed is undone.
+    Drill(DrillArgs),
     /// List, start, stop and restart the critical services of a node, or let one fail
     Service {
         #[command(subcommand)]
@@ -102,6 +107,7 @@ impl Command {
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::Restart(args) => args.client.json,
             Command::Recover(args) => args.client.json,
+            Command::Drill(args) => args.client.json,
             Command::Service { command: ServiceCommand::List(args) } => args.client.json,
             Command::Service {
                 command:
@@ -147,6 +153,17 @@ pub(super) enum ServiceCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct RecoverArgs {
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DrillArgs {
+    /// Name of the node to fail over [default: the one of the configuration file]
+    pub node: Option<String>,
+    /// PEM file of the authority that clients trust [default: that of the link, as `tandem init` makes it]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod drill;
 mod events;
 mod force;
 mod init;
@@ -74,6 +75,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Restart(args) => {
             restart::restart(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
+        Command::Drill(args) => drill::drill(&args, &mut Progress::stderr()),
         Command::Recover(args) => service::recover(&Client::find(&args.client)?),
         Command::Service { command } => service(&command),
         Command::ForceActive(args) => force::force_active(&args),

@@ -148,7 +148,7 @@ impl Progress {
         Progress { live: io::stderr().is_terminal(), out: Box::new(io::stderr()), last: None }
     }
 
-    #[cfg(test)]
+    /// Shows nothing.
     pub fn none() -> Self {
         Progress { live: true, out: Box::new(io::sink()), last: None }
     }

@@ -129,7 +129,7 @@ fn read_password(input: &mut impl BufRead) -> Result<String, Failure> {
 }
 
 /// Four groups of five characters: 100 random bits.
-fn make_password() -> Result<String, Failure> {
+pub(super) fn make_password() -> Result<String, Failure> {
     let mut bytes = [0; 20];
     SystemRandom::new()
         .fill(&mut bytes)

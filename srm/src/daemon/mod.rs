@@ -4,6 +4,7 @@
 mod accounts;
 mod again;
 mod alarms;
+mod care;
 mod chronicle;
 mod clients;
 mod clock;

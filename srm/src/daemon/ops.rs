@@ -73,7 +73,7 @@ pub(super) struct Operations {
     pub(super) chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     ready: Arc<AtomicBool>,
-    services: Arc<Services>,
+    pub(super) services: Arc<Services>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     this: std::sync::Weak<Operations>,
@@ -221,14 +221,6 @@ impl Operations {
         NodeIx::from_index(found)
     }
 
-    async fn restart_here(&self) -> Result<Reply, Refusal> {
-        match self.op(Op::Restart).await {
-            Some(Reply::Done) => Ok(Reply::Done),
-            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
-            _ => Err(stopping()),
-        }
-    }
-
     async fn move_at(&self, at: NodeIx, ask: Ask, op: Op, what: &'static str) -> Result<Moving, Refusal> {
         if at == self.me {
             return self.move_here(op, what).await;
@@ -270,19 +262,6 @@ impl Operations {
             run: s.run,
             services: self.services.list(self.live.config().srm.enable_authentication_monitoring),
         }
-    }
-
-    async fn service_here(&self, service: &str, action: ServiceAction) -> Result<(), Refusal> {
-        let known = Service::named(service).ok_or_else(|| Refusal {
-            error: format!("{} knows no service {service}", self.names[self.me.index()]),
-            hint: "the nodes run different versions: finish the upgrade".to_owned(),
-            ..Refusal::default()
-        })?;
-        self.services.act(known, action)?;
-        if action == ServiceAction::Restart {
-            self.services.wait_for(known).await;
-        }
-        Ok(())
     }
 
     pub(super) async fn status_now(&self) -> Status {
@@ -401,23 +380,7 @@ impl Daemon for Operations {
     }
 
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(async move {
-            let at = self.index(node).unwrap_or(self.me);
-            self.asked(&format!("restart of {node}"));
-            if at == self.me {
-                return self.restart_here().await.map(|_| ());
-            }
-            match self.ask_peer(Ask::Restart).await {
-                Some(Answer::Done) => Ok(()),
-                Some(Answer::Refused(refusal)) => Err(refusal),
-                _ => {
-                    let error = format!("node {node} does not answer");
-                    Err(self
-                        .refusal(error, "start it, or repair the path between the nodes".to_owned())
-                        .await)
-                }
-            }
-        })
+        Box::pin(self.restart_at(node))
     }
 
     fn service<'a>(
@@ -426,36 +389,11 @@ impl Daemon for Operations {
         service: Service,
         action: ServiceAction,
     ) -> BoxFuture<'a, Result<(), Refusal>> {
-        Box::pin(async move {
-            let name = service.name();
-            self.asked(&format!("{} of {name} at {node}", action.name()));
-            if self.index(node).unwrap_or(self.me) == self.me {
-                return self.service_here(name, action).await;
-            }
-            match self.ask_peer(Ask::Service { service: name.to_owned(), action }).await {
-                Some(Answer::Done) => Ok(()),
-                Some(Answer::Refused(refusal)) => Err(refusal),
-                _ => {
-                    let error = format!("node {node} does not answer");
-                    Err(self
-                        .refusal(error, "start it, or repair the path between the nodes".to_owned())
-                        .await)
-                }
-            }
-        })
+        Box::pin(self.service_at(node, service, action))
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(async move {
-            match self.op(Op::Recover).await {
-                Some(Reply::Done) => {
-                    self.asked("recover");
-                    Ok(())
-                }
-                Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
-                _ => Err(stopping()),
-            }
-        })
+        Box::pin(self.recover_both())
     }
 
     fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {

@@ -169,6 +169,10 @@ impl Node {
             let hint = if action.is_empty() { "wait until both nodes are Normal".to_owned() } else { action };
             return refused(format!("{error} ({})", reason.name()), hint);
         }
+        if self.peer_told().lacks_service {
+            let error = format!("a critical service of {} is down", self.cfg.names[self.me.peer().index()]);
+            return refused(error, "start it first: `tandem service list`");
+        }
         self.begin(What::Failover, cause);
         let users = self.driver.engine().state().users();
         let left = users.filter(|(_, u)| u.register == self.me).count() as u64;

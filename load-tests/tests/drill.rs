@@ -1,0 +1,82 @@
+//! `tandem drill` between two real nodes while people talk: it passes, or names the step that does not; either way nothing is left
+//! of it, and nobody else notices.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use load_tests::rig::{Load, QUICK, Rig, place, seed, tandem};
+use serde_json::Value;
+use srm::admin::ServiceAction;
+use srm::cli::Client;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs it at a node; exit code and answer.
+fn drill(rig: &Rig, at: usize, args: &[&str]) -> (Option<i32>, Value) {
+    let made = &rig.pair.made;
+    let mut command = Command::new(tandem());
+    command.arg("drill").args(args).args(["--json", "-c"]).arg(&made.nodes[at].config);
+    command.arg("--trust").arg(&made.ca).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}")))
+}
+
+fn users(rig: &Rig) -> usize {
+    let made = &rig.pair.made.nodes[0];
+    let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    client.users().unwrap_or_else(|failure| panic!("{failure:?}")).len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_passes_or_names_the_step_that_does_not_and_leaves_nothing() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let rig = Rig::start(2, load, QUICK, &[]).await;
+    rig.traffic(20).await;
+    for (at, args) in [(0, &[][..]), (0, &["b"])] {
+        let (code, answer) = drill(&rig, at, args);
+        assert_eq!(code, Some(0), "{answer:#}\n{}", rig.logs());
+        let steps = answer["steps"].as_array().map_or(0, Vec::len);
+        assert_eq!((steps, answer["node"].as_str()), (10, Some(args.first().copied().unwrap_or("a"))));
+        assert_eq!(users(&rig), 12, "the test user is gone");
+        rig.until_paired(LIMIT);
+    }
+    let (code, answer) = drill(&rig, 1, &["c"]);
+    let hint = answer["hint"].as_str().unwrap_or_default();
+    assert!(code == Some(2) && hint.contains("the nodes are"), "{answer:#}");
+
+    // Nobody can log in through b: whoever would fail over to it must know.
+    let made = &rig.pair.made.nodes[1];
+    let b = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    b.service("b", "authentication", ServiceAction::Stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let (code, answer) = drill(&rig, 0, &[]);
+    let error = answer["error"].as_str().unwrap_or_default();
+    assert!(code == Some(1) && error.starts_with("step 3 of 10 failed"), "{answer:#}");
+    assert!(error.contains("login through b"), "{error}");
+    assert_eq!(answer["steps"].as_array().map(Vec::len), Some(2));
+    assert_eq!(users(&rig), 12, "the test user is gone");
+    b.service("b", "authentication", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
+
+    b.service("b", "router", ServiceAction::Stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+    rig.until(0, LIMIT, "a says so", |status| !status.alarms.is_empty());
+    let (code, answer) = drill(&rig, 0, &[]);
+    let error = answer["error"].as_str().unwrap_or_default();
+    assert!(code == Some(1) && error.starts_with("step 1 of 10 failed"), "{answer:#}");
+    assert!(error.contains("a critical service of b is down"), "{error}");
+    b.service("b", "router", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
+    rig.settle().await;
+}
+
+#[test]
+fn a_single_node_has_nothing_to_fail_over_to() {
+    let dir = tempfile::tempdir_in(place()).unwrap();
+    let out = dir.path().join("one");
+    let mut init = Command::new(tandem());
+    init.args(["init", "--domain", "d.example", "--node", "a=127.0.0.1", "--out"]).arg(&out);
+    let made = init.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let output =
+        Command::new(tandem()).args(["drill", "-c"]).arg(out.join("a/tandem.toml")).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && text.contains("a drill needs two nodes"), "{text}");
+}

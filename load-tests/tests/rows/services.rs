@@ -1,0 +1,316 @@
+//! The rows that critical services bring about, and the failed mode.
+
+use load_tests::pair::rows::Stage;
+use presence_engine::ids::NodeIx;
+use srm::node::{Automatics, Health, Op, Reply, Service, Stage as Step};
+use srm::view::{Cause, Reason, State};
+
+use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal};
+
+/// The product's own times for services.
+const DELAY: u64 = 90 * SECOND;
+const SERVICES: Automatics = Automatics {
+    disabled: false,
+    fallback: false,
+    window: None,
+    after: 7_200,
+    delay: 360,
+    authentication: false,
+    failovers_per_hour: 1,
+    add_users: false,
+};
+
+fn with_services() -> Stage {
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(SERVICES);
+    stage.moves(A);
+    stage.moves(B);
+    stage
+}
+
+#[test]
+fn a_service_that_is_back_within_the_delay_disturbs_nobody() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.stays(&BOTH, 1, DELAY - SECOND);
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.stays(&BOTH, 1, DELAY);
+    stage.service(A, Service::Database, Health::Fails, false);
+    stage.stays(&BOTH, 1, DELAY - SECOND);
+    stage.service(A, Service::Database, Health::Runs, false);
+    stage.stays(&BOTH, 1, SECOND);
+    assert_eq!(moves(&mut stage, A), []);
+    // One that is not monitored is nobody's failover.
+    stage.service(A, Service::Authentication, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 2 * DELAY);
+}
+
+#[test]
+fn rows_12_108_and_11_a_service_is_down_for_longer_than_the_delay() {
+    let mut stage = with_services();
+    stage.service(A, Service::PresenceEngine, Health::Stopped, false);
+    let took = stage.expect([A], 108, DELAY + SECOND);
+    assert!(took >= DELAY - SECOND, "{took}");
+    stage.expect(BOTH, 12, 5 * SECOND);
+    let states = [
+        (State::FailedOverServicesNotRunning, Reason::CriticalServiceDown),
+        (State::RunningInBackupMode, Reason::CriticalServiceDown),
+    ];
+    assert_eq!(stage.shown(B).unwrap().1, states);
+    for node in BOTH {
+        let a = NodeIx::A;
+        let expected = [(a, false, Step::Began, Cause::Service), (a, false, Step::Complete, Cause::Service)];
+        assert_eq!(moves(&mut stage, node), expected, "both nodes tell it");
+    }
+    stage.stays(&BOTH, 12, DELAY);
+    stage.service(A, Service::PresenceEngine, Health::Runs, false);
+    stage.expect(BOTH, 11, 2 * SECOND);
+    let states = [
+        (State::FailedOver, Reason::CriticalServiceDown),
+        (State::RunningInBackupMode, Reason::CriticalServiceDown),
+    ];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    stage.stays(&BOTH, 11, MINUTE);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_11_the_services_are_back_by_a_restart_of_their_node() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    stage.kill(A);
+    stage.expect([B], 106, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 11, 5 * SECOND);
+    let states = [
+        (State::FailedOver, Reason::Initialization),
+        (State::RunningInBackupMode, Reason::CriticalServiceDown),
+    ];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn rows_13_109_123_and_124_the_database_is_down() {
+    let mut stage = with_services();
+    stage.service(B, Service::Database, Health::Stopped, false);
+    stage.expect([B], 109, DELAY + SECOND);
+    stage.expect(BOTH, 13, 5 * SECOND);
+    let states = [
+        (State::RunningInBackupMode, Reason::DatabaseFailure),
+        (State::FailedOverServicesNotRunning, Reason::DatabaseFailure),
+    ];
+    assert_eq!(stage.shown(A).unwrap().1, states);
+    stage.service(B, Service::Database, Health::Runs, false);
+    stage.expect(BOTH, 123, 2 * SECOND);
+    stage.kill(B);
+    stage.expect([A], 124, 2 * SECOND);
+    stage.start(B);
+    stage.expect(BOTH, 123, 5 * SECOND);
+    fallback(&mut stage, A);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_14_the_services_of_the_home_node_do_not_start_in_a_fallback() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    fallback(&mut stage, B);
+    stage.run(20 * SECOND);
+    stage.expect(BOTH, 14, 15 * SECOND);
+    let failed = (State::RunningInFailedMode, Reason::StartOfCriticalServicesFailed);
+    assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
+    stage.stays(&BOTH, 14, DELAY);
+    let why = refusal(stage.op(B, Op::Fallback));
+    assert!(why.contains("Running in Failed Mode"), "{why}");
+    // They still do not start: the operator sees what is so.
+    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 12, SECOND);
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.expect(BOTH, 11, 2 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    let why = refusal(stage.op(A, Op::Recover));
+    assert!(why.contains("offered while both nodes run in failed mode"), "{why}");
+}
+
+#[test]
+fn a_fallback_starts_the_services_of_the_home_node_first() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    stage.stays(&BOTH, 1, 2 * DELAY);
+}
+
+#[test]
+fn row_15_the_backup_loses_a_service_and_its_peer_cannot_help() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    stage.service(B, Service::PresenceEngine, Health::Stopped, true);
+    stage.expect(BOTH, 15, DELAY + 5 * SECOND);
+    let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
+    assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
+    stage.stays(&BOTH, 15, DELAY);
+    // A recover starts them.
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.service(B, Service::PresenceEngine, Health::Stopped, false);
+    assert_eq!(stage.op(B, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 11, 2 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
+fn row_15_while_both_nodes_are_normal_and_117_for_the_database() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.service(B, Service::Router, Health::Stopped, true);
+    stage.expect(BOTH, 15, DELAY + SECOND);
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.service(B, Service::Router, Health::Runs, false);
+    stage.stays(&BOTH, 15, MINUTE);
+    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 1, SECOND);
+    stage.service(A, Service::Database, Health::Stopped, true);
+    stage.expect(BOTH, 13, DELAY + 5 * SECOND);
+    stage.service(B, Service::Database, Health::Stopped, true);
+    stage.expect(BOTH, 117, DELAY + 5 * SECOND);
+}
+
+#[test]
+fn row_21_a_node_is_restarted_while_both_run_in_failed_mode() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.service(B, Service::Router, Health::Stopped, true);
+    stage.expect(BOTH, 15, DELAY + SECOND);
+    stage.op(A, Op::Restart);
+    stage.expect(BOTH, 21, 5 * SECOND);
+    let failed = (State::RunningInFailedMode, Reason::Unknown);
+    assert_eq!(stage.shown(B).unwrap().1, [failed; 2]);
+    stage.stays(&BOTH, 21, MINUTE);
+    stage.service(B, Service::Router, Health::Stopped, false);
+    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 1, 2 * SECOND);
+    stage.stays(&BOTH, 1, DELAY);
+}
+
+#[test]
+fn the_failed_mode_ends_with_the_death_of_a_node() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.service(B, Service::Router, Health::Stopped, true);
+    stage.expect(BOTH, 15, DELAY + SECOND);
+    stage.kill(A);
+    stage.expect([B], 17, 5 * SECOND);
+    stage.service(B, Service::Router, Health::Runs, false);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+}
+
+#[test]
+fn rows_22_and_23_the_node_in_backup_mode_loses_a_service() {
+    for (service, row, then, cause) in
+        [(Service::Database, 22, 13, Cause::Database), (Service::Router, 23, 12, Cause::Service)]
+    {
+        let mut stage = with_services();
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.moves(A);
+        stage.moves(B);
+        stage.service(B, service, Health::Stopped, false);
+        stage.expect([B], row, DELAY + SECOND);
+        // Everybody is at node 1 then; node 2 is the one that failed over.
+        stage.expect(BOTH, then, 5 * SECOND);
+        let (state, _) = stage.shown(A).unwrap().1[A];
+        assert_eq!(state, State::RunningInBackupMode);
+        let told = moves(&mut stage, A);
+        assert!(told.contains(&(NodeIx::A, true, Step::Complete, cause)), "{told:?}");
+        assert!(told.contains(&(NodeIx::B, false, Step::Complete, cause)), "{told:?}");
+        // The way out: mend node 2's service, then fallback.
+        stage.service(B, service, Health::Runs, false);
+        stage.run(SECOND);
+        fallback(&mut stage, A);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    }
+}
+
+#[test]
+fn a_failover_of_the_operator_is_undone_too_if_the_backup_loses_a_service() {
+    let mut stage = with_services();
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, SECOND);
+    stage.service(B, Service::Router, Health::Stopped, false);
+    stage.expect([B], 23, DELAY + SECOND);
+    stage.expect(BOTH, 12, 5 * SECOND);
+}
+
+#[test]
+fn nobody_is_moved_to_a_node_that_cannot_serve() {
+    let mut stage = with_services();
+    stage.service(B, Service::Database, Health::Fails, false);
+    stage.run(2 * SECOND);
+    let why = refusal(stage.op(A, Op::Failover));
+    assert!(why.contains("a critical service of b is down"), "{why}");
+    stage.service(B, Service::Database, Health::Runs, false);
+    stage.run(2 * SECOND);
+    assert!(matches!(stage.op(A, Op::Failover), Some(Reply::Begun(_))));
+    stage.expect(BOTH, 3, SECOND);
+}
+
+#[test]
+fn there_is_one_automatic_failover_an_hour() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 30 * MINUTE);
+    assert!(stage.alarms(A).iter().any(|alarm| alarm.starts_with("flap guard")), "{:?}", stage.alarms(A));
+    stage.expect(BOTH, 12, 30 * MINUTE);
+}
+
+#[test]
+fn with_automatics_disabled_a_service_moves_nobody() {
+    let mut stage = with_services();
+    stage.automatics(Automatics { disabled: true, ..SERVICES });
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 2 * DELAY);
+    assert!(stage.alarms(A).iter().any(|alarm| alarm.starts_with("critical service router is stopped")));
+}
+
+#[test]
+fn rows_125_and_126_a_node_that_returned_loses_a_service() {
+    let mut stage = with_services();
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 126, 2 * SECOND);
+    let (state, reason) = stage.shown(B).unwrap().1[A];
+    assert_eq!((state, reason), (State::FailedOverServicesNotRunning, Reason::Initialization));
+    // It serves nobody: nothing is to be moved for that.
+    stage.stays(&BOTH, 126, 2 * DELAY);
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.expect(BOTH, 103, 2 * SECOND);
+
+    let mut stage = Stage::pair(WITNESS);
+    stage.automatics(SERVICES);
+    stage.cut_off(A, 100 * SECOND);
+    stage.expect([B], 16, 90 * SECOND);
+    stage.expect(BOTH, 102, 60 * SECOND);
+    stage.service(A, Service::Database, Health::Fails, false);
+    stage.expect(BOTH, 125, 2 * SECOND);
+    stage.service(A, Service::Database, Health::Runs, false);
+    stage.expect(BOTH, 102, 2 * SECOND);
+}
