@@ -89,6 +89,11 @@ impl Stage {
         process.map_or(Vec::new(), |process| process.node.snapshot().alarms)
     }
 
+    /// Whether a node says that its users are served.
+    pub fn ready(&self, node: usize) -> bool {
+        self.world.hosts[node].process.as_ref().is_some_and(|process| process.node.is_ready())
+    }
+
     /// The operator asks a node.
     pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
         self.world.op(node, op)

@@ -49,9 +49,11 @@ fn a_service_that_is_back_within_the_delay_disturbs_nobody() {
 fn rows_12_108_and_11_a_service_is_down_for_longer_than_the_delay() {
     let mut stage = with_services();
     stage.service(A, Service::PresenceEngine, Health::Stopped, false);
+    assert!(!stage.ready(A) && stage.ready(B));
     let took = stage.expect([A], 108, DELAY + SECOND);
     assert!(took >= DELAY - SECOND, "{took}");
     stage.expect(BOTH, 12, 5 * SECOND);
+    assert!(stage.ready(A) && stage.ready(B), "the users of a are served by b");
     let states = [
         (State::FailedOverServicesNotRunning, Reason::CriticalServiceDown),
         (State::RunningInBackupMode, Reason::CriticalServiceDown),

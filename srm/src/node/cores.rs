@@ -384,7 +384,12 @@ impl Node {
     pub fn is_ready(&self) -> bool {
         let me = self.me;
         let groups = NodeIx::BOTH.into_iter().filter(|g| !self.cfg.single || *g == me);
-        groups.into_iter().all(|g| self.cores[g.index()].role() != Role::Fenced)
+        let groups: Vec<NodeIx> = groups.collect();
+        let role = |g: &NodeIx| self.cores[g.index()].role();
+        // Whose users are at the peer is well served whatever its own services do.
+        let serves = |g: &NodeIx| role(g) == Role::Primary && self.driver.engine().has_members(*g);
+        let waits = self.services_block() && groups.iter().any(serves);
+        !waits && groups.iter().all(|g| role(g) != Role::Fenced)
     }
 
     pub(super) fn activity(&self) -> Activity {
