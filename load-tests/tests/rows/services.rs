@@ -160,7 +160,12 @@ fn row_15_the_backup_loses_a_service_and_its_peer_cannot_help() {
     let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
     assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
     stage.stays(&BOTH, 15, DELAY);
-    // A recover starts them.
+    // A recover that does not help: they have the whole delay, and then it is as before.
+    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 12, SECOND);
+    stage.stays(&BOTH, 12, DELAY - 2 * SECOND);
+    stage.expect(BOTH, 15, 5 * SECOND);
+    // One that does starts them.
     stage.service(A, Service::Router, Health::Stopped, false);
     stage.service(B, Service::PresenceEngine, Health::Stopped, false);
     assert_eq!(stage.op(B, Op::Recover), Some(Reply::Done));
