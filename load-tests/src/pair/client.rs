@@ -317,6 +317,10 @@ impl World {
     /// A takeover came so late that the session may have gone on elsewhere (D6).
     fn is_uncertain(&self, c: usize) -> bool {
         let id = self.clients[c].sm_id.as_deref().and_then(SmId::parse);
+        if self.hosts.iter().all(|host| host.node().is_none()) {
+            // Its last word came when it was dead itself: nobody is left who could say.
+            return true;
+        }
         let nodes = self.hosts.iter().filter_map(|host| host.node());
         let mut sessions = nodes.filter_map(|node| node.driver().engine().state().session(id?));
         sessions.any(|s| s.uncertain.is_some())
