@@ -127,7 +127,12 @@ impl Drill {
         };
         let trust = args.trust.as_deref().unwrap_or(&link.ca);
         let tls = Authority::load(trust).and_then(|authority| c2s_client(&authority));
-        let tls = tls.map_err(|error| Failure::environment(&error))?;
+        let tls = tls.map_err(|error| {
+            let error = format!("the authority that clients trust: {error}");
+            Failure::new(Exit::Environment, error, "name its PEM file with --trust FILE")
+        })?;
+        // A node that does not run is no step that failed.
+        client.status()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::environment(&error))?;
         let password = user::make_password()?;
