@@ -102,6 +102,28 @@ fn services_stop_and_operators_act() {
     at_least(&figures, &[("services that stop", 1_200), ("moves for a service", 400), ("fallbacks", 600)]);
 }
 
+#[test]
+fn operators_switch_high_availability_and_assign_users() {
+    let figures = hunt("group", 1_000, Profile::GROUP);
+    at_least(&figures, &[("switches of high availability", 500), ("rebalances", 300)]);
+    hunt("group-apart", 500, Profile::GROUP_APART);
+}
+
+/// A failover was on its way when its node was cut off, and the peer took over: what the hand-overs and the streams that
+/// they made parked ones were to be told was void, and left all the same.
+#[test]
+fn a_failover_that_a_takeover_overtakes_tells_nobody_anything() {
+    assert_eq!(run(1_987, Profile::GROUP_APART).failure, None);
+}
+
+/// What a front had said on a connection that was gone was read after its client had resumed elsewhere.
+#[test]
+fn nothing_is_read_of_a_front_whose_connection_is_gone() {
+    for seed in [1_813, 2_838] {
+        assert_eq!(run(seed, Profile::WITNESS).failure, None, "seed {seed}");
+    }
+}
+
 /// What a front had said waited for a service until its user had gone elsewhere and come back.
 #[test]
 fn what_was_said_before_a_user_went_away_is_void_when_it_is_back() {

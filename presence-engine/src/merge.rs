@@ -104,6 +104,8 @@ impl Merge {
             }
             // An account is there once it was added; the log that both nodes read first decides between two.
             Record::UserAdd { .. } | Record::UserPasswd { .. } => vec![(0, record.clone())],
+            // What the operator said last of the group holds, wherever it was said.
+            Record::Group(_) => vec![(0, record.clone())],
             // So is a removal, wherever the account was led: the operator was told that it is done.
             Record::UserRemove { effects, .. } => {
                 let effects = self.effects(state, old, new, effects, Of::Valid);
@@ -119,7 +121,7 @@ impl Merge {
             | Record::Flush { session, .. }
             | Record::Detached { session, .. } => self.as_it_is(of_session(session), record),
             // Nobody hands over alone, and what one branch gave or took the other never heard of.
-            Record::HandOver { .. } | Record::Absorb { .. } => Vec::new(),
+            Record::HandOver { .. } | Record::Absorb { .. } | Record::Assign { .. } => Vec::new(),
         }
     }
 

@@ -51,11 +51,13 @@ pub struct Told {
     pub causes: [Cause; 2],
     /// Why both nodes run in failed mode.
     pub failed: Option<Failure>,
+    /// The sender's log says that high availability is disabled.
+    pub ha_off: bool,
 }
 
 impl Told {
     fn encode(self, out: &mut Vec<u8>) {
-        let flags = [self.restarted[0], self.restarted[1], self.lacks_service];
+        let flags = [self.restarted[0], self.restarted[1], self.lacks_service, self.ha_off];
         out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
         let number = |cause| Cause::ALL.iter().position(|known| *known == cause).unwrap_or(0) as u8;
         out.extend(self.causes.map(number));
@@ -72,6 +74,7 @@ impl Told {
         Some(Told {
             restarted: [flags & 1 != 0, flags & 2 != 0],
             lacks_service: flags & 4 != 0,
+            ha_off: flags & 8 != 0,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -280,6 +283,7 @@ mod tests {
             lacks_service: true,
             causes: [Cause::Automatic, Cause::Service],
             failed: Some(Failure::Unknown),
+            ha_off: true,
         };
         Datagram {
             node: 1,

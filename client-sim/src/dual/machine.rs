@@ -220,6 +220,8 @@ impl DualClient {
             Dual::Offer { epoch, lower_s, upper_s, peer, token: _ } => {
                 self.offered(epoch, Offer::new(lower_s, upper_s, peer), out);
             }
+            // High availability was switched off: there is no other node to park on.
+            Dual::Failed(_) if self.phase == Phase::Up && self.offer.take().is_some() => self.unpark(out),
             Dual::Vouched { nonce, mac } => self.vouched(now, &nonce, mac.into(), out),
             Dual::Moving { epoch, to } => {
                 self.told = Some(Told::moving(self.told, epoch));

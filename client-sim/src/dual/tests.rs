@@ -161,6 +161,19 @@ fn asks_for_nothing_where_nothing_is_offered() {
 }
 
 #[test]
+fn an_offer_that_is_taken_back_leaves_an_ordinary_client_until_the_next() {
+    let mut client = Client::up();
+    client.park("b");
+    let off = client.on(Input::Main(Dual::Failed(Failure::HaDisabled)));
+    assert!(off.contains(&Output::CloseParked), "{off:?}");
+    assert_eq!(client.on(Input::Main(Dual::Failed(Failure::HaDisabled))), [], "once");
+    assert_eq!(client.on(Input::MainDied), [ANSWERED, reconnect(None)]);
+    let mut client = Client::up();
+    client.on(Input::Main(Dual::Failed(Failure::HaDisabled)));
+    assert_eq!(client.on(offer("9.0", "b")), [PARK], "switched on again");
+}
+
+#[test]
 fn parking_is_tried_again_while_the_other_node_is_down() {
     let mut client = Client::up();
     for _ in 0..3 {

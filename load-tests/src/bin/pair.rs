@@ -1,5 +1,5 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `apart`, `disk`, `operated`, `partition`, `services` and `witness`; one seed prints its trace. At night:
+//! `people`, `apart`, `disk`, `operated`, `partition`, `services`, `group`, `group-apart` and `witness`; one seed prints its trace. At night:
 //! `pair 0 20000 services`.
 
 use std::time::Instant;
@@ -17,6 +17,8 @@ fn main() {
         Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
         Some("services") => Profile::SERVICES,
+        Some("group") => Profile::GROUP,
+        Some("group-apart") => Profile::GROUP_APART,
         Some("witness") => Profile::WITNESS,
         _ => Profile::STRICT,
     };

@@ -45,6 +45,8 @@ pub enum Fault {
     Service(usize, Service, u64),
     /// The operator's recover at a node.
     Recover(usize),
+    /// Something else that operators ask for.
+    Asked(super::group::Asked),
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             let at = self.rng.range(from, until) - self.now;
             let fault = self.draw();
             self.at(at, Event::Fault(fault));
+            self.plan_group(at, fault);
             if !self.profile.available && !self.profile.witness {
                 let later = at + self.rng.range(100, 8_000);
                 for node in 0..2 {
@@ -105,6 +108,9 @@ impl World {
             let for_ms =
                 if self.rng.chance(50) { self.rng.range(50, 4_000) } else { self.rng.range(4_000, 40_000) };
             return Fault::Service(node, service, for_ms);
+        }
+        if let Some(asked) = self.draw_group() {
+            return asked;
         }
         match self.rng.range(0, 99) {
             0..=5 => Fault::KillInPair(node, back),
@@ -187,6 +193,7 @@ impl World {
                 }
             }
             Fault::Service(node, service, for_ms) => self.stop_service(node, service, for_ms),
+            Fault::Asked(asked) => self.asked(asked),
             Fault::Recover(node) => _ = self.asks(node, Op::Recover),
             Fault::Failover(node) => _ = self.asks(node, Op::Failover),
             Fault::Fallback(node) => {

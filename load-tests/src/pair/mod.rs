@@ -8,6 +8,7 @@ pub mod client;
 mod disks;
 mod due;
 pub mod faults;
+pub mod group;
 pub mod host;
 pub mod ledger;
 pub mod link;
@@ -50,6 +51,8 @@ pub struct Profile {
     pub people: bool,
     /// Critical services stop, and nodes fail over for it.
     pub services: bool,
+    /// Operators switch high availability and assign users to other homes.
+    pub group: bool,
 }
 
 impl Profile {
@@ -66,6 +69,7 @@ impl Profile {
         weak: false,
         people: false,
         services: false,
+        group: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -76,6 +80,10 @@ impl Profile {
     pub const DISK: Profile = Profile { peer_and_disk: true, ..Profile::STRICT };
     /// The same with critical services that stop, and contacts.
     pub const SERVICES: Profile = Profile { services: true, faults: 6, ..Profile::PEOPLE };
+    /// The same with operators who switch high availability and assign users.
+    pub const GROUP: Profile = Profile { group: true, faults: 7, ..Profile::PEOPLE };
+    /// The same with a witness.
+    pub const GROUP_APART: Profile = Profile { group: true, faults: 7, ..Profile::WITNESS };
     /// All faults under policy `strict`, with an operator.
     pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
@@ -89,7 +97,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 29;
+pub const FIGURES: usize = 31;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,6 +132,10 @@ pub struct Coverage {
     pub services: u32,
     /// Users moved because of one.
     pub service_moves: u32,
+    /// Rebalances that began.
+    pub rebalances: u32,
+    /// Times that high availability was switched.
+    pub switches: u32,
     /// Sessions refused.
     pub refused: u32,
     /// Resumes whose count cannot be: the client gives the session up (only where the profile is weak).
@@ -171,6 +183,8 @@ impl Coverage {
             ("planned exits", self.leaves),
             ("services that stop", self.services),
             ("moves for a service", self.service_moves),
+            ("rebalances", self.rebalances),
+            ("switches of high availability", self.switches),
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),
             ("made active by force", self.forced),

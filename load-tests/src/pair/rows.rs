@@ -1,9 +1,11 @@
 //! A pair that does what a test says, on the virtual clock, and shows the rows of the table of states.
 
 use presence_engine::ids::NodeIx;
+use presence_engine::state::{GroupInfo, User};
 use srm::node::Stage as MoveStage;
 use srm::node::{Event as News, Health, Moved, Op, Reply, Service};
 use srm::view::{Cause, Reason, State};
+use xmpp_core::jid::BareJid;
 
 use super::Profile;
 use super::world::World;
@@ -127,6 +129,11 @@ impl Stage {
         self.world.cut = [self.world.now + for_ms; 2];
     }
 
+    /// From now on beacons pass although nothing else does.
+    pub fn beacons_pass(&mut self) {
+        self.world.beacons_pass = true;
+    }
+
     /// The same for one node, which does not hear the witness either.
     pub fn cut_off(&mut self, node: usize, for_ms: u64) {
         self.cut(for_ms);
@@ -154,6 +161,25 @@ impl Stage {
         }
     }
 
+    /// The accounts, as a node knows them.
+    pub fn users(&self, node: usize) -> Vec<(BareJid, User)> {
+        let process = self.world.hosts[node].process.as_ref();
+        let users = process.map(|process| process.node.driver().engine().state().users());
+        users.into_iter().flatten().map(|(jid, user)| (jid.clone(), user.clone())).collect()
+    }
+
+    /// The group, as a node knows it.
+    pub fn group(&self, node: usize) -> GroupInfo {
+        let process = self.world.hosts[node].process.as_ref();
+        process.map_or_else(GroupInfo::default, |p| p.node.driver().engine().state().group().clone())
+    }
+
+    /// Whether a node leads a home group.
+    pub fn leads(&self, node: usize, group: NodeIx) -> bool {
+        let process = self.world.hosts[node].process.as_ref();
+        process.is_some_and(|process| process.node.core(group).role() == srm::safety::Role::Primary)
+    }
+
     /// The minute of the day that both nodes go by.
     pub fn minute(&mut self, minute: u16) {
         for host in &mut self.world.hosts {
@@ -167,6 +193,7 @@ impl Stage {
 impl World {
     /// Keeps what a test of rows asks for.
     pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
+        self.coverage.switches += u32::from(matches!(news, News::Ha(_)));
         if let News::Moved(moved) = news {
             let service = matches!(moved.cause, Cause::Service | Cause::Database);
             self.coverage.service_moves += u32::from(service && moved.stage == MoveStage::Complete);

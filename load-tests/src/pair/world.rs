@@ -110,6 +110,8 @@ pub struct World {
     pub wires: [Wire; 2],
     /// The network towards each node is cut until then.
     pub cut: [u64; 2],
+    /// But beacons pass.
+    pub beacons_pass: bool,
     /// When the nodes began not to hear each other, and until when.
     pub isolated: (u64, u64),
     /// A node may be leaving until then.
@@ -172,6 +174,7 @@ impl World {
             hosts: Default::default(),
             wires: Default::default(),
             cut: [0; 2],
+            beacons_pass: false,
             isolated: (0, 0),
             leaving_until: 0,
             sockets: Vec::new(),
@@ -549,7 +552,8 @@ impl World {
         let to = 1 - node;
         let copies = if self.rng.chance(3) { 2 } else { 1 };
         for _ in 0..copies {
-            let lost = self.cut[to] > self.now || self.rng.chance(self.profile.beacon_loss);
+            let lost =
+                self.cut[to] > self.now && !self.beacons_pass || self.rng.chance(self.profile.beacon_loss);
             let late = !self.over && self.rng.chance(3);
             let delay = if late { self.rng.range(10, 1_500) } else { self.rng.range(0, 3) };
             if !lost {
@@ -574,6 +578,7 @@ impl World {
 
     /// Something for the operator's ear.
     pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
+        self.count += 1;
         let number = self.count;
         self.feed(node, In::Op(number, op));
         self.replies.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply.clone())

@@ -2,6 +2,7 @@
 
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
+use srm::config::Assignment;
 use srm::node::{Automatics, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
@@ -18,6 +19,7 @@ const SERVICES: Automatics = Automatics {
     authentication: false,
     failovers_per_hour: 1,
     add_users: false,
+    assignment: Assignment::Balanced,
 };
 
 fn with_services() -> Stage {

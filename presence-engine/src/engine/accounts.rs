@@ -9,6 +9,7 @@ use xmpp_core::error::{StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
 
 use super::edge::Phase;
+use super::group::not_assigned;
 use super::route::Route;
 use super::subscribe::ask_stanza;
 use super::{Engine, Output};
@@ -94,12 +95,13 @@ impl Engine {
                 out.push(Output::Account(user.clone(), None));
                 self.show_out(user, &account_removed(), out);
             }
+            Record::Assign { user, home: None } => self.show_out(user, &not_assigned(), out),
             _ => {}
         }
     }
 
     /// Ends every stream of the account at this node.
-    fn show_out(&mut self, user: &BareJid, error: &StreamError, out: &mut Vec<Output>) {
+    pub(super) fn show_out(&mut self, user: &BareJid, error: &StreamError, out: &mut Vec<Output>) {
         for conn in self.edge.of_user(user) {
             if let Some(Phase::Parked { session, .. }) = self.edge.remove(conn) {
                 out.push(Output::Parked(session, false));
@@ -108,7 +110,7 @@ impl Engine {
         }
     }
 
-    fn end_sessions(&mut self, user: &BareJid, out: &mut Vec<Output>) {
+    pub(super) fn end_sessions(&mut self, user: &BareJid, out: &mut Vec<Output>) {
         let sessions: Vec<SmId> = self.sessions_of(user).map(|(id, _)| id).collect();
         for session in sessions {
             self.end_session(session, out);

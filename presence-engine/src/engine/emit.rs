@@ -138,6 +138,7 @@ impl Engine {
             Record::Bind { user, .. }
             | Record::HandOver { user, .. }
             | Record::UserPasswd { user, .. }
+            | Record::Assign { user, .. }
             | Record::UserRemove { user, .. } => of_user(user),
             Record::Enable { session, .. }
             | Record::Dual { session }
@@ -162,7 +163,7 @@ impl Engine {
             }
             // Its effects say whose it is.
             Record::Kept { .. } => 0,
-            Record::Away { .. } => 1 << self.cfg.me.index(),
+            Record::Away { .. } | Record::Group(_) => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         };
         of_effects | of_record

@@ -10,6 +10,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 use xmpp_core::xml::Writer;
 
 use super::edge::Phase;
+use super::group::not_assigned;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
@@ -48,6 +49,9 @@ impl Engine {
             let error = StreamError::new(StreamCondition::NotAuthorized);
             return self.fail(conn, error.with_text("the account was removed"), out);
         }
+        if self.edge.user(conn).and_then(|user| self.state.user(user)).is_some_and(|u| !u.assigned) {
+            return self.fail(conn, not_assigned(), out);
+        }
         if let Some(Sm::Resume { previd, h, told }) = sm {
             return self.resume(conn, &previd, h, told, out);
         }
@@ -55,6 +59,10 @@ impl Engine {
             if conn.node != self.cfg.me {
                 let error = StreamError::new(StreamCondition::NotAuthorized);
                 return self.fail(conn, error.with_text("this stream was to bind or resume"), out);
+            }
+            if !self.state.group().ha {
+                out.push(Output::Deliver(conn, Dual::Failed(Failure::HaDisabled).to_bytes()));
+                return true;
             }
             return self.park(conn, &sm_id, out);
         }

@@ -8,6 +8,7 @@ mod disco;
 mod edge;
 mod emit;
 mod front;
+mod group;
 mod iq;
 mod limits;
 mod login;
@@ -38,7 +39,7 @@ use crate::front::{Fronted, Relay};
 use crate::ids::{Away, Conn, Group, NodeIx, Position, Reg, SmId, Term};
 use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
-use crate::state::{JsmSession, Place, State};
+use crate::state::{GroupInfo, JsmSession, Place, State};
 
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
@@ -187,6 +188,15 @@ pub enum Input {
         /// The user.
         user: BareJid,
     },
+    /// Describe the presence redundancy group anew.
+    Group(GroupInfo),
+    /// Assign the user to another home, and move the sessions there; or to none, and end them.
+    Assign {
+        /// The user.
+        user: BareJid,
+        /// The home.
+        home: Option<NodeIx>,
+    },
     /// Mark a group's home node as failed over although it lives, or no longer.
     Away {
         /// The group.
@@ -257,6 +267,8 @@ pub struct Engine {
     serving: [bool; 2],
     /// See [`Engine::announcement`].
     announced: [Term; 2],
+    /// Whether clients were last told that there are standby connections.
+    ha_told: bool,
     peer_up: bool,
     peer_lost_ms: Option<u64>,
     leaving: bool,
@@ -287,6 +299,7 @@ impl Engine {
         let place = Place { log: cfg.me, at, forwards: 0 };
         let turn = Turn { now_ms: 0, at, applied_peer: at };
         let edge = Edge::default();
+        let ha_told = state.group().ha;
         Engine {
             cfg,
             state,
@@ -295,6 +308,7 @@ impl Engine {
             place,
             serving: [false; 2],
             announced: [Term(0); 2],
+            ha_told,
             peer_up: false,
             peer_lost_ms: None,
             leaving: false,
@@ -348,11 +362,21 @@ impl Engine {
         self.serving = [false; 2];
         self.forget_waiting();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
-        for conn in self.edge.unparked() {
+        // A main stream that became the parked one by a hand-over that is void is no parked stream: its client has not heard
+        // of it, and what waited before is void.
+        let untold = |conn: &Conn| {
+            let moving = |o: &Output| matches!(o, Output::Deliver(c, said) if c == conn && said.starts_with(b"<moving "));
+            let was_main = matches!(self.edge.phase(*conn), Some(Phase::Parked { was_main: true, .. }));
+            was_main && void.iter().any(moving)
+        };
+        let untold: Vec<Conn> = self.edge.parked().map(|(conn, _)| conn).filter(untold).collect();
+        for conn in self.edge.unparked().into_iter().chain(untold) {
             if let Some(name) = self.edge.take_front(conn).and_then(|front| front.name) {
                 out.push(Output::Relay(Relay::Closed { conn: name, clean: false }));
             }
-            self.edge.remove(conn);
+            if let Some(Phase::Parked { session, .. }) = self.edge.remove(conn) {
+                out.push(Output::Parked(session, false));
+            }
             out.push(Output::Close(conn, lost.to_bytes(), true));
         }
         // Parked streams carry no state of a session; what they were to be told and their credit stay true.
@@ -373,6 +397,7 @@ impl Engine {
 
     /// Ends a turn: asks clients for acknowledgements of what it delivered.
     pub fn end(&mut self, out: &mut Vec<Output>) {
+        self.follow_group(out);
         for conn in self.edge.take_unasked() {
             out.push(Output::Deliver(conn, Sm::Request.to_bytes()));
         }
@@ -414,6 +439,8 @@ impl Engine {
             Input::Tick => self.tick(out),
             Input::Probe(number) => out.push(Output::Probed(number)),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
+            Input::Group(group) => self.describe_group(group, out),
+            Input::Assign { user, home } => self.assign(&user, home, out),
             Input::UserPasswd { user, verifiers } => self.user_passwd(user, verifiers, out),
             Input::UserRemove { user } => self.user_remove(&user, out),
             Input::HandOver { user } => self.hand_over(&user, out),

@@ -17,7 +17,7 @@ impl Engine {
         match dual {
             Dual::Request => {
                 let resumable = self.state.session(session).is_some_and(|s| s.resumable());
-                if self.cfg.peer.is_none() || !resumable {
+                if self.cfg.peer.is_none() || !resumable || !self.state.group().ha {
                     out.push(Output::Deliver(conn, Dual::Failed(Failure::HaDisabled).to_bytes()));
                     return;
                 }
@@ -72,6 +72,9 @@ impl Engine {
     fn offer_to(&self, conn: Conn, epoch: Epoch) -> Option<Output> {
         if conn.node != self.cfg.me {
             return Some(Output::Tell(Fronted::Offer(conn, epoch)));
+        }
+        if !self.state.group().ha {
+            return None;
         }
         let (peer, (lower_s, upper_s)) = (self.cfg.peer.clone()?, self.cfg.relogin_s);
         let offer = Dual::Offer { epoch, lower_s, upper_s, peer, token: None };

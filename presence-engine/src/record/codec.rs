@@ -7,7 +7,7 @@ use xmpp_core::jid::{BareJid, Jid};
 
 use super::{Effect, Flag, Forward, Record, Verifiers};
 use crate::ids::{Away, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
-use crate::state::{Item, RosterVersion};
+use crate::state::{GroupInfo, Item, RosterVersion};
 use crate::subscription::Subscription;
 
 /// Why bytes are not records.
@@ -400,6 +400,8 @@ impl Record {
             Record::UserPasswd { .. } => 30,
             Record::UserRemove { .. } => 31,
             Record::Cancel { .. } => 32,
+            Record::Group(_) => 33,
+            Record::Assign { .. } => 34,
         }
     }
 
@@ -480,6 +482,17 @@ impl Record {
                     out.extend_from_slice(&outbound.to_le_bytes());
                 }
             }
+            Record::Group(group) => {
+                out.extend_from_slice(&group.number.to_le_bytes());
+                out.push(group.by.index() as u8);
+                put_bytes(out, group.name.as_bytes());
+                put_bytes(out, group.description.as_bytes());
+                out.push(group.ha as u8);
+            }
+            Record::Assign { user, home } => {
+                put_bytes(out, user.as_str().as_bytes());
+                put_option(out, home.as_ref(), |out, home| out.push(home.index() as u8));
+            }
             Record::Absorb { from, into } => out.extend_from_slice(&[from.index() as u8, into.index() as u8]),
             Record::Away { group, why } => {
                 let why = why.and_then(|why| Away::ALL.iter().position(|known| *known == why));
@@ -538,6 +551,12 @@ impl Record {
             12 => Record::Absorb { from: c.node()?, into: c.node()? },
             13 => Record::Done { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
             32 => Record::Cancel { forward: c.record_id()?, effects: c.list(Cursor::effect)? },
+            33 => {
+                let (number, by) = (c.u64()?, c.node()?);
+                let (name, description) = (c.text()?, c.text()?);
+                Record::Group(GroupInfo { number, by, name, description, ha: c.flag()? })
+            }
+            34 => Record::Assign { user: c.bare()?, home: c.option(Cursor::node)? },
             14 => Record::Away { group: c.node()?, why: c.away()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },
             15 => {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use xmpp_core::jid::{BareJid, Jid};
 
 use crate::ids::{Away, Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
-use crate::state::{Item, RosterVersion};
+use crate::state::{GroupInfo, Item, RosterVersion};
 
 pub use codec::{CodecError, Cursor, put_bytes, put_position, take_position};
 
@@ -294,6 +294,16 @@ pub enum Record {
         group: Group,
         /// Why; `None`: no longer.
         why: Option<Away>,
+    },
+    /// The presence redundancy group is described anew.
+    Group(GroupInfo),
+    /// An account is assigned to another home, or to none: then nobody logs in. A hand-over in the same frame moves its
+    /// sessions.
+    Assign {
+        /// The account.
+        user: BareJid,
+        /// Its home from now on; `None`: it is not assigned.
+        home: Option<NodeIx>,
     },
     /// A forwarded record was processed: its effects (D3).
     Done {

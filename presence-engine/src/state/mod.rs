@@ -3,6 +3,7 @@
 
 mod branch;
 mod delay;
+mod group;
 mod offline;
 mod pairs;
 mod roster;
@@ -22,6 +23,7 @@ use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 pub use branch::Branch;
 use branch::Way;
 pub use delay::{stamp, with_delay};
+pub use group::GroupInfo;
 pub use offline::{MOST_DUE, Offline, OfflineQueue};
 use pairs::Touched;
 pub use pairs::{Key, PairError};
@@ -35,7 +37,7 @@ const KEPT_MS: u64 = 7 * 24 * 3_600_000;
 /// An account.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct User {
-    /// Home node; a failover does not change it.
+    /// Home node; a failover does not change it. Of an account that is not assigned, the node that keeps it.
     pub home: NodeIx,
     /// The register that the user belongs to: its primary owns the user's sessions.
     pub register: Group,
@@ -49,6 +51,8 @@ pub struct User {
     pub offline: OfflineQueue,
     /// Contacts.
     pub roster: Roster,
+    /// Assigned to its home; otherwise nobody logs in.
+    pub assigned: bool,
 }
 
 /// All that a node knows of users and sessions, its own and its peer's.
@@ -58,6 +62,7 @@ pub struct State {
     sessions: Sessions,
     leads: [Option<Reg>; 2],
     away: [Option<Away>; 2],
+    group: GroupInfo,
     undone: BTreeMap<RecordId, Forward>,
     /// Those of them that are taken only if they are not there already (D7).
     offers: BTreeSet<RecordId>,
@@ -120,6 +125,11 @@ impl State {
     /// Why the home node's users are away although it lives; `None`: they are not.
     pub fn away(&self, group: Group) -> Option<Away> {
         self.away[group.index()]
+    }
+
+    /// The presence redundancy group, as operators describe it.
+    pub fn group(&self) -> &GroupInfo {
+        &self.group
     }
 
     /// The node that owns a user's sessions; `None` before anybody led.
@@ -187,6 +197,7 @@ impl State {
                         sessions: BTreeMap::new(),
                         offline: OfflineQueue::default(),
                         roster: Roster::default(),
+                        assigned: true,
                     };
                     self.users.insert(user.clone(), account);
                 }
@@ -254,6 +265,17 @@ impl State {
                 }
             }
             Record::Away { group, why } => self.away[group.index()] = *why,
+            Record::Group(group) => {
+                if group.replaces(&self.group) {
+                    self.group = group.clone();
+                }
+            }
+            Record::Assign { user, home } => {
+                if let Some(u) = self.users.get_mut(user) {
+                    u.assigned = home.is_some();
+                    u.home = home.unwrap_or(u.home);
+                }
+            }
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
             Record::Enable { session, .. }
             | Record::Dual { session }

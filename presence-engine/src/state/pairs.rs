@@ -1,7 +1,9 @@
 //! The state as keys and values, for a store: what a record touches, what stands under a key, and a state read back.
 //!
 //! A key begins with a letter for its kind. Values are written by `postcard`; they have no format of their own to keep,
-//! because a store can always be built again from the logs.
+//! because a store can always be built again from the logs. But the peer may be of the version before or after: a value
+//! grows at its end only. What is longer than expected is read as far as it is known; what is shorter gets what was so
+//! before there was more.
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use xmpp_core::jid::BareJid;
 
-use super::{Place, State};
+use super::{GroupInfo, Place, State};
 use crate::ids::{Group, NodeIx, Position, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Record};
 
@@ -106,6 +108,11 @@ fn write(value: &impl Serialize) -> Bytes {
     Bytes::from(postcard::to_stdvec(value).expect("plain data can be written"))
 }
 
+/// A value that ended before `more` in the version before.
+fn parse_grown<T: DeserializeOwned>(bytes: &[u8], more: &impl Serialize) -> Result<T, PairError> {
+    parse(bytes).or_else(|_| parse(&[bytes, &write(more)].concat()))
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, PairError> {
     postcard::from_bytes(bytes).map_err(|_| PairError("value"))
 }
@@ -139,7 +146,7 @@ impl State {
     /// What stands under a key; `None`: nothing.
     pub fn value(&self, key: &Key) -> Option<Bytes> {
         match key {
-            Key::Groups => Some(write(&(self.leads, self.away, &self.ways))),
+            Key::Groups => Some(write(&(self.leads, self.away, &self.ways, &self.group))),
             Key::User(user) => self.users.get(user).map(write),
             Key::Session(id) => self.sessions.get(id).map(write),
             Key::Forward(id) => self.undone.get(id).map(|f| write(&(f, self.offers.contains(id)))),
@@ -150,8 +157,10 @@ impl State {
     /// Takes a pair that an earlier state gave.
     pub fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), PairError> {
         match Key::read(key).ok_or(PairError("key"))? {
-            Key::Groups => (self.leads, self.away, self.ways) = parse(value)?,
-            Key::User(user) => _ = self.users.insert(user, parse(value)?),
+            Key::Groups => {
+                (self.leads, self.away, self.ways, self.group) = parse_grown(value, &GroupInfo::default())?;
+            }
+            Key::User(user) => _ = self.users.insert(user, parse_grown(value, &true)?),
             Key::Session(id) => self.sessions.insert(id, parse(value)?),
             Key::Forward(id) => {
                 let (forward, offer) = parse(value)?;
@@ -178,11 +187,11 @@ impl State {
             Record::Lead { group, .. } => {
                 keys.insert(Key::Groups);
                 keys.extend(self.kept.keys().map(|id| Key::Kept(*id)));
-                self.group(*group, keys);
+                self.members_of(*group, keys);
             }
-            Record::Absorb { from, .. } => self.group(*from, keys),
-            Record::Away { .. } => _ = keys.insert(Key::Groups),
-            Record::UserAdd { user, .. } | Record::UserPasswd { user, .. } => {
+            Record::Absorb { from, .. } => self.members_of(*from, keys),
+            Record::Away { .. } | Record::Group(_) => _ = keys.insert(Key::Groups),
+            Record::UserAdd { user, .. } | Record::UserPasswd { user, .. } | Record::Assign { user, .. } => {
                 keys.insert(Key::User(user.clone()));
             }
             Record::HandOver { user, .. } => self.user_and_sessions(user, keys),
@@ -262,7 +271,7 @@ impl State {
         }
     }
 
-    fn group(&self, group: Group, keys: &mut BTreeSet<Key>) {
+    fn members_of(&self, group: Group, keys: &mut BTreeSet<Key>) {
         for (jid, user) in self.users.iter().filter(|(_, u)| u.register == group) {
             keys.insert(Key::User(jid.clone()));
             keys.extend(user.sessions.values().map(|id| Key::Session(*id)));

@@ -28,6 +28,7 @@ struct State {
     log: String,
     /// Moving ends in failed mode.
     broken: bool,
+    group: GroupShown,
     /// What was done to services.
     services: Vec<(String, &'static str, ServiceAction)>,
 }
@@ -39,6 +40,11 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(listener, Arc::new(ArcSwap::from_pointee(Token::new(TOKEN).unwrap())), fake));
         address
+    }
+
+    /// What is looked at before high availability is enabled.
+    pub fn check(&self, check: CheckShown) {
+        self.state.lock().unwrap().group.checks.push(check);
     }
 
     /// From now on moving users fails.
@@ -274,6 +280,62 @@ impl Daemon for Fake {
 
     fn users(&self) -> BoxFuture<'_, Vec<UserStatus>> {
         Box::pin(async { self.accounts() })
+    }
+
+    fn group(&self) -> BoxFuture<'_, GroupShown> {
+        let group = self.state.lock().unwrap().group.clone();
+        Box::pin(async move { group })
+    }
+
+    fn change_group(&self, op: GroupOp) -> BoxFuture<'_, Result<(), Refusal>> {
+        let mut state = self.state.lock().unwrap();
+        let there = !state.group.name.is_empty();
+        let refusal = |error: &str| Err(Refusal { error: error.to_owned(), ..Refusal::default() });
+        let done = match op {
+            GroupOp::Create { .. } if there => refusal("the nodes are in a group"),
+            _ if !there && !matches!(op, GroupOp::Create { .. }) => refusal("the nodes are in no group"),
+            GroupOp::Create { name, description } => {
+                (state.group.name, state.group.description) = (name, description);
+                Ok(())
+            }
+            GroupOp::Edit { name, description } => {
+                state.group.name = name.unwrap_or_else(|| state.group.name.clone());
+                state.group.description = description.unwrap_or_else(|| state.group.description.clone());
+                Ok(())
+            }
+            GroupOp::Delete => {
+                state.group = GroupShown::default();
+                Ok(())
+            }
+            GroupOp::Ha { on: true, .. }
+                if state.group.checks.iter().any(|check| check.needed && !check.well) =>
+            {
+                refusal("a check failed")
+            }
+            GroupOp::Ha { on, .. } => {
+                state.group.high_availability = on;
+                Ok(())
+            }
+        };
+        Box::pin(async move { done })
+    }
+
+    fn assign(&self, user: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>> {
+        let mut state = self.state.lock().unwrap();
+        let found = state.users.iter_mut().find(|known| known.user == user);
+        let done = match found {
+            Some(known) => {
+                known.home = home.unwrap_or_default();
+                Ok(())
+            }
+            None => Err(nobody(&user)),
+        };
+        Box::pin(async move { done })
+    }
+
+    fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>> {
+        let begun = self.begin("a", false);
+        Box::pin(async move { begun })
     }
 
     fn ready(&self) -> bool {

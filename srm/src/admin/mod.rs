@@ -12,6 +12,11 @@
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
+//! | `POST /v1/users/{user}/home` with `{home}`, a node's name or null | `{user}`, or a [`Refusal`]; the user's sessions go to that node, or end |
+//! | `POST /v1/rebalance` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
+//! | `GET /v1/group` | [`GroupShown`], with what is looked at before high availability is enabled |
+//! | `POST /v1/group` with `{name, description?}`; `PATCH` with `{name?, description?}`; `DELETE` | [`GroupShown`], or a [`Refusal`]: the group is made, described anew, deleted |
+//! | `POST /v1/ha` with `{enabled, force?}` | [`GroupShown`], or a [`Refusal`] |
 //! | `POST /v1/reload` | [`Reloaded`], or a [`Refusal`]: configuration, certificates, keys, secret and token are read anew |
 //! | `POST /v1/settings` with `{key, value?}` | [`Reloaded`], or a [`Refusal`]: one setting is changed in the configuration file, on both nodes where it is clusterwide, and taken up; without a value its default counts |
 //! | `GET /v1/log` | [`Logging`]: the level of the log |
@@ -28,6 +33,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod group;
 mod listener;
 mod server;
 #[cfg(test)]
@@ -39,8 +45,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
-use crate::node::Service;
+use crate::node::{GroupOp, Service};
 
+pub use group::{CheckShown, GroupShown, Member};
 pub use server::{Token, listen, serve};
 
 /// An answer that is not there yet.
@@ -256,7 +263,7 @@ pub struct Reloaded {
 pub struct UserStatus {
     /// Its bare JID.
     pub user: String,
-    /// Its home node.
+    /// Its home node; empty: it is not assigned, and nobody logs in.
     pub home: String,
     /// The node that serves it now; empty where none does.
     pub owner: String,
@@ -319,6 +326,14 @@ pub trait Daemon: Send + Sync + 'static {
     fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Removes an account; its sessions end on both nodes, and its contacts see it no more. `user` as above.
     fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// The presence redundancy group.
+    fn group(&self) -> BoxFuture<'_, GroupShown>;
+    /// Changes it.
+    fn change_group(&self, op: GroupOp) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Assigns an account to another home, the name of a node in the status, or to none. `user` as above.
+    fn assign(&self, user: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>>;
+    /// Begins to assign users to the other node until each has its share.
+    fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>>;
     /// Reads the configuration and its files again, of the node that answers.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
     /// Changes one setting in the configuration of the node that answers, and where it is clusterwide of its peer; `None`: its

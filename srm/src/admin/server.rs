@@ -84,8 +84,8 @@ pub async fn serve(
 }
 
 /// What all requests share.
-struct Shared {
-    daemon: Arc<dyn Daemon>,
+pub(super) struct Shared {
+    pub(super) daemon: Arc<dyn Daemon>,
     /// Asked for once: neither changes while the node runs.
     group: OnceCell<Group>,
 }
@@ -110,13 +110,13 @@ impl Shared {
     }
 
     /// The account that is meant, by its local part or bare JID.
-    async fn account(&self, user: &str) -> Result<BareJid, Response> {
+    pub(super) async fn account(&self, user: &str) -> Result<BareJid, Response> {
         let domain = &self.group().await?.domain;
         account(user, domain).map_err(|(error, hint)| refuse(StatusCode::BAD_REQUEST, error, hint))
     }
 
     /// Refuses the name of a node that is not in the group.
-    async fn known(&self, node: &str) -> Result<(), Response> {
+    pub(super) async fn known(&self, node: &str) -> Result<(), Response> {
         let nodes = &self.group().await?.nodes;
         if nodes.iter().any(|known| known == node) {
             return Ok(());
@@ -142,6 +142,7 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/users", get(users).post(user_add))
         .route("/v1/users/{user}", delete(user_remove))
         .route("/v1/users/{user}/password", post(user_passwd))
+        .merge(super::group::routes())
         .route("/v1/reload", post(reload))
         .route("/v1/settings", post(set))
         .route("/v1/log", get(log).post(set_log))
@@ -155,14 +156,18 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         })
         .method_not_allowed_fallback(async |uri: Uri| {
             let error = format!("{} does not take this method", uri.path());
-            refuse(StatusCode::METHOD_NOT_ALLOWED, error, "ask with GET, act with POST, remove with DELETE")
+            refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                error,
+                "ask with GET, act with POST, change with PATCH, remove with DELETE",
+            )
         })
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(token, guard))
         .with_state(Arc::new(Shared { daemon, group: OnceCell::new() }))
 }
 
-type Node = State<Arc<Shared>>;
+pub(super) type Node = State<Arc<Shared>>;
 
 async fn guard(State(token): State<Arc<ArcSwap<Token>>>, request: Request, next: Next) -> Response {
     let mut response = match check(&token.load(), request.uri().path(), request.headers()) {
@@ -217,13 +222,13 @@ fn is_own(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-fn refuse(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {
+pub(super) fn refuse(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {
     let refusal = Refusal { error: error.into(), hint: hint.into(), ..Refusal::default() };
     (status, Json(refusal)).into_response()
 }
 
 /// Waits for the node, but not for ever.
-async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
+pub(super) async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
     tokio::time::timeout(ANSWER, future).await.map_err(|_| {
         let error = format!("the node did not answer within {} s", ANSWER.as_secs());
         refuse(StatusCode::SERVICE_UNAVAILABLE, error, "whether it was done is not known: ask for the status")
@@ -323,7 +328,7 @@ async fn recover(State(shared): Node) -> Result<Response, Response> {
     }
 }
 
-fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
+pub(super) fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
     match begun {
         Ok(moving) => Ok((StatusCode::ACCEPTED, Json(moving)).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
@@ -437,7 +442,7 @@ async fn user_remove(State(shared): Node, Path(user): Path<String>) -> Result<Re
     changed(&user, answer(shared.daemon.user_remove(user.to_string())).await?)
 }
 
-fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Response, Response> {
+pub(super) fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Response, Response> {
     match done {
         Ok(()) => Ok(Json(serde_json::json!({ "user": user.to_string() })).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),

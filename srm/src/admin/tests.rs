@@ -191,7 +191,10 @@ async fn unknown_paths_and_methods_are_told() {
     let (_, api) = start().await;
     assert_eq!(ask(api, "GET /v2/status", "").await.0, 404);
     let (code, body) = ask(api, "GET /v1/nodes/a/failover", "").await;
-    assert!(code == 405 && body["hint"] == "ask with GET, act with POST, remove with DELETE", "{body}");
+    assert!(
+        code == 405 && body["hint"] == "ask with GET, act with POST, change with PATCH, remove with DELETE",
+        "{body}"
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::group_args::{AssignArgs, GroupCommand, HaCommand, RebalanceArgs};
 use crate::events::Severity;
 
 /// An XMPP server for two nodes that are each other's standby.
@@ -75,6 +76,22 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ServiceCommand,
     },
+    /// Show, make, edit and delete the presence redundancy group
+    Group {
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+    /// Enable or disable high availability: whether each node takes over its peer's users
+    Ha {
+        #[command(subcommand)]
+        command: HaCommand,
+    },
+    /// Assign USER to NODE, its home from then on; sessions go there without a break
+    Assign(AssignArgs),
+    /// Move users until each node has its share, as [srm] user_assignment_mode says
+    ///
+    /// Users whom nobody is logged in as come first. Sessions are handed over; nobody is disconnected who knows stream management.
+    Rebalance(RebalanceArgs),
     /// Let NODE serve all users although its peer is not heard and its rules say wait
     ///
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
@@ -114,6 +131,10 @@ impl Command {
                     ServiceCommand::Start(args) | ServiceCommand::Stop(args) | ServiceCommand::Restart(args),
             } => args.client.json,
             Command::Service { command: ServiceCommand::Fail(args) } => args.service.client.json,
+            Command::Group { command } => command.json(),
+            Command::Ha { command } => command.json(),
+            Command::Assign(args) => args.client.json,
+            Command::Rebalance(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::Passwd(args) } => args.client.json,
@@ -453,6 +474,9 @@ pub(super) struct UserSessionsArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct UserListArgs {
+    /// Only those that are assigned to no node
+    #[arg(long)]
+    pub unassigned: bool,
     #[command(flatten)]
     pub client: ClientArgs,
 }

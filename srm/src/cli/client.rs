@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::ClientArgs;
 use super::output::{Exit, Failure};
 use crate::admin::{
-    Forced, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
+    Forced, GroupShown, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
 };
 use crate::config;
 use crate::events::Record;
@@ -121,6 +121,44 @@ impl Client {
         let path = format!("/v1/users/{}", escape(user));
         let request = self.agent.delete(self.url(&path)).header("Authorization", self.bearer());
         self.read(request.call()).map(|Account { user }| user)
+    }
+
+    /// The presence redundancy group.
+    pub fn group(&self) -> Result<GroupShown, Failure> {
+        self.get("/v1/group")
+    }
+
+    /// Makes one.
+    pub fn group_create(&self, name: &str, description: &str) -> Result<GroupShown, Failure> {
+        self.post("/v1/group", &serde_json::json!({ "name": name, "description": description }))
+    }
+
+    /// Describes it anew.
+    pub fn group_edit(&self, name: Option<&str>, description: Option<&str>) -> Result<GroupShown, Failure> {
+        let request = self.agent.patch(self.url("/v1/group")).header("Authorization", self.bearer());
+        self.read(request.send_json(serde_json::json!({ "name": name, "description": description })))
+    }
+
+    /// Deletes it.
+    pub fn group_delete(&self) -> Result<GroupShown, Failure> {
+        let request = self.agent.delete(self.url("/v1/group")).header("Authorization", self.bearer());
+        self.read(request.call())
+    }
+
+    /// Switches high availability.
+    pub fn ha(&self, enabled: bool, force: bool) -> Result<GroupShown, Failure> {
+        self.post("/v1/ha", &serde_json::json!({ "enabled": enabled, "force": force }))
+    }
+
+    /// Assigns an account to a node, or to none; gives its address.
+    pub fn assign(&self, user: &str, home: Option<&str>) -> Result<String, Failure> {
+        let path = format!("/v1/users/{}/home", escape(user));
+        self.post(&path, &serde_json::json!({ "home": home })).map(|Account { user }| user)
+    }
+
+    /// Begins to spread users over both nodes.
+    pub fn rebalance(&self) -> Result<Moving, Failure> {
+        self.post("/v1/rebalance", &Value::Null)
     }
 
     /// Lets the node read its configuration again.

@@ -11,6 +11,8 @@ mod client;
 mod drill;
 mod events;
 mod force;
+mod group;
+mod group_args;
 mod init;
 mod moves;
 mod output;
@@ -78,6 +80,10 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Drill(args) => drill::drill(&args, &mut Progress::stderr()),
         Command::Recover(args) => service::recover(&Client::find(&args.client)?),
         Command::Service { command } => service(&command),
+        Command::Group { command } => group::group(&command),
+        Command::Ha { command } => group::ha(&command),
+        Command::Assign(args) => group::assign(&args),
+        Command::Rebalance(args) => group::rebalance(&args, &mut Progress::stderr()),
         Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::Passwd(args) } => user::passwd(&args),
@@ -87,7 +93,9 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::User { command: UserCommand::Sessions(args) } => {
             user::sessions(&Client::find(&args.client)?, args.user.as_deref())
         }
-        Command::User { command: UserCommand::List(args) } => user::list(&Client::find(&args.client)?),
+        Command::User { command: UserCommand::List(args) } => {
+            user::list(&Client::find(&args.client)?, args.unassigned)
+        }
         Command::Demo(args) => demo(&args),
     }
 }

@@ -6,10 +6,13 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use super::args::{FailArgs, ForceArgs, MoveArgs, ServiceArgs, UserAddArgs};
+use super::group_args::{AssignArgs, GroupArgs, HaCommand};
 use super::output::Paint;
 use super::*;
 use crate::admin::fake::{Fake, TOKEN};
-use crate::admin::{CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, ServiceStatus, Status};
+use crate::admin::{
+    CheckShown, CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, ServiceStatus, Status,
+};
 
 /// A node to ask; ends with the test.
 struct Pair {
@@ -153,7 +156,7 @@ fn a_password_is_made_and_shown_once_or_taken_as_given() {
     assert!(answer.text.contains(password) && answer.json["user"] == "anna@im.example");
     let answer = user::add_with(&pair.client(), &args("bob"), Some("secret".into())).unwrap();
     assert!(!answer.text.contains("secret") && answer.json.get("password").is_none());
-    let list = user::list(&pair.client()).unwrap();
+    let list = user::list(&pair.client(), false).unwrap();
     assert_eq!(
         list.text.lines().nth(2).unwrap(),
         "bob@im.example   b     b                 0",
@@ -407,4 +410,56 @@ fn a_service_that_is_down_stands_out() {
          a  authentication  running  for 7 s, started again 2 times; stopped by the operator; not critical\n\
          b  ?                        it does not tell\n"
     );
+}
+
+#[test]
+fn the_group_is_shown_and_changed() {
+    let pair = Pair::start();
+    let show = || group::render(&pair.client().group().unwrap(), Paint::PLAIN);
+    assert!(show().contains("in no group; make one with `tandem group create NAME`"));
+    let failure = pair.client().group_edit(Some("x"), None).unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused);
+    pair.client().group_create("office", "first floor").unwrap();
+    pair.client().group_edit(None, Some("second floor")).unwrap();
+    let text = show();
+    assert!(text.starts_with("group office (second floor)\nhigh availability: not enabled"), "{text}");
+    assert_eq!(pair.client().group_edit(Some(""), None).unwrap_err().exit, Exit::Usage);
+    let check = |what: &str, well, needed| CheckShown {
+        what: what.into(),
+        well,
+        needed,
+        error: if well { String::new() } else { format!("{what} is wrong") },
+        hint: "do this".into(),
+    };
+    pair.fake.check(check("clocks", true, true));
+    pair.fake.check(check("critical services", false, false));
+    assert!(show().contains("well  clocks"), "{}", show());
+    assert!(show().contains("look  critical services  critical services is wrong: do this"), "{}", show());
+    assert!(pair.client().ha(true, false).unwrap().high_availability);
+    assert!(!show().contains("before high availability"));
+    pair.client().ha(false, true).unwrap();
+    pair.fake.check(check("versions", false, true));
+    let enable = HaCommand::Enable(GroupArgs { client: pair.args.clone() });
+    let failure = group::ha(&enable).err().unwrap();
+    assert_eq!(failure.exit, Exit::Refused);
+    assert_eq!(failure.more["checks"][2]["what"], "versions");
+    pair.client().group_delete().unwrap();
+    assert!(show().contains("in no group"));
+}
+
+#[test]
+fn users_are_assigned_and_the_unassigned_listed() {
+    let pair = Pair::start();
+    pair.client().user_add("anna", "secret", Some("b")).unwrap();
+    let assign = |node: Option<&str>| {
+        let (user, none, client) = ("anna".to_owned(), node.is_none(), pair.args.clone());
+        group::assign(&AssignArgs { user, node: node.map(Into::into), none, client })
+    };
+    assert_eq!(user::list(&pair.client(), true).unwrap().text, "every account is assigned to a node\n");
+    assert_eq!(assign(None).unwrap().text, "anna@im.example is not assigned; nobody logs in\n");
+    let list = user::list(&pair.client(), true).unwrap().text;
+    assert!(list.lines().nth(1).unwrap().starts_with("anna@im.example  none"), "{list}");
+    assert_eq!(assign(Some("a")).unwrap().text, "anna@im.example is assigned to a\n");
+    assert_eq!(pair.fake.accounts()[0].home, "a");
+    assert_eq!(assign(Some("c")).err().unwrap().exit, Exit::Usage);
 }

@@ -97,16 +97,19 @@ pub(super) fn sessions(client: &Client, user: Option<&str>) -> Result<Answer, Fa
 }
 
 /// Lists all accounts.
-pub(super) fn list(client: &Client) -> Result<Answer, Failure> {
-    let users = client.users()?;
+pub(super) fn list(client: &Client, unassigned: bool) -> Result<Answer, Failure> {
+    let mut users = client.users()?;
+    users.retain(|user| !unassigned || user.home.is_empty());
     let paint = Paint::stdout();
     let head = ["user", "home", "served by", "sessions"].map(|name| paint.dim(name));
     let mut rows = vec![head.to_vec()];
     for user in &users {
         let owner = if user.owner.is_empty() { paint.red("nobody") } else { user.owner.clone() };
-        rows.push(vec![user.user.clone(), user.home.clone(), owner, user.sessions.to_string()]);
+        let home = if user.home.is_empty() { paint.yellow("none") } else { user.home.clone() };
+        rows.push(vec![user.user.clone(), home, owner, user.sessions.to_string()]);
     }
     let text = match users.len() {
+        0 if unassigned => "every account is assigned to a node\n".to_owned(),
         0 => "there are no accounts; add one with `tandem user add NAME`\n".to_owned(),
         _ => table(&rows, &[3]).join("\n") + "\n",
     };

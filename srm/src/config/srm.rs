@@ -110,10 +110,11 @@ impl Srm {
 }
 
 /// How users are spread over the two nodes when they are added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Assignment {
     /// Equal shares on each node.
+    #[default]
     Balanced,
     /// All on the first node.
     ActiveStandby,

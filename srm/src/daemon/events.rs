@@ -38,6 +38,21 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
             ),
         ),
         Event::Recovered => told("recovered", "the failed mode of both nodes was ended".to_owned()),
+        Event::Ha(true) => told("ha-enabled", "high availability was enabled".to_owned()),
+        Event::Ha(false) => {
+            let text = "high availability was disabled: if a node dies, its users wait for it".to_owned();
+            told("ha-disabled", text)
+        }
+        Event::Rebalanced(p) if p.left == 0 => {
+            told("rebalanced", format!("{} users were assigned to {peer}", p.done))
+        }
+        Event::Rebalanced(p) => {
+            let text = format!(
+                "a rebalance was broken off: {} users were assigned to {peer}, {} were not",
+                p.done, p.left
+            );
+            told("rebalanced", text)
+        }
         Event::PeerGone(gone, silent_ms) => {
             let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
                 format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
@@ -219,6 +234,10 @@ mod tests {
             Event::PeerUp,
             Event::PeerRestarts,
             Event::Recovered,
+            Event::Ha(true),
+            Event::Ha(false),
+            Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),
+            Event::Rebalanced(crate::node::Progress { done: 1, left: 1 }),
             Event::PeerGone(Gone::Dead, None),
             Event::Unprotected(NodeIx::A),
             Event::OnlyPathDown,

@@ -158,6 +158,9 @@ impl Metrics {
             Event::PeerUp => "peer_up",
             Event::PeerRestarts => "peer_restarts",
             Event::Recovered => "recovered",
+            Event::Ha(true) => "ha_enabled",
+            Event::Ha(false) => "ha_disabled",
+            Event::Rebalanced(_) => "rebalanced",
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
@@ -386,6 +389,7 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         Snapshot {
+            group: Default::default(),
             me: NodeIx::A,
             states: [(State::Normal, Reason::Normal); 2],
             row: (1, String::new(), String::new()),

@@ -11,6 +11,7 @@ mod clock;
 mod crashes;
 mod disk;
 mod events;
+mod group;
 mod metrics;
 mod notify;
 mod ops;
@@ -288,6 +289,7 @@ fn tuning(config: &Config) -> node::Tuning {
             authentication: srm.enable_authentication_monitoring,
             failovers_per_hour: srm.automatic_failovers_per_hour,
             add_users: srm.allow_adding_users_in_failover,
+            assignment: srm.user_assignment_mode,
         },
     }
 }

@@ -18,13 +18,13 @@ use super::reload::Live;
 use super::services::Services;
 use super::worker::{ToNode, now_ms};
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, Forced, GroupStatus, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
-    ServiceAction, SessionStatus, Status, UserStatus,
+    BoxFuture, CountersStatus, Daemon, Forced, GroupShown, GroupStatus, LogStatus, Moving, NodeStatus,
+    Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
 };
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::{Op, Reply, Service, Snapshot};
+use crate::node::{GroupOp, Op, Reply, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
@@ -45,6 +45,9 @@ pub(super) enum Ask {
     UserAdd { user: String, password: String, home: String },
     UserPasswd { user: String, password: String },
     UserRemove { user: String },
+    Group(GroupOp),
+    Assign { user: String, home: Option<String> },
+    Rebalance,
 }
 
 #[derive(Serialize, Deserialize, Debug)]
@@ -162,6 +165,9 @@ impl Operations {
             Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
             Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
             Ask::UserRemove { user } => done(self.remove_here(&user).await),
+            Ask::Group(op) => done(self.change_group_here(op).await),
+            Ask::Assign { user, home } => done(self.assign_here(&user, home.as_deref()).await),
+            Ask::Rebalance => self.answer_rebalance().await,
         }
     }
 
@@ -190,7 +196,7 @@ impl Operations {
         self.chronicle.write(Record { event, cause, asked_by, text, ..Record::default() });
     }
 
-    async fn snapshot(&self) -> Option<Snapshot> {
+    pub(super) async fn snapshot(&self) -> Option<Snapshot> {
         let (tell, told) = oneshot::channel();
         self.to_node.send(ToNode::Snapshot(tell)).ok()?;
         told.await.ok()
@@ -308,7 +314,7 @@ impl Operations {
 }
 
 /// The clocks order what two histories of one user hold, and date what was delayed: they should agree to seconds.
-fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<String> {
+pub(super) fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<String> {
     if peer.clock_ms == 0 {
         return None;
     }
@@ -322,7 +328,7 @@ fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<S
     })
 }
 
-fn versions_differ(peer: &NodeStatus) -> Option<String> {
+pub(super) fn versions_differ(peer: &NodeStatus) -> Option<String> {
     let own = env!("CARGO_PKG_VERSION");
     (!peer.version.is_empty() && peer.version != own)
         .then(|| format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version))
@@ -442,6 +448,22 @@ impl Daemon for Operations {
             let here = self.remove_here(&user).await?;
             self.here_or_there(here, Ask::UserRemove { user }).await
         })
+    }
+
+    fn group(&self) -> BoxFuture<'_, GroupShown> {
+        Box::pin(self.group_shown())
+    }
+
+    fn change_group(&self, op: GroupOp) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.change_group_anywhere(op))
+    }
+
+    fn assign(&self, user: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.assign_anywhere(user, home))
+    }
+
+    fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>> {
+        Box::pin(self.rebalance_anywhere())
     }
 
     fn events(&self, after: u64, most: usize, wait: Duration) -> BoxFuture<'_, Vec<Record>> {

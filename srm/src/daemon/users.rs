@@ -62,7 +62,7 @@ impl Operations {
         self.account_op(Op::UserRemove(jid)).await
     }
 
-    fn account(&self, user: &str) -> Result<BareJid, Refusal> {
+    pub(super) fn account(&self, user: &str) -> Result<BareJid, Refusal> {
         let domain = &self.config.node.domains[0];
         let text = if user.contains('@') { user.to_owned() } else { format!("{user}@{domain}") };
         let jid = BareJid::parse(&text).ok().filter(|j| j.local().is_some() && j.domain() == domain);

@@ -300,7 +300,7 @@ impl Worker {
         let name = |n: NodeIx| self.names[n.index()].clone();
         let users = state.users().map(|(user, u)| UserStatus {
             user: user.to_string(),
-            home: name(u.home),
+            home: if u.assigned { name(u.home) } else { String::new() },
             owner: state.owner(u).map(name).unwrap_or_default(),
             epoch: state.epoch(u).to_string(),
             sessions: u.sessions.len() as u64,

@@ -39,6 +39,13 @@ pub const KINDS: &[Kind] = &[
     kind("service-down", Error, "a critical service of the node does not run, or does not do its work"),
     kind("service-up", Notice, "it does again"),
     kind("recovered", Notice, "the failed mode of both nodes was ended"),
+    kind("ha-enabled", Notice, "high availability was enabled for the group"),
+    kind("ha-disabled", Warning, "it was disabled: nobody takes over"),
+    kind(
+        "rebalanced",
+        Notice,
+        "users were assigned to the other node, each its share; or that was broken off",
+    ),
     kind("peer-down", Error, "the other node is held to be gone"),
     kind("peer-restarts", Notice, "the other node is restarted, and nobody takes over meanwhile"),
     kind("peer-up", Notice, "the other node is heard, and the link is up in both directions"),

@@ -14,12 +14,14 @@ impl Node {
         if let Some(reply) = self.accounts_stopped() {
             return Some(reply);
         }
+        let mut then = None;
         let (user, input) = match op {
             Op::UserAdd(user, home, verifiers) => {
-                let home = match self.home_for(&user, home) {
-                    Ok(home) => home,
+                let (home, assigned) = match self.home_for(&user, home) {
+                    Ok(given) => given,
                     Err(reply) => return Some(reply),
                 };
+                then = (!assigned).then(|| Input::Assign { user: user.clone(), home: None });
                 (user.clone(), Input::UserAdd { user, home, verifiers: *verifiers })
             }
             Op::UserPasswd(user, verifiers) => {
@@ -39,12 +41,12 @@ impl Node {
         }
         self.changing.insert(user, number);
         self.inbox.push(input);
+        self.inbox.extend(then);
         None
     }
 
-    fn home_for(&self, user: &BareJid, home: Option<NodeIx>) -> Result<NodeIx, Reply> {
-        let (state, _) = self.shown().states[self.me.index()];
-        if !state.lets_users_be_added() && !self.cfg.automatics.add_users {
+    fn home_for(&self, user: &BareJid, home: Option<NodeIx>) -> Result<(NodeIx, bool), Reply> {
+        if let Err(state) = self.adds_accounts() {
             let error = format!("no accounts are added while this node is {}", state.name());
             let hint =
                 "do a fallback first, then add the account; or set [srm] allow_adding_users_in_failover";
@@ -54,16 +56,13 @@ impl Node {
         if state.user(user).is_some() {
             return Err(refused(format!("the account {user} exists"), "choose another name"));
         }
-        let homed = |n: NodeIx| state.users().filter(|(_, u)| u.home == n).count();
-        let fewer =
-            || if self.cfg.single || homed(NodeIx::A) <= homed(NodeIx::B) { NodeIx::A } else { NodeIx::B };
-        let home = home.unwrap_or_else(fewer);
+        let (home, assigned) = self.home_to_give(home);
         if self.cores[home.index()].role() == Role::Primary && self.serving[home.index()] {
-            return Ok(home);
+            return Ok((home, assigned));
         }
         Err(match self.peer_up {
-            true => Reply::NotHere,
-            false => refused("the account's home is not served now", "start the other node"),
+            true if assigned => Reply::NotHere,
+            _ => refused("the account's home is not served now", "start the other node"),
         })
     }
 

@@ -3,7 +3,7 @@
 use presence_engine::ids::Mode;
 
 use super::{Node, Reply};
-use crate::config::Window;
+use crate::config::{Assignment, Window};
 use crate::view::{Cause, Place};
 
 /// What is allowed.
@@ -25,6 +25,8 @@ pub struct Automatics {
     pub failovers_per_hour: u32,
     /// Accounts may be added while a node is failed over.
     pub add_users: bool,
+    /// Which node an account gets that is added.
+    pub assignment: Assignment,
 }
 
 /// How far it is.

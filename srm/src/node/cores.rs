@@ -92,7 +92,7 @@ impl Node {
             // By itself no node takes over while that is disabled; a goodbye is the operator's word.
             let backup = self.cores[g.index()].reg().primary != self.me;
             let disabled = self.cfg.automatics.disabled && !self.peer_leaving && backup;
-            if !waits && !disabled && !self.driver.is_behind() {
+            if !waits && !disabled && !self.driver.is_behind() && !self.leaves_alone(g) {
                 self.feed(g, In::PeerGone, disk);
             }
         }
@@ -112,6 +112,7 @@ impl Node {
             }
         }
         self.follow_peer();
+        self.watch_changes();
         if self.shows.look {
             self.watch_states();
         }
@@ -222,6 +223,7 @@ impl Node {
         if self.rebuilds != self.driver.rebuilds() {
             self.rebuilds = self.driver.rebuilds();
             self.forget_changes();
+            self.forget_group_changes();
             self.serving = [false; 2];
             self.written = self.written.map(|_| None);
         }
@@ -266,7 +268,9 @@ impl Node {
             if role != Role::Backup || self.written[g].take().is_none() {
                 continue;
             }
-            if !self.driver.engine().has_members(group) {
+            // Given back, by this node's own consent; who takes over leads alone first, and need not have the hand-overs.
+            let given = reg.mode == Mode::Pair && !self.driver.engine().has_members(group);
+            if given {
                 self.driver.give_away(group);
                 again = true;
             } else {

@@ -62,11 +62,11 @@ impl Node {
         };
         let peer = Seen { heard, restarted, serves: !told.lacks_service };
         let (home, backup) = if group == self.me { (me, peer) } else { (peer, me) };
-        let ha = if self.cfg.single { Ha::Single } else { Ha::Enabled };
+        let ha = self.ha_shown(place);
         let path_down = !heard && self.path_down_told;
         Facts {
             ha,
-            failed: self.services.failed,
+            failed: self.services.failed.filter(|_| ha == Ha::Enabled),
             place,
             cause: self.cause(group, place),
             home,
@@ -163,6 +163,7 @@ impl Node {
             lacks_service: self.lacks_service(),
             causes,
             failed: self.services.failed,
+            ha_off: !self.ha(),
         }
     }
 

@@ -9,6 +9,7 @@ mod crashes;
 mod facts;
 mod force;
 mod fronts;
+mod group;
 mod look;
 mod moves;
 mod promise;
@@ -38,6 +39,7 @@ use crate::safety::{self, Consent, Core, RegisterKind};
 
 pub use automatic::Automatics;
 pub use crashes::{Crash, Crashes};
+pub use group::{Check, GroupOp};
 use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
@@ -154,6 +156,7 @@ pub struct Node {
     moving: Option<Moving>,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
+    changes: group::Changes,
     nonce: u64,
     path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
@@ -220,6 +223,7 @@ impl Node {
             services: services::Services::default(),
             moving: None,
             changing: BTreeMap::new(),
+            changes: group::Changes::default(),
             nonce: 0,
             path_down_told: false,
             looked: None,
@@ -352,13 +356,16 @@ impl Node {
         self.watch_states();
         self.watch_automatics(n);
         self.watch_services(n);
+        self.watch_agreement(n);
+        self.serve_own(disk);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
                 self.driver.drop_unseen_answers(disk);
             }
             for g in NodeIx::BOTH {
-                let guest = self.cores[g.index()].reg().primary != self.me && self.cfg.automatics.disabled;
+                let guest = self.cores[g.index()].reg().primary != self.me && self.cfg.automatics.disabled
+                    || self.leaves_alone(g);
                 if self.cores[g.index()].role() == safety::Role::Fenced && !guest {
                     self.feed(g, safety::In::InitTimeout, disk);
                 }
@@ -406,7 +413,11 @@ impl Node {
         self.link_up[link as usize] = false;
         match link {
             Link::Out => self.driver.disconnected(),
-            Link::In => self.driver.peer_gone(),
+            Link::In => {
+                // What a front said and nobody has read: it says it again, of clients that are still there.
+                self.relayed.clear();
+                self.driver.peer_gone();
+            }
         }
         self.told_parked = false;
         if closed {

@@ -46,6 +46,8 @@ enum What {
     /// Everybody to the home node of our guests, because a service of this node is down.
     Recover,
     Leave,
+    /// Some users get another home.
+    Rebalance,
 }
 
 /// A move under way.
@@ -53,8 +55,8 @@ enum What {
 pub(super) struct Moving {
     what: What,
     since: u64,
-    done: u64,
-    left: u64,
+    pub(super) done: u64,
+    pub(super) left: u64,
     /// `Absorb` was written with the log's end at this sequence number.
     absorbed: Option<u64>,
     cause: Cause,
@@ -64,7 +66,7 @@ pub(super) struct Moving {
     /// The log's end when all was done: the peer must have it.
     closing: Option<u64>,
     /// The frame that the last batch of hand-overs is in.
-    batch: u64,
+    pub(super) batch: u64,
     /// How far it was when it was last seen to go on, and when.
     seen: ((u64, u64, u64), u64),
 }
@@ -76,6 +78,18 @@ impl Moving {
             What::Fallback => Activity::FallingBack,
             What::Recover => Activity::Recovering,
             What::Leave => Activity::Leaving,
+            // Nobody is away from home.
+            What::Rebalance => Activity::None,
+        }
+    }
+
+    /// For the operator.
+    pub(super) fn name(&self) -> &'static str {
+        match self.what {
+            What::Failover => "failover",
+            What::Fallback | What::Recover => "fallback",
+            What::Leave => "leaving",
+            What::Rebalance => "rebalance",
         }
     }
 
@@ -108,11 +122,26 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
+            Op::Assign(user, home) => match self.assign_op(number, user, home) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Op::Group(op) => match self.group_op(number, op) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Op::HaChecks => Reply::Checks(self.ha_checks()),
+            Op::Rebalance => self.rebalance(),
             Op::Failover => self.begin_failover(Cause::Operator),
             Op::Recover => self.recover(),
             Op::Fallback => self.begin_fallback(Cause::Operator),
             Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
             Op::Restart => self.restart(),
+            // Nobody takes over: there is nothing to be handed over.
+            Op::Leave if !self.ha() => {
+                self.finish_leave();
+                Reply::Done
+            }
             Op::Leave => {
                 self.begin(What::Leave, Cause::PeerReboot);
                 Reply::Done
@@ -145,7 +174,7 @@ impl Node {
     }
 
     /// Both nodes lead their own groups in Pair and hear each other.
-    fn both_normal(&self) -> bool {
+    pub(super) fn both_normal(&self) -> bool {
         let pair = |g: NodeIx| {
             let reg = self.cores[g.index()].reg();
             reg.mode == Mode::Pair && reg.primary == g
@@ -153,7 +182,13 @@ impl Node {
         pair(NodeIx::A) && pair(NodeIx::B) && self.peer_up && !self.peer_leaving
     }
 
+    pub(super) fn begin_rebalance(&mut self) {
+        self.begin(What::Rebalance, Cause::Operator);
+    }
+
     pub(super) fn begin_failover(&mut self, cause: Cause) -> Reply {
+        // What has another home already keeps it.
+        self.moving.take_if(|moving| moving.what == What::Rebalance);
         if self.moving.is_some() {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
@@ -234,6 +269,9 @@ impl Node {
         if what != What::Leave && !self.peer_up && age > 8 {
             // One that is restarted is waited for.
             return;
+        }
+        if what == What::Rebalance {
+            return self.pump_rebalance(age, u64::from(self.cfg.park_wait));
         }
         if self.is_stuck() {
             return self.fail(if what == What::Fallback { Failure::TakeBack } else { Failure::TakeOver });

@@ -2,6 +2,7 @@
 
 use presence_engine::engine::Counters;
 use presence_engine::ids::{Mode, NodeIx};
+use presence_engine::state::GroupInfo;
 
 use super::{Node, Progress};
 use crate::safety::{Release, Role};
@@ -22,8 +23,10 @@ pub struct Snapshot {
     pub counters: Counters,
     /// Own log's end, how far the peer acknowledged it, copy of the peer's log.
     pub log: (u64, u64, u64),
-    /// Accounts in all, and by home.
+    /// Accounts in all, and those that are assigned, by home.
     pub users: (u64, [u64; 2]),
+    /// The presence redundancy group.
+    pub group: GroupInfo,
     /// The peer is heard and the link is up both ways.
     pub peer_up: bool,
     /// Milliseconds since the peer was heard.
@@ -45,12 +48,8 @@ impl Node {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.driver.engine().state();
         let shown = self.shown();
-        let homed = NodeIx::BOTH.map(|n| state.users().filter(|(_, u)| u.home == n).count() as u64);
-        let name = |m: &super::Moving| match m.activity() {
-            crate::beacon::Activity::FailingOver => "failover",
-            crate::beacon::Activity::FallingBack | crate::beacon::Activity::Recovering => "fallback",
-            _ => "leaving",
-        };
+        let homed =
+            NodeIx::BOTH.map(|n| state.users().filter(|(_, u)| u.assigned && u.home == n).count() as u64);
         Snapshot {
             me: self.me,
             states: shown.states,
@@ -61,10 +60,11 @@ impl Node {
             }),
             counters: self.driver.engine().counters(),
             log: (self.driver.own_end().seq, self.driver.acked(), self.driver.peer_end().seq),
-            users: (homed[0] + homed[1], homed),
+            users: (state.users().count() as u64, homed),
+            group: state.group().clone(),
             peer_up: self.peer_up,
             heard_ms: self.evidence.silent().map(|ticks| u64::from(ticks) * 250),
-            moving: self.moving.as_ref().map(|m| (name(m), m.progress())),
+            moving: self.moving.as_ref().map(|m| (m.name(), m.progress())),
             alarms: self.alarms(),
             witness: self.witness_decides(),
             run: self.cfg.driver.boot,
@@ -92,6 +92,7 @@ impl Node {
             }
         }
         alarms.extend(self.automatics_alarm());
+        alarms.extend(self.ha_alarm());
         alarms.extend(self.witness_alarms());
         if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());

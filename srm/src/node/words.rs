@@ -10,6 +10,7 @@ use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
 use super::crashes::Crashes;
+use super::group::{Check, GroupOp};
 use super::moves::{Progress, Refused};
 use super::services::{Health, Service};
 use crate::evidence::{Gone, Probe};
@@ -79,6 +80,14 @@ pub enum Op {
     UserPasswd(BareJid, Box<Verifiers>),
     /// Remove an account.
     UserRemove(BareJid),
+    /// Assign a user to another home, or to none.
+    Assign(BareJid, Option<NodeIx>),
+    /// Move users until each node has its share.
+    Rebalance,
+    /// Change the group, or switch high availability.
+    Group(GroupOp),
+    /// Say what is looked at before high availability is enabled.
+    HaChecks,
     /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
     ForceActive {
         /// The operator was told what may be missing and wants it.
@@ -101,6 +110,8 @@ pub enum Reply {
     MayMiss(Vec<String>),
     /// Done; this may be missing here, one sentence each.
     Forced(Vec<String>),
+    /// What was looked at.
+    Checks(Vec<Check>),
     /// The other node must do it.
     NotHere,
     /// Not now.
@@ -189,6 +200,10 @@ pub enum Event {
     PeerRestarts,
     /// The operator ended the failed mode.
     Recovered,
+    /// High availability was switched on or off.
+    Ha(bool),
+    /// A rebalance has ended: users that moved, and that should have.
+    Rebalanced(Progress),
     /// The peer is heard, and the link is up in both directions.
     PeerUp,
     /// The register changed.

@@ -6,6 +6,7 @@ mod branches;
 mod chance;
 mod dual;
 mod fronts;
+mod group;
 mod messages;
 mod moves;
 mod people;

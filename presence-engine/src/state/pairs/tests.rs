@@ -37,7 +37,7 @@ fn a_pair_that_no_state_wrote_is_refused() {
 }
 
 /// The types of all records.
-const TYPES: [u16; 21] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 30, 31, 32];
+const TYPES: [u16; 23] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 30, 31, 32, 33, 34];
 
 /// One that no log brought.
 const NO_FORWARD: RecordId = RecordId { log: NodeIx::A, at: Position { seq: 0, inc: 0 }, index: 0 };
@@ -172,6 +172,11 @@ impl Dice {
             21 => Record::Flush { session, count: self.below(3) as u32 },
             30 => Record::UserPasswd { user, verifiers: self.verifiers() },
             31 if self.below(4) == 0 => Record::UserRemove { user, effects: self.effects(state) },
+            33 => {
+                let (number, by) = (self.below(40), self.group());
+                Record::Group(GroupInfo { number, by, ha: self.on(), ..GroupInfo::default() })
+            }
+            34 => Record::Assign { user, home: self.on().then(|| self.group()) },
             31 => Record::SmIn { session, number: 1, effects: self.effects(state) },
             _ => Record::Cancel { forward, effects: self.effects(state) },
         }
@@ -200,7 +205,7 @@ fn seen(state: &State) -> usize {
 fn every_key_whose_value_a_record_changes_is_noted() {
     // How often a record of each type changed something, and how often a count did at another resource.
     let (mut changes, mut at_others) = (BTreeMap::<u16, u32>::new(), 0);
-    for seed in 1..=40u64 {
+    for seed in 1..=200u64 {
         let mut dice = Dice { bits: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, seq: 0, now_ms: 0 };
         let mut state = State::default();
         state.note_changes();
@@ -232,4 +237,31 @@ fn every_key_whose_value_a_record_changes_is_noted() {
         assert!(changes.get(&number).is_some_and(|n| *n > 0), "no record of type {number} changed anything");
     }
     assert!(at_others > 0, "no copy at another resource was marked");
+}
+
+#[test]
+fn values_of_the_version_before_are_read_and_what_is_newer_is_skipped() {
+    let mut state = State::default();
+    let mut place = Place { log: NodeIx::A, at: Position::default(), forwards: 0 };
+    let user = BareJid::parse("u@d").expect("an account");
+    let add = Record::UserAdd { user: user.clone(), home: NodeIx::B, verifiers: Verifiers::default() };
+    state.apply(&mut place, &add);
+    state.apply(&mut place, &Record::Assign { user: user.clone(), home: None });
+    let group = GroupInfo { number: 7, ha: false, ..GroupInfo::default() };
+    state.apply(&mut place, &Record::Group(group.clone()));
+    let value = |key: &Key| state.value(key).expect("a value").to_vec();
+    let (account, groups) = (Key::User(user.clone()), Key::Groups);
+    let read = |account_value: &[u8], groups_value: &[u8]| {
+        let mut other = State::default();
+        other.set(&account.to_bytes(), account_value).expect("an account");
+        other.set(&groups.to_bytes(), groups_value).expect("groups");
+        (other.user(&user).map(|u| u.assigned), other.group().clone())
+    };
+    let (new_account, new_groups) = (value(&account), value(&groups));
+    assert_eq!(read(&new_account, &new_groups), (Some(false), group.clone()));
+    let old_account = &new_account[..new_account.len() - 1];
+    let old_groups = &new_groups[..new_groups.len() - write(&group).len()];
+    assert_eq!(read(old_account, old_groups), (Some(true), GroupInfo::default()));
+    let newer = |value: &[u8]| [value, b"more"].concat();
+    assert_eq!(read(&newer(&new_account), &newer(&new_groups)), (Some(false), group));
 }

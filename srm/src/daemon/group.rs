@@ -1,0 +1,156 @@
+//! The presence redundancy group at the operator's request: asked of either node, done by the one that can.
+
+use super::ops::{Answer, Ask, Operations, clocks_differ, stopping, versions_differ};
+use super::worker::now_ms;
+use crate::admin::{CheckShown, GroupShown, Member, Moving, NodeStatus, Refusal};
+use crate::node::{Check, GroupOp, Op, Reply};
+
+impl Operations {
+    pub(super) async fn group_shown(&self) -> GroupShown {
+        let Some(snapshot) = self.snapshot().await else { return GroupShown::default() };
+        let status = self.status_now().await;
+        let assigned: u64 = snapshot.users.1.iter().sum();
+        let nodes = status.nodes.iter().map(|node| Member {
+            name: node.name.clone(),
+            state: node.state.clone(),
+            reason: node.reason.clone(),
+            users: self.index(&node.name).map_or(0, |i| snapshot.users.1[i.index()]),
+            version: node.version.clone(),
+        });
+        GroupShown {
+            name: snapshot.group.name.to_string(),
+            description: snapshot.group.description.to_string(),
+            high_availability: snapshot.group.ha && self.config.peer.is_some(),
+            assignment: self.live.config().srm.user_assignment_mode.as_str().to_owned(),
+            nodes: nodes.collect(),
+            unassigned: snapshot.users.0 - assigned,
+            checks: self.checks().await.into_iter().map(shown).collect(),
+        }
+    }
+
+    /// What is looked at before high availability is enabled: the node's part, and what only its shell sees.
+    async fn checks(&self) -> Vec<Check> {
+        let mut checks = match self.op(Op::HaChecks).await {
+            Some(Reply::Checks(checks)) => checks,
+            _ => Vec::new(),
+        };
+        if let Some((peer, asked_ms)) = self.peer_now().await {
+            let wrong = versions_differ(&peer);
+            let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
+            checks.push(Check::new("versions", well, text, "run the same version on both nodes"));
+            let wrong = clocks_differ(&peer, asked_ms, now_ms());
+            let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
+            checks.push(Check::new("clocks", well, text, "let both nodes run NTP"));
+        }
+        checks
+    }
+
+    async fn peer_now(&self) -> Option<(NodeStatus, u64)> {
+        let asked_ms = now_ms();
+        match self.ask_peer(Ask::Status).await {
+            Some(Answer::Status(mut peer)) => {
+                peer.name.clone_from(&self.names[self.me.peer().index()]);
+                Some((*peer, asked_ms))
+            }
+            _ => None,
+        }
+    }
+
+    /// The version before knows nothing of what would be written down.
+    async fn same_version(&self) -> Result<(), Refusal> {
+        match self.peer_now().await.and_then(|(peer, _)| versions_differ(&peer)) {
+            None => Ok(()),
+            Some(error) => Err(self.refusal(error, "finish the upgrade first".to_owned()).await),
+        }
+    }
+
+    pub(super) async fn change_group_here(&self, op: GroupOp) -> Result<Reply, Refusal> {
+        if matches!(op, GroupOp::Ha { on: true, .. }) {
+            let failed = self.checks().await.into_iter().find(|check| check.stops && check.wrong.is_some());
+            if let Some((what, (error, hint))) = failed.and_then(|check| Some((check.what, check.wrong?))) {
+                return Err(self.refusal(format!("check of {what}: {error}"), hint).await);
+            }
+        }
+        self.same_version().await?;
+        self.reply_of(Op::Group(op)).await
+    }
+
+    pub(super) async fn assign_here(&self, user: &str, home: Option<&str>) -> Result<Reply, Refusal> {
+        let jid = self.account(user)?;
+        let home = home.map(|name| self.index(name).unwrap_or(self.me));
+        self.same_version().await?;
+        self.reply_of(Op::Assign(jid, home)).await
+    }
+
+    async fn reply_of(&self, op: Op) -> Result<Reply, Refusal> {
+        match self.op(op).await {
+            Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+            Some(reply) => Ok(reply),
+            None => Err(stopping()),
+        }
+    }
+
+    pub(super) async fn change_group_anywhere(&self, op: GroupOp) -> Result<(), Refusal> {
+        let here = self.change_group_here(op.clone()).await?;
+        let what = told(&op);
+        self.here_or_there(here, Ask::Group(op)).await?;
+        self.asked(&what);
+        Ok(())
+    }
+
+    pub(super) async fn assign_anywhere(&self, user: String, home: Option<String>) -> Result<(), Refusal> {
+        let here = self.assign_here(&user, home.as_deref()).await?;
+        self.here_or_there(here, Ask::Assign { user, home }).await
+    }
+
+    pub(super) async fn rebalance_here(&self) -> Result<Reply, Refusal> {
+        self.same_version().await?;
+        self.reply_of(Op::Rebalance).await
+    }
+
+    pub(super) async fn rebalance_anywhere(&self) -> Result<Moving, Refusal> {
+        let moving = |left, done| Moving { what: "rebalance".to_owned(), left, done };
+        let begun = match self.rebalance_here().await? {
+            Reply::Begun(p) => moving(p.left, p.done),
+            Reply::NotHere => match self.ask_peer(Ask::Rebalance).await {
+                Some(Answer::Moving(begun)) => begun,
+                Some(Answer::Refused(refusal)) => return Err(refusal),
+                _ => {
+                    let error = format!("node {} does not answer", self.names[self.me.peer().index()]);
+                    let hint = "start it, or repair the path between the nodes".to_owned();
+                    return Err(self.refusal(error, hint).await);
+                }
+            },
+            _ => return Err(stopping()),
+        };
+        self.asked("rebalance of users");
+        Ok(begun)
+    }
+
+    /// For the node that was asked by its peer.
+    pub(super) async fn answer_rebalance(&self) -> Answer {
+        match self.rebalance_here().await {
+            Ok(Reply::Begun(p)) => {
+                Answer::Moving(Moving { what: "rebalance".to_owned(), left: p.left, done: p.done })
+            }
+            Ok(_) => Answer::Refused(stopping()),
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    }
+}
+
+fn told(op: &GroupOp) -> String {
+    match op {
+        GroupOp::Create { name, .. } => format!("the group {name}"),
+        GroupOp::Edit { .. } => "another name or description of the group".to_owned(),
+        GroupOp::Delete => "deletion of the group".to_owned(),
+        GroupOp::Ha { on: true, .. } => "high availability".to_owned(),
+        GroupOp::Ha { on: false, .. } => "an end of high availability".to_owned(),
+    }
+}
+
+fn shown(check: Check) -> CheckShown {
+    let well = check.wrong.is_none();
+    let (error, hint) = check.wrong.unwrap_or_default();
+    CheckShown { what: check.what.to_owned(), well, needed: check.stops, error, hint }
+}
