@@ -116,6 +116,13 @@ fn a_failover_that_a_takeover_overtakes_tells_nobody_anything() {
     assert_eq!(run(1_987, Profile::GROUP_APART).failure, None);
 }
 
+/// A node that left was cut off, went on alone, and let go what streams that it had handed over were waiting for, without
+/// the word that it was alone: their clients counted what nobody else had.
+#[test]
+fn clients_whose_stream_a_hand_over_ends_hear_of_a_new_term_first() {
+    assert_eq!(run(4_873, Profile::PARTITION).failure, None);
+}
+
 /// What a front had said on a connection that was gone was read after its client had resumed elsewhere.
 #[test]
 fn nothing_is_read_of_a_front_whose_connection_is_gone() {

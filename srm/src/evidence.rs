@@ -23,6 +23,8 @@ pub struct Config {
     pub quick: u32,
     /// Silence after a start (initialization time-out, 120 s).
     pub init: u32,
+    /// So many clients that lost the peer and call here are believed as parked ones are; 0: none are.
+    pub callers: u32,
 }
 
 /// Probes in a row at most after the link ended; two tries of one are 20 ms apart.
@@ -50,6 +52,8 @@ pub struct Evidence {
     tries: u8,
     /// See [`Evidence::try_again`].
     unsure: bool,
+    /// See [`Evidence::called`].
+    callers: u32,
 }
 
 impl Evidence {
@@ -69,6 +73,7 @@ impl Evidence {
             gone: None,
             tries: 0,
             unsure: false,
+            callers: 0,
         }
     }
 
@@ -83,6 +88,7 @@ impl Evidence {
         self.heard_once = true;
         self.probing = false;
         self.unsure = false;
+        self.callers = 0;
         self.gone = None;
     }
 
@@ -161,6 +167,16 @@ impl Evidence {
         gone
     }
 
+    /// So many accounts of the peer have called here since it is silent, with sessions that they had there.
+    pub fn called(&mut self, callers: u32) {
+        self.callers = callers;
+    }
+
+    /// How many did, if they are enough to be believed.
+    pub fn callers(&self) -> Option<u32> {
+        Some(self.callers).filter(|callers| self.cfg.callers > 0 && *callers >= self.cfg.callers)
+    }
+
     /// Time passed. `late`: this process was paused; what it did not hear meanwhile is no silence (R5).
     pub fn ticks(&mut self, late: bool) -> Option<Gone> {
         if late {
@@ -175,6 +191,9 @@ impl Evidence {
         }
         let vouch_is_fresh = self.vouched && self.question_age <= self.cfg.quick;
         if self.silent >= self.cfg.silence && !vouch_is_fresh {
+            return Some(self.conclude(Gone::Silent));
+        }
+        if self.silent >= self.cfg.quick && self.callers().is_some() && !vouch_is_fresh {
             return Some(self.conclude(Gone::Silent));
         }
         let answers = self.asked > 0 && self.answered.len() >= self.asked.min(3);
@@ -215,7 +234,7 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    const CFG: Config = Config { silence: 240, quick: 40, init: 480 };
+    const CFG: Config = Config { silence: 240, quick: 40, init: 480, callers: 3 };
     const REFUSED: Probe = Probe { life_refused: true, beacon_refused: true };
 
     fn heard() -> Evidence {
@@ -312,6 +331,24 @@ mod tests {
         }
         e.report(2, false);
         assert_eq!(e.ticks(false), Some(Gone::Silent));
+    }
+
+    #[test]
+    fn clients_that_call_here_are_believed_after_ten_seconds_unless_one_vouches() {
+        for (enough, callers) in [(3, 3), (3, 2), (0, 9)] {
+            let mut e = Evidence::new(Config { callers: enough, ..CFG });
+            e.heard();
+            e.called(callers);
+            let first = (1..=239).find(|_| e.ticks(false).is_some());
+            assert_eq!(first, (callers == enough).then_some(40), "{callers} of {enough}");
+        }
+        let mut e = heard();
+        e.begin("n".into(), 1);
+        e.report(7, true);
+        e.called(3);
+        assert_eq!((1..=40).find(|_| e.ticks(false).is_some()), None, "the peer lives");
+        e.heard();
+        assert_eq!(e.callers(), None, "it is there again");
     }
 
     #[test]

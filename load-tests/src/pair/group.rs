@@ -2,7 +2,7 @@
 
 use presence_engine::ids::NodeIx;
 use srm::config::Assignment;
-use srm::node::{GroupOp, Op};
+use srm::node::{GroupOp, In, Op, Reply};
 
 use super::faults::Fault;
 use super::world::{Event, World};
@@ -19,6 +19,14 @@ pub enum Asked {
 }
 
 impl World {
+    /// Something for the operator's ear.
+    pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
+        self.count += 1;
+        let number = self.count;
+        self.feed(node, In::Op(number, op));
+        self.replies.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply.clone())
+    }
+
     pub(super) fn draw_group(&mut self) -> Option<Fault> {
         if !self.profile.group || !self.rng.chance(40) {
             return None;

@@ -10,7 +10,7 @@ use session_mover::driver;
 use session_mover::log::Which;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
-use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Op, Out, Reply};
+use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
 use srm::safety::{self, Consent, RegisterKind};
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
@@ -103,13 +103,15 @@ pub struct World {
     /// Milliseconds since the beginning.
     pub now: u64,
     queue: BinaryHeap<Reverse<Due>>,
-    count: u64,
+    pub(super) count: u64,
     /// Both machines.
     pub hosts: [Host; 2],
     /// The connection that each node dials.
     pub wires: [Wire; 2],
     /// The network towards each node is cut until then.
     pub cut: [u64; 2],
+    /// So many clients that lost a node and call at the other are believed.
+    pub callers: u32,
     /// But beacons pass.
     pub beacons_pass: bool,
     /// When the nodes began not to hear each other, and until when.
@@ -174,6 +176,7 @@ impl World {
             hosts: Default::default(),
             wires: Default::default(),
             cut: [0; 2],
+            callers: if profile.group { 2 } else { 0 },
             beacons_pass: false,
             isolated: (0, 0),
             leaving_until: 0,
@@ -312,7 +315,7 @@ impl World {
             },
             lease: 12,
             beacon_ticks: 4,
-            evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
+            evidence: evidence::Config { silence: 240, quick: 40, init: 480, callers: self.callers },
             secret: Secret::new(b"of the cluster"),
             config_hash: 1,
             nonce_key: Secret::new(&self.rng.bits().to_le_bytes()),
@@ -574,14 +577,6 @@ impl World {
             None => self.at(20, Event::Probe(node, boot, Some(probe))),
             Some(first) => self.feed(node, In::Probed([first, probe])),
         }
-    }
-
-    /// Something for the operator's ear.
-    pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
-        self.count += 1;
-        let number = self.count;
-        self.feed(node, In::Op(number, op));
-        self.replies.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply.clone())
     }
 
     /// An element of a client for the engine.

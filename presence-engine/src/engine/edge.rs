@@ -349,6 +349,11 @@ impl Edge {
         self.fronts.get_mut(&conn)
     }
 
+    /// What this node knows as the front of a connection.
+    pub(super) fn front_of(&self, conn: Conn) -> Option<&Front> {
+        self.fronts.get(&conn)
+    }
+
     /// This node is no longer the front of the connection.
     pub(super) fn take_front(&mut self, conn: Conn) -> Option<Front> {
         let front = self.fronts.remove(&conn)?;

@@ -2,11 +2,12 @@
 //! unlogged, keeps it until the owner's credit comes back, and writes what the owner lets go. When this node comes to
 //! own the session, it goes on where the owner stopped, and its client notices nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use xmpp_core::dual::Dual;
 use xmpp_core::error::{StreamCondition, StreamError};
+use xmpp_core::jid::BareJid;
 use xmpp_core::ns;
 use xmpp_core::stanza::{Kind, Stanza};
 
@@ -158,6 +159,24 @@ fn counts(bytes: &Bytes) -> bool {
 }
 
 impl Engine {
+    /// Accounts of the peer whose clients want to go on here with a session that they had there, and wait for an answer.
+    pub fn callers(&self) -> BTreeSet<BareJid> {
+        let asks = |front: &Front| {
+            let first = front.kept.front().filter(|_| front.carried.is_none() && !front.answered);
+            first.is_some_and(|item| item.stanza.head.is(ns::SM, "resume"))
+        };
+        let fronts =
+            self.edge.fronts().into_iter().filter(|conn| self.edge.front_of(*conn).is_some_and(asks));
+        // Without a path to the peer there is nobody to be a front for.
+        let held = self.edge.holding().into_iter().filter(|conn| {
+            let fresh = self.edge.phase(*conn) == Some(Phase::Fresh);
+            let first = self.edge.held(*conn).next().filter(|_| fresh);
+            matches!(first, Some(Held::Element(item)) if item.stanza.head.is(ns::SM, "resume"))
+        });
+        let users = fronts.chain(held).filter_map(|conn| self.edge.user(conn).cloned());
+        users.filter(|user| self.state.owner_of(user) == Some(self.cfg.me.peer())).collect()
+    }
+
     /// Whether this is a login of a user whom the peer serves.
     pub(super) fn wants_front(&self, conn: Conn, stanza: &Stanza) -> bool {
         let login = is_bind(stanza) || stanza.head.is(ns::SM, "resume");

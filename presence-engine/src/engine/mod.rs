@@ -267,6 +267,9 @@ pub struct Engine {
     serving: [bool; 2],
     /// See [`Engine::announcement`].
     announced: [Term; 2],
+    /// Main streams of dual clients that a hand-over ended or made this node the front of, and its frame: what they were
+    /// given before may still wait to be let go.
+    left_behind: Vec<(u64, Conn, SmId)>,
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
@@ -308,6 +311,7 @@ impl Engine {
             place,
             serving: [false; 2],
             announced: [Term(0); 2],
+            left_behind: Vec::new(),
             ha_told,
             peer_up: false,
             peer_lost_ms: None,
@@ -360,6 +364,7 @@ impl Engine {
     pub fn rebuilt(&mut self, state: State, void: Vec<Output>, out: &mut Vec<Output>) {
         self.state = state;
         self.serving = [false; 2];
+        self.left_behind.clear();
         self.forget_waiting();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         // A main stream that became the parked one by a hand-over that is void is no parked stream: its client has not heard

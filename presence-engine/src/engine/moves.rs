@@ -81,14 +81,17 @@ impl Engine {
         Some(Output::Deliver(conn, offer.to_bytes()))
     }
 
-    /// What dual clients of a group are told before anything is acknowledged under a new term (D6).
-    pub fn announcement(&mut self, group: Group, reg: Reg) -> Vec<Output> {
+    /// What dual clients of a group are told before anything is acknowledged under a new term (D6). `released`: the last
+    /// frame whose outputs have been let go.
+    pub fn announcement(&mut self, group: Group, reg: Reg, released: u64) -> Vec<Output> {
         self.announced[group.index()] = reg.term;
+        self.left_behind.retain(|(seq, _, _)| *seq > released);
         let mut told = Vec::new();
         let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
         // A hand-over that waits with what was given before it takes the user out of the group, not the stream.
         let left = self.edge.left().map(|(conn, session)| (conn, session, group.peer()));
-        for (conn, session, register) in bound.chain(left) {
+        let behind = self.left_behind.iter().map(|(_, conn, session)| (*conn, *session, group.peer()));
+        for (conn, session, register) in bound.chain(left).chain(behind) {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
             let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
             let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
@@ -220,7 +223,12 @@ impl Engine {
             out.push(Output::Deliver(conn, Dual::Moving { epoch, to }.to_bytes()));
             self.edge.set_phase(conn, Phase::Parked { session, was_main: true });
             out.push(Output::Parked(session, true));
-        } else if s.enabled_at.is_some() && !self.leaving {
+            return;
+        }
+        if s.dual {
+            self.left_behind.push((self.turn.at.seq, conn, session));
+        }
+        if s.enabled_at.is_some() && !self.leaving {
             let carried = Carried::of(session, s);
             self.begin_front(conn, Some(carried));
             self.pump_front(conn, out);

@@ -246,7 +246,7 @@ impl Driver {
 
     /// What dual clients of a group are told before anything is let go alone (D6).
     pub fn announce(&mut self, group: NodeIx, reg: Reg) -> Vec<Output> {
-        self.engine.announcement(group, reg)
+        self.engine.announcement(group, reg, self.commit.released())
     }
 
     /// How often the state was built anew: each time nobody is served until the cores say so again.

@@ -50,9 +50,10 @@ pub struct Srm {
     pub client_re_login_upper_limit: Duration,
     /// How users are spread over the nodes: `"balanced"` (default), `"active-standby"`, `"none"`. Clusterwide.
     pub user_assignment_mode: Assignment,
-    /// Whether clients that log in at the inactive backup bring about a failover. Default true. Each node.
+    /// Whether clients that lost the other node, and log in at this one with the sessions that they had there, bring about a
+    /// failover when it has been silent for 10 s and no client vouches for it. Default true. Each node.
     pub force_failover_on_client_login: bool,
-    /// From how many distinct clients on. Default 3, 1 to 1000. Each node.
+    /// From how many distinct accounts on. Default 3, 1 to 1000. Each node.
     pub force_failover_clients: u32,
     /// Whether nothing happens without the operator (for troubleshooting; an alarm while set). Default false.
     /// Clusterwide.

@@ -38,6 +38,12 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
             ),
         ),
         Event::Recovered => told("recovered", "the failed mode of both nodes was ended".to_owned()),
+        Event::Called(clients) => {
+            let text = format!(
+                "{clients} accounts of {peer} call here with sessions that they had there, and it is silent"
+            );
+            told("clients-call", text)
+        }
         Event::Ha(true) => told("ha-enabled", "high availability was enabled".to_owned()),
         Event::Ha(false) => {
             let text = "high availability was disabled: if a node dies, its users wait for it".to_owned();
@@ -234,6 +240,7 @@ mod tests {
             Event::PeerUp,
             Event::PeerRestarts,
             Event::Recovered,
+            Event::Called(3),
             Event::Ha(true),
             Event::Ha(false),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),

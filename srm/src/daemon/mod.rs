@@ -276,6 +276,7 @@ fn tuning(config: &Config) -> node::Tuning {
             silence: ticks(srm.keep_alive_timeout),
             quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
             init: ticks(srm.initialization_keep_alive_timeout),
+            callers: if srm.force_failover_on_client_login { srm.force_failover_clients } else { 0 },
         },
         secret: config.pair().map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link)),
         config_hash: config.hash(),

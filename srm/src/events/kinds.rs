@@ -39,6 +39,11 @@ pub const KINDS: &[Kind] = &[
     kind("service-down", Error, "a critical service of the node does not run, or does not do its work"),
     kind("service-up", Notice, "it does again"),
     kind("recovered", Notice, "the failed mode of both nodes was ended"),
+    kind(
+        "clients-call",
+        Warning,
+        "clients of the other node log in at this one with sessions that they had there, and it is silent: it is held to be gone",
+    ),
     kind("ha-enabled", Notice, "high availability was enabled for the group"),
     kind("ha-disabled", Warning, "it was disabled: nobody takes over"),
     kind(

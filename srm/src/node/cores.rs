@@ -76,6 +76,9 @@ impl Node {
         self.forget_failure();
         let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);
         self.outs.push(Out::Event(Event::PeerGone(gone, silent_ms)));
+        if let Some(callers) = self.evidence.callers().filter(|_| gone == Gone::Silent) {
+            self.outs.push(Out::Event(Event::Called(callers)));
+        }
         // What it said last may say that it leads alone (R2).
         while self.driver.has_unprocessed() {
             self.driver.turn(self.now_ms, Vec::new(), disk);

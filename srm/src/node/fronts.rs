@@ -14,6 +14,8 @@ use super::{Node, Out};
 
 /// Elements of the peer's clients that one turn takes at most.
 const RELAYED_PER_TURN: usize = 4_096;
+/// A peer that is silent for so long (2 s) does not answer clients either, in ticks.
+const SILENT_TICKS: u32 = 8;
 
 impl Node {
     /// Sends the peer what is for it; gives back what stays here.
@@ -55,6 +57,16 @@ impl Node {
             let void = |input: &Input| matches!(input, Input::Relay(Relay::Open { user, .. }) if users.contains(user));
             self.relayed.retain(|input| !void(input));
         }
+    }
+
+    /// Clients that lost the peer and call here with their sessions, while it is silent.
+    pub(super) fn watch_callers(&mut self) {
+        if self.cfg.evidence.callers == 0 || self.evidence.silent().is_none_or(|ticks| ticks < SILENT_TICKS) {
+            self.callers.clear();
+            return;
+        }
+        self.callers.extend(self.driver.engine().callers());
+        self.evidence.called(u32::try_from(self.callers.len()).unwrap_or(u32::MAX));
     }
 
     /// Input of the peer's clients, as long as ours would be read too (D9).

@@ -10,6 +10,7 @@ mod facts;
 mod force;
 mod fronts;
 mod group;
+mod hear;
 mod look;
 mod moves;
 mod promise;
@@ -22,18 +23,18 @@ mod tests;
 mod witness;
 mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{self, Input, Output};
-use presence_engine::ids::{Group, Mode, NodeIx, Reg};
+use presence_engine::ids::{Group, NodeIx, Reg};
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
 use session_mover::msg::Msg;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
-use crate::beacon::{Datagram, Secret, Turn};
+use crate::beacon::{Secret, Turn};
 use crate::evidence::{self, Evidence};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
@@ -97,9 +98,6 @@ pub struct Tuning {
 /// Items that a buffer has room for before they come.
 const MOST_ROOM: usize = 4_096;
 
-/// How late a datagram may be, in ticks (2 s).
-const LATE_TICKS: u32 = 8;
-
 const GOODBYE: u8 = 0;
 const DAEMON: u8 = 1;
 const CRASHES: u8 = 2;
@@ -157,6 +155,8 @@ pub struct Node {
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
     changes: group::Changes,
+    /// Accounts whose clients called here since the peer is silent.
+    callers: BTreeSet<BareJid>,
     nonce: u64,
     path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
@@ -224,6 +224,7 @@ impl Node {
             moving: None,
             changing: BTreeMap::new(),
             changes: group::Changes::default(),
+            callers: BTreeSet::new(),
             nonce: 0,
             path_down_told: false,
             looked: None,
@@ -340,6 +341,7 @@ impl Node {
 
     fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
         self.ticks += u64::from(n);
+        self.watch_callers();
         let gone = self.evidence.ticks(n > 2);
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::Ticks(n), disk);
@@ -426,82 +428,6 @@ impl Node {
                 self.probe();
             }
         }
-    }
-
-    fn datagram(&mut self, bytes: &[u8], disk: &mut dyn Disk) {
-        let Some(mut d) = Datagram::decode(&self.cfg.secret, bytes) else { return };
-        if usize::from(d.node) != self.me.peer().index() || self.old_boots.contains(&d.boot) {
-            return;
-        }
-        let known = self.peer_boot == Some(d.boot);
-        let heard_now =
-            self.evidence.gone().is_none() && self.evidence.silent().is_some_and(|ticks| ticks < LATE_TICKS);
-        if !known && (d.to_boot != self.cfg.driver.boot || self.peer_boot.is_some() && heard_now) {
-            // A run that does not know ours: fresh, or a recording. Or one before the run that was heard a moment ago, whose
-            // last words are late. A fresh one will answer to our run, and greet on the link.
-            self.stranger = Some(d.boot);
-            self.beacon_due = Some(Turn::First);
-            return;
-        }
-        self.meet_boot(d.boot, disk);
-        if d.number <= self.last_number {
-            return;
-        }
-        self.last_number = d.number;
-        self.evidence.heard();
-        self.shows.look |= self.peer_activity != d.activity;
-        self.peer_activity = d.activity;
-        self.hear_told(d.told);
-        self.peer_config = Some(d.config);
-        for g in NodeIx::BOTH {
-            let body = &mut d.groups[g.index()];
-            if d.to_boot != self.cfg.driver.boot {
-                body.ack = None;
-                body.holds = false;
-                (d.heard, d.lease) = (0, [0; 2]);
-            }
-            self.feed(g, safety::In::Heard(d.number), disk);
-            let body = *body;
-            self.feed(g, safety::In::Beacon(body), disk);
-            if body.role == safety::Role::Primary && body.reg.mode == Mode::Pair {
-                self.promises.heard(g, body.reg, d.heard, d.lease[g.index()]);
-            } else {
-                self.promises.void(g);
-            }
-        }
-        // Promises are made in Pair only.
-        if self.cores.iter().any(|core| core.role() != safety::Role::Fenced && core.reg().mode == Mode::Pair)
-        {
-            self.beacon_due = self.beacon_due.or(d.turn.next());
-        }
-    }
-
-    /// The peer's run, as a beacon or a greeting names it. Another than before: the old one is dead (R9).
-    fn meet_boot(&mut self, boot: u64, disk: &mut dyn Disk) {
-        if self.peer_boot == Some(boot) || self.old_boots.contains(&boot) {
-            return;
-        }
-        if let Some(old) = self.peer_boot.replace(boot) {
-            self.old_boots.push(old);
-            if self.old_boots.len() > 64 {
-                self.old_boots.remove(0);
-            }
-            let planned = std::mem::take(&mut self.peer_restarts);
-            if self.evidence.gone().is_none() && !planned {
-                let gone = self.evidence.dead();
-                self.peer_gone(gone, disk);
-            }
-        }
-        self.last_number = 0;
-        self.peer_leaving = false;
-        self.peer_activity = crate::beacon::Activity::None;
-        self.correct_causes();
-        self.evidence.heard();
-        for g in NodeIx::BOTH {
-            self.feed(g, safety::In::PeerRestarted, disk);
-            self.promises.void(g);
-        }
-        self.barrier = [None; 2];
     }
 
     /// Something that the peer's daemon should get.

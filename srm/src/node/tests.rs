@@ -1,7 +1,7 @@
 //! A node by itself: what it does at once, without a pair around it.
 
 use presence_engine::engine;
-use presence_engine::ids::{Conn, Position, SmId, Term};
+use presence_engine::ids::{Conn, Mode, Position, SmId, Term};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::msg::{Ack, Hello, VERSIONS};
 use session_mover::runs::Runs;
@@ -9,6 +9,7 @@ use session_mover::store::{Batch, Store};
 
 use super::look::LOOK_TICKS;
 use super::*;
+use crate::beacon::Datagram;
 use crate::evidence::{Gone, Probe};
 use crate::view;
 use crate::witness::client::Said;
@@ -97,7 +98,7 @@ pub(super) fn config(available: bool) -> Config {
         register: RegisterKind::Consent(Consent { available }),
         lease: 12,
         beacon_ticks: 4,
-        evidence: evidence::Config { silence: 240, quick: 40, init: 480 },
+        evidence: evidence::Config { silence: 240, quick: 40, init: 480, callers: 0 },
         secret: Secret::new(b"s"),
         config_hash: 1,
         nonce_key: Secret::new(b"n"),
@@ -523,7 +524,7 @@ fn a_late_beacon_of_an_earlier_run_does_not_take_the_place_of_the_present_one() 
     hear(&mut node, &mut disk, 2);
     assert_eq!(node.last_number, 2);
     // A run that is silent may have been followed by another.
-    for _ in 0..LATE_TICKS {
+    for _ in 0..super::hear::LATE_TICKS {
         node.handle(0, In::Ticks(1), &mut disk);
     }
     hear_run(&mut node, &mut disk, 6, 1);

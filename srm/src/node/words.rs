@@ -202,6 +202,8 @@ pub enum Event {
     Recovered,
     /// High availability was switched on or off.
     Ha(bool),
+    /// The peer is held to be gone because so many of its clients call here.
+    Called(u32),
     /// A rebalance has ended: users that moved, and that should have.
     Rebalanced(Progress),
     /// The peer is heard, and the link is up in both directions.

@@ -73,11 +73,27 @@ fn a_stream_that_is_attached_again_hears_the_epoch_before_what_waited_for_it() {
 }
 
 #[test]
+fn a_stream_that_a_leaving_node_ends_hears_of_a_new_term_before_what_waits_for_it() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.input(A, Input::Leaving);
+    // No stream is parked at b: this one is closed, when its hand-over is let go.
+    duo.hold(true);
+    duo.hand_over("romeo@example.org");
+    let engine = duo.engines[A.index()].as_mut().unwrap();
+    let told = |told: Vec<Output>| {
+        told.iter().any(|o| matches!(o, Output::Deliver(conn, said) if *conn == romeo.conn && said.starts_with(b"<offer")))
+    };
+    assert!(told(engine.announcement(A, solo(), 0)), "what was given before may still wait");
+    assert!(!told(engine.announcement(A, solo(), u64::MAX)), "it has left: the other node's word counts");
+}
+
+#[test]
 fn between_the_announcement_of_a_term_and_its_record_the_new_epoch_is_told() {
     let mut duo = Duo::new();
     let romeo = dual(&mut duo, A);
     duo.drop_tcp(romeo);
-    let told = duo.engines[A.index()].as_mut().unwrap().announcement(A, solo());
+    let told = duo.engines[A.index()].as_mut().unwrap().announcement(A, solo(), 0);
     assert_eq!(told, [], "it has no stream");
     let romeo = resume(&mut duo);
     assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed"]);

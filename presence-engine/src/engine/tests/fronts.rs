@@ -373,3 +373,23 @@ impl Duo {
         self.input(heir, Input::Lead { group, reg, late: true });
     }
 }
+
+#[test]
+fn clients_that_call_with_a_session_of_a_lost_peer_are_known() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    duo.ack(romeo, "romeo@example.org/orchard");
+    let id = duo.sm_id("romeo@example.org/orchard");
+    duo.drop_tcp(romeo);
+    let callers = |duo: &Duo| duo.engines[B.index()].as_ref().unwrap().callers();
+    let juliet = duo.login("juliet@example.org/balcony");
+    duo.cut_link();
+    // A new login says nothing of the peer; somebody of this node neither.
+    let fresh = duo.open_at("romeo@example.org", B);
+    duo.send(fresh, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+    duo.drop_tcp(juliet);
+    assert!(callers(&duo).is_empty());
+    let again = duo.open_at("romeo@example.org", B);
+    duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
+    assert_eq!(callers(&duo).into_iter().collect::<Vec<_>>(), [bare("romeo@example.org")]);
+}
