@@ -1,6 +1,7 @@
 //! One stream of a client: TCP, TLS, stream header, SASL, and then stanzas in both directions.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use xmpp_core::dual::{self, Peer};
@@ -129,6 +130,8 @@ pub struct Dialer {
     pub login_timeout: Duration,
     /// The mechanism to use whatever else is offered: servers are compared by the same work. `None`: the best one.
     pub only: Option<Mechanism>,
+    /// The address to come from; `None`: whatever the system takes.
+    pub from: Option<IpAddr>,
 }
 
 impl Dialer {
@@ -136,7 +139,7 @@ impl Dialer {
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         let (connect_timeout, login_timeout) = (Duration::from_secs(5), Duration::from_secs(30));
         let tls = Arc::new(ArcSwap::new(tls));
-        Dialer { tls, tickets: None, connect_timeout, login_timeout, only: None }
+        Dialer { tls, tickets: None, connect_timeout, login_timeout, only: None, from: None }
     }
 
     /// A client of its own: it keeps the TLS tickets that it gets, and resumes with them at either node.
@@ -163,10 +166,21 @@ impl Dialer {
         }
     }
 
+    async fn connect(&self, place: &Peer) -> io::Result<TcpStream> {
+        let Some(from) = self.from else {
+            return TcpStream::connect((place.host.as_str(), place.port)).await;
+        };
+        let mut to = lookup_host((place.host.as_str(), place.port)).await?;
+        let to = to.find(|to| to.is_ipv4() == from.is_ipv4()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind((from, 0).into())?;
+        socket.connect(to).await
+    }
+
     /// An authenticated stream without a session, and what it offers.
     pub async fn login(&self, place: &Peer, account: &Account) -> Result<(Conn, Features), ConnError> {
         let name = format!("{}:{}", place.host, place.port);
-        let tcp = timeout(self.connect_timeout, TcpStream::connect((place.host.as_str(), place.port)))
+        let tcp = timeout(self.connect_timeout, self.connect(place))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(|source| ConnError::Connect { place: name.clone(), source })?;

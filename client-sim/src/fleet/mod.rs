@@ -3,6 +3,7 @@
 mod pairs;
 mod watch;
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,8 @@ pub struct FleetOptions {
     pub homes: Vec<usize>,
     /// How clients connect.
     pub dialer: Dialer,
+    /// Addresses that clients come from, in turn among those of one home; none: whatever the system takes.
+    pub from: Vec<IpAddr>,
     /// Share of the users of each home, 0 to 1, whose client does not know the dual connection.
     pub plain: f64,
     /// Mean time between two messages of one user; each pause is between half and one and a half of it.
@@ -79,6 +82,7 @@ impl FleetOptions {
             nodes,
             homes,
             dialer,
+            from: Vec::new(),
             plain: 0.1,
             interval: Duration::from_secs(1),
             body_len: 20,
@@ -288,6 +292,10 @@ fn session_options(
         resource: Some(options.resource.clone()),
         keys: Arc::clone(keys),
     };
+    let mut dialer = options.dialer.with_tickets();
+    // Users of one home follow each other at this distance.
+    let nth = user / options.nodes.len().max(1);
+    dialer.from = options.from.get(nth % options.from.len().max(1)).copied();
     Options {
         first: options.nodes.get(home).map(|node| node.node.to_string()),
         dual,
@@ -297,7 +305,7 @@ fn session_options(
         approve: options.subscribe,
         roster: options.subscribe,
         seed,
-        ..Options::new(account, options.dialer.with_tickets(), options.nodes.clone())
+        ..Options::new(account, dialer, options.nodes.clone())
     }
 }
 

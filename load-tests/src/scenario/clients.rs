@@ -13,8 +13,8 @@ use xmpp_core::dual::Peer;
 use xmpp_core::tls::{Authority, c2s_client};
 use xmpp_core::xml::Writer;
 
-use super::language::{Books, Clients, Node};
-use super::net::address;
+use super::language::{Books, Clients, Node, Site};
+use super::net::{address, address_of};
 use crate::foreign::puppet::{Place, Puppet};
 
 /// Ports that `tandem init` gives a machine of its own.
@@ -69,6 +69,7 @@ impl Crowd {
         options.interval = INTERVAL;
         options.change_presence = INTERVAL * 8;
         options.silence = SILENCE;
+        options.from = [Site::Clients, Site::Half].map(|site| address_of(site).into()).to_vec();
         options.seed = seed;
         let fleet = runtime.block_on(Fleet::start(options));
         let puppets = if clients.slixmpp > 0 { foreign(ca) } else { Vec::new() };

@@ -99,7 +99,9 @@ impl Net {
         let space = |suffix: &str| Space::make(format!("{}{number}-{suffix}", own_prefix()));
         let net = Net { clients: space("c")?, nodes: [space("a")?, space("b")?], witness: space("w")? };
         let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
-        lines.push_str("addr add 10.77.0.254/24 dev br0\n");
+        for clients in [Site::Clients, Site::Half] {
+            lines.push_str(&format!("addr add {}/24 dev br0\n", address_of(clients)));
+        }
         for site in SITES {
             let (cable, space) = (cable(site), &net.at(site).name);
             lines.push_str(&format!("link add {cable} type veth peer name eth0 netns {space}\n"));
@@ -124,7 +126,7 @@ impl Net {
         match site {
             Site::Node(node) => &self.nodes[node.index()],
             Site::Witness => &self.witness,
-            Site::Clients => &self.clients,
+            Site::Clients | Site::Half => &self.clients,
         }
     }
 
@@ -142,10 +144,15 @@ impl Net {
         self.clients.configure(&format!("link set {cable} {}\n", if plugged { "up" } else { "down" }))
     }
 
-    /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told.
+    /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told. Half of the
+    /// clients, or all of them, have two addresses and one way: of half of them only the way back is cut.
     pub(super) fn cut(&self, one: Site, others: &[Site]) -> Result<(), String> {
         for other in others {
-            for (at, to) in [(one, *other), (*other, one)] {
+            let mut ways = vec![(one, *other), (*other, one)];
+            if one == Site::Clients {
+                ways.push((*other, Site::Half));
+            }
+            for (at, to) in ways.into_iter().filter(|(at, _)| *at != Site::Half) {
                 let to = address_of(to);
                 let dev = device(at);
                 let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev {dev} nud permanent\n");
@@ -168,12 +175,12 @@ const SITES: [Site; 3] = [Site::Node(Node::A), Site::Node(Node::B), Site::Witnes
 
 /// Its way into the network, as it sees it.
 fn device(site: Site) -> &'static str {
-    if site == Site::Clients { "br0" } else { "eth0" }
+    if matches!(site, Site::Clients | Site::Half) { "br0" } else { "eth0" }
 }
 
 fn cable(site: Site) -> String {
     match site {
-        Site::Clients => unreachable!("clients are where the cables end"),
+        Site::Clients | Site::Half => unreachable!("clients are where the cables end"),
         Site::Node(node) => format!("to-{node}"),
         Site::Witness => "to-w".to_owned(),
     }
@@ -190,5 +197,6 @@ pub(super) fn address_of(site: Site) -> Ipv4Addr {
         Site::Node(node) => address(node),
         Site::Witness => Ipv4Addr::new(10, 77, 0, 3),
         Site::Clients => Ipv4Addr::new(10, 77, 0, 254),
+        Site::Half => Ipv4Addr::new(10, 77, 0, 253),
     }
 }

@@ -43,6 +43,7 @@ pub enum Site {
     Node(Node),
     Witness,
     Clients,
+    Half,
 }
 
 /// A whole file.

@@ -308,6 +308,7 @@ fn nodes(words: &[&str]) -> Option<Vec<Node>> {
 fn site(word: &str) -> Option<Site> {
     match word {
         "clients" => Some(Site::Clients),
+        "half" => Some(Site::Half),
         "witness" => Some(Site::Witness),
         other => node(other).map(Site::Node),
     }
