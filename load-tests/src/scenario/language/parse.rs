@@ -26,7 +26,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     (
         "cut",
         "cut SITE from SITE [SITE]",
-        "no path between the first of `a`, `b`, `witness` and `clients` and the others; nobody is told",
+        "no path between the first of `a`, `b`, `witness`, `clients` and `half` (of the clients of each node: no way back to them) and the others; nobody is told",
     ),
     ("mend", "mend", "all paths are there again"),
     ("kill", "kill witness", "`kill -9` of the witness"),
