@@ -174,6 +174,11 @@ impl Stage {
         process.map_or_else(GroupInfo::default, |p| p.node.driver().engine().state().group().clone())
     }
 
+    /// How often nodes have told that high availability was switched.
+    pub fn switches(&self) -> u32 {
+        self.world.coverage.switches
+    }
+
     /// Whether a node leads a home group.
     pub fn leads(&self, node: usize, group: NodeIx) -> bool {
         let process = self.world.hosts[node].process.as_ref();

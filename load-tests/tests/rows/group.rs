@@ -90,6 +90,7 @@ fn it_outlives_a_restart_of_both() {
     stage.start(A);
     stage.expect(BOTH, 122, MINUTE);
     stage.stays(&BOTH, 122, MINUTE);
+    assert_eq!(stage.switches(), 2, "each node told it once, and a restart is no news");
 }
 
 #[test]

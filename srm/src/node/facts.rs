@@ -48,8 +48,7 @@ impl Default for Shows {
 
 impl Node {
     pub(super) fn facts(&self, group: Group) -> Facts {
-        let heard =
-            self.evidence.silent().is_some_and(|ticks| ticks < HEARD_TICKS) && self.evidence.gone().is_none();
+        let heard = self.hears_peer();
         let place = self.place(group, heard);
         let g = group.index();
         let serves = !self.lacks_service();
@@ -73,6 +72,11 @@ impl Node {
             backup,
             path_down,
         }
+    }
+
+    /// The peer was heard a moment ago.
+    pub(super) fn hears_peer(&self) -> bool {
+        self.evidence.silent().is_some_and(|ticks| ticks < HEARD_TICKS) && self.evidence.gone().is_none()
     }
 
     fn place(&self, group: Group, heard: bool) -> Place {

@@ -7,21 +7,17 @@ use presence_engine::state::GroupInfo;
 use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
-use super::moves::refused;
+use super::moves::{BATCH, refused};
 use super::{Disk, Event, Node, Out, Progress, Reply};
 use crate::beacon::Activity;
 use crate::config::Assignment;
 use crate::safety::{Consent, In, RegisterKind, Role};
 use crate::view::{Ha, Place, State};
 
-/// Users that are handed over in one turn of a rebalance.
-const BATCH: usize = 32;
 /// Longest name and description, in characters.
 const LONGEST: usize = 128;
 /// The nodes may say different things of the group for so long (30 s), in ticks: one that starts has yet to read it.
 const DIFFER_TICKS: u32 = 120;
-/// A beacon that is older tells nothing of that (5 s), in ticks.
-const HEARD_TICKS: u32 = 20;
 
 /// What operators ask of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,9 +83,10 @@ pub(super) struct Changes {
     differs: u32,
 }
 
-impl Default for Changes {
-    fn default() -> Changes {
-        Changes { waiting: Vec::new(), ha: true, differs: 0 }
+impl Changes {
+    /// Of a run that starts with high availability on, or off: that is no news.
+    pub(super) fn new(ha: bool) -> Changes {
+        Changes { waiting: Vec::new(), ha, differs: 0 }
     }
 }
 
@@ -415,8 +412,7 @@ impl Node {
 
     /// Whether the peer says something else of the group for longer than its log is on the way.
     pub(super) fn watch_agreement(&mut self, ticks: u16) {
-        let heard = self.evidence.silent().is_some_and(|ticks| ticks < HEARD_TICKS);
-        let differs = heard && self.evidence.gone().is_none() && self.peer_told().ha_off == self.ha();
+        let differs = self.hears_peer() && self.peer_told().ha_off == self.ha();
         let so_far = if differs { self.changes.differs } else { 0 };
         self.changes.differs = so_far.saturating_add(if differs { u32::from(ticks.min(2)) } else { 0 });
     }

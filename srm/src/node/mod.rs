@@ -185,6 +185,7 @@ impl Node {
         let driver = Driver::start(cfg.driver.clone(), inc, disk);
         let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g].map(|copy| copy.reg)));
         let evidence = Evidence::new(cfg.evidence);
+        let changes = group::Changes::new(driver.engine().state().group().ha);
         let mut node = Node {
             me,
             core_cfgs,
@@ -223,7 +224,7 @@ impl Node {
             services: services::Services::default(),
             moving: None,
             changing: BTreeMap::new(),
-            changes: group::Changes::default(),
+            changes,
             callers: BTreeSet::new(),
             nonce: 0,
             path_down_told: false,

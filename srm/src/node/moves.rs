@@ -12,7 +12,7 @@ use crate::safety::{In, Role};
 use crate::view::{Cause, Failure, State};
 
 /// Users that are handed over in one turn.
-const BATCH: usize = 32;
+pub(super) const BATCH: usize = 32;
 /// How long leaving may take in all, in ticks (30 s).
 const LEAVE_TICKS: u64 = 120;
 /// How long leaving waits for parked streams, in ticks (2 s).
