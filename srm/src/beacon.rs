@@ -47,6 +47,8 @@ pub struct Told {
     pub restarted: [bool; 2],
     /// A critical service of the sender is down.
     pub lacks_service: bool,
+    /// More clients log in there than its processors can take.
+    pub crowded: bool,
     /// For each group: why it is not at home, or on its way, where the sender brought that about.
     pub causes: [Cause; 2],
     /// Why both nodes run in failed mode.
@@ -57,7 +59,7 @@ pub struct Told {
 
 impl Told {
     fn encode(self, out: &mut Vec<u8>) {
-        let flags = [self.restarted[0], self.restarted[1], self.lacks_service, self.ha_off];
+        let flags = [self.restarted[0], self.restarted[1], self.lacks_service, self.ha_off, self.crowded];
         out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
         let number = |cause| Cause::ALL.iter().position(|known| *known == cause).unwrap_or(0) as u8;
         out.extend(self.causes.map(number));
@@ -74,6 +76,7 @@ impl Told {
         Some(Told {
             restarted: [flags & 1 != 0, flags & 2 != 0],
             lacks_service: flags & 4 != 0,
+            crowded: flags & 16 != 0,
             ha_off: flags & 8 != 0,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
@@ -281,6 +284,7 @@ mod tests {
         let told = Told {
             restarted: [false, true],
             lacks_service: true,
+            crowded: true,
             causes: [Cause::Automatic, Cause::Service],
             failed: Some(Failure::Unknown),
             ha_off: true,

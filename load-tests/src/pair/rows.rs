@@ -3,7 +3,7 @@
 use presence_engine::ids::NodeIx;
 use presence_engine::state::{GroupInfo, User};
 use srm::node::Stage as MoveStage;
-use srm::node::{Event as News, Health, Moved, Op, Reply, Service};
+use srm::node::{Event as News, Health, In, Moved, Op, Reply, Service};
 use srm::view::{Cause, Reason, State};
 use xmpp_core::jid::BareJid;
 
@@ -105,6 +105,12 @@ impl Stage {
     pub fn service(&mut self, node: usize, service: Service, health: Health, stubborn: bool) {
         self.world.stubborn[node] = stubborn;
         self.world.service(node, service, health);
+        self.run(1);
+    }
+
+    /// Whether more clients log in at a node than its processors can take.
+    pub fn crowded(&mut self, node: usize, crowded: bool) {
+        self.world.feed(node, In::Logins { per_second: 500, crowded });
         self.run(1);
     }
 

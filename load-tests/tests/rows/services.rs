@@ -11,6 +11,7 @@ use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal}
 /// The product's own times for services.
 const DELAY: u64 = 90 * SECOND;
 const SERVICES: Automatics = Automatics {
+    computed_limits: false,
     disabled: false,
     fallback: false,
     window: None,
@@ -28,6 +29,34 @@ fn with_services() -> Stage {
     stage.moves(A);
     stage.moves(B);
     stage
+}
+
+#[test]
+fn a_fallback_waits_while_clients_storm_one_of_the_nodes_and_a_failover_for_a_service_does_not() {
+    for crowded in BOTH {
+        let mut stage = Stage::pair(PAIR);
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.crowded(crowded, true);
+        stage.run(SECOND);
+        fallback(&mut stage, B);
+        stage.expect([B], 4, 0);
+        stage.stays(&[B], 4, 3 * MINUTE);
+        let name = ["a", "b"][crowded];
+        let alarms = stage.alarms(B);
+        let expected =
+            format!("the fallback waits: more clients log in at {name} than its processors can take");
+        assert!(alarms.contains(&expected), "{alarms:?}");
+        stage.crowded(crowded, false);
+        stage.expect(BOTH, 1, 2 * SECOND);
+    }
+    let mut stage = with_services();
+    stage.crowded(A, true);
+    stage.crowded(B, true);
+    stage.service(A, Service::Router, Health::Stopped, true);
+    stage.expect([B], 12, 2 * MINUTE);
 }
 
 #[test]

@@ -160,6 +160,8 @@ pub enum Input {
     Leaving,
     /// Time passed.
     Tick,
+    /// Re-login limits have changed: dual clients are told.
+    OfferAgain,
     /// Somebody wants to know whether turns are made and what they put out is let go: answered by [`Output::Probed`].
     Probe(u64),
     /// Add an account.
@@ -343,6 +345,11 @@ impl Engine {
         self.state.users().any(|(_, u)| u.register == group)
     }
 
+    /// As [`Config::relogin_s`], from now on.
+    pub fn set_relogin(&mut self, relogin_s: (u32, u32)) {
+        self.cfg.relogin_s = relogin_s;
+    }
+
     /// Takes other settings from the next turn on.
     pub fn tune(&mut self, tuning: Tuning) {
         self.cfg.tune(tuning);
@@ -442,6 +449,7 @@ impl Engine {
             Input::Leaving => self.leave(out),
             Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
             Input::Tick => self.tick(out),
+            Input::OfferAgain => self.offer_all(out),
             Input::Probe(number) => out.push(Output::Probed(number)),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
             Input::Group(group) => self.describe_group(group, out),

@@ -62,6 +62,15 @@ impl Engine {
         out.extend(self.offer_to(conn, self.epoch_to_tell(user)));
     }
 
+    /// Every dual client whose stream ends here is told where its other stream belongs, and when it may come.
+    pub(super) fn offer_all(&self, out: &mut Vec<Output>) {
+        let told = self.edge.bound().filter_map(|(conn, session)| {
+            let s = self.state.session(session).filter(|s| s.dual)?;
+            self.offer_to(conn, self.epoch_to_tell(self.state.user(&s.user)?))
+        });
+        out.extend(told);
+    }
+
     /// Between the announcement of a term and its record, what is put out is let go under that term too.
     pub(super) fn epoch_to_tell(&self, user: &User) -> Epoch {
         let term = self.announced[user.register.index()].0;

@@ -112,6 +112,11 @@ impl State {
         self.sessions.iter().map(|(id, s)| (*id, s))
     }
 
+    /// How many there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Sessions for which something is due at some time: see [`JsmSession::is_timed`]. In order of their ids.
     pub fn timed(&self) -> impl Iterator<Item = (SmId, &JsmSession)> {
         self.sessions.timed()

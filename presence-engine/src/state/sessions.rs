@@ -35,6 +35,10 @@ impl Sessions {
         self.all.get(id)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SmId, &JsmSession)> {
         self.all.iter()
     }

@@ -234,6 +234,17 @@ impl Driver {
         self.engine.tune(tuning);
     }
 
+    /// Re-login limits that clients are told now, in seconds.
+    pub fn relogin(&self) -> (u32, u32) {
+        self.cfg.engine.relogin_s
+    }
+
+    /// Other re-login limits from now on.
+    pub fn set_relogin(&mut self, relogin_s: (u32, u32)) {
+        self.cfg.engine.relogin_s = relogin_s;
+        self.engine.set_relogin(relogin_s);
+    }
+
     /// The engine, to be looked at.
     pub fn engine(&self) -> &Engine {
         &self.engine

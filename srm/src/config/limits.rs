@@ -31,6 +31,13 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub login_timeout: Duration,
+    /// How much of all processors logins may take, in percent. When more of them come, they wait before TLS: first those
+    /// that bring a TLS ticket, as clients do that were here or at the peer before. Default 50, 1 to 100.
+    pub login_share: u32,
+    /// How long a connection may wait there. One that would wait longer is closed at once. Default 10 s, 1 s to 2 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub login_wait: Duration,
     /// How long sent bytes may stay unacknowledged by TCP, and silence before its keep-alive. Default 60 s, 1 s to 1 h.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -90,6 +97,8 @@ impl Default for Limits {
             before_login_bytes: xml::Limits::BEFORE_AUTH.bytes,
             before_login_elements: xml::Limits::BEFORE_AUTH.elements,
             login_timeout: Duration::from_secs(30),
+            login_share: xmpp_core::net::LOGIN_SHARE,
+            login_wait: xmpp_core::net::LOGIN_WAIT,
             tcp_timeout: Duration::from_secs(60),
             queued_bytes: xmpp_core::net::QUEUED_BYTES,
             credits: 32,
@@ -122,6 +131,8 @@ impl Limits {
         faults.range("limits.before_login_bytes", limits.before_login_bytes, 4_096..=32_768);
         faults.range("limits.before_login_elements", limits.before_login_elements, 16..=1_000);
         faults.duration("limits.login_timeout", limits.login_timeout, 1..=600);
+        faults.range("limits.login_share", limits.login_share, 1..=100);
+        faults.duration("limits.login_wait", limits.login_wait, 1..=120);
         faults.duration("limits.tcp_timeout", limits.tcp_timeout, 1..=3_600);
         let stanza = 10_000..=xmpp_core::xml::Limits::C2S.bytes;
         faults.range("limits.stanza_bytes", limits.stanza_bytes, stanza);

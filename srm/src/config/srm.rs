@@ -48,6 +48,10 @@ pub struct Srm {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub client_re_login_upper_limit: Duration,
+    /// Whether these two limits are told as they are (`"fixed"`, default), or shorter ones while they suffice
+    /// (`"computed"`): from 10 s on, for as long as the sessions that there are take to log in at what a login costs, as
+    /// measured, twice over. Each node.
+    pub client_re_login_limits: ReLogin,
     /// How users are spread over the nodes: `"balanced"` (default), `"active-standby"`, `"none"`. Clusterwide.
     pub user_assignment_mode: Assignment,
     /// Whether clients that lost the other node, and log in at this one with the sessions that they had there, bring about a
@@ -78,6 +82,7 @@ impl Default for Srm {
             enable_authentication_monitoring: false,
             client_re_login_lower_limit: Duration::from_secs(120),
             client_re_login_upper_limit: Duration::from_secs(537),
+            client_re_login_limits: ReLogin::Fixed,
             user_assignment_mode: Assignment::Balanced,
             force_failover_on_client_login: true,
             force_failover_clients: 3,
@@ -108,6 +113,17 @@ impl Srm {
             ("srm.automatic_failovers_per_hour", self.automatic_failovers_per_hour.to_string()),
         ]);
     }
+}
+
+/// Which re-login limits clients are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReLogin {
+    /// Those that are set.
+    #[default]
+    Fixed,
+    /// Shorter ones, while they suffice.
+    Computed,
 }
 
 /// How users are spread over the two nodes when they are added.

@@ -103,7 +103,8 @@ pub(super) fn server(config: &Config, tickets: Arc<Tickets>) -> Result<ServerCon
     let mut server = ServerConfig::new(tls::c2s_server(&identity, Some(tickets))?, negotiation)
         .unauthenticated(limits.unauthenticated, limits.unauthenticated_per_address)
         .connections_per_account(limits.connections_per_account)
-        .rates(limits.rates());
+        .rates(limits.rates())
+        .logins(limits.login_share, limits.login_wait);
     server.auth_timeout = limits.login_timeout;
     server.tcp_timeout = limits.tcp_timeout;
     server.queued_bytes = limits.queued_bytes;

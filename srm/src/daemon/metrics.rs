@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use session_mover::log::{Stored, Which};
-use xmpp_core::net::Counted;
+use xmpp_core::net::{Counted, Logins};
 
 use crate::node::{Event, Snapshot};
 use crate::safety::Role;
@@ -60,7 +60,7 @@ impl Metrics {
         };
         metrics.register();
         // What may happen is there from the beginning, so that its first time is seen as a change.
-        for outcome in ["accepted", "turned_away", "no_tls", "not_logged_in"] {
+        for outcome in ["accepted", "turned_away", "crowded", "no_tls", "not_logged_in"] {
             let _ = metrics.connections.get_or_create(&label("outcome", outcome));
         }
         for result in ["taken", "refused"] {
@@ -77,7 +77,8 @@ impl Metrics {
         let r = &mut self.registry;
         r.register(
             "c2s_connections",
-            "Connections of clients by how they began: accepted, turned_away (limits), no_tls, not_logged_in",
+            "Connections of clients by how they began: accepted, turned_away (limits), crowded (more logins than the \
+             processors can take), no_tls, not_logged_in",
             self.connections.clone(),
         );
         r.register("c2s_logins", "Connections that have logged in", self.logins.clone());
@@ -107,6 +108,7 @@ impl Metrics {
         match what {
             Counted::Accepted => by("accepted"),
             Counted::TurnedAway => by("turned_away"),
+            Counted::Crowded => by("crowded"),
             Counted::NoTls => by("no_tls"),
             Counted::NotLoggedIn => by("not_logged_in"),
             Counted::TlsResumed => _ = self.tls_resumed.inc(),
@@ -206,6 +208,8 @@ pub struct Shown<'a> {
     pub ready: bool,
     /// Seconds that each certificate is still valid, by the setting that names its file.
     pub certificates: Vec<(&'static str, i64)>,
+    /// What logins cost, and how many connections wait before TLS.
+    pub logins: Logins,
     /// Critical services, and whether each does its work.
     pub services: Vec<(String, bool)>,
 }
@@ -253,6 +257,7 @@ impl Shown<'_> {
         gauge(r, "log_acked_frames", "How much of it the peer has acknowledged", s.log.1);
         gauge(r, "log_received_frames", "How much of the peer's log this node has", s.log.2);
         gauge(r, "peer_up", "1 while the peer is heard", u64::from(s.peer_up));
+        self.register_logins(r);
         if let Some(ms) = s.heard_ms {
             let heard = Seconds::default();
             heard.set(ms as f64 / 1_000.0);
@@ -280,6 +285,15 @@ impl Shown<'_> {
             vec![("node", self.names[me].clone()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
         version.get_or_create(&labels).set(1);
         r.register("build", "1 for the version that runs", version);
+    }
+
+    fn register_logins(&self, r: &mut Registry) {
+        let help = "Connections that wait before TLS, because more logins come than the processors can take";
+        gauge(r, "c2s_logins_waiting", help, self.logins.waiting as u64);
+        let cost = Seconds::default();
+        cost.set(self.logins.cost.as_secs_f64());
+        let help = "Processor time of the login of a new client, as measured";
+        r.register_with_unit("c2s_login_cost", help, Unit::Seconds, cost);
     }
 
     fn register_groups(&self, r: &mut Registry, groups: impl Iterator<Item = NodeIx>) {
@@ -417,6 +431,7 @@ mod tests {
             alarms: 2,
             ready: true,
             certificates: vec![("c2s.cert", 86_400)],
+            logins: Logins { cost: std::time::Duration::from_micros(1_500), per_second: 667, waiting: 12 },
             services: vec![("router".into(), true), ("database".into(), false)],
         })
     }
@@ -440,6 +455,8 @@ mod tests {
             "tandem_node_state{node=\"b\",state=\"Normal\",reason=\"Normal\"} 1",
             "tandem_group_users{home=\"b\"} 2",
             "tandem_node_alarms 2",
+            "tandem_c2s_logins_waiting 12",
+            "tandem_c2s_login_cost_seconds 0.0015",
             "tandem_peer_heard_seconds 0.25",
             "tandem_witness_decides 1",
             "tandem_service_up{service=\"router\"} 1",

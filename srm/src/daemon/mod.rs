@@ -20,6 +20,7 @@ mod reload;
 mod services;
 mod settings;
 mod store;
+mod storm;
 mod trouble;
 mod users;
 mod worker;
@@ -290,6 +291,7 @@ fn tuning(config: &Config) -> node::Tuning {
             authentication: srm.enable_authentication_monitoring,
             failovers_per_hour: srm.automatic_failovers_per_hour,
             add_users: srm.allow_adding_users_in_failover,
+            computed_limits: srm.client_re_login_limits == crate::config::ReLogin::Computed,
             assignment: srm.user_assignment_mode,
         },
     }
@@ -371,6 +373,7 @@ impl Shell {
         self.chronicle.tell("started", format!("{} has started, version {version}", self.config.node.name));
         tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone()));
         tokio::spawn(reload::watch(self.live.clone()));
+        tokio::spawn(storm::watch(self.live.clone(), self.to_node.clone()));
         tokio::spawn(notify::serving(self.heart.clone()));
         let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;

@@ -530,6 +530,7 @@ impl Daemon for Operations {
                 alarms: snapshot.alarms.len() + self.live.alarms().len(),
                 ready: self.ready(),
                 certificates: self.live.certificates(),
+                logins: self.live.clients.load().logins_now(),
                 services: self
                     .services
                     .list(false)

@@ -111,7 +111,8 @@ impl Live {
             .then(|| format!("changed settings wait for a restart of this node: {}", now.restart.join(", ")));
         let now_s = config::now_s();
         let certificates = now.validities.iter().filter_map(|validity| validity.trouble(now_s));
-        failed.chain(restart).chain(certificates).collect()
+        let crowd = super::storm::alarm(&self.clients.load().logins_now());
+        failed.chain(restart).chain(certificates).chain(crowd).collect()
     }
 
     /// Seconds that each certificate is still valid, by the setting that names its file.

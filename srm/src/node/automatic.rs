@@ -25,6 +25,8 @@ pub struct Automatics {
     pub failovers_per_hour: u32,
     /// Accounts may be added while a node is failed over.
     pub add_users: bool,
+    /// Re-login limits are computed from the sessions and from what a login costs, within those that are set.
+    pub computed_limits: bool,
     /// Which node an account gets that is added.
     pub assignment: Assignment,
 }

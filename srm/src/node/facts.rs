@@ -165,6 +165,7 @@ impl Node {
         Told {
             restarted: self.shows.restarted,
             lacks_service: self.lacks_service(),
+            crowded: self.storm.crowded,
             causes,
             failed: self.services.failed,
             ha_off: !self.ha(),

@@ -18,6 +18,7 @@ mod restart;
 mod services;
 mod stall;
 mod status;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -152,6 +153,7 @@ pub struct Node {
     automatic: automatic::Automatic,
     services: services::Services,
     moving: Option<Moving>,
+    storm: storm::Storm,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
     changes: group::Changes,
@@ -223,6 +225,7 @@ impl Node {
             automatic: automatic::Automatic::default(),
             services: services::Services::default(),
             moving: None,
+            storm: storm::Storm { fixed: cfg.driver.engine.relogin_s, ..Default::default() },
             changing: BTreeMap::new(),
             changes,
             callers: BTreeSet::new(),
@@ -257,7 +260,14 @@ impl Node {
 
     /// Takes other settings from now on.
     pub fn tune(&mut self, tuning: Tuning) {
+        let told = self.driver.relogin();
         self.driver.tune(tuning.engine);
+        self.storm.fixed = tuning.engine.relogin_s;
+        if tuning.automatics.computed_limits {
+            self.driver.set_relogin(told);
+        } else if told != tuning.engine.relogin_s {
+            self.inbox.push(Input::OfferAgain);
+        }
         self.evidence.tune(tuning.evidence);
         self.cfg.evidence = tuning.evidence;
         self.cfg.secret = tuning.secret;
@@ -320,6 +330,7 @@ impl Node {
             In::Witness(said) => self.witness_says(said, disk),
             In::Op(number, op) => self.op(number, op, disk),
             In::Service(service, health) => self.service(service, health),
+            In::Logins { per_second, crowded } => self.logins(per_second, crowded),
         }
         self.settle(disk);
     }
@@ -360,6 +371,7 @@ impl Node {
         self.watch_automatics(n);
         self.watch_services(n);
         self.watch_agreement(n);
+        self.watch_logins();
         self.serve_own(disk);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {

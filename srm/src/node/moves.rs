@@ -283,7 +283,33 @@ impl Node {
             return;
         }
         self.mark(what);
-        self.hand_over_batch(what, age);
+        if self.move_waits().is_none() {
+            self.hand_over_batch(what, age);
+        } else if let Some(moving) = &mut self.moving {
+            moving.seen.1 = self.ticks;
+        }
+    }
+
+    /// What a move waits for that could as well be made later: for neither node's trouble is it made worse.
+    pub(super) fn move_waits(&self) -> Option<String> {
+        let moving = self.moving.as_ref()?;
+        let needed = !matches!(moving.what, What::Failover | What::Fallback)
+            || matches!(moving.cause, Cause::Service | Cause::Database);
+        if needed {
+            return None;
+        }
+        let (me, peer) = (&self.cfg.names[self.me.index()], &self.cfg.names[self.me.peer().index()]);
+        let crowd = |name: &str| format!("more clients log in at {name} than its processors can take");
+        let why = if self.disk_alarm().is_some() {
+            format!("the disk of {me} does not answer")
+        } else if self.storm.crowded {
+            crowd(me)
+        } else if self.peer_told().crowded {
+            crowd(peer)
+        } else {
+            return None;
+        };
+        Some(format!("the {} waits: {why}", moving.name()))
     }
 
     /// Nothing has gone on for a minute although the peer is there and no client is waited for.

@@ -63,6 +63,13 @@ pub enum In {
     Op(u64, Op),
     /// News of a critical service of this node.
     Service(Service, Health),
+    /// What is measured of logins.
+    Logins {
+        /// So many this node can take in a second.
+        per_second: u32,
+        /// More come.
+        crowded: bool,
+    },
 }
 
 /// What an operator may ask for.

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::admission::{Class, Spent, thread_time};
 use super::{Counted, Entry, Host, ServerConfig};
 use crate::error::{StreamCondition, StreamError};
 use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Proved, Turn};
@@ -35,12 +36,15 @@ pub(super) struct Session {
     /// May hold elements that came with the stream header.
     pub framer: Framer,
     pub proved: Proved,
+    /// As what it was admitted.
+    pub class: Class,
 }
 
 struct Login<'a> {
     address: IpAddr,
     config: &'a ServerConfig,
     host: &'a dyn Host,
+    spent: &'a Spent,
     framer: Framer,
     negotiation: Negotiation,
     reply: Vec<u8>,
@@ -65,11 +69,13 @@ pub(super) async fn login(
     address: IpAddr,
     config: &ServerConfig,
     host: &dyn Host,
+    spent: &Spent,
 ) -> Option<Session> {
     let mut login = Login {
         address,
         config,
         host,
+        spent,
         framer: Framer::new(config.negotiation.before_auth),
         negotiation: Negotiation::new(Carrier::Clear),
         reply: Vec::new(),
@@ -82,6 +88,10 @@ pub(super) async fn login(
         login.framer.discard_buffered();
         login.framer.restart();
     }
+    let Some(class) = config.admission.enter(&tcp).await else {
+        host.count(Counted::Crowded);
+        return None;
+    };
     let acceptor = TlsAcceptor::from(config.tls.config.clone());
     let Ok(mut stream) = Box::pin(accept(acceptor, tcp)).await else {
         host.count(Counted::NoTls);
@@ -96,7 +106,7 @@ pub(super) async fn login(
         Entry::DirectTls => login.negotiation = Negotiation::new(Carrier::Tls { bindings }),
     }
     match login.talk(&mut stream).await {
-        Ok(Flow::User(proved)) => Some(Session { stream, framer: login.framer, proved }),
+        Ok(Flow::User(proved)) => Some(Session { stream, framer: login.framer, proved, class }),
         Ok(_) => {
             let _ = stream.shutdown().await;
             None
@@ -173,15 +183,14 @@ impl Login<'_> {
         let room = timeout(self.config.check_wait, Arc::clone(&self.config.checks).acquire_owned());
         let Ok(Ok(permit)) = room.await else { return Checked::Unavailable };
         let slow = tokio::task::spawn_blocking(move || {
+            let from = thread_time();
             let holds = check.holds();
             drop(permit);
-            holds
+            (holds, thread_time().saturating_sub(from))
         });
-        match slow.await {
-            Ok(true) => Checked::Holds,
-            Ok(false) => Checked::Wrong,
-            Err(_) => Checked::Unavailable,
-        }
+        let Ok((holds, time)) = slow.await else { return Checked::Unavailable };
+        self.spent.add(time);
+        if holds { Checked::Holds } else { Checked::Wrong }
     }
 
     /// Takes events off the framer as far as they go.

@@ -1,8 +1,10 @@
 //! The tokio shell around sockets: accepts clients, lets [`crate::negotiate`] decide, then carries elements to the
 //! [`Host`] and bytes back. The only part of this crate that is not pure.
 
+mod admission;
 mod connection;
 mod gate;
+mod hello;
 mod login;
 mod mailbox;
 mod rates;
@@ -20,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use crate::negotiate::{Lookup, Proved};
+pub use admission::Logins;
 pub use mailbox::ConnSender;
 pub use rates::Rates;
 
@@ -28,6 +31,7 @@ use crate::negotiate;
 use crate::sasl::ScramHash;
 use crate::stanza::Stanza;
 use crate::tls::C2sTls;
+use admission::{Admission, Metered, Spent};
 use gate::{Accounts, Gate};
 use rates::PerAddress;
 
@@ -73,6 +77,8 @@ pub enum Counted {
     Accepted,
     /// A connection was closed unread: too many, or too fast.
     TurnedAway,
+    /// A connection was closed before TLS, because more logins came than the processors can take.
+    Crowded,
     /// TLS did not come about.
     NoTls,
     /// The client brought a TLS ticket that one of the nodes had made.
@@ -129,6 +135,7 @@ pub struct ServerConfig {
     guesses: PerAddress,
     /// Passwords (of PLAIN) that may be checked at the same time.
     checks: Arc<Semaphore>,
+    admission: Admission,
     /// How long one waits for its turn before the client is told to come later.
     check_wait: Duration,
 }
@@ -141,6 +148,10 @@ pub const UNAUTHENTICATED: usize = 2_000;
 pub const UNAUTHENTICATED_PER_ADDRESS: usize = 200;
 /// Default most connections of one account, whatever they are used for.
 pub const CONNECTIONS_PER_ACCOUNT: usize = 100;
+/// Default share of all processors that logins may take, in percent.
+pub const LOGIN_SHARE: u32 = 50;
+/// Default time that a connection may wait before TLS when more come.
+pub const LOGIN_WAIT: Duration = Duration::from_secs(10);
 /// How long a password waits for its turn to be checked.
 const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// Pause after accept(2) failed for want of file descriptors.
@@ -165,6 +176,7 @@ impl ServerConfig {
             connections: PerAddress::new(rates.connections_per_minute),
             guesses: PerAddress::new(rates.failed_logins_per_minute),
             checks: Arc::new(Semaphore::new(cores)),
+            admission: Admission::new(LOGIN_SHARE, cores, LOGIN_WAIT),
             check_wait: CHECK_WAIT,
         }
     }
@@ -190,6 +202,19 @@ impl ServerConfig {
         ServerConfig { rates, connections, guesses, ..self }
     }
 
+    /// Sets how much of all processors logins may take, in percent, and how long a connection may wait before TLS when
+    /// more of them come; one that would wait longer is closed.
+    #[must_use]
+    pub fn logins(self, percent: u32, wait: Duration) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        ServerConfig { admission: Admission::new(percent, cores, wait), ..self }
+    }
+
+    /// What logins cost, and how many wait for their turn.
+    pub fn logins_now(&self) -> Logins {
+        self.admission.logins()
+    }
+
     /// Goes on with what `before` has counted: for a configuration that takes its place while clients are there.
     #[must_use]
     pub fn after(self, before: &ServerConfig) -> Self {
@@ -199,6 +224,7 @@ impl ServerConfig {
             connections: self.connections.after(&before.connections),
             guesses: self.guesses.after(&before.guesses),
             checks: before.checks.clone(),
+            admission: self.admission.after(&before.admission),
             ..self
         }
     }
@@ -257,12 +283,15 @@ async fn client(
     // A socket that does not take its options is already dead and says so at the first read.
     let _ = set_options(&tcp, &config);
     // Boxed, so that what login needs is given back before the long life of the connection begins.
-    let login = Box::pin(login::login(tcp, entry, pass.address(), &config, &*host));
+    let spent = Spent::default();
+    let future = Box::pin(login::login(tcp, entry, pass.address(), &config, &*host, &spent));
+    let login = Metered { future, spent: &spent };
     let Ok(Some(session)) = tokio::time::timeout(config.auth_timeout, login).await else {
         return host.count(Counted::NotLoggedIn);
     };
     drop(pass);
-    let login::Session { stream, framer, proved } = session;
+    let login::Session { stream, framer, proved, class } = session;
+    config.admission.learn(class, spent.time());
     let Some(_membership) = config.accounts.enter(&proved.user) else {
         let error = StreamError::new(StreamCondition::PolicyViolation);
         let error = error.with_text("too many connections of this account");

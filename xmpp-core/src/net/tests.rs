@@ -59,10 +59,20 @@ struct Rig {
 }
 
 pub(super) fn tls() -> (C2sTls, rustls::pki_types::CertificateDer<'static>) {
+    tls_with(None)
+}
+
+pub(super) fn tls_with_tickets() -> (C2sTls, rustls::pki_types::CertificateDer<'static>) {
+    tls_with(Some(crate::tls::Tickets::new(vec![[7; 32]])))
+}
+
+fn tls_with(
+    tickets: Option<Arc<crate::tls::Tickets>>,
+) -> (C2sTls, rustls::pki_types::CertificateDer<'static>) {
     let signed = rcgen::generate_simple_self_signed(["d.example".to_owned()]).unwrap();
     let identity =
         crate::tls::Identity::from_pem(&signed.cert.pem(), &signed.signing_key.serialize_pem()).unwrap();
-    (crate::tls::c2s_server(&identity, None).unwrap(), signed.cert.der().clone())
+    (crate::tls::c2s_server(&identity, tickets).unwrap(), signed.cert.der().clone())
 }
 
 fn test_host() -> (Arc<TestHost>, mpsc::UnboundedReceiver<Seen>) {
@@ -257,6 +267,10 @@ pub(super) async fn listener(config: ServerConfig, entry: Entry, host: Arc<dyn H
 
 /// A client that trusts this certificate alone.
 pub(super) fn tls_client(cert: rustls::pki_types::CertificateDer<'static>) -> tokio_rustls::TlsConnector {
+    client_config(cert).into()
+}
+
+pub(super) fn client_config(cert: rustls::pki_types::CertificateDer<'static>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert).unwrap();
     let client = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
@@ -264,7 +278,7 @@ pub(super) fn tls_client(cert: rustls::pki_types::CertificateDer<'static>) -> to
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Arc::new(client).into()
+    Arc::new(client)
 }
 
 #[tokio::test]
@@ -303,6 +317,27 @@ async fn who_does_not_authenticate_in_time_or_is_one_too_many_is_dropped() {
     assert!(matches!(gone, Ok(0) | Err(_)));
     let gone = tokio::time::timeout(DEADLINE, first.read(&mut buf)).await.unwrap();
     assert!(matches!(gone, Ok(0) | Err(_)));
+}
+
+/// A fiftieth of a processor is 20 logins a second at what one costs, as long as none was measured.
+#[tokio::test]
+async fn more_logins_than_the_processors_can_take_wait_before_tls_or_are_closed() {
+    let (server_tls, cert) = tls();
+    let config = ServerConfig::new(server_tls, negotiate::Config::new("d.example"));
+    let cores = std::thread::available_parallelism().unwrap().get() as u32;
+    let config = config.logins(2_u32.div_ceil(cores), Duration::from_millis(200));
+    let (addr, _seen) = listening(config, Entry::DirectTls).await;
+    let tls = tls_client(cert);
+    let connect = |tls: tokio_rustls::TlsConnector| async move {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        tls.connect("d.example".try_into().unwrap(), tcp).await.is_ok()
+    };
+    let mut all = tokio::task::JoinSet::new();
+    (0..150).for_each(|_| _ = all.spawn(connect(tls.clone())));
+    let through = all.join_all().await.into_iter().filter(|through| *through).count();
+    assert!((4..150).contains(&through), "{through}");
+    // Who comes when the others are gone goes on, at the latest after a while.
+    tokio::time::timeout(DEADLINE, async { while !connect(tls.clone()).await {} }).await.unwrap();
 }
 
 /// What the task of an idle connection takes, TLS (boxed) not included. It was 8 KiB when each future kept room for what

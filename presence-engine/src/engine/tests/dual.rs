@@ -61,6 +61,21 @@ fn a_resumed_client_hears_the_epoch_before_what_waited_for_it() {
 }
 
 #[test]
+fn dual_clients_hear_of_other_re_login_limits_and_nobody_else() {
+    for socket in [A, B] {
+        let mut duo = Duo::new();
+        let (romeo, juliet) = (dual(&mut duo, socket), duo.login(JULIET));
+        duo.engines.iter_mut().flatten().for_each(|engine| engine.set_relogin((10, 77)));
+        duo.input(A, Input::OfferAgain);
+        duo.input(B, Input::OfferAgain);
+        let got = duo.all(romeo);
+        assert_eq!(words(&got), ["offer 2.0"]);
+        assert!(got[0].contains("lower='10'") && got[0].contains("upper='77'"), "{got:?}");
+        assert!(words(&duo.all(juliet)).is_empty());
+    }
+}
+
+#[test]
 fn a_stream_that_is_attached_again_hears_the_epoch_before_what_waited_for_it() {
     let mut duo = Duo::new();
     let (romeo, juliet) = (dual(&mut duo, B), duo.login(JULIET));
