@@ -114,6 +114,28 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The largest file of the store has other bytes, but for its head.
+pub(super) fn damage_store(data: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{}: {error}", data.display());
+    let mut folders = vec![data.join("store")];
+    let mut largest = (0, PathBuf::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let about = entry.metadata().map_err(failed)?;
+            if about.is_dir() {
+                folders.push(entry.path());
+            } else if about.len() > largest.0 {
+                largest = (about.len(), entry.path());
+            }
+        }
+    }
+    let mut bytes = fs::read(&largest.1).map_err(failed)?;
+    let head = bytes.len().min(512);
+    bytes[head..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(&largest.1, bytes).map_err(failed)
+}
+
 /// The last record of the node's own log was not written whole.
 pub(super) fn tear(data: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", data.display());

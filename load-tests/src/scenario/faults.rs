@@ -111,6 +111,12 @@ impl World {
             DiskStep::PutBack => disk::replace(Some(&kept), &data),
             DiskStep::OfPeer => disk::replace(Some(&self.server(node.other()).data()), &data),
             DiskStep::OfOtherCluster => disk::replace(Some(&self.disk_of_other_cluster(node)?), &data),
+            DiskStep::StoreLost => disk::replace(None, &data.join("store")),
+            DiskStep::StoreDamaged => disk::damage_store(&data),
+            DiskStep::StoreOfPeer => {
+                let peers = self.server(node.other()).data();
+                disk::replace(Some(&peers.join("store")), &data.join("store"))
+            }
             DiskStep::Torn => disk::tear(&data),
             DiskStep::Rotten => disk::rot(&data),
             DiskStep::Full => self.hit(node, || disk::fill(&data)),

@@ -108,10 +108,11 @@ impl Driver {
             Ok(Some(base)) => return base,
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, "store set back");
-                self.clear_store(storage);
                 if error.0 == HALF {
+                    self.clear_store(storage);
                     self.stay_behind(storage);
+                } else {
+                    self.set_store_aside(&error, storage);
                 }
             }
         }
@@ -178,6 +179,15 @@ impl Driver {
         self.store_is_empty();
         if let Err(error) = storage.store().clear() {
             warn!(%error, "store not cleared");
+        }
+    }
+
+    /// What cannot be used is kept for whoever wants to know why.
+    pub(super) fn set_store_aside(&mut self, why: &StoreError, storage: &mut dyn Storage) {
+        warn!(%why, "store set aside");
+        self.store_is_empty();
+        if let Err(error) = storage.store().set_aside(why) {
+            warn!(%error, "store not set aside");
         }
     }
 

@@ -98,6 +98,8 @@ pub enum Do {
     /// A tail was set aside: of which log, how many frames, how many of them had been released alone, and how many
     /// were written in its place (D7).
     SetAside(Which, u64, u64, u64),
+    /// The peer's snapshot was installed: ends of the own log and of the peer's in it.
+    Resynced(u64, u64),
 }
 
 /// Bytes of frames in flight at which clients are no longer read.

@@ -138,6 +138,7 @@ impl Driver {
         self.kept = self.peer.end().seq;
         (self.peer_kept, self.peer_own) = (self.own.end().seq.min(self.peer_kept), self.peer.end().seq);
         info!(own = self.own.end().seq, peer = self.peer.end().seq, "snapshot installed");
+        self.dos.push(Do::Resynced(self.own.end().seq, self.peer.end().seq));
         for link in [Link::In, Link::Out] {
             self.greet_again(link, "a snapshot was installed: compare the logs");
         }
@@ -151,7 +152,7 @@ impl Driver {
         for which in [Which::Own, Which::Peer] {
             storage.begin_at(which, 1);
         }
-        self.clear_store(storage);
+        self.set_store_aside(&StoreError("it does not reach the logs, or is lost".into()), storage);
         self.stay_behind(storage);
         assert!(
             self.rebuilds == 0,

@@ -18,6 +18,7 @@ enum Job {
     Write(Batch, Answer<()>),
     Flush(Answer<()>),
     Clear(Answer<()>),
+    SetAside(StoreError, Answer<()>),
     Checkpoint(Batch),
 }
 
@@ -33,7 +34,7 @@ pub struct Behind {
 pub struct Hooks {
     /// Before a checkpoint is written: what it builds on must be durable first.
     pub before: Box<dyn Fn() + Send>,
-    /// A checkpoint is durable, or could not be written.
+    /// A checkpoint is durable; or one could not be written, or what there was is of no use, and the store is empty.
     pub done: Box<dyn Fn(Result<(), StoreError>) + Send>,
     /// After an engine failed: sets aside what there is and opens an empty one.
     pub anew: Box<dyn Fn() -> Result<Box<dyn Store + Send>, StoreError> + Send>,
@@ -90,6 +91,10 @@ impl Store for Behind {
     fn clear(&mut self) -> Result<(), StoreError> {
         self.ask(Job::Clear)
     }
+
+    fn set_aside(&mut self, why: &StoreError) -> Result<(), StoreError> {
+        self.ask(|answer| Job::SetAside(why.clone(), answer))
+    }
 }
 
 struct Worker {
@@ -112,6 +117,10 @@ impl Worker {
                     // Whatever is wrong with it, an empty one will do.
                     let cleared = self.with(|store| store.clear()).or_else(|_| self.begin_anew());
                     let _ = answer.send(cleared);
+                }
+                Job::SetAside(why, answer) => {
+                    let _ = answer.send(self.begin_anew());
+                    (self.hooks.done)(Err(why));
                 }
                 Job::Checkpoint(batch) => {
                     (self.hooks.before)();
@@ -212,6 +221,9 @@ mod tests {
         let (mut store, _, told) = start(&fail);
         store.checkpoint(batch("one"));
         assert!(told.recv().unwrap().is_ok());
+        assert_eq!(store.set_aside(&StoreError("ahead of a log".into())), Ok(()));
+        assert_eq!(told.recv().unwrap(), Err(StoreError("ahead of a log".into())));
+        assert_eq!(store.mark(), Ok(None));
         fail.store(true, Ordering::Relaxed);
         store.checkpoint(batch("two"));
         assert!(told.recv().unwrap().unwrap_err().to_string().contains("panicked"));

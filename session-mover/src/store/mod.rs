@@ -54,6 +54,10 @@ pub trait Store {
     fn flush(&mut self) -> Result<(), StoreError>;
     /// Forgets everything. Durable when it returns.
     fn clear(&mut self) -> Result<(), StoreError>;
+    /// Forgets what cannot be used for this reason; where it can, it is kept beside the store, and the operator told.
+    fn set_aside(&mut self, _why: &StoreError) -> Result<(), StoreError> {
+        self.clear()
+    }
     /// Whether there is any use in writing batches.
     fn is_used(&self) -> bool {
         true

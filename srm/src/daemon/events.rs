@@ -89,7 +89,11 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::Forced(missing) => told("forced", format!("made active by force; {}", missing.join("; "))),
         Event::StoreFailed(why) => told(
             "store-failed",
-            format!("the store failed ({why}); it is set aside and written anew from memory"),
+            format!("the store failed ({why}); it is set aside and written anew from the logs or by the peer"),
+        ),
+        Event::Resynced(own, peer) => told(
+            "resynced",
+            format!("everything came from the peer: {own} frames of this node's log, {peer} of the peer's"),
         ),
         Event::Poison(print) => told(
             "input-refused",
@@ -251,6 +255,7 @@ mod tests {
             Event::SetAside(session_mover::log::Which::Own, 1, 0, 0),
             Event::Forced(vec![]),
             Event::StoreFailed(String::new()),
+            Event::Resynced(1, 2),
             Event::Poison(1),
             Event::DiskStalled,
             Event::Row(shown),

@@ -169,6 +169,7 @@ impl Metrics {
             Event::SetAside(..) => "log_set_aside",
             Event::Forced(_) => "active_by_force",
             Event::StoreFailed(_) => "store_failed",
+            Event::Resynced(..) => "resynced",
             Event::Poison(_) => "input_refused",
             Event::DiskStalled => "disk_stalled",
             Event::OnlyPathDown => "only_path_down",

@@ -28,6 +28,7 @@ pub fn open(
         Ok(store) => store,
         Err(error) => {
             warn!(%error, "store set aside");
+            done(Err(error.0.clone()));
             place.anew().with_context(|| {
                 format!("{}: a new store cannot be made; check the disk", place.dir().display())
             })?
@@ -35,7 +36,7 @@ pub fn open(
     };
     let hooks = Hooks {
         before: Box::new(before),
-        done: Box::new(move |result| done(result.map_err(|error| error.to_string()))),
+        done: Box::new(move |result| done(result.map_err(|error| error.0))),
         anew: Box::new(move || place.anew()),
     };
     Behind::start(store, hooks).context("the store's thread cannot be started")

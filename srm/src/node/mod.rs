@@ -483,6 +483,7 @@ impl Node {
                 Do::SetAside(which, frames, released, kept) => {
                     self.outs.push(Out::Event(Event::SetAside(which, frames, released, kept)));
                 }
+                Do::Resynced(own, peer) => self.outs.push(Out::Event(Event::Resynced(own, peer))),
             }
         }
         dos.shrink_to(MOST_ROOM);

@@ -228,6 +228,8 @@ pub enum Event {
     Forced(Vec<String>),
     /// The store failed and begins anew: this node serves on from its logs.
     StoreFailed(String),
+    /// Everything came from the peer: ends of the own log and of the peer's in it.
+    Resynced(u64, u64),
     /// The own disk does not answer for longer than the lease.
     DiskStalled,
     /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.

@@ -164,6 +164,12 @@ pub enum DiskStep {
     OfPeer,
     /// The content of a disk of the same node in another cluster.
     OfOtherCluster,
+    /// Its store is gone.
+    StoreLost,
+    /// A file of its store is damaged.
+    StoreDamaged,
+    /// The store is that of the other node.
+    StoreOfPeer,
     /// The last record of the node's own log is torn.
     Torn,
     /// A byte in the middle of the node's own log is another.

@@ -57,11 +57,14 @@ pub const FORMS: &[(&str, &str, &str)] = &[
 
 /// Every fault of a disk, in the same way.
 pub const DISK_FORMS: &[(&str, &str)] = &[
-    ("empty", "replaced by an empty one (of a node that does not run, as the next five)"),
+    ("empty", "replaced by an empty one (of a node that does not run, as the next nine)"),
     ("keep", "its content is copied"),
     ("put back", "the copy is put back"),
     ("of peer", "it has the content of the other node's disk"),
     ("of other cluster", "it has the content of a disk of this node in another cluster"),
+    ("store lost", "the node's store is gone, its logs are not"),
+    ("store damaged", "a file of its store is damaged"),
+    ("store of peer", "its store is that of the other node"),
     ("torn", "the last record of the node's own log is torn"),
     ("rotten", "a byte in the middle of the node's own log is changed"),
     ("full", "something else fills it"),
@@ -327,6 +330,9 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
         ["put", "back"] => DiskStep::PutBack,
         ["of", "peer"] => DiskStep::OfPeer,
         ["of", "other", "cluster"] => DiskStep::OfOtherCluster,
+        ["store", "lost"] => DiskStep::StoreLost,
+        ["store", "damaged"] => DiskStep::StoreDamaged,
+        ["store", "of", "peer"] => DiskStep::StoreOfPeer,
         ["torn"] => DiskStep::Torn,
         ["rotten"] => DiskStep::Rotten,
         ["full"] => DiskStep::Full,
