@@ -68,7 +68,7 @@ impl World {
                 demand(parked == all, || format!("{parked} of {all} dual clients have parked"))
             }
             Condition::SlixmppResumed => {
-                demand(self.crowd().slixmpp_resumed(), || "no slixmpp session went on".to_owned())
+                demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }
             // These two are about a time: whoever waits or holds counts from its beginning.
             Condition::Traffic(..) | Condition::NoTraffic(_) => Err("only with wait or hold".to_owned()),

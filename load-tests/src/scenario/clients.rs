@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use client_sim::conn::Dialer;
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport, user_name};
 use client_sim::sm::Outgoing;
+use serde_json::Value;
 use srm::demo::pair::{DOMAIN, PASSWORD};
 use tokio::runtime::Runtime;
 use xmpp_core::dual::Peer;
@@ -155,11 +156,26 @@ impl Crowd {
 
     /// Whether each slixmpp client that lost its stream has its session back, and at least one did.
     pub(super) fn slixmpp_resumed(&self) -> bool {
-        let seen = |puppet: &Puppet, what: &str| {
-            puppet.events().iter().filter(|event| event["event"] == what).count()
+        let lasts = self.puppets.iter().filter_map(|puppet| {
+            let stream = |event: &Value| event["event"] == "disconnected" || event["event"] == "resumed";
+            puppet.events().into_iter().rfind(stream)
+        });
+        let lasts: Vec<Value> = lasts.collect();
+        !lasts.is_empty() && lasts.iter().all(|last| last["event"] == "resumed")
+    }
+
+    /// What the slixmpp clients told of their streams.
+    pub(super) fn slixmpp_said(&self) -> String {
+        let streams = |puppet: &Puppet| {
+            let events = puppet.events();
+            let told = |event: &Value| {
+                let name = event["event"].as_str().filter(|name| !["message", "wrote"].contains(name))?;
+                Some(event["what"].as_str().map_or(name.to_owned(), |what| format!("{name} ({what})")))
+            };
+            let events: Vec<_> = events.iter().filter_map(told).collect();
+            format!("{}: {}", puppet.jid, events.join(", "))
         };
-        let lost: usize = self.puppets.iter().map(|puppet| seen(puppet, "disconnected")).sum();
-        lost > 0 && self.puppets.iter().all(|p| seen(p, "disconnected") <= seen(p, "resumed"))
+        self.puppets.iter().map(streams).collect::<Vec<_>>().join("; ")
     }
 
     /// Nobody says anything new; everything said must arrive. What is wrong, a line each.

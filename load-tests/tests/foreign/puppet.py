@@ -35,7 +35,7 @@ class Puppet(ClientXMPP):
             "carbon_received": lambda stanza: self.carbon("received", stanza["carbon_received"]),
             "carbon_sent": lambda stanza: self.carbon("sent", stanza["carbon_sent"]),
             "presence": self.presence,
-            "stream_error": lambda error: tell("error", what=str(error)),
+            "stream_error": lambda error: tell("stream_error", what=error["condition"]),
         }.items():
             self.add_event_handler(event, handler)
         self.add_filter("out_sync", self.wrote)

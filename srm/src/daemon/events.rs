@@ -89,7 +89,9 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::Forced(missing) => told("forced", format!("made active by force; {}", missing.join("; "))),
         Event::StoreFailed(why) => told(
             "store-failed",
-            format!("the store failed ({why}); it is set aside and written anew from the logs or by the peer"),
+            format!(
+                "the store failed ({why}); it is set aside and written anew from the logs or by the peer"
+            ),
         ),
         Event::Resynced(own, peer) => told(
             "resynced",

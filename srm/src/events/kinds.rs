@@ -58,7 +58,11 @@ pub const KINDS: &[Kind] = &[
     kind("path-down", Warning, "only the path between the nodes is down: clients see both"),
     kind("forced", Critical, "an operator made the node active by force"),
     kind("tail-set-aside", Warning, "the end of a log was set aside, and what only this node had was merged"),
-    kind("store-failed", Error, "the store failed, or does not fit to the logs, and begins anew; the node serves on"),
+    kind(
+        "store-failed",
+        Error,
+        "the store failed, or does not fit to the logs, and begins anew; the node serves on",
+    ),
     kind("resynced", Warning, "the node lacked what its logs do not reach, and the peer has sent everything"),
     kind("disk-stalled", Critical, "the disk does not answer: nothing is acknowledged"),
     kind("input-refused", Error, "an input was refused that was being handled when nodes crashed"),
