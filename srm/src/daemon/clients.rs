@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use bytes::Bytes;
 use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
+use tracing::debug;
 use xmpp_core::dual;
 use xmpp_core::negotiate::{self, Lookup, Proved};
 use xmpp_core::net::{ConnId, ConnSender, Counted, Host, ServerConfig};
@@ -66,9 +67,10 @@ impl Host for Clients {
         rand::fill(out);
     }
 
-    fn opened(&self, proved: Proved, _peer: SocketAddr, tx: ConnSender) -> ConnId {
+    fn opened(&self, proved: Proved, peer: SocketAddr, tx: ConnSender) -> ConnId {
         self.metrics.login();
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        debug!(conn = id.0, user = %proved.user, %peer, "logged in");
         let conn = self.conn(id);
         let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
         let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));
@@ -76,6 +78,7 @@ impl Host for Clients {
     }
 
     fn count(&self, what: Counted) {
+        debug!(?what, "connection of a client");
         self.metrics.connection(what);
     }
 
@@ -85,6 +88,7 @@ impl Host for Clients {
     }
 
     fn closed(&self, conn: ConnId, clean: bool) {
+        debug!(conn = conn.0, clean, "connection ended");
         self.send(Input::Closed { conn: self.conn(conn), clean });
     }
 }

@@ -1,0 +1,129 @@
+//! What operators and their tools see of a running pair: metrics of both nodes, readiness, the signal to read everything
+//! again, the level of the log, and TLS tickets that count at the other node.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use load_tests::rig::{Load, QUICK, Rig, seed};
+use rustix::process::Signal;
+use srm::cli::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use xmpp_core::tls::Authority;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn load(seed: u64) -> Load {
+    Load { users: 8, plain: 0.25, interval: Duration::from_millis(200), seed }
+}
+
+/// Status code and body of an answer of the admin API; `None`: nobody answers.
+fn get(rig: &Rig, node: usize, path: &str) -> Option<(u16, String)> {
+    let made = &rig.pair.made.nodes[node];
+    let token = fs::read_to_string(&made.token_file).unwrap();
+    let mut tcp = TcpStream::connect(made.admin).ok()?;
+    let (host, token) = (made.admin, token.trim());
+    write!(
+        tcp,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// The value of a metric of a node, labels and all in its name.
+fn metric(rig: &Rig, node: usize, name: &str) -> f64 {
+    let (code, text) = get(rig, node, "/metrics").expect("the node answers");
+    assert_eq!(code, 200);
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in:\n{text}")).parse().unwrap()
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !so() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_nodes_tell_their_figures_and_read_everything_again_when_told() {
+    let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    rig.traffic(20).await;
+    for node in 0..2 {
+        assert_eq!(metric(&rig, node, "tandem_node_ready"), 1.0);
+        assert_eq!(metric(&rig, node, "tandem_peer_up"), 1.0);
+        assert!(metric(&rig, node, "tandem_c2s_elements_total") > 20.0);
+        assert!(metric(&rig, node, "tandem_c2s_login_cost_seconds") > 0.0);
+        assert_eq!(get(&rig, node, "/readyz"), Some((200, "ready\n".to_owned())));
+        // SIGHUP; nothing has changed in the file, so that it is not the change that is seen.
+        let taken = || metric(&rig, node, "tandem_config_reloads_total{result=\"taken\"}");
+        let before = taken();
+        rig.pair.signal(node, Signal::HUP).unwrap();
+        until("the configuration is read again", || taken() > before);
+        // The level of the log.
+        let made = &rig.pair.made.nodes[node];
+        let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|f| panic!("{f:?}"));
+        let debug = || fs::read_to_string(rig.pair.log_file(node)).unwrap().matches("DEBUG").count();
+        assert_eq!(debug(), 0);
+        client.set_log_level("debug").unwrap_or_else(|f| panic!("{f:?}"));
+        drop(TcpStream::connect(made.c2s_tls).unwrap());
+        until("a line of debugging", || debug() > 0);
+        client.set_log_level("info").unwrap_or_else(|f| panic!("{f:?}"));
+    }
+    rig.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waits_for_its_peer_is_not_ready_until_it_serves() {
+    let mut rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    rig.traffic(20).await;
+    (0..2).for_each(|node| rig.kill(node));
+    rig.pair.start(0).unwrap();
+    until("it waits", || {
+        get(&rig, 0, "/readyz").is_some_and(|(code, body)| (code, &*body) == (503, "not ready\n"))
+    });
+    assert_eq!(get(&rig, 0, "/healthz").map(|(code, _)| code), Some(200));
+    rig.pair.start(1).unwrap();
+    rig.until_paired(LIMIT);
+    until("it serves", || get(&rig, 0, "/readyz").is_some_and(|(code, _)| code == 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_shortens_the_handshake_at_the_other() {
+    let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    rig.traffic(20).await;
+    let authority = Authority::load(&rig.pair.made.ca).unwrap();
+    let mut config = Arc::unwrap_or_clone(xmpp_core::tls::c2s_client(&authority).unwrap());
+    config.resumption = xmpp_core::tls::tickets();
+    let config = Arc::new(config);
+    let mut kinds = Vec::new();
+    let before = metric(&rig, 1, "tandem_c2s_tls_resumed_total");
+    for node in [0, 1] {
+        let tcp = tokio::net::TcpStream::connect(rig.pair.made.nodes[node].c2s_tls).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut tls = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+        kinds.push(tls.get_ref().1.handshake_kind());
+        // Tickets come with the first words of the server.
+        let domain = srm::demo::pair::DOMAIN;
+        let header = format!(
+            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='{domain}' \
+             version='1.0'>"
+        );
+        tls.write_all(header.as_bytes()).await.unwrap();
+        assert_ne!(tls.read(&mut [0; 64]).await.unwrap(), 0);
+    }
+    use rustls::HandshakeKind::{Full, Resumed};
+    assert!(
+        matches!(kinds[..], [Some(Full | rustls::HandshakeKind::FullWithHelloRetryRequest), Some(Resumed)]),
+        "{kinds:?}"
+    );
+    assert_eq!(metric(&rig, 1, "tandem_c2s_tls_resumed_total"), before + 1.0);
+    rig.settle().await;
+}
