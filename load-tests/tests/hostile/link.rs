@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use load_tests::siege::{Attacker, LIMIT, Siege};
+use presence_engine::ids::NodeIx;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use session_mover::msg::{Hello, Msg, VERSIONS};
+use session_mover::runs::Runs;
 use srm::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -121,4 +124,44 @@ async fn s31_garbage_under_a_good_certificate() {
     let grown = siege.rss(0).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
     siege.end().await;
+}
+
+/// A process with the peer's certificate that greets as somebody else: a node of another version, of another cluster, or
+/// of this node's own name. It is turned away, and the operator of `a` is told what is wrong; the peer itself is welcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greeting_that_does_not_fit_is_refused_with_words() {
+    let mut siege = Siege::begin(2, &[]).await;
+    let b = config(&siege, 1).link.unwrap();
+    let (identity, authority) = (Identity::load(&b.cert, &b.key).unwrap(), Authority::load(&b.ca).unwrap());
+    let client = tls::link_client(&identity, &authority).unwrap();
+    siege.rig.kill(1);
+    siege.rig.clients_go_on(LIMIT).await;
+    let hello = Hello {
+        versions: VERSIONS,
+        cluster: b.secret.cluster_id(),
+        node: NodeIx::B,
+        boot: 77,
+        regs: [None, None],
+        runs: Runs::default(),
+    };
+    let (oldest, newest) = VERSIONS;
+    let wrong = [
+        (
+            Hello { versions: (newest + 1, newest + 3), ..hello.clone() },
+            "speaks another version of the link: upgrade",
+        ),
+        (Hello { versions: (0, oldest - 1), ..hello.clone() }, "speaks another version of the link: upgrade"),
+        (Hello { cluster: 1, ..hello.clone() }, "disk belongs to another cluster"),
+        (Hello { node: NodeIx::A, ..hello }, "both nodes have the same name"),
+    ];
+    for (hello, words) in wrong {
+        // It is let in by its certificate, and hears no greeting.
+        assert!(knock(&siege, client.clone(), &Msg::Hello(hello).encode()).await);
+        let told = |s: &srm::admin::Status| s.alarms.iter().any(|alarm| alarm.contains(words));
+        siege.rig.until(0, LIMIT, words, told);
+    }
+    siege.rig.pair.start(1).unwrap();
+    siege.rig.until_paired(LIMIT);
+    siege.rig.fallback(1).await;
+    siege.rig.settle().await;
 }
