@@ -2,12 +2,18 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use client_sim::conn::Account;
+use client_sim::session::{Event, Options, Session};
+use client_sim::sm::Outgoing;
 use load_tests::powerloss::{Fault, Loss, Shim, copy_folder, set_faults, undo_unsynced};
 use load_tests::rig::{Load, QUICK, Rig, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use srm::demo::pair::{DOMAIN, PASSWORD};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -143,6 +149,11 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
     for engine in ["sled", "redb"] {
         let settings = [QUICK, &[("store.engine", engine), ("store.checkpoint_frames", "60")]].concat();
         let mut rig = Rig::start(2, load(seed()), &settings, &[]).await;
+        // More than a snapshot sends in one piece waits for somebody who is not there.
+        for user in ["sender", "absent"] {
+            rig.pair.user_add(0, user, 1).unwrap();
+        }
+        say_to_absent(&rig).await;
         rig.traffic(400).await;
         let old = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
         for disk in ["empty", "old"] {
@@ -160,8 +171,11 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
             rig.until_paired(LIMIT);
             rig.clients_go_on(LIMIT).await;
             let log = std::fs::read_to_string(rig.pair.log_file(1)).unwrap();
-            let installed = log.matches("snapshot installed").count();
-            assert_eq!(installed, if disk == "empty" { 1 } else { 2 }, "{engine}, {disk}: {log}");
+            let installed = log.lines().filter(|line| line.contains("snapshot installed"));
+            let pieces = |line: &str| line.split_once("pieces=")?.1.split(' ').next()?.parse::<u32>().ok();
+            let pieces: Vec<_> = installed.filter_map(pieces).collect();
+            assert_eq!(pieces.len(), if disk == "empty" { 1 } else { 2 }, "{engine}, {disk}: {log}");
+            assert!(pieces.iter().all(|pieces| *pieces >= 3), "{pieces:?}");
             rig.fallback(1).await;
             if disk == "empty" {
                 // What this disk holds now is old at the next turn.
@@ -180,6 +194,65 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
         rig.kill(0);
         rig.clients_go_on_without(LIMIT).await;
         rig.traffic(100).await;
+        absent_comes(&rig).await;
         rig.settle().await;
     }
+}
+
+/// Messages of 8 KiB that wait: 2.4 MB.
+const WAITING: usize = 300;
+
+fn session(rig: &Rig, user: &str) -> (Session, UnboundedReceiver<Event>) {
+    let (tell, events) = unbounded_channel();
+    let account = Account {
+        user: user.into(),
+        domain: DOMAIN.into(),
+        password: PASSWORD.into(),
+        resource: Some("r".into()),
+        keys: Arc::default(),
+    };
+    let options = Options::new(account, rig.pair.dialer().unwrap(), rig.pair.places());
+    (Session::spawn(options, Arc::new(tell)), events)
+}
+
+async fn until(events: &mut UnboundedReceiver<Event>, what: &str, mut so: impl FnMut(Event) -> bool) {
+    let seen =
+        tokio::time::timeout(LIMIT, async { while !so(events.recv().await.expect("the client runs")) {} });
+    seen.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"));
+}
+
+async fn say_to_absent(rig: &Rig) {
+    let (sender, mut events) = session(rig, "sender");
+    until(&mut events, "bound", |event| matches!(event, Event::Bound { .. })).await;
+    for n in 0..WAITING {
+        let body = format!("{n} {}", "x".repeat(8 << 10));
+        let stanza = format!(
+            "<message xmlns='jabber:client' to='absent@{DOMAIN}' type='chat' id='w{n}'><body>{body}</body></message>"
+        );
+        sender.send(Outgoing { id: format!("w{n}"), bytes: stanza.into(), survives: true });
+    }
+    let last = format!("w{}", WAITING - 1);
+    until(
+        &mut events,
+        "everything acknowledged",
+        |event| matches!(event, Event::Acknowledged { id } if id == last),
+    )
+    .await;
+}
+
+/// And finds everything, in order.
+async fn absent_comes(rig: &Rig) {
+    let (_absent, mut events) = session(rig, "absent");
+    let mut came = Vec::new();
+    until(&mut events, "what waited", |event| {
+        if let Event::Stanza(stanza) = event
+            && &*stanza.head.name == "message"
+        {
+            came.extend(stanza.head.id.as_deref().map(str::to_owned));
+        }
+        came.len() >= WAITING
+    })
+    .await;
+    let expected: Vec<String> = (0..WAITING).map(|n| format!("w{n}")).collect();
+    assert_eq!(came, expected);
 }

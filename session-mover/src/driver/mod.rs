@@ -159,7 +159,8 @@ pub struct Driver {
     /// The peer asked for an end of its own log that is no longer here.
     peer_lacks: bool,
     /// The mark of the snapshot that is coming in.
-    installing: Option<Mark>,
+    /// And so many pieces of it are here.
+    installing: Option<(Mark, u32)>,
     /// Of the own log, and of the copy of the peer's.
     own_leads: Leads,
     peer_leads: Leads,

@@ -89,21 +89,21 @@ impl Driver {
             return self.close(Link::In, "the store cannot be written");
         }
         info!("this node's logs do not reach back far enough: a snapshot of the peer's store is coming in");
-        (self.behind, self.installing) = (true, Some(mark));
+        (self.behind, self.installing) = (true, Some((mark, 0)));
         self.dos.push(Do::Send(Link::In, Msg::Want(Bytes::new())));
     }
 
     /// Some pairs, or the end of them.
     pub(super) fn install(&mut self, pairs: Pairs, storage: &mut dyn Storage) {
-        let Some(mark) = self.installing.take() else {
+        let Some((mark, pieces)) = self.installing.take() else {
             return self.close(Link::In, "pairs of no snapshot");
         };
         let Some(last) = pairs.last().map(|(key, _)| key.clone()) else {
-            return self.finish_install(mark, storage);
+            return self.finish_install(mark, pieces, storage);
         };
         match fill(storage, pairs, Mark::incomplete()) {
             Ok(()) => {
-                self.installing = Some(mark);
+                self.installing = Some((mark, pieces + 1));
                 self.dos.push(Do::Send(Link::In, Msg::Want(last)));
             }
             Err(error) => {
@@ -114,7 +114,7 @@ impl Driver {
     }
 
     /// All is there: the logs begin behind it, unless they go on from before it anyway.
-    fn finish_install(&mut self, mark: Mark, storage: &mut dyn Storage) {
+    fn finish_install(&mut self, mark: Mark, pieces: u32, storage: &mut dyn Storage) {
         let mark = mark.mirrored();
         for (which, runs) in [(Which::Own, &mark.own), (Which::Peer, &mark.peer)] {
             let here = if which == Which::Own { self.own.end() } else { self.peer.end() };
@@ -137,7 +137,7 @@ impl Driver {
         self.commit.copy_is(self.peer.end().seq);
         self.kept = self.peer.end().seq;
         (self.peer_kept, self.peer_own) = (self.own.end().seq.min(self.peer_kept), self.peer.end().seq);
-        info!(own = self.own.end().seq, peer = self.peer.end().seq, "snapshot installed");
+        info!(own = self.own.end().seq, peer = self.peer.end().seq, pieces, "snapshot installed");
         self.dos.push(Do::Resynced(self.own.end().seq, self.peer.end().seq));
         for link in [Link::In, Link::Out] {
             self.greet_again(link, "a snapshot was installed: compare the logs");

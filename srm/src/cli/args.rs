@@ -477,6 +477,9 @@ pub(super) struct UserListArgs {
     /// Only those that are assigned to no node
     #[arg(long)]
     pub unassigned: bool,
+    /// Only those that are at home on this node
+    #[arg(long, value_name = "NODE", conflicts_with = "unassigned")]
+    pub home: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

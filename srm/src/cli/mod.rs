@@ -94,7 +94,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
             user::sessions(&Client::find(&args.client)?, args.user.as_deref())
         }
         Command::User { command: UserCommand::List(args) } => {
-            user::list(&Client::find(&args.client)?, args.unassigned)
+            user::list(&Client::find(&args.client)?, args.unassigned, args.home.as_deref())
         }
         Command::Demo(args) => demo(&args),
     }

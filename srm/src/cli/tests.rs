@@ -156,7 +156,7 @@ fn a_password_is_made_and_shown_once_or_taken_as_given() {
     assert!(answer.text.contains(password) && answer.json["user"] == "anna@im.example");
     let answer = user::add_with(&pair.client(), &args("bob"), Some("secret".into())).unwrap();
     assert!(!answer.text.contains("secret") && answer.json.get("password").is_none());
-    let list = user::list(&pair.client(), false).unwrap();
+    let list = user::list(&pair.client(), false, None).unwrap();
     assert_eq!(
         list.text.lines().nth(2).unwrap(),
         "bob@im.example   b     b                 0",
@@ -455,9 +455,9 @@ fn users_are_assigned_and_the_unassigned_listed() {
         let (user, none, client) = ("anna".to_owned(), node.is_none(), pair.args.clone());
         group::assign(&AssignArgs { user, node: node.map(Into::into), none, client })
     };
-    assert_eq!(user::list(&pair.client(), true).unwrap().text, "every account is assigned to a node\n");
+    assert_eq!(user::list(&pair.client(), true, None).unwrap().text, "every account is assigned to a node\n");
     assert_eq!(assign(None).unwrap().text, "anna@im.example is not assigned; nobody logs in\n");
-    let list = user::list(&pair.client(), true).unwrap().text;
+    let list = user::list(&pair.client(), true, None).unwrap().text;
     assert!(list.lines().nth(1).unwrap().starts_with("anna@im.example  none"), "{list}");
     assert_eq!(assign(Some("a")).unwrap().text, "anna@im.example is assigned to a\n");
     assert_eq!(pair.fake.accounts()[0].home, "a");

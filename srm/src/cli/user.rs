@@ -97,9 +97,13 @@ pub(super) fn sessions(client: &Client, user: Option<&str>) -> Result<Answer, Fa
 }
 
 /// Lists all accounts.
-pub(super) fn list(client: &Client, unassigned: bool) -> Result<Answer, Failure> {
+pub(super) fn list(client: &Client, unassigned: bool, home: Option<&str>) -> Result<Answer, Failure> {
     let mut users = client.users()?;
+    if let Some(home) = home {
+        is_a_node(client, home)?;
+    }
     users.retain(|user| !unassigned || user.home.is_empty());
+    users.retain(|user| home.is_none_or(|home| user.home == home));
     let paint = Paint::stdout();
     let head = ["user", "home", "served by", "sessions"].map(|name| paint.dim(name));
     let mut rows = vec![head.to_vec()];
@@ -109,11 +113,22 @@ pub(super) fn list(client: &Client, unassigned: bool) -> Result<Answer, Failure>
         rows.push(vec![user.user.clone(), home, owner, user.sessions.to_string()]);
     }
     let text = match users.len() {
+        0 if home.is_some() => "no account is at home on this node\n".to_owned(),
         0 if unassigned => "every account is assigned to a node\n".to_owned(),
         0 => "there are no accounts; add one with `tandem user add NAME`\n".to_owned(),
         _ => table(&rows, &[3]).join("\n") + "\n",
     };
     Ok(Answer::new(text, json!({ "users": users })))
+}
+
+/// Whether the pair has a node of this name.
+fn is_a_node(client: &Client, name: &str) -> Result<(), Failure> {
+    let names: Vec<String> = client.status()?.nodes.into_iter().map(|node| node.name).collect();
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let error = format!("there is no node {name}");
+    Err(Failure::new(Exit::Refused, error, format!("nodes are: {}", names.join(", "))))
 }
 
 fn read_password(input: &mut impl BufRead) -> Result<String, Failure> {

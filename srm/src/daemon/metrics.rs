@@ -28,6 +28,7 @@ pub struct Metrics {
     logins: Counter,
     tls_resumed: Counter,
     wrong_passwords: Counter,
+    panics: Counter,
     elements: Counter,
     deliveries: Counter,
     delivered_bytes: Counter,
@@ -50,6 +51,7 @@ impl Metrics {
             logins: Counter::default(),
             tls_resumed: Counter::default(),
             wrong_passwords: Counter::default(),
+            panics: Counter::default(),
             elements: Counter::default(),
             deliveries: Counter::default(),
             delivered_bytes: Counter::default(),
@@ -88,6 +90,8 @@ impl Metrics {
             "Passwords and proofs that did not fit",
             self.wrong_passwords.clone(),
         );
+        let help = "Streams that a panic has ended: bugs, please report them with the log";
+        r.register("c2s_panics", help, self.panics.clone());
         r.register("c2s_elements", "Top-level elements that clients have sent", self.elements.clone());
         r.register("c2s_deliveries", "Writes to clients, of one or more elements", self.deliveries.clone());
         r.register_with_unit("c2s_delivered", "Bytes of them", Unit::Bytes, self.delivered_bytes.clone());
@@ -112,6 +116,7 @@ impl Metrics {
             Counted::NoTls => by("no_tls"),
             Counted::NotLoggedIn => by("not_logged_in"),
             Counted::TlsResumed => _ = self.tls_resumed.inc(),
+            Counted::Panicked => _ = self.panics.inc(),
             Counted::WrongPassword => _ = self.wrong_passwords.inc(),
         }
     }

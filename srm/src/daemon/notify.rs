@@ -25,11 +25,16 @@ pub(super) async fn serving(heart: Arc<AtomicU64>) {
     let limit = Duration::from_micros(limit_us);
     loop {
         let since_ms = boottime_ms().saturating_sub(heart.load(Ordering::Relaxed));
-        if since_ms < limit.as_millis() as u64 / 2 {
+        if goes_round(since_ms, limit) {
             tell(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(limit / 4).await;
     }
+}
+
+/// Whether the node's thread went round lately, so that there is time to end it before its users have waited for long.
+fn goes_round(since_ms: u64, limit: Duration) -> bool {
+    u128::from(since_ms) < limit.as_millis() / 2
 }
 
 /// The configuration is being read again.
@@ -48,4 +53,16 @@ pub(super) fn reloaded() {
 /// The node hands everything over and ends.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_stands_still_for_half_of_the_watchdogs_time_is_not_told_to_live() {
+        let limit = Duration::from_secs(10);
+        assert!(goes_round(0, limit) && goes_round(4_999, limit));
+        assert!(!goes_round(5_000, limit) && !goes_round(u64::MAX, limit));
+    }
 }

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::login::END_STREAM;
 use super::mailbox::{ConnSender, Mailbox, Queue, mailbox};
 use super::rates::Meter;
-use super::{ConnId, Host, Proved, ServerConfig, ToConn};
+use super::{ConnId, Counted, Host, Proved, ServerConfig, ToConn};
 use crate::error::{StreamCondition, StreamError};
 use crate::xml::{Event, Framer};
 
@@ -142,7 +142,10 @@ async fn elements<S: AsyncBufRead + AsyncWrite + Unpin>(
                 Ok(Ok(Step::More)) => more = false,
                 Ok(Ok(Step::Close)) => return Ended::ByClient,
                 Ok(Err(error)) => return Ended::Fault(error),
-                Err(_) => return Ended::Fault(StreamError::new(StreamCondition::InternalServerError)),
+                Err(_) => {
+                    registered.host.count(Counted::Panicked);
+                    return Ended::Fault(StreamError::new(StreamCondition::InternalServerError));
+                }
             }
         }
         pipe.reading = !more;

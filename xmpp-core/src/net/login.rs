@@ -162,8 +162,10 @@ impl Login<'_> {
 
     /// A panic costs this stream only.
     fn guarded(&mut self, run: impl FnOnce(&mut Self) -> Flow) -> Flow {
-        catch_unwind(AssertUnwindSafe(|| run(self)))
-            .unwrap_or_else(|_| self.fault(StreamError::new(StreamCondition::InternalServerError)))
+        catch_unwind(AssertUnwindSafe(|| run(self))).unwrap_or_else(|_| {
+            self.host.count(Counted::Panicked);
+            self.fault(StreamError::new(StreamCondition::InternalServerError))
+        })
     }
 
     fn too_much(&mut self) -> Flow {

@@ -87,6 +87,8 @@ pub enum Counted {
     WrongPassword,
     /// The connection ended, or its time was over, before the login was complete.
     NotLoggedIn,
+    /// A panic ended its stream: a bug.
+    Panicked,
 }
 
 /// What the node tells a connection.

@@ -25,9 +25,13 @@ struct TestHost {
     seen: mpsc::UnboundedSender<Seen>,
     tx: Mutex<Option<ConnSender>>,
     panic: AtomicBool,
+    panicked: AtomicBool,
 }
 
 impl Host for TestHost {
+    fn count(&self, what: Counted) {
+        self.panicked.fetch_or(what == Counted::Panicked, Ordering::Relaxed);
+    }
     fn lookup(&self, _: &str, _: ScramHash) -> Lookup {
         Lookup::Unavailable
     }
@@ -77,7 +81,15 @@ fn tls_with(
 
 fn test_host() -> (Arc<TestHost>, mpsc::UnboundedReceiver<Seen>) {
     let (seen, receiver) = mpsc::unbounded_channel();
-    (Arc::new(TestHost { seen, tx: Mutex::default(), panic: AtomicBool::new(false) }), receiver)
+    (
+        Arc::new(TestHost {
+            seen,
+            tx: Mutex::default(),
+            panic: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        }),
+        receiver,
+    )
 }
 
 impl Rig {
@@ -211,6 +223,7 @@ async fn hostile_input_and_a_panic_end_this_stream_with_an_error() {
     rig.write("<presence/>").await;
     assert_eq!(rig.next().await, Seen::Closed(false));
     assert!(rig.read_to_end().await.contains("<internal-server-error "));
+    assert!(rig.host.panicked.load(Ordering::Relaxed), "it is counted");
     drop(rig.client);
     rig.task.await.unwrap();
 }

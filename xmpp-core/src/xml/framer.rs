@@ -379,3 +379,25 @@ fn without_space(name: &[u8]) -> &[u8] {
     let len = name.iter().rposition(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r')).map_or(0, |at| at + 1);
     &name[..len]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_keeps_no_buffer_worth_speaking_of() {
+        let mut framer = Framer::new(Limits::C2S);
+        framer.feed(
+            b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>",
+        );
+        assert!(matches!(framer.next(), Ok(Some(Event::StreamOpen(_)))));
+        let large = format!("<message><body>{}</body></message>", "x".repeat(200_000));
+        for piece in large.as_bytes().chunks(4_096) {
+            framer.feed(piece);
+        }
+        assert!(framer.buf.capacity() >= large.len());
+        assert!(matches!(framer.next(), Ok(Some(Event::Stanza(_)))));
+        assert!(matches!(framer.next(), Ok(None)));
+        assert!(framer.buf.capacity() <= KEEP_BYTES, "{}", framer.buf.capacity());
+    }
+}
