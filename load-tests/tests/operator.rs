@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use load_tests::rig::{Load, QUICK, Rig, seed};
 use rustix::process::Signal;
+use srm::admin::ServiceAction;
 use srm::cli::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use xmpp_core::tls::Authority;
@@ -125,5 +126,44 @@ async fn a_ticket_of_one_node_shortens_the_handshake_at_the_other() {
         "{kinds:?}"
     );
     assert_eq!(metric(&rig, 1, "tandem_c2s_tls_resumed_total"), before + 1.0);
+    rig.settle().await;
+}
+
+/// A rule has a node fail over when something of the operator's choice happens to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
+    let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    rig.traffic(20).await;
+    let made = &rig.pair.made.nodes;
+    let client = |node: usize| {
+        Client::at(made[node].admin, &made[node].token_file).unwrap_or_else(|f| panic!("{f:?}"))
+    };
+    let refused = client(0).set("srm.failover_on_events", Some("[\"moon\"]")).unwrap_err();
+    assert!(refused.refusal.error.contains("no kind of events \"moon\""), "{refused:?}");
+    let rules = "[\"alarm: wait for a restart\", \"service-down\"]";
+    client(0).set("srm.failover_on_events", Some(rules)).unwrap_or_else(|f| panic!("{f:?}"));
+    for node in 0..2 {
+        rig.until(node, LIMIT, "no difference", |s| s.alarms.is_empty());
+    }
+    // On node b alone; a has the rule too, and nothing happens there.
+    let sound = fs::read_to_string(&made[1].config).unwrap();
+    fs::write(&made[1].config, sound.replace("[store]", "[store]\ncheckpoint_frames = 500")).unwrap();
+    rig.until(1, LIMIT, "b fails over", |s| s.row == Some(3) && s.moving.is_none());
+    let told = |node: usize, event: &str| {
+        let events = client(node).events(0, 1_000, 0).unwrap_or_else(|f| panic!("{f:?}"));
+        let told =
+            events.into_iter().filter(|record| record.event == event && record.node == made[node].name);
+        told.map(|record| record.text).collect::<Vec<_>>()
+    };
+    let rule = told(1, "rule");
+    assert!(matches!(&rule[..], [text] if text.contains("failover of this node has begun")), "{rule:?}");
+    assert_eq!(told(0, "rule"), Vec::<String>::new());
+    fs::write(&made[1].config, &sound).unwrap();
+    // Enough for this hour, whatever else happens.
+    client(1).service("b", "router", ServiceAction::Restart).unwrap_or_else(|f| panic!("{f:?}"));
+    until("the next one is refused", || {
+        told(1, "rule-refused").iter().any(|text| text.contains("enough failovers"))
+    });
+    rig.fallback(1).await;
     rig.settle().await;
 }

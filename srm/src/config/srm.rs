@@ -5,6 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::events::kinds::KINDS;
+
 /// `[srm]`. All have defaults; durations are text with units, such as `"90s"`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,6 +68,10 @@ pub struct Srm {
     pub allow_adding_users_in_failover: bool,
     /// Automatic failovers an hour before there is an alarm and no more of them. Default 1, 1 to 60. Clusterwide.
     pub automatic_failovers_per_hour: u32,
+    /// Events of a node that have it fail over, as soon as both nodes are Normal, by their kinds
+    /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. No more of them in an hour
+    /// than `automatic_failovers_per_hour`; the way back is the operator's. Default none. Clusterwide.
+    pub failover_on_events: Vec<EventRule>,
 }
 
 impl Default for Srm {
@@ -89,11 +95,16 @@ impl Default for Srm {
             disable_automatics: false,
             allow_adding_users_in_failover: false,
             automatic_failovers_per_hour: 1,
+            failover_on_events: Vec::new(),
         }
     }
 }
 
 impl Srm {
+    fn rules(&self) -> Vec<&str> {
+        self.failover_on_events.iter().map(EventRule::as_str).collect()
+    }
+
     /// Adds the parameters that must be equal on both nodes.
     pub(super) fn clusterwide(&self, all: &mut Vec<(&'static str, String)>) {
         let text = super::text;
@@ -111,7 +122,64 @@ impl Srm {
             ("srm.disable_automatics", self.disable_automatics.to_string()),
             ("srm.allow_adding_users_in_failover", self.allow_adding_users_in_failover.to_string()),
             ("srm.automatic_failovers_per_hour", self.automatic_failovers_per_hour.to_string()),
+            ("srm.failover_on_events", self.rules().join(", ")),
         ]);
+    }
+}
+
+/// An event that has a node fail over.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct EventRule(String);
+
+impl EventRule {
+    /// As it stands in the file.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The kind of the event.
+    pub fn event(&self) -> &str {
+        self.0.split_once(':').map_or(&*self.0, |(event, _)| event).trim()
+    }
+
+    /// What must stand in its text.
+    pub fn text(&self) -> Option<&str> {
+        self.0.split_once(':').map(|(_, text)| text.trim())
+    }
+}
+
+impl TryFrom<String> for EventRule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<EventRule, String> {
+        let rule = EventRule(text);
+        if rule.text().is_some_and(str::is_empty) {
+            return Err(format!("\"{}\" has no words behind its colon", rule.0));
+        }
+        // What a failover brings about would bring about the next one.
+        let never = ["state", "rule", "rule-refused", "asked"];
+        let kind = KINDS.iter().find(|kind| kind.name == rule.event());
+        match kind {
+            Some(kind)
+                if never.contains(&kind.name)
+                    || kind.name.contains("over-")
+                    || kind.name.contains("back-") =>
+            {
+                Err(format!("events of the kind \"{}\" cannot have a node fail over", kind.name))
+            }
+            Some(_) => Ok(rule),
+            None => {
+                Err(format!("there is no kind of events \"{}\"; docs/events.md lists them", rule.event()))
+            }
+        }
+    }
+}
+
+impl From<EventRule> for String {
+    fn from(rule: EventRule) -> String {
+        rule.0
     }
 }
 

@@ -110,6 +110,11 @@ impl Chronicle {
         new[new.len().saturating_sub(limit)..].iter().map(|record| (*record).clone()).collect()
     }
 
+    /// The number of the last event.
+    pub fn last(&self) -> u64 {
+        *self.kept.last.borrow()
+    }
+
     /// Waits until there is an event after this number, but no longer than this.
     pub async fn wait(&self, after: u64, limit: Duration) {
         let mut last = self.kept.last.subscribe();

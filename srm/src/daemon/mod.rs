@@ -17,6 +17,7 @@ mod notify;
 mod ops;
 mod panics;
 mod reload;
+mod rules;
 mod services;
 mod settings;
 mod store;
@@ -372,6 +373,7 @@ impl Shell {
         let version = env!("CARGO_PKG_VERSION");
         self.chronicle.tell("started", format!("{} has started, version {version}", self.config.node.name));
         tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone()));
+        tokio::spawn(rules::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
         tokio::spawn(reload::watch(self.live.clone()));
         tokio::spawn(storm::watch(self.live.clone(), self.to_node.clone()));
         tokio::spawn(notify::serving(self.heart.clone()));

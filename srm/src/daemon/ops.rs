@@ -196,6 +196,20 @@ impl Operations {
         self.chronicle.write(Record { event, cause, asked_by, text, ..Record::default() });
     }
 
+    /// This node's users go to its peer, because a rule of the operator fits to an event.
+    pub(super) async fn fail_over_by_rule(&self, rule: &str, id: &str) {
+        let (event, text) = match self.move_here(Op::Failover, "failover").await {
+            Ok(_) => {
+                ("rule", format!("the rule for \"{rule}\" fits to {id}: failover of this node has begun"))
+            }
+            Err(why) => (
+                "rule-refused",
+                format!("the rule for \"{rule}\" fits to {id}, but {}: {}", why.error, why.hint),
+            ),
+        };
+        self.chronicle.tell(event, text);
+    }
+
     pub(super) async fn snapshot(&self) -> Option<Snapshot> {
         let (tell, told) = oneshot::channel();
         self.to_node.send(ToNode::Snapshot(tell)).ok()?;

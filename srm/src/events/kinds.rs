@@ -25,6 +25,12 @@ pub const KINDS: &[Kind] = &[
     kind("restarting", Notice, "the node is restarted; its users stay its own"),
     kind("asked", Notice, "an operator asked for something, and it was begun or done"),
     kind(
+        "rule",
+        Warning,
+        "an event was one that has this node fail over (`failover_on_events`), and that was begun",
+    ),
+    kind("rule-refused", Warning, "an event was one that has this node fail over, and that could not be"),
+    kind(
         "state",
         Info,
         "another row of the table of states holds; *warning* where it asks for something to be done",
