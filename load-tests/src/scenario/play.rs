@@ -94,7 +94,11 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
                 wrong => Err(wrong.join("\n")),
             }
         }
-        other => world.act(other),
+        other => {
+            let done = world.act(other);
+            world.watch.acted();
+            done
+        }
     }
 }
 

@@ -18,6 +18,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// An answer that took longer is not taken for the present.
 const PROMPT: Duration = Duration::from_millis(300);
 
+/// A node that is asked answers, or does not, within this time.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// What was seen so far.
 #[derive(Default)]
 struct Seen {
@@ -25,6 +28,8 @@ struct Seen {
     shown: [String; 2],
     story: Vec<String>,
     both_alone: Vec<String>,
+    /// When something was done last: an answer that was asked for before says nothing of what became of it.
+    acted: Option<Instant>,
 }
 
 /// One answer of a node.
@@ -64,9 +69,26 @@ impl Watch {
         Ok(watch)
     }
 
-    /// What a node shows now; `None` if it does not answer.
+    /// Something was done just now.
+    pub(super) fn acted(&self) {
+        self.seen().acted = Some(Instant::now());
+    }
+
+    /// What a node shows now, asked after what was done last; `None` if it does not answer.
     pub(super) fn status(&self, node: Node) -> Option<Status> {
-        self.seen().latest[node.index()].as_ref().map(|look| look.status.clone())
+        let deadline = Instant::now() + FRESH;
+        loop {
+            let seen = self.seen();
+            let look = seen.latest[node.index()].as_ref()?;
+            if seen.acted.is_none_or(|acted| look.asked >= acted) {
+                return Some(look.status.clone());
+            }
+            drop(seen);
+            if Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Puts a line into the story.
