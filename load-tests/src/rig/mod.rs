@@ -180,17 +180,23 @@ impl Rig {
 
     /// Both groups in Pair with backups that can take over, whoever leads, on both views.
     pub fn until_paired(&self, limit: Duration) {
-        for node in 0..2 {
-            self.until(node, limit, "Pair", |s| {
-                s.groups.iter().all(|g| g.mode == "Pair") && s.alarms.is_empty() && s.moving.is_none()
-            });
-        }
+        let paired = self.pair.wait_all(limit, "Pair", |s| {
+            s.groups.iter().all(|g| g.mode == "Pair") && s.alarms.is_empty() && s.moving.is_none()
+        });
+        paired.unwrap_or_else(|e| panic!("{e}\n{}", self.logs()));
     }
 
     /// Fallback to a node, complete.
     pub async fn fallback(&self, node: usize) {
         assert!(self.fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", self.fleet.snapshot());
-        self.pair.action(1 - node, node, "fallback").unwrap_or_else(|e| panic!("{e}\n{}", self.logs()));
+        // A node that was started a moment ago may still be in the other's eyes the process that died: its refusal says
+        // to ask again.
+        let asked = Instant::now();
+        while let Err(e) = self.pair.action(1 - node, node, "fallback") {
+            let again = e.to_string().contains("is not heard") && asked.elapsed() < Duration::from_secs(10);
+            assert!(again, "{e}\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         self.until(1 - node, Duration::from_secs(30), "fallback complete", |s| {
             s.moving.is_none() && protected(s)
         });

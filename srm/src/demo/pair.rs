@@ -221,12 +221,36 @@ impl Pair {
         bail!("{what}: not within {limit:?}; {name} says: {seen}; see {}", self.log_file(node).display())
     }
 
+    /// Waits until `condition` holds of every node's view, and the views are of the same processes: what a node says of a
+    /// peer that died a moment ago, and what a node says at its start from its disk, is of the past.
+    pub fn wait_all(
+        &self,
+        limit: Duration,
+        what: &str,
+        condition: impl Fn(&Status) -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut views = Vec::new();
+            for node in 0..self.made.nodes.len() {
+                let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+                views.push(self.wait_status(node, left, what, &condition)?);
+            }
+            if same_runs(&views) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{what}: after {limit:?} the nodes still do not know of each other's present processes"
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Both nodes Normal, each with a standby that can take over, on both views.
     pub fn wait_normal(&self, limit: Duration) -> anyhow::Result<()> {
-        for node in 0..self.made.nodes.len() {
-            self.wait_status(node, limit, "both nodes Normal", protected)?;
-        }
-        Ok(())
+        self.wait_all(limit, "both nodes Normal", protected)
     }
 
     /// Where clients connect.
@@ -244,6 +268,12 @@ impl Pair {
     pub fn dialer(&self) -> anyhow::Result<Dialer> {
         Ok(Dialer::new(c2s_client(&Authority::load(&self.made.ca)?)?))
     }
+}
+
+/// Whether all views are of the same processes.
+fn same_runs(views: &[Status]) -> bool {
+    let runs = |view: &Status| view.nodes.iter().map(|node| node.run).collect::<Vec<_>>();
+    views.windows(2).all(|two| runs(&two[0]) == runs(&two[1]))
 }
 
 /// Both nodes Normal, in Pair, and without an alarm.
