@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use xmpp_core::dual::{self, Peer};
 use xmpp_core::sasl::{
-    ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL, downgrade_check,
+    ClientBinding, Exporter, KeyCache, Mechanism, ScramClient, TLS_EXPORTER_LABEL, TokenName, downgrade_check,
 };
 use xmpp_core::tls;
 use xmpp_core::xml::{Event, Framer, Limits, Writer};
-use xmpp_core::{Element, Stanza, StreamError, ns};
+use xmpp_core::{Element, Stanza, StreamCondition, StreamError, ns};
 
 /// Bytes read from the socket at a time.
 const READ_BYTES: usize = 4096;
@@ -69,6 +69,9 @@ pub enum ConnError {
         /// TCP port.
         port: u16,
     },
+    /// The session that a one-time token belongs to cannot be resumed.
+    #[error("the session is gone")]
+    SessionGone,
     /// SASL refused us, with this condition.
     #[error("login refused: {0}")]
     Login(String),
@@ -81,6 +84,15 @@ impl ConnError {
     /// Whether asking again soon is pointless: the account or the password is refused.
     pub fn is_refusal(&self) -> bool {
         matches!(self, ConnError::Login(condition) if condition != "temporary-auth-failure")
+    }
+
+    /// Whether a one-time token is of no use any more: it is dead, or its session is gone.
+    pub fn is_token_dead(&self) -> bool {
+        match self {
+            ConnError::Stream(error) => error.condition == StreamCondition::NotAuthorized,
+            ConnError::SessionGone => true,
+            other => other.is_refusal(),
+        }
     }
 
     /// Whether the session can never be resumed: what was counted on both sides does not fit.
@@ -105,6 +117,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// The same account by a one-time token of its session (see [`TokenName`]); `None`: this is no token.
+    pub fn by_token(&self, sm_id: &str, token: &str) -> Option<Account> {
+        let user = TokenName::username(&self.user, sm_id, token)?;
+        Some(Account { user, password: token.to_owned(), ..self.clone() })
+    }
+
     /// The bare JID.
     pub fn bare_jid(&self) -> String {
         format!("{}@{}", self.user, self.domain)
@@ -434,8 +452,11 @@ impl Conn {
         let mut scram =
             ScramClient::new(mech.hash(), binding, &account.user, &account.password, rand::random())
                 .map_err(bad)?
-                .with_cache(Arc::clone(&account.keys))
                 .was_offered(offered.downgrade_check(mech));
+        scram = match TokenName::read(&account.user) {
+            Some(_) => scram.of_token(),
+            None => scram.with_cache(Arc::clone(&account.keys)),
+        };
         self.send(&sasl("auth", Some(mech), &scram.first()));
         let challenge = self.sasl_answer("challenge").await?;
         let (scram, response) = tokio::task::spawn_blocking(move || {

@@ -68,21 +68,31 @@ pub struct Established {
 }
 
 /// Logs in at `place` and gets a session there, or wherever `see-other-host` leads. `nodes` gives places found that way
-/// their names.
+/// their names. `token`: the account by a one-time token of the session, which is tried before the password.
 pub async fn establish(
     dialer: &Dialer,
     nodes: &[Peer],
     place: Peer,
     account: &Account,
     resumption: Option<&Resumption>,
+    mut token: Option<&Account>,
 ) -> Result<Established, ConnError> {
     let mut at = place;
     for _ in 0..=MAX_REDIRECTS {
-        let (mut conn, features) = dialer.login(&at, account).await?;
-        let session = timeout(SESSION_TIMEOUT, take_session(&mut conn, &features, account, resumption));
+        let (mut conn, features) = match dialer.login(&at, token.unwrap_or(account)).await {
+            Err(error) if token.is_some() && error.is_token_dead() => {
+                token = None;
+                dialer.login(&at, account).await?
+            }
+            other => other?,
+        };
+        let may_bind = token.is_none();
+        let session = take_session(&mut conn, &features, account, resumption, may_bind);
+        let session = timeout(SESSION_TIMEOUT, session);
         match session.await.unwrap_or(Err(ConnError::Timeout("the session"))) {
             Ok(outcome) => return Ok(Established { conn, at, features, outcome }),
             Err(ConnError::SeeOtherHost { host, port }) => at = named(nodes, &at, host, port),
+            Err(error) if token.is_some() && error.is_token_dead() => token = None,
             Err(error) => return Err(error),
         }
     }
@@ -105,6 +115,7 @@ async fn take_session(
     features: &Features,
     account: &Account,
     resumption: Option<&Resumption>,
+    may_bind: bool,
 ) -> Result<Outcome, ConnError> {
     let mut failed_h = None;
     if let Some(old) = resumption.filter(|_| features.sm) {
@@ -113,6 +124,9 @@ async fn take_session(
             Ok(h) => return Ok(Outcome::Resumed { h, told }),
             Err(h) => failed_h = h,
         }
+    }
+    if !may_bind {
+        return Err(ConnError::SessionGone);
     }
     let mut early = Vec::new();
     let jid = bind(conn, account, &mut early).await?;

@@ -2,7 +2,6 @@
 //! again, the level of the log, and TLS tickets that count at the other node.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,31 +19,6 @@ fn load(seed: u64) -> Load {
     Load { users: 8, plain: 0.25, interval: Duration::from_millis(200), seed }
 }
 
-/// Status code and body of an answer of the admin API; `None`: nobody answers.
-fn get(rig: &Rig, node: usize, path: &str) -> Option<(u16, String)> {
-    let made = &rig.pair.made.nodes[node];
-    let token = fs::read_to_string(&made.token_file).unwrap();
-    let mut tcp = TcpStream::connect(made.admin).ok()?;
-    let (host, token) = (made.admin, token.trim());
-    write!(
-        tcp,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-}
-
-/// The value of a metric of a node, labels and all in its name.
-fn metric(rig: &Rig, node: usize, name: &str) -> f64 {
-    let (code, text) = get(rig, node, "/metrics").expect("the node answers");
-    assert_eq!(code, 200);
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in:\n{text}")).parse().unwrap()
-}
-
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !so() {
@@ -58,13 +32,13 @@ async fn both_nodes_tell_their_figures_and_read_everything_again_when_told() {
     let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
     rig.traffic(20).await;
     for node in 0..2 {
-        assert_eq!(metric(&rig, node, "tandem_node_ready"), 1.0);
-        assert_eq!(metric(&rig, node, "tandem_peer_up"), 1.0);
-        assert!(metric(&rig, node, "tandem_c2s_elements_total") > 20.0);
-        assert!(metric(&rig, node, "tandem_c2s_login_cost_seconds") > 0.0);
-        assert_eq!(get(&rig, node, "/readyz"), Some((200, "ready\n".to_owned())));
+        assert_eq!(rig.metric(node, "tandem_node_ready"), 1.0);
+        assert_eq!(rig.metric(node, "tandem_peer_up"), 1.0);
+        assert!(rig.metric(node, "tandem_c2s_elements_total") > 20.0);
+        assert!(rig.metric(node, "tandem_c2s_login_cost_seconds") > 0.0);
+        assert_eq!(rig.get(node, "/readyz"), Some((200, "ready\n".to_owned())));
         // SIGHUP; nothing has changed in the file, so that it is not the change that is seen.
-        let taken = || metric(&rig, node, "tandem_config_reloads_total{result=\"taken\"}");
+        let taken = || rig.metric(node, "tandem_config_reloads_total{result=\"taken\"}");
         let before = taken();
         rig.pair.signal(node, Signal::HUP).unwrap();
         until("the configuration is read again", || taken() > before);
@@ -88,12 +62,12 @@ async fn a_node_that_waits_for_its_peer_is_not_ready_until_it_serves() {
     (0..2).for_each(|node| rig.kill(node));
     rig.pair.start(0).unwrap();
     until("it waits", || {
-        get(&rig, 0, "/readyz").is_some_and(|(code, body)| (code, &*body) == (503, "not ready\n"))
+        rig.get(0, "/readyz").is_some_and(|(code, body)| (code, &*body) == (503, "not ready\n"))
     });
-    assert_eq!(get(&rig, 0, "/healthz").map(|(code, _)| code), Some(200));
+    assert_eq!(rig.get(0, "/healthz").map(|(code, _)| code), Some(200));
     rig.pair.start(1).unwrap();
     rig.until_paired(LIMIT);
-    until("it serves", || get(&rig, 0, "/readyz").is_some_and(|(code, _)| code == 200));
+    until("it serves", || rig.get(0, "/readyz").is_some_and(|(code, _)| code == 200));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +79,7 @@ async fn a_ticket_of_one_node_shortens_the_handshake_at_the_other() {
     config.resumption = xmpp_core::tls::tickets();
     let config = Arc::new(config);
     let mut kinds = Vec::new();
-    let before = metric(&rig, 1, "tandem_c2s_tls_resumed_total");
+    let before = rig.metric(1, "tandem_c2s_tls_resumed_total");
     for node in [0, 1] {
         let tcp = tokio::net::TcpStream::connect(rig.pair.made.nodes[node].c2s_tls).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
@@ -125,7 +99,7 @@ async fn a_ticket_of_one_node_shortens_the_handshake_at_the_other() {
         matches!(kinds[..], [Some(Full | rustls::HandshakeKind::FullWithHelloRetryRequest), Some(Resumed)]),
         "{kinds:?}"
     );
-    assert_eq!(metric(&rig, 1, "tandem_c2s_tls_resumed_total"), before + 1.0);
+    assert_eq!(rig.metric(1, "tandem_c2s_tls_resumed_total"), before + 1.0);
     rig.settle().await;
 }
 

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use xmpp_core::jid::BareJid;
 
+use crate::engine::Token;
 use crate::ids::{Conn, Epoch, SmId};
 use crate::record::{CodecError, Cursor, put_bytes};
 
@@ -40,6 +41,8 @@ pub enum Relay {
         entropy: [u8; 16],
         /// The session that it carries already.
         attach: Option<Attach>,
+        /// The one-time token that it was let in by.
+        token: Option<Token>,
     },
     /// A checked element of its client.
     Element {
@@ -115,17 +118,22 @@ impl Relay {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Relay::List(on) => out.extend_from_slice(&[1, u8::from(*on)]),
-            Relay::Open { conn, user, salt, entropy, attach } => {
+            Relay::Open { conn, user, salt, entropy, attach, token } => {
                 out.push(2);
                 put_conn(out, *conn);
                 put_bytes(out, user.as_str().as_bytes());
                 put_bytes(out, salt);
                 out.extend_from_slice(entropy);
-                out.push(u8::from(attach.is_some()));
+                out.push(u8::from(attach.is_some()) | u8::from(token.is_some()) << 1);
                 if let Some(attach) = attach {
                     out.extend_from_slice(&attach.session.0);
                     out.extend_from_slice(&attach.stream.to_le_bytes());
                     out.extend_from_slice(&attach.written.to_le_bytes());
+                }
+                // Only who was told a token has one, and no peer of a version before them tells any.
+                if let Some(token) = token {
+                    out.extend_from_slice(&token.session.0);
+                    out.extend_from_slice(&token.number.to_le_bytes());
                 }
             }
             Relay::Element { conn, seq, number, again, stanza } => {
@@ -150,11 +158,19 @@ impl Relay {
             1 => Relay::List(c.flag()?),
             2 => {
                 let (conn, user, salt, entropy) = (take_conn(c)?, c.bare()?, c.bytes()?, c.session()?.0);
-                let attach = match c.flag()? {
-                    true => Some(Attach { session: c.session()?, stream: c.u32()?, written: c.u32()? }),
-                    false => None,
+                let has = c.u8()?;
+                if has > 3 {
+                    return Err(CodecError::Bad("flag"));
+                }
+                let attach = match has & 1 {
+                    0 => None,
+                    _ => Some(Attach { session: c.session()?, stream: c.u32()?, written: c.u32()? }),
                 };
-                Relay::Open { conn, user, salt, entropy, attach }
+                let token = match has & 2 {
+                    0 => None,
+                    _ => Some(Token { session: c.session()?, number: c.u32()? }),
+                };
+                Relay::Open { conn, user, salt, entropy, attach, token }
             }
             3 => {
                 let (conn, seq, number) = (take_conn(c)?, c.u64()?, take_number(c)?);

@@ -115,6 +115,7 @@ impl Merge {
             Record::Away { .. } => self.as_it_is(Some(self.me), record),
             Record::Enable { session, .. }
             | Record::Dual { session }
+            | Record::Token { session, .. }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }

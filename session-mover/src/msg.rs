@@ -10,7 +10,10 @@ use presence_engine::record::{CodecError, Cursor, put_bytes, put_position, take_
 use crate::runs::Runs;
 
 /// Versions of the link that this node speaks.
-pub const VERSIONS: (u8, u8) = (3, 3);
+pub const VERSIONS: (u8, u8) = (3, 4);
+/// The version from which on nodes know of one-time tokens: the record `Token`, and the fields named `token`. To a peer
+/// of the version before nothing is sent that has any.
+pub const TOKENS: u8 = 4;
 /// Longest message, in bytes.
 pub const MAX_BYTES: usize = crate::frame::MAX_BYTES + 64;
 
@@ -68,8 +71,9 @@ pub enum Msg {
     Want(Bytes),
     /// Dialler: some pairs of the store; none: these were all.
     Pairs(Vec<(Bytes, Bytes)>),
-    /// Either: a stream is parked here for the session, or no longer.
-    Parked(SmId, bool),
+    /// Either: a stream is parked here for the session, or no longer; and the number of the highest one-time token of it
+    /// that was used, 0 for none.
+    Parked(SmId, bool, u32),
     /// Dialler: for the owner of a session whose socket it has (D5).
     Relay(Relay),
     /// Dialler: for the front of a session that it owns.
@@ -132,10 +136,13 @@ impl Msg {
                     put_bytes(&mut out, value);
                 }
             }
-            Msg::Parked(session, on) => {
+            Msg::Parked(session, on, token) => {
                 out.push(7);
                 out.extend_from_slice(&session.0);
-                out.push(*on as u8);
+                out.push(u8::from(*on) | u8::from(*token > 0) << 1);
+                if *token > 0 {
+                    out.extend_from_slice(&token.to_le_bytes());
+                }
             }
             Msg::Control(bytes) => {
                 out.push(8);
@@ -182,7 +189,10 @@ impl Msg {
                 let pairs = (0..count).map(|_| Ok((c.bytes()?, c.bytes()?)));
                 Msg::Pairs(pairs.collect::<Result<_, CodecError>>()?)
             }
-            7 => Msg::Parked(SmId(c.take(16)?[..].try_into().expect("sixteen bytes")), c.u8()? != 0),
+            7 => {
+                let (session, has) = (c.session()?, c.u8()?);
+                Msg::Parked(session, has & 1 != 0, if has & 2 != 0 { c.u32()? } else { 0 })
+            }
             8 => Msg::Control(all(&mut c)?),
             9 => Msg::Relay(Relay::decode(&mut c)?),
             10 => Msg::Fronted(Fronted::decode(&mut c)?),
@@ -202,6 +212,7 @@ fn decode_hello(c: &mut Cursor) -> Result<Hello, CodecError> {
 
 #[cfg(test)]
 mod tests {
+    use presence_engine::engine::Token;
     use presence_engine::front::Attach;
     use presence_engine::ids::{Conn, Epoch, Mode, Term};
     use xmpp_core::jid::BareJid;
@@ -227,8 +238,9 @@ mod tests {
                 salt: Bytes::from_static(b"salt"),
                 entropy,
                 attach,
+                token: Some(Token { session, number: 3 }),
             }),
-            Msg::Relay(Relay::Open { conn, user, salt: Bytes::new(), entropy, attach: None }),
+            Msg::Relay(Relay::Open { conn, user, salt: Bytes::new(), entropy, attach: None, token: None }),
             Msg::Relay(Relay::Element { conn, seq: 4, number: Some(0), again: true, stanza }),
             Msg::Relay(Relay::Closed { conn, clean: true }),
             Msg::Fronted(Fronted::Deliver(conn, Bytes::from_static(b"<a/>"))),
@@ -250,7 +262,8 @@ mod tests {
                 (Bytes::from_static(b"k"), Bytes::new()),
                 (Bytes::new(), Bytes::from_static(b"v")),
             ]),
-            Msg::Parked(SmId([7; 16]), true),
+            Msg::Parked(SmId([7; 16]), true, 0),
+            Msg::Parked(SmId([7; 16]), true, 5),
             Msg::Control(Bytes::from_static(b"{}")),
         ];
         for msg in all {

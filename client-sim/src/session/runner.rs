@@ -18,7 +18,7 @@ use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::{Kind, Stanza, ns};
 
 use super::{Command, Event, Observer, Options, Status};
-use crate::conn::{Conn, ConnError, Features};
+use crate::conn::{Account, Conn, ConnError, Features};
 use crate::dual::{DualClient, FlipCause, Input, Output, Timer};
 use crate::plain::{self, Established, Outcome, Resumption, Rotation, random_within};
 use crate::silence::Silence;
@@ -44,6 +44,8 @@ pub(super) struct Runner {
     inputs: VecDeque<Input>,
     sm: SmQueue,
     sm_id: Option<String>,
+    /// The one-time token of the session that was told last.
+    token: Option<String>,
     /// The `h` of the `<resumed/>` or `<failed/>` the machine is being told of.
     told_h: Option<u32>,
     rng: StdRng,
@@ -108,6 +110,7 @@ impl Runner {
             machine: DualClient::new(),
             inputs: VecDeque::new(),
             sm_id: None,
+            token: None,
             told_h: None,
             rng,
             begun: now,
@@ -142,6 +145,9 @@ impl Runner {
                 Woken::Main(Err(error)) => self.main_died(&error.to_string()),
                 Woken::Parked(Ok(stanza)) => self.parked_said(&stanza),
                 Woken::Parked(Err(error)) => {
+                    if error.is_token_dead() {
+                        self.token = None;
+                    }
                     self.parked = None;
                     self.feed(if error.ends_session() { Input::Gone } else { Input::ParkedDied });
                 }
@@ -262,7 +268,16 @@ impl Runner {
             Output::CloseMain => self.main = None,
             Output::ConnectParked(place) => {
                 let (dialer, account) = (self.options.dialer.clone(), self.options.account.clone());
-                self.parking = Some(Box::pin(async move { dialer.login(&place, &account).await }));
+                let token = self.by_token();
+                self.parking = Some(Box::pin(async move {
+                    if let Some(token) = token {
+                        match dialer.login(&place, &token).await {
+                            Err(error) if error.is_token_dead() => {}
+                            other => return other,
+                        }
+                    }
+                    dialer.login(&place, &account).await
+                }));
             }
             Output::CloseParked => (self.parked, self.parking) = (None, None),
             Output::Flip { cause, keep_old } => self.flip(cause, keep_old),
@@ -324,7 +339,7 @@ impl Runner {
     /// The session cannot be had back. What the server had counted is acknowledged, what survives goes out again in
     /// the next one, and of the rest nobody knows: the observer is told.
     fn end_session(&mut self, failed_h: Option<u32>) {
-        self.sm_id = None;
+        (self.sm_id, self.token) = (None, None);
         let ended = self.sm.begin_anew(failed_h);
         self.acknowledged(ended.acknowledged);
         if std::mem::take(&mut self.in_session) {
@@ -358,10 +373,11 @@ impl Runner {
         let options = self.options.clone();
         let told = self.machine.told().filter(|_| options.dual);
         let resumption = self.sm_id.clone().map(|previd| Resumption { previd, h: self.sm.inbound(), told });
+        let token = self.by_token();
         Box::pin(async move {
             sleep(pause).await;
             let Options { dialer, nodes, account, .. } = &options;
-            plain::establish(dialer, nodes, place, account, resumption.as_ref()).await
+            plain::establish(dialer, nodes, place, account, resumption.as_ref(), token.as_ref()).await
         })
     }
 
@@ -414,7 +430,10 @@ impl Runner {
         }
         let dual = features.dual && self.options.dual;
         self.feed(Input::MainUp { at, sm_id: self.sm_id.clone(), anew, dual });
-        before.into_iter().for_each(|said| self.feed(Input::Main(said)));
+        for said in before {
+            self.take_token(&said);
+            self.feed(Input::Main(said));
+        }
         if !sound {
             self.main_ends("the server cannot count", Input::Gone);
         }
@@ -458,7 +477,10 @@ impl Runner {
                     }
                 }
             }
-            (_, Ok(Some(said))) => self.feed(Input::Main(said)),
+            (_, Ok(Some(said))) => {
+                self.take_token(&said);
+                self.feed(Input::Main(said));
+            }
             (Err(error), _) | (_, Err(error)) => self.tell(Event::Error(error.to_string())),
             _ => {}
         }
@@ -482,9 +504,23 @@ impl Runner {
             return;
         }
         match Dual::parse(stanza) {
-            Ok(Some(said)) => self.feed(Input::Parked(said)),
+            Ok(Some(said)) => {
+                self.take_token(&said);
+                self.feed(Input::Parked(said));
+            }
             Ok(None) => self.tell(Event::Error(format!("<{}/> on the parked stream", stanza.head.name))),
             Err(error) => self.tell(Event::Error(error.to_string())),
+        }
+    }
+
+    /// The account by its newest one-time token.
+    fn by_token(&self) -> Option<Account> {
+        self.options.account.by_token(self.sm_id.as_ref()?, self.token.as_ref()?)
+    }
+
+    fn take_token(&mut self, said: &Dual) {
+        if let Dual::Offer { token: Some(token), .. } | Dual::Parked { token: Some(token), .. } = said {
+            self.token = Some(token.as_str().to_owned());
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use bytes::Bytes;
+use presence_engine::engine::Token;
 use presence_engine::front::{Attach, Fronted, Relay};
 use presence_engine::ids::{Away, Conn, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
 use presence_engine::record::{Effect, Forward, Record, Verifiers};
@@ -116,10 +117,17 @@ fn messages() -> Vec<Msg> {
         Msg::Snapshot(Bytes::from_static(b"mark")),
         Msg::Want(Bytes::new()),
         Msg::Pairs(vec![pair]),
-        Msg::Parked(session, true),
+        Msg::Parked(session, true, 3),
         Msg::Control(Bytes::from_static(b"{}")),
         Msg::Relay(Relay::List(true)),
-        Msg::Relay(Relay::Open { conn, user, salt, entropy, attach }),
+        Msg::Relay(Relay::Open {
+            conn,
+            user,
+            salt,
+            entropy,
+            attach,
+            token: Some(Token { session, number: 3 }),
+        }),
         Msg::Relay(Relay::Element { conn, seq: 4, number: Some(0), again: true, stanza }),
         Msg::Relay(Relay::Closed { conn, clean: true }),
         Msg::Fronted(Fronted::Deliver(conn, Bytes::from_static(b"<a/>"))),
@@ -151,6 +159,7 @@ fn rare_records() -> Vec<Record> {
         Record::Lead { group: NodeIx::A, reg, at_ms: 9, late: true },
         Record::UserPasswd { user: user.clone(), verifiers },
         Record::Dual { session },
+        Record::Token { session, number: 2 },
         Record::Absorb { from: NodeIx::A, into: NodeIx::B },
         Record::Away { group: NodeIx::A, why: Some(Away::Service) },
         Record::Kept { stanza: id, at_ms: 9, effects: vec![out, offer, offline] },

@@ -70,7 +70,7 @@ impl Access {
             }
             let at = self.place(node).clone();
             let account = self.account(user);
-            let made = establish(&self.dialer, &self.places, at, &account, None).await?;
+            let made = establish(&self.dialer, &self.places, at, &account, None, None).await?;
             let Outcome::Bound { sm_id: Some(sm_id), early, .. } = made.outcome else {
                 bail!("the server does not offer stream management with resumption");
             };

@@ -83,7 +83,7 @@ impl World {
 
     fn push(&mut self, dialler: usize, end: usize, parcel: Parcel) {
         let slow = self.rng.chance(2);
-        let delay = if slow { self.rng.range(5, 120) } else { self.rng.range(0, 4) };
+        let delay = if slow { self.rng.range(5, 120) } else { self.rng.range(0, 4) } + self.profile.latency;
         let wire = &mut self.wires[dialler];
         let last = wire.queues[end].back().map_or(0, |(at, _)| *at);
         let ready = last.max(self.now + delay);

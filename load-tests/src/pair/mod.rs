@@ -13,6 +13,7 @@ pub mod host;
 pub mod ledger;
 pub mod link;
 mod oracle;
+mod path;
 pub mod people;
 pub mod questions;
 pub mod rng;
@@ -43,6 +44,10 @@ pub struct Profile {
     pub longest: u64,
     /// Beacons that are lost, in a hundred.
     pub beacon_loss: u64,
+    /// What the path between the nodes takes for one way, in milliseconds.
+    pub latency: u64,
+    /// How far the wall clock of each node is off, in milliseconds.
+    pub skew: [i64; 2],
     /// Sessions may be refused after a takeover that could not know everything (D6).
     pub may_refuse: bool,
     /// Both nodes may lead one group alone for a while: what was acknowledged may come late, or twice (D6, D7).
@@ -65,6 +70,8 @@ impl Profile {
         power: false,
         longest: 0,
         beacon_loss: 0,
+        latency: 0,
+        skew: [0; 2],
         may_refuse: false,
         weak: false,
         people: false,

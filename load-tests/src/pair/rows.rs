@@ -33,7 +33,7 @@ impl Stage {
 
     /// Two machines that have not been started yet.
     pub fn fresh(profile: Profile) -> Stage {
-        Stage { world: World::new(1, Profile { faults: 0, beacon_loss: 0, ..profile }, true) }
+        Stage { world: World::new(1, Profile { faults: 0, ..profile }, true) }
     }
 
     /// What a node shows: row, and the states of both; `None` if it does not run.
@@ -133,6 +133,21 @@ impl Stage {
     /// Nothing passes between the nodes for so long; neither hears that the other is gone.
     pub fn cut(&mut self, for_ms: u64) {
         self.world.cut = [self.world.now + for_ms; 2];
+    }
+
+    /// What is said to one node is lost for so long; what it says arrives, as far as it needs no answer.
+    pub fn cut_one_way(&mut self, to: usize, for_ms: u64) {
+        self.world.cut[to] = self.world.now + for_ms;
+    }
+
+    /// Neither node hears the witness for so long.
+    pub fn witness_away(&mut self, for_ms: u64) {
+        self.world.cut_witness(None, for_ms);
+    }
+
+    /// The witness comes back without its registers.
+    pub fn witness_forgets(&mut self) {
+        self.world.empty_witness();
     }
 
     /// From now on beacons pass although nothing else does.

@@ -8,6 +8,7 @@ use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
 use session_mover::log::Which;
+use session_mover::msg::VERSIONS;
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
@@ -30,8 +31,6 @@ use super::socket::{Item, Socket, Upward};
 use super::witness::Witness;
 use super::{Coverage, Profile};
 
-/// Wall time at the beginning, in milliseconds since 1970.
-const EPOCH_MS: u64 = 1_795_000_000_000;
 /// One tick of a node.
 pub const TICK_MS: u64 = 250;
 /// Trace lines that are kept.
@@ -221,11 +220,6 @@ impl World {
         self.failure.get_or_insert(what);
     }
 
-    /// Whether the nodes cannot hear each other.
-    pub fn is_cut(&self) -> bool {
-        self.cut.iter().any(|until| *until > self.now)
-    }
-
     /// Plans an event.
     pub fn at(&mut self, wait_ms: u64, event: Event) {
         self.count += 1;
@@ -297,12 +291,14 @@ impl World {
             resume_ms: 300_000,
             relogin_s: (0, 1),
             limits: engine::Limits::DEFAULT,
+            tokens: None,
             trap: None,
         };
         Config {
             names: ["a".into(), "b".into()],
             driver: driver::Config {
                 engine,
+                versions: VERSIONS,
                 cluster: 1,
                 boot,
                 ack_synced: self.profile.peer_and_disk,
@@ -419,7 +415,7 @@ impl World {
     }
 
     fn feed_now(&mut self, node: usize, input: In) {
-        let wall = EPOCH_MS + self.now;
+        let wall = self.wall(node);
         if self.tracing && !matches!(input, In::Ticks(1) | In::Datagram(_)) {
             let text = shorten(&input);
             self.trace(|| format!("{} <- {text}", ["a", "b"][node]));
@@ -443,7 +439,7 @@ impl World {
         if !self.is_boot(node, boot) {
             return;
         }
-        let wall = EPOCH_MS + self.now;
+        let wall = self.wall(node);
         let host = &mut self.hosts[node];
         let process = host.process.as_mut().expect("just seen");
         process.step_due = false;
@@ -548,34 +544,6 @@ impl World {
                 self.coverage.merges += u32::from(kept > 0);
             }
             _ => {}
-        }
-    }
-
-    fn beacon(&mut self, node: usize, bytes: Bytes) {
-        let to = 1 - node;
-        let copies = if self.rng.chance(3) { 2 } else { 1 };
-        for _ in 0..copies {
-            let lost =
-                self.cut[to] > self.now && !self.beacons_pass || self.rng.chance(self.profile.beacon_loss);
-            let late = !self.over && self.rng.chance(3);
-            let delay = if late { self.rng.range(10, 1_500) } else { self.rng.range(0, 3) };
-            if !lost {
-                self.at(delay, Event::Datagram(to, bytes.clone()));
-            }
-        }
-    }
-
-    /// What the two ports of the peer say: the truth, unless the path is cut.
-    fn probe(&mut self, node: usize, boot: u64, first: Option<Probe>) {
-        if !self.is_boot(node, boot) {
-            return;
-        }
-        let host = &self.hosts[1 - node];
-        let refused = host.powered && host.process.is_none() && !self.is_cut();
-        let probe = Probe { life_refused: refused, beacon_refused: refused };
-        match first {
-            None => self.at(20, Event::Probe(node, boot, Some(probe))),
-            Some(first) => self.feed(node, In::Probed([first, probe])),
         }
     }
 

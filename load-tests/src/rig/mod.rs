@@ -1,5 +1,6 @@
 //! Real processes under load: a pair or a single node in a temporary folder, a fleet with its ledger, and the faults.
 
+mod ask;
 mod binary;
 mod place;
 

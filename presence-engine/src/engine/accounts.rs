@@ -4,7 +4,6 @@
 //! streams that are authenticated and no more yet. Sessions end as if their time-out had passed: contacts are told, what
 //! waits goes offline.
 
-use bytes::Bytes;
 use xmpp_core::error::{StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
 
@@ -12,6 +11,7 @@ use super::edge::Phase;
 use super::group::not_assigned;
 use super::route::Route;
 use super::subscribe::ask_stanza;
+use super::token::Opened;
 use super::{Engine, Output};
 use crate::ids::{Conn, NodeIx, SmId, StanzaId};
 use crate::record::{Record, Verifiers};
@@ -30,16 +30,9 @@ fn account_removed() -> StreamError {
 
 impl Engine {
     /// A client has authenticated. Its exchange may have begun with a password that was changed meanwhile.
-    pub(super) fn opened(
-        &mut self,
-        conn: Conn,
-        user: BareJid,
-        salt: Bytes,
-        entropy: [u8; 16],
-        out: &mut Vec<Output>,
-    ) {
-        let current = self.state.user(&user).is_none_or(|u| u.verifiers.salt == salt);
-        self.edge.open(conn, user, salt, entropy);
+    pub(super) fn opened(&mut self, conn: Conn, opened: Opened, out: &mut Vec<Output>) {
+        let current = self.is_current(&opened);
+        self.edge.open(conn, opened);
         if !current {
             self.fail(conn, password_changed(), out);
         }

@@ -7,6 +7,7 @@ use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
 use super::front::Front;
+use super::token::{Opened, Token};
 use crate::front::Attach;
 use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::State;
@@ -64,6 +65,8 @@ struct Connection {
     /// Of the verifiers that its client met.
     salt: Bytes,
     entropy: [u8; 16],
+    /// By which one-time token its client was let in.
+    token: Option<Token>,
     phase: Phase,
     /// What waits until it is known who owns the user, and since when.
     held: VecDeque<Held>,
@@ -158,11 +161,13 @@ pub struct Counters {
 }
 
 impl Edge {
-    pub(super) fn open(&mut self, conn: Conn, user: BareJid, salt: Bytes, entropy: [u8; 16]) {
+    pub(super) fn open(&mut self, conn: Conn, opened: Opened) {
+        let Opened { user, salt, entropy, token } = opened;
         let fresh = Connection {
             user,
             salt,
             entropy,
+            token,
             phase: Phase::Fresh,
             held: VecDeque::new(),
             held_ms: 0,
@@ -216,6 +221,10 @@ impl Edge {
 
     pub(super) fn entropy(&self, conn: Conn) -> [u8; 16] {
         self.conns.get(&conn).map_or([0; 16], |c| c.entropy)
+    }
+
+    pub(super) fn token(&self, conn: Conn) -> Option<Token> {
+        self.conns.get(&conn).and_then(|c| c.token)
     }
 
     /// The main stream of a session.

@@ -142,6 +142,7 @@ impl Engine {
             | Record::UserRemove { user, .. } => of_user(user),
             Record::Enable { session, .. }
             | Record::Dual { session }
+            | Record::Token { session, .. }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }

@@ -215,7 +215,7 @@ impl Engine {
     /// Attaches a connection to the owner if there is one, and relays what the window allows.
     pub(super) fn pump_front(&mut self, conn: Conn, out: &mut Vec<Output>) {
         let (Some(user), entropy) = (self.edge.user(conn).cloned(), self.edge.entropy(conn)) else { return };
-        let salt = self.edge.salt(conn);
+        let (salt, token) = (self.edge.salt(conn), self.edge.token(conn));
         let owner = self.peer_up && self.state.owner_of(&user) == Some(self.cfg.me.peer());
         let fresh = Conn { node: self.cfg.me, number: (self.turn.at.inc << 32) | self.next_name };
         let Some(front) = self.edge.front(conn) else { return };
@@ -232,7 +232,7 @@ impl Engine {
                 Some(_) => return self.drop_front(conn, out),
             };
             self.next_name += 1;
-            out.push(Output::Relay(Relay::Open { conn: fresh, user, salt, entropy, attach }));
+            out.push(Output::Relay(Relay::Open { conn: fresh, user, salt, entropy, attach, token }));
             self.edge.name_front(fresh, conn);
         }
         self.relay_kept(conn, out);
@@ -342,9 +342,11 @@ impl Engine {
                 return;
             }
             Fronted::Offer(_, epoch) => {
+                let session = front.brings.as_ref().or(front.carried.as_ref()).map(|carried| carried.session);
                 let Some(peer) = self.cfg.peer.clone() else { return };
                 let (lower_s, upper_s) = self.cfg.relogin_s;
-                Output::Deliver(conn, Dual::Offer { epoch, lower_s, upper_s, peer, token: None }.to_bytes())
+                let token = session.and_then(|session| self.next_token(session));
+                Output::Deliver(conn, Dual::Offer { epoch, lower_s, upper_s, peer, token }.to_bytes())
             }
         };
         out.push(Output::Fronted(Box::new(now)));

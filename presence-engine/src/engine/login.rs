@@ -52,6 +52,9 @@ impl Engine {
         if self.edge.user(conn).and_then(|user| self.state.user(user)).is_some_and(|u| !u.assigned) {
             return self.fail(conn, not_assigned(), out);
         }
+        if !self.token_allows(conn, sm.as_ref(), dual.as_ref(), out) {
+            return true;
+        }
         if let Some(Sm::Resume { previd, h, told }) = sm {
             return self.resume(conn, &previd, h, told, out);
         }
@@ -170,7 +173,10 @@ impl Engine {
             out.push(Output::Close(old, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
         }
         self.edge.set_phase(conn, Phase::Parked { session: id, was_main: false });
-        out.push(Output::Deliver(conn, Dual::Parked { epoch, token: None }.to_bytes()));
+        let used = self.edge.token(conn).map_or(0, |token| token.number);
+        self.token_used(id, used, out);
+        let token = self.next_token(id);
+        out.push(Output::Deliver(conn, Dual::Parked { epoch, token }.to_bytes()));
         out.push(Output::Parked(id, true));
         if mine && self.edge.conn_of(id).is_none() {
             out.push(Output::Deliver(conn, Dual::Take { epoch }.to_bytes()));

@@ -26,12 +26,14 @@ mod stanza;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use bytes::Bytes;
 use compact_str::CompactString;
 use xmpp_core::dual::{Dual, Peer};
 use xmpp_core::error::{StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
+use xmpp_core::sasl::TokenKey;
 use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
@@ -48,6 +50,8 @@ use poison::Guard;
 pub use poison::{Print, Trap};
 use requests::Waiting;
 pub use roster::STREAM_FEATURES;
+use token::Opened;
+pub use token::Token;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ pub struct Config {
     pub relogin_s: (u32, u32),
     /// What one account or session may cost.
     pub limits: Limits,
+    /// What one-time tokens are derived from; `None`: clients get none.
+    pub tokens: Option<TokenKey>,
     /// For tests: panic here.
     pub trap: Option<Trap>,
 }
@@ -112,6 +118,8 @@ pub enum Input {
         salt: Bytes,
         /// Fresh random bytes.
         entropy: [u8; 16],
+        /// It was let in by this one-time token.
+        token: Option<Token>,
     },
     /// A top-level element of an authenticated stream.
     Element {
@@ -151,6 +159,8 @@ pub enum Input {
         session: SmId,
         /// Whether.
         on: bool,
+        /// Number of the highest one-time token of it that was used there; 0: none was.
+        token: u32,
     },
     /// The peer is the front of a client of ours.
     Relay(Relay),
@@ -275,6 +285,8 @@ pub struct Engine {
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
+    /// The peer's version knows of one-time tokens.
+    peer_knows_tokens: bool,
     peer_lost_ms: Option<u64>,
     leaving: bool,
     /// Counts the names of connections at their owner.
@@ -316,6 +328,7 @@ impl Engine {
             left_behind: Vec::new(),
             ha_told,
             peer_up: false,
+            peer_knows_tokens: false,
             peer_lost_ms: None,
             leaving: false,
             next_name: 1,
@@ -419,7 +432,9 @@ impl Engine {
     /// One input.
     pub fn handle(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Opened { conn, user, salt, entropy } => self.opened(conn, user, salt, entropy, out),
+            Input::Opened { conn, user, salt, entropy, token } => {
+                self.opened(conn, Opened { user, salt, entropy, token }, out);
+            }
             Input::Element { conn, stanza } => self.element(conn, Item::new(stanza), out),
             Input::Closed { conn, clean } => self.closed(conn, clean, out),
             Input::Serving { group, on } => {
@@ -447,7 +462,10 @@ impl Engine {
             Input::Relay(relay) => self.relay(relay, out),
             Input::Fronted(told) => self.owner_says(told, out),
             Input::Leaving => self.leave(out),
-            Input::PeerParked { session, on } => self.edge.peer_parked(session, on),
+            Input::PeerParked { session, on, token } => {
+                self.edge.peer_parked(session, on);
+                self.token_used(session, token, out);
+            }
             Input::Tick => self.tick(out),
             Input::OfferAgain => self.offer_all(out),
             Input::Probe(number) => out.push(Output::Probed(number)),

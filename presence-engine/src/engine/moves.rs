@@ -59,14 +59,14 @@ impl Engine {
         let Some(s) = self.state.session(session).filter(|s| s.dual) else { return };
         let Some(conn) = self.edge.conn_of(session) else { return };
         let Some(user) = self.state.user(&s.user) else { return };
-        out.extend(self.offer_to(conn, self.epoch_to_tell(user)));
+        out.extend(self.offer_to(conn, session, self.epoch_to_tell(user)));
     }
 
     /// Every dual client whose stream ends here is told where its other stream belongs, and when it may come.
     pub(super) fn offer_all(&self, out: &mut Vec<Output>) {
         let told = self.edge.bound().filter_map(|(conn, session)| {
             let s = self.state.session(session).filter(|s| s.dual)?;
-            self.offer_to(conn, self.epoch_to_tell(self.state.user(&s.user)?))
+            self.offer_to(conn, session, self.epoch_to_tell(self.state.user(&s.user)?))
         });
         out.extend(told);
     }
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// The other stream belongs on the node that has not this one's socket: a front names this node.
-    fn offer_to(&self, conn: Conn, epoch: Epoch) -> Option<Output> {
+    fn offer_to(&self, conn: Conn, session: SmId, epoch: Epoch) -> Option<Output> {
         if conn.node != self.cfg.me {
             return Some(Output::Tell(Fronted::Offer(conn, epoch)));
         }
@@ -86,7 +86,7 @@ impl Engine {
             return None;
         }
         let (peer, (lower_s, upper_s)) = (self.cfg.peer.clone()?, self.cfg.relogin_s);
-        let offer = Dual::Offer { epoch, lower_s, upper_s, peer, token: None };
+        let offer = Dual::Offer { epoch, lower_s, upper_s, peer, token: self.next_token(session) };
         Some(Output::Deliver(conn, offer.to_bytes()))
     }
 
@@ -104,7 +104,7 @@ impl Engine {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
             let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
             let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
-            told.extend(self.offer_to(conn, epoch));
+            told.extend(self.offer_to(conn, session, epoch));
         }
         told
     }

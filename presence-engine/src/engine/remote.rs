@@ -8,6 +8,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 
 use super::edge::{Held, Item, Phase};
 use super::login::Whose;
+use super::token::Opened;
 use super::{Engine, Output};
 use crate::front::{Attach, Fronted, Relay};
 use crate::ids::{Conn, SmId};
@@ -28,8 +29,8 @@ impl Engine {
                     self.closed(conn, false, out);
                 }
             }
-            Relay::Open { conn, user, salt, entropy, attach } => {
-                self.opened(conn, user, salt, entropy, out);
+            Relay::Open { conn, user, salt, entropy, attach, token } => {
+                self.opened(conn, Opened { user, salt, entropy, token }, out);
                 if let Some(attach) = attach {
                     self.attach_when_served(conn, attach, out);
                 }

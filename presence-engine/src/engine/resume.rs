@@ -157,6 +157,8 @@ impl Engine {
         if self.edge.parked_of(session) == Some(conn) {
             out.push(Output::Parked(session, false));
         }
+        let used = self.edge.token(conn).map_or(0, |token| token.number);
+        self.token_used(session, used, out);
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.edge.set_phase(conn, Phase::Bound(session));
         self.tell_attached(conn, session, out);

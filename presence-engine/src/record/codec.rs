@@ -402,6 +402,7 @@ impl Record {
             Record::Cancel { .. } => 32,
             Record::Group(_) => 33,
             Record::Assign { .. } => 34,
+            Record::Token { .. } => 35,
         }
     }
 
@@ -457,6 +458,10 @@ impl Record {
                 put_effects(out, effects);
             }
             Record::Dual { session } => out.extend_from_slice(&session.0),
+            Record::Token { session, number } => {
+                out.extend_from_slice(&session.0);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
             Record::SmIn { session, number, effects } => {
                 out.extend_from_slice(&session.0);
                 out.extend_from_slice(&number.to_le_bytes());
@@ -556,6 +561,7 @@ impl Record {
                 let (name, description) = (c.text()?, c.text()?);
                 Record::Group(GroupInfo { number, by, name, description, ha: c.flag()? })
             }
+            35 => Record::Token { session: c.session()?, number: c.u32()? },
             34 => Record::Assign { user: c.bare()?, home: c.option(Cursor::node)? },
             14 => Record::Away { group: c.node()?, why: c.away()? },
             16 => Record::Reattached { session: c.session()?, written: c.u32()? },

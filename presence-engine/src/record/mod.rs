@@ -207,6 +207,13 @@ pub enum Record {
         /// The session.
         session: SmId,
     },
+    /// The client was let in by a one-time token: those with lower numbers are dead (D16).
+    Token {
+        /// The session.
+        session: SmId,
+        /// The token's number.
+        number: u32,
+    },
     /// A stanza of the client was handled: the counter step and all effects, atomically.
     SmIn {
         /// The session.

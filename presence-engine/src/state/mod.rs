@@ -284,6 +284,7 @@ impl State {
             Record::Absorb { from, into } => self.apply_absorb(*from, *into),
             Record::Enable { session, .. }
             | Record::Dual { session }
+            | Record::Token { session, .. }
             | Record::Reattached { session, .. }
             | Record::Detached { session, .. } => {
                 if let Some(mut s) = self.sessions.get_mut(session) {

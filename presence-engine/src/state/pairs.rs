@@ -161,7 +161,7 @@ impl State {
                 (self.leads, self.away, self.ways, self.group) = parse_grown(value, &GroupInfo::default())?;
             }
             Key::User(user) => _ = self.users.insert(user, parse_grown(value, &true)?),
-            Key::Session(id) => self.sessions.insert(id, parse(value)?),
+            Key::Session(id) => self.sessions.insert(id, parse_grown(value, &0u32)?),
             Key::Forward(id) => {
                 let (forward, offer) = parse(value)?;
                 self.undone.insert(id, forward);
@@ -208,6 +208,7 @@ impl State {
             }
             Record::Enable { session, .. }
             | Record::Dual { session }
+            | Record::Token { session, .. }
             | Record::Trim { session, .. }
             | Record::Resumed { session, .. }
             | Record::Reattached { session, .. }

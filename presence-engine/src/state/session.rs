@@ -98,6 +98,8 @@ pub struct JsmSession {
     pub detached_ms: Option<u64>,
     /// There may have been another branch of it: only a client of this one may resume (D6).
     pub uncertain: Option<Branch>,
+    /// Number of the highest one-time token that was used; lower ones are dead (D16). 0: none was.
+    pub token: u32,
 }
 
 impl JsmSession {
@@ -124,6 +126,7 @@ impl JsmSession {
             carbons: false,
             detached_ms: None,
             uncertain: None,
+            token: 0,
         }
     }
 
@@ -267,6 +270,7 @@ impl JsmSession {
                 self.resume_ms = *resume_ms;
             }
             Record::Dual { .. } => self.dual = true,
+            Record::Token { number, .. } => self.token = self.token.max(*number),
             Record::Resumed { .. } => self.resume(),
             Record::Reattached { written, .. } => self.reattach(*written),
             Record::Detached { at_ms, .. } => self.detached_ms = Some(*at_ms),

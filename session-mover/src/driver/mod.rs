@@ -37,6 +37,8 @@ use ship::Outgoing;
 pub struct Config {
     /// The engine's part.
     pub engine: engine::Config,
+    /// Oldest and newest version of the link that is spoken: [`crate::msg::VERSIONS`].
+    pub versions: (u8, u8),
     /// Identity of the cluster.
     pub cluster: u64,
     /// This run of the process; random.

@@ -8,9 +8,10 @@ use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Ack, Hello, Msg, VERSIONS};
+use crate::msg::{Ack, Hello, Msg};
 
 /// Why two nodes do not talk: an operator must choose.
+pub(super) const OTHER_VERSION: &str = "the peer speaks another version of the link: upgrade the older node";
 pub(super) const OLD_DISK: &str = "the logs part before what both nodes had for good: one of them has an old disk and went on \
                                    with it. Stop that node, move its data folder away, and start it again";
 /// Bytes of one answer to a fetch.
@@ -74,7 +75,7 @@ impl Driver {
             }
             Msg::Snapshot(mark) => self.begin_install(&mark, store),
             Msg::Pairs(pairs) => self.install(pairs, store),
-            Msg::Parked(session, on) => return Some(Input::PeerParked { session, on }),
+            Msg::Parked(session, on, token) => return Some(Input::PeerParked { session, on, token }),
             Msg::Relay(relay) => return Some(Input::Relay(relay)),
             Msg::Fronted(told) => return Some(Input::Fronted(told)),
             Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
@@ -92,9 +93,8 @@ impl Driver {
         if hello.node != self.cfg.engine.me.peer() {
             return self.close(Link::In, "both nodes have the same name");
         }
-        if hello.versions.1 < VERSIONS.0 || VERSIONS.1 < hello.versions.0 {
-            return self
-                .close(Link::In, "the peer speaks another version of the link: upgrade the older node");
+        if !self.agree_on_version(hello.versions) {
+            return self.close(Link::In, OTHER_VERSION);
         }
         let end = self.peer.end();
         let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
@@ -330,7 +330,8 @@ impl Driver {
     /// A stream was parked here, or is gone.
     pub fn tell_parked(&mut self, session: SmId, on: bool) {
         if self.outgoing.live() {
-            self.dos.push(Do::Send(Link::Out, Msg::Parked(session, on)));
+            let token = self.engine.token_to_tell(session);
+            self.dos.push(Do::Send(Link::Out, Msg::Parked(session, on, token)));
         }
     }
 }

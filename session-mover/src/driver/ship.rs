@@ -4,11 +4,11 @@ use bytes::Bytes;
 use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
-use super::receive::OLD_DISK;
+use super::receive::{OLD_DISK, OTHER_VERSION};
 use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Ack, Hello, Msg, VERSIONS};
+use crate::msg::{Ack, Hello, Msg, TOKENS};
 use crate::runs::Runs;
 
 /// Bytes of catch-up in flight.
@@ -76,7 +76,7 @@ impl Driver {
     /// First words of this node with these runs.
     pub(super) fn hello(&self, runs: Runs) -> Hello {
         let (cluster, node, boot) = (self.cfg.cluster, self.cfg.engine.me, self.cfg.boot);
-        Hello { versions: VERSIONS, cluster, node, boot, regs: self.view.regs, runs }
+        Hello { versions: self.cfg.versions, cluster, node, boot, regs: self.view.regs, runs }
     }
 
     /// Whether the peer has nearly all of our log and we all of its: worth while to join (R1).
@@ -105,6 +105,14 @@ impl Driver {
             (_, Msg::Control(bytes)) => self.dos.push(Do::Control(bytes)),
             _ => self.close(Link::Out, "a message that does not fit here"),
         }
+    }
+
+    /// Both nodes speak the newest version that both know; `false`: there is none.
+    pub(super) fn agree_on_version(&mut self, theirs: (u8, u8)) -> bool {
+        let (oldest, newest) = self.cfg.versions;
+        let version = newest.min(theirs.1);
+        self.engine.set_peer_knows_tokens(version >= TOKENS);
+        version >= oldest.max(theirs.0)
     }
 
     /// Whether something can be said to the peer beside the log.
@@ -145,6 +153,9 @@ impl Driver {
         let ours = hello.cluster == self.cfg.cluster && hello.node == self.cfg.engine.me.peer();
         if !ours {
             return self.close(Link::Out, "the other side is not the peer of this cluster");
+        }
+        if !self.agree_on_version(hello.versions) {
+            return self.close(Link::Out, OTHER_VERSION);
         }
         if NodeIx::BOTH.iter().any(|g| self.in_conflict(*g, hello.regs[g.index()])) {
             return self

@@ -170,7 +170,7 @@ fn one_of_each() -> Vec<Msg> {
         Msg::Fetched(vec![Bytes::from_static(b"x"), Bytes::new()], true),
         Msg::Frame(Bytes::from_static(b"frame")),
         Msg::Ack(Ack { at: Position { seq: 1, inc: 2 }, ..Ack::default() }),
-        Msg::Parked(SmId([7; 16]), true),
+        Msg::Parked(SmId([7; 16]), true, 5),
         Msg::Control(Bytes::from_static(b"{}")),
     ]
 }

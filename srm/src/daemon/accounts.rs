@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use presence_engine::record::Verifiers;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::Lookup;
-use xmpp_core::sasl::{SaslError, ScramCredentials, ScramHash};
+use xmpp_core::sasl::{SaslError, ScramCredentials, ScramHash, TokenKey, TokenName};
 
 /// PBKDF2 iterations of new accounts and of those that do not exist.
 pub const ITERATIONS: u32 = 4_096;
@@ -21,6 +21,8 @@ pub struct Accounts {
     map: DashMap<String, Verifiers>,
     /// For accounts that do not exist: the same on both nodes, so that nobody can tell them from others (S17).
     fake_secret: [u8; 32],
+    /// What one-time tokens are derived from.
+    tokens: TokenKey,
     /// The authentication service is stopped.
     stopped: AtomicBool,
 }
@@ -28,7 +30,8 @@ pub struct Accounts {
 impl Accounts {
     /// Empty.
     pub fn new(fake_secret: [u8; 32]) -> Accounts {
-        Accounts { map: DashMap::new(), fake_secret, stopped: AtomicBool::new(false) }
+        let (map, tokens) = (DashMap::new(), TokenKey::new(&fake_secret));
+        Accounts { map, fake_secret, tokens, stopped: AtomicBool::new(false) }
     }
 
     /// An account is there.
@@ -50,8 +53,8 @@ impl Accounts {
         self.stopped.store(!on, Ordering::Relaxed);
     }
 
-    /// Credentials for a login. Takes the same time for accounts that exist and others.
-    pub fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+    /// Credentials for a login, by password or by token. Takes the same time for accounts that exist and others.
+    pub fn lookup(&self, user: &str, token: Option<TokenName>, hash: ScramHash) -> Lookup {
         if self.stopped.load(Ordering::Relaxed) {
             return Lookup::Unavailable;
         }
@@ -69,10 +72,12 @@ impl Accounts {
                 server_key: server_key.to_vec(),
             }
         });
-        match found {
-            Some(credentials) => Lookup::Found(credentials),
-            None => Lookup::Unknown(fake),
+        let known = found.is_some();
+        let mut credentials = found.unwrap_or(fake);
+        if let Some(token) = token {
+            credentials = self.tokens.credentials(hash, user, &credentials.salt, token);
         }
+        if known { Lookup::Found(credentials) } else { Lookup::Unknown(credentials) }
     }
 }
 
@@ -129,17 +134,17 @@ mod tests {
         let accounts = Accounts::new([3; 32]);
         accounts.set(&BareJid::parse("alice@d.example").unwrap(), &derive("pencil", [1; 16]).unwrap());
         for hash in ScramHash::ALL {
-            let (known, found) = challenge(accounts.lookup("alice", hash));
+            let (known, found) = challenge(accounts.lookup("alice", None, hash));
             assert!(known);
             assert_eq!(found, ScramCredentials::derive(hash, "pencil", &[1; 16], ITERATIONS).unwrap());
-            let (known, made_up) = challenge(accounts.lookup("bob", hash));
+            let (known, made_up) = challenge(accounts.lookup("bob", None, hash));
             assert!(!known);
-            let salt = challenge(accounts.lookup("bob", ScramHash::Sha1)).1.salt;
+            let salt = challenge(accounts.lookup("bob", None, ScramHash::Sha1)).1.salt;
             assert_eq!((made_up.salt, made_up.iterations), (salt, found.iterations));
             assert_eq!(made_up.stored_key.len(), found.stored_key.len());
             // The other node, and this one after a restart.
             assert_eq!(
-                challenge(Accounts::new([3; 32]).lookup("bob", hash)).1.stored_key,
+                challenge(Accounts::new([3; 32]).lookup("bob", None, hash)).1.stored_key,
                 made_up.stored_key
             );
         }

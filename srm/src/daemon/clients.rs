@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
-use presence_engine::engine::{self, Input};
+use presence_engine::engine::{self, Input, Token};
 use presence_engine::ids::{Conn, NodeIx};
 use tracing::debug;
 use xmpp_core::dual;
 use xmpp_core::negotiate::{self, Lookup, Proved};
 use xmpp_core::net::{ConnId, ConnSender, Counted, Host, ServerConfig};
-use xmpp_core::sasl::ScramHash;
+use xmpp_core::sasl::{ScramHash, TokenName};
 use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Identity, Tickets, TlsError};
 
@@ -46,11 +46,11 @@ impl Clients {
 }
 
 impl Host for Clients {
-    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+    fn lookup(&self, user: &str, token: Option<TokenName>, hash: ScramHash) -> Lookup {
         if self.leaving.load(Ordering::Relaxed) {
             return Lookup::Unavailable;
         }
-        self.accounts.lookup(user, hash)
+        self.accounts.lookup(user, token, hash)
     }
 
     /// A node that has no place, because it is starting or cut off, may have missed a new account or password.
@@ -72,7 +72,11 @@ impl Host for Clients {
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         debug!(conn = id.0, user = %proved.user, %peer, "logged in");
         let conn = self.conn(id);
-        let opened = Input::Opened { conn, user: proved.user, salt: proved.salt, entropy: random() };
+        let Proved { user, salt, token } = proved;
+        if token.is_some() {
+            self.metrics.token_login();
+        }
+        let opened = Input::Opened { conn, user, salt, entropy: random(), token: token.map(Token::from) };
         let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));
         id
     }

@@ -26,6 +26,7 @@ pub struct Metrics {
     registry: Registry,
     connections: Family<Labels, Counter>,
     logins: Counter,
+    token_logins: Counter,
     tls_resumed: Counter,
     wrong_passwords: Counter,
     panics: Counter,
@@ -49,6 +50,7 @@ impl Metrics {
             registry: Registry::with_prefix("tandem"),
             connections: Family::default(),
             logins: Counter::default(),
+            token_logins: Counter::default(),
             tls_resumed: Counter::default(),
             wrong_passwords: Counter::default(),
             panics: Counter::default(),
@@ -84,6 +86,8 @@ impl Metrics {
             self.connections.clone(),
         );
         r.register("c2s_logins", "Connections that have logged in", self.logins.clone());
+        let help = "Connections that have logged in by a one-time token, to park or resume their session";
+        r.register("c2s_token_logins", help, self.token_logins.clone());
         r.register("c2s_tls_resumed", "TLS handshakes shortened by a ticket", self.tls_resumed.clone());
         r.register(
             "c2s_wrong_passwords",
@@ -124,6 +128,11 @@ impl Metrics {
     /// A connection has logged in.
     pub fn login(&self) {
         self.logins.inc();
+    }
+
+    /// It logged in by a one-time token.
+    pub fn token_login(&self) {
+        self.token_logins.inc();
     }
 
     /// An element came.

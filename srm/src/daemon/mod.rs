@@ -40,6 +40,7 @@ use presence_engine::engine;
 use presence_engine::ids::NodeIx;
 use session_mover::driver;
 use session_mover::link;
+use session_mover::msg::VERSIONS;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,6 +48,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{error, info, warn};
 use xmpp_core::dual;
 use xmpp_core::net::{Entry, Host, serve};
+use xmpp_core::sasl::TokenKey;
 
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
@@ -144,7 +146,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     node.remember_crashes(found.crashes);
     let handled = node.driver().engine().being_handled();
     let fake = match config.pair() {
-        Some((_, link)) => link.secret.derive("unknown accounts"),
+        Some((_, link)) => link.secret.derive(ACCOUNTS),
         None => accounts::own_secret(&config.node.data)?,
     };
     let accounts = Arc::new(Accounts::new(fake));
@@ -219,6 +221,15 @@ fn node_names(config: &Config) -> [String; 2] {
     [0, 1].map(|i| members.get(i).map_or(String::new(), |name| (*name).to_owned()))
 }
 
+/// What the secret is for that made-up credentials and one-time tokens are derived from.
+const ACCOUNTS: &str = "unknown accounts";
+
+/// What the link speaks: for tests, a node of the version before is made by `TANDEM_LINK_NEWEST=3`.
+fn link_versions() -> (u8, u8) {
+    let newest = std::env::var("TANDEM_LINK_NEWEST").ok().and_then(|n| n.parse().ok());
+    (VERSIONS.0, newest.map_or(VERSIONS.1, |n: u8| n.clamp(VERSIONS.0, VERSIONS.1)))
+}
+
 fn ticks(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX)
 }
@@ -239,6 +250,7 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
         resume_ms: tuning.resume_ms,
         relogin_s: tuning.relogin_s,
         limits: tuning.limits,
+        tokens: pair.map(|(_, link)| TokenKey::new(&link.secret.derive(ACCOUNTS))),
         trap: crashes::trap(),
     };
     let boot = u64::from_le_bytes(random()) | 1;
@@ -247,7 +259,14 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
     let checkpoint_frames = config.store.checkpoint_frames;
     node::Config {
         names,
-        driver: driver::Config { engine, cluster, boot, ack_synced, checkpoint_frames },
+        driver: driver::Config {
+            engine,
+            versions: link_versions(),
+            cluster,
+            boot,
+            ack_synced,
+            checkpoint_frames,
+        },
         single: pair.is_none(),
         register: match pair.map_or(Policy::Available, |(_, link)| link.policy) {
             Policy::Witness => RegisterKind::Witness(Witness),

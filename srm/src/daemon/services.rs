@@ -181,7 +181,7 @@ impl Services {
             Service::Authentication => {
                 let accounts = self.accounts.clone();
                 let work = tokio::task::spawn_blocking(move || {
-                    matches!(accounts.lookup("probe", ScramHash::Sha256), Lookup::Unavailable)
+                    matches!(accounts.lookup("probe", None, ScramHash::Sha256), Lookup::Unavailable)
                 });
                 match tokio::time::timeout(LIMIT, work).await {
                     Ok(Ok(false)) => Some(Ok(())),

@@ -89,11 +89,19 @@ pub(super) fn config(available: bool) -> Config {
         resume_ms: 300_000,
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
+        tokens: None,
         trap: None,
     };
     Config {
         names: ["a".into(), "b".into()],
-        driver: driver::Config { engine, cluster: 1, boot: 7, ack_synced: false, checkpoint_frames: 10 },
+        driver: driver::Config {
+            engine,
+            versions: VERSIONS,
+            cluster: 1,
+            boot: 7,
+            ack_synced: false,
+            checkpoint_frames: 10,
+        },
         single: false,
         register: RegisterKind::Consent(Consent { available }),
         lease: 12,
@@ -318,7 +326,11 @@ fn what_waited_when_a_role_was_lost_never_leaves() {
     assert!(!add(&mut node, &mut disk, "u1@d"), "the peer does not have it");
     let conn = Conn { node: NodeIx::B, number: 1 };
     let user = BareJid::parse("u1@d").unwrap();
-    node.handle(0, In::Client(Input::Opened { conn, user, salt: Bytes::new(), entropy: [1; 16] }), &mut disk);
+    node.handle(
+        0,
+        In::Client(Input::Opened { conn, user, salt: Bytes::new(), entropy: [1; 16], token: None }),
+        &mut disk,
+    );
     node.step(0, &mut disk);
     node.take();
     // The peer has taken the group over.

@@ -9,7 +9,7 @@ use super::{Carrier, Config, Facts, Input, Lookup, Next, Output, Proved, Turn, n
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
 use crate::ns;
-use crate::sasl::{Bindings, Mechanism, Plain, SaslError, ScramServer, Site, downgrade_check};
+use crate::sasl::{Bindings, Mechanism, Plain, SaslError, ScramServer, Site, TokenName, downgrade_check};
 use crate::stanza::Stanza;
 use crate::xml::Writer;
 
@@ -78,6 +78,8 @@ pub struct ExpectCredentials {
     claim: Claim,
     /// From the name the client authenticates as, and nothing else (S11).
     user: BareJid,
+    /// What is to be proved, if it is not the password.
+    token: Option<TokenName>,
 }
 
 impl ExpectCredentials {
@@ -93,13 +95,15 @@ impl ExpectCredentials {
             Claim::Scram(mut scram) => {
                 let challenge = scram.challenge(&credentials, turn.entropy);
                 turn.send(element("challenge", &challenge));
-                let claimed = Proved { user: self.user, salt: credentials.salt.into() };
+                let (user, token) = (self.user, self.token);
+                let claimed = Proved { user, salt: credentials.salt.into(), token };
                 let exchange = Exchange::Final { scram, claimed, known };
                 Ok(Next::Response(ExpectResponse { facts: self.facts, exchange }))
             }
             Claim::Plain(_) if turn.throttled => Ok(not_now(self.facts, turn)),
             Claim::Plain(plain) => {
-                let claimed = Proved { user: self.user, salt: credentials.salt.clone().into() };
+                let (user, token) = (self.user, self.token);
+                let claimed = Proved { user, salt: credentials.salt.clone().into(), token };
                 turn.out.push(Output::Check(plain.against(credentials)));
                 Ok(Next::Checked(ExpectChecked::new(self.facts, claimed, known)))
             }
@@ -155,11 +159,16 @@ fn begin(facts: Facts, mechanism: Mechanism, first: &[u8], turn: &mut Turn<'_>) 
     };
     // A name that is no local part belongs to no account.
     let domain = facts.domain.as_deref().unwrap_or_default();
-    let Ok(user) = BareJid::new(Some(claim.username()), domain) else {
+    let (name, token) = match TokenName::read(claim.username()) {
+        Some((local, token)) => (local, Some(token)),
+        None => (claim.username(), None),
+    };
+    let Ok(user) = BareJid::new(Some(name), domain) else {
         return again(facts, "not-authorized", turn);
     };
-    turn.out.push(Output::Lookup { user: user.local().unwrap_or_default().into(), hash: mechanism.hash() });
-    Ok(Next::Credentials(ExpectCredentials { facts, claim, user }))
+    let local = user.local().unwrap_or_default().into();
+    turn.out.push(Output::Lookup { user: local, token, hash: mechanism.hash() });
+    Ok(Next::Credentials(ExpectCredentials { facts, claim, user, token }))
 }
 
 /// The decoded payload: `None` if there is none, empty for `=` (RFC 6120 6.4.2).

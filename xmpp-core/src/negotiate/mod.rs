@@ -19,7 +19,7 @@ pub use tls::{ExpectHandshake, ExpectStartTls};
 
 use crate::error::{StreamCondition, StreamError};
 use crate::jid::BareJid;
-use crate::sasl::{Bindings, PlainCheck, ScramCredentials, ScramHash};
+use crate::sasl::{Bindings, PlainCheck, ScramCredentials, ScramHash, TokenName};
 use crate::stanza::Stanza;
 use crate::xml::{Limits, StreamHeader};
 
@@ -65,6 +65,8 @@ pub struct Proved {
     /// Salt of the credentials that were met. Each new password has another, so it tells whether the password was changed
     /// while the client was logging in.
     pub salt: Bytes,
+    /// It was a one-time token: it lets in to its session only, and whoever keeps sessions must see that it is not dead.
+    pub token: Option<TokenName>,
 }
 
 /// Answer to [`Output::Lookup`].
@@ -137,6 +139,8 @@ pub enum Output {
     Lookup {
         /// Local part of the account, prepared.
         user: CompactString,
+        /// Not the password but this one-time token is to be proved.
+        token: Option<TokenName>,
         /// Hash of the mechanism in use.
         hash: ScramHash,
     },

@@ -83,8 +83,9 @@ impl Talk {
                         outputs.extend(self.turn(Input::Checked(self.checked)));
                     }
                     Output::Guessed => lines += "[guessed]",
-                    Output::Lookup { user, hash } => {
-                        lines += &format!("[lookup {user} {hash:?}]");
+                    Output::Lookup { user, token, hash } => {
+                        lines += &format!("[lookup {user} {hash:?}");
+                        lines += &token.map_or("]".to_owned(), |t| format!(" token {}]", t.number));
                         outputs.extend(self.turn(Input::Credentials(self.lookup.clone())));
                     }
                     Output::Authenticated(proved) => lines += &format!("[user {}]", proved.user),
@@ -185,6 +186,26 @@ fn lookup_challenge_and_abort() {
     let late = format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{first}</response>");
     assert!(talk.say(&late).contains("<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"));
     assert_eq!(talk.say("<presence/>"), "[close not-authorized]\n");
+}
+
+#[test]
+fn who_comes_with_a_token_is_the_account_before_the_slash_and_no_other() {
+    use base64::Engine as _;
+    let mut talk = Talk::new(TLS12);
+    talk.say(HEADER);
+    let mut first = |user: &str, authzid: &str| {
+        let first = format!("n,{authzid},n={user},r=abcdefghijklmnop");
+        let said = base64::engine::general_purpose::STANDARD.encode(first);
+        let said = talk.say(&format!("{AUTH}{said}</auth>"));
+        talk.say("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+        said
+    };
+    let id = "abababababababababababababababab";
+    assert!(first(&format!("Alice/{id}/7"), "").starts_with("[lookup alice Sha256 token 7]\n<challenge "));
+    // To act as somebody else is not for tokens.
+    assert!(first(&format!("alice/{id}/7"), "a=bob").contains("<invalid-authzid/>"));
+    // What is no token is a name that no account can have.
+    assert!(first("alice/phone", "").contains("<not-authorized/>"));
 }
 
 #[test]
@@ -327,7 +348,11 @@ fn after_sasl_the_header_gives_features_and_the_identity_is_the_authenticated_on
         carrier: TLS13,
         domain: Some("d.example".into()),
         failures: 0,
-        user: Some(Proved { user: BareJid::parse("alice@d.example").unwrap(), salt: Bytes::new() }),
+        user: Some(Proved {
+            user: BareJid::parse("alice@d.example").unwrap(),
+            salt: Bytes::new(),
+            token: None,
+        }),
     };
     let mut talk = Talk::new(TLS12);
     talk.negotiation.state = Some(Next::Header(ExpectHeader::new(facts.clone())));

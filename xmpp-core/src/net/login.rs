@@ -226,8 +226,8 @@ impl Login<'_> {
                     self.host.count(Counted::WrongPassword);
                     self.config.guesses.take(self.address, Instant::now());
                 }
-                Output::Lookup { user, hash } => {
-                    let found = self.host.lookup(&user, hash);
+                Output::Lookup { user, token, hash } => {
+                    let found = self.host.lookup(&user, token, hash);
                     outputs.extend(self.turn(Input::Credentials(found)));
                 }
                 Output::Authenticated(proved) => return Flow::User(proved),

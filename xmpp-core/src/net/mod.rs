@@ -28,7 +28,7 @@ pub use rates::Rates;
 
 use crate::error::{StreamCondition, StreamError};
 use crate::negotiate;
-use crate::sasl::ScramHash;
+use crate::sasl::{ScramHash, TokenName};
 use crate::stanza::Stanza;
 use crate::tls::C2sTls;
 use admission::{Admission, Metered, Spent};
@@ -47,8 +47,8 @@ impl fmt::Display for ConnId {
 
 /// What the shell needs of the node. Called on connection tasks: every call must return at once.
 pub trait Host: Send + Sync + 'static {
-    /// The credentials of an account; `user` is its prepared local part.
-    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup;
+    /// The credentials of an account, or of one of its one-time tokens; `user` is its prepared local part.
+    fn lookup(&self, user: &str, token: Option<TokenName>, hash: ScramHash) -> Lookup;
     /// Whether the accounts are known to be up to date. While they are not, a password that does not fit is not called
     /// wrong: it may have been changed elsewhere.
     fn is_current(&self) -> bool {

@@ -18,7 +18,7 @@ struct OneAccount {
 }
 
 impl Host for OneAccount {
-    fn lookup(&self, user: &str, hash: ScramHash) -> Lookup {
+    fn lookup(&self, user: &str, _: Option<TokenName>, hash: ScramHash) -> Lookup {
         match user {
             "alice" => Lookup::Found(ScramCredentials::derive(hash, "pencil", &[1; 16], 4096).unwrap()),
             // Made so that "pencil" would fit: an unknown account must not get in even then.

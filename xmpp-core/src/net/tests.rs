@@ -32,7 +32,7 @@ impl Host for TestHost {
     fn count(&self, what: Counted) {
         self.panicked.fetch_or(what == Counted::Panicked, Ordering::Relaxed);
     }
-    fn lookup(&self, _: &str, _: ScramHash) -> Lookup {
+    fn lookup(&self, _: &str, _: Option<TokenName>, _: ScramHash) -> Lookup {
         Lookup::Unavailable
     }
     fn features(&self) -> Bytes {
@@ -105,7 +105,8 @@ impl Rig {
         assert!(matches!(framer.next(), Ok(Some(Event::StreamOpen(_)))));
         let for_task = host.clone();
         let task = tokio::spawn(async move {
-            let proved = Proved { user: BareJid::parse("u@d.example").unwrap(), salt: Bytes::new() };
+            let proved =
+                Proved { user: BareJid::parse("u@d.example").unwrap(), salt: Bytes::new(), token: None };
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
             connection::run(BufStream::new(server), framer, proved, peer, &config, &*for_task).await;
         });

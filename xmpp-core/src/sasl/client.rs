@@ -10,7 +10,7 @@ use super::credentials::SaltedKeys;
 use super::message::{self, Attributes};
 use super::{
     Exporter, KeyCache, MAX_ITERATIONS, MIN_ITERATIONS, Mechanism, SaslError, ScramHash, TLS_EXPORTER,
-    TLS_SERVER_END_POINT, saslprep, xor,
+    TLS_SERVER_END_POINT, TOKEN_ITERATIONS, saslprep, xor,
 };
 
 /// What the client knows of channel binding; it becomes the gs2 flag (RFC 5802 section 6).
@@ -58,6 +58,8 @@ pub struct ScramClient {
     password: String,
     nonce: String,
     cache: Option<Arc<KeyCache>>,
+    /// Fewest rounds of PBKDF2 that are done for a server.
+    least: u32,
     /// What it was offered, see [`super::downgrade_check`].
     offered: Option<String>,
     expected: Option<Expected>,
@@ -86,6 +88,7 @@ impl ScramClient {
             password: saslprep(password)?,
             nonce: message::to_base64(&nonce_entropy),
             cache: None,
+            least: MIN_ITERATIONS,
             offered: None,
             expected: None,
         })
@@ -102,6 +105,12 @@ impl ScramClient {
     /// Takes the slow rounds from `cache` where they have been done before.
     pub fn with_cache(mut self, cache: Arc<KeyCache>) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// What is proved is a one-time token, of which few rounds give nothing away.
+    pub fn of_token(mut self) -> Self {
+        self.least = TOKEN_ITERATIONS;
         self
     }
 
@@ -133,7 +142,7 @@ impl ScramClient {
         if offered.is_some_and(|told| self.offered.as_ref().is_some_and(|seen| seen != told)) {
             return Err(SaslError::Downgrade);
         }
-        if !(MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) {
+        if !(self.least..=MAX_ITERATIONS).contains(&iterations) {
             return Err(SaslError::Malformed);
         }
         if nonce.len() <= self.nonce.len() || !nonce.starts_with(&self.nonce) {

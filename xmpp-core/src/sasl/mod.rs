@@ -14,6 +14,7 @@ mod mechanism;
 mod message;
 mod plain;
 mod server;
+mod token;
 
 pub use binding::{
     Bindings, Exporter, TLS_EXPORTER, TLS_EXPORTER_LABEL, TLS_SERVER_END_POINT, downgrade_check,
@@ -25,6 +26,7 @@ pub use key_cache::KeyCache;
 pub use mechanism::Mechanism;
 pub use plain::{Plain, PlainCheck};
 pub use server::{ScramServer, Site};
+pub use token::{TOKEN_ITERATIONS, TokenKey, TokenName};
 
 use crate::jid::BareJid;
 

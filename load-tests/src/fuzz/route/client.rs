@@ -167,7 +167,10 @@ impl Game {
         assert!(matches!(client.framer.next(), Ok(Some(Event::StreamOpen(_)))));
         client.conn = Some(conn);
         let user = BareJid::parse(user).expect("one of ours");
-        self.duo.input(node, Input::Opened { conn, user, salt: Bytes::new(), entropy: entropy(conn) });
+        self.duo.input(
+            node,
+            Input::Opened { conn, user, salt: Bytes::new(), token: None, entropy: entropy(conn) },
+        );
     }
 
     /// The connection ends.

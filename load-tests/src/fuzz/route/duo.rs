@@ -56,6 +56,7 @@ impl Duo {
                 resume_ms: 300_000,
                 relogin_s: (1, 2),
                 limits,
+                tokens: None,
                 trap: None,
             };
             Some(Engine::new(cfg, State::default()))
@@ -169,7 +170,7 @@ impl Duo {
             }
             Output::Tell(told) => self.tell(node, told),
             Output::Parked(session, on) => {
-                self.mail[node.peer().index()].push_back(Input::PeerParked { session, on });
+                self.mail[node.peer().index()].push_back(Input::PeerParked { session, on, token: 0 });
             }
             Output::Fronted(output) => self.release(node, *output, frame),
             Output::Deliver(conn, bytes) if conn.node != node => {

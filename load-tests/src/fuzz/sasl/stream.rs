@@ -6,7 +6,7 @@ use bytes::Bytes;
 use xmpp_core::jid::BareJid;
 use xmpp_core::negotiate::{Carrier, Checked, Config, Input, Lookup, Negotiation, Output, Turn};
 use xmpp_core::ns;
-use xmpp_core::sasl::{Bindings, Mechanism, PlainCheck, ScramCredentials, ScramHash};
+use xmpp_core::sasl::{Bindings, Mechanism, PlainCheck, ScramCredentials, ScramHash, TokenKey, TokenName};
 use xmpp_core::xml::{Event, Framer, Limits};
 
 use super::scram::Honest;
@@ -24,7 +24,15 @@ enum World {
 }
 
 impl World {
-    fn lookup(self, user: &str, hash: ScramHash) -> Lookup {
+    fn knows(self, user: &str) -> bool {
+        self == World::Everybody || self == World::Juliet && user == "juliet"
+    }
+
+    fn lookup(self, user: &str, token: Option<TokenName>, hash: ScramHash) -> Lookup {
+        if let Some(token) = token {
+            let found = TokenKey::new(&[7; 32]).credentials(hash, user, SALT, token);
+            return if self.knows(user) { Lookup::Found(found) } else { Lookup::Unknown(found) };
+        }
         let derive = |password: &str| ScramCredentials::derive(hash, password, SALT, ROUNDS).expect("keys");
         match self {
             World::Juliet if user == "juliet" => Lookup::Found(derive(PASSWORD)),
@@ -168,7 +176,9 @@ impl Server {
                 self.framer.set_limits(self.config.after_auth);
                 self.client.restart();
             }
-            Output::Lookup { user, hash } => self.handle(Input::Credentials(self.world.lookup(&user, hash))),
+            Output::Lookup { user, token, hash } => {
+                self.handle(Input::Credentials(self.world.lookup(&user, token, hash)));
+            }
             Output::Check(check) => self.check(&check),
             Output::Guessed => self.told.push(Bytes::from_static(b"guessed")),
             Output::Authenticated(proved) => {

@@ -67,6 +67,10 @@ fn user() -> BareJid {
     BareJid::parse("romeo@example.org").unwrap()
 }
 
+fn opened() -> Opened {
+    Opened { user: user(), salt: Bytes::new(), entropy: [0; 16], token: None }
+}
+
 /// Sessions of which half have stream management.
 fn state() -> State {
     let mut state = State::default();
@@ -86,7 +90,7 @@ fn state() -> State {
 fn happen(edge: &mut Edge, step: Step, conn: Conn, now_ms: u64, state: &State) {
     let item = || Item::new(Stanza::parse(b"<message/>").unwrap());
     match step {
-        Step::Open => edge.open(conn, user(), Bytes::new(), [0; 16]),
+        Step::Open => edge.open(conn, opened()),
         Step::Remove => _ = edge.remove(conn),
         Step::Phase(phase) => edge.set_phase(conn, phase),
         Step::Hold => edge.hold(conn, Held::Element(Box::new(item())), now_ms),

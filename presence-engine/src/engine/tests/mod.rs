@@ -15,15 +15,17 @@ mod requests;
 mod roster;
 mod services;
 mod subscriptions;
+mod tokens;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use xmpp_core::dual::Peer;
 use xmpp_core::jid::{BareJid, Jid};
+use xmpp_core::sasl::TokenKey;
 use xmpp_core::stanza::Stanza;
 
-use super::{Config, Engine, Input, Limits, Output, Turn};
+use super::{Config, Engine, Input, Limits, Output, Token, Turn};
 use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, Mode, NodeIx, Position, Reg, SmId, Term};
 use crate::record::{Cursor, Record, Verifiers};
@@ -85,6 +87,7 @@ impl Duo {
                 resume_ms: 300_000,
                 relogin_s: (1, 2),
                 limits,
+                tokens: Some(TokenKey::new(&[5; 32])),
                 trap: None,
             };
             Some(Engine::new(cfg, State::default()))
@@ -166,6 +169,10 @@ impl Duo {
                     self.log.push(record);
                 }
                 Output::Relay(_) | Output::Tell(_) => self.post(node, output),
+                Output::Parked(session, on) => {
+                    let token = self.engines[node.index()].as_ref().map_or(0, |e| e.token_to_tell(session));
+                    self.mail[node.peer().index()].push_back(Input::PeerParked { session, on, token });
+                }
                 Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
                     if conn.node != node =>
                 {
@@ -283,11 +290,27 @@ impl Duo {
 
     /// The same with a password whose verifiers have this salt.
     pub(super) fn open_with(&mut self, user: &str, node: NodeIx, salt: &'static [u8]) -> Client {
+        self.open_by(bare(user), node, Bytes::from_static(salt), None)
+    }
+
+    /// The same by a one-time token, or by the password.
+    pub(super) fn open_by(
+        &mut self,
+        user: BareJid,
+        node: NodeIx,
+        salt: Bytes,
+        token: Option<Token>,
+    ) -> Client {
         self.conns += 1;
         let conn = Conn { node, number: self.conns };
         let entropy = [self.conns as u8; 16];
-        self.input(node, Input::Opened { conn, user: bare(user), salt: Bytes::from_static(salt), entropy });
+        self.input(node, Input::Opened { conn, user, salt, entropy, token });
         Client { conn }
+    }
+
+    /// Whether both nodes' versions know of one-time tokens.
+    pub(super) fn know_tokens(&mut self, knows: bool) {
+        self.engines.iter_mut().flatten().for_each(|engine| engine.set_peer_knows_tokens(knows));
     }
 
     /// All that came since the last call.

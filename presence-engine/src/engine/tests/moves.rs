@@ -171,6 +171,9 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
     duo.send(juliet, "<message to='romeo@example.org' type='chat'><body>hi</body></message>");
     duo.drop_tcp(romeo);
     duo.send(juliet, "<presence><show>away</show></presence>");
+    duo.know_tokens(true);
+    let session = duo.sm_id(ORCHARD);
+    duo.input(A, crate::engine::Input::PeerParked { session, on: false, token: 4 });
     let before = duo.session(ORCHARD).unwrap().clone();
     let crate::state::JsmSession {
         user,
@@ -194,6 +197,7 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
         detached_ms,
         uncertain,
         streams,
+        token,
     } = before.clone();
     assert!(user.as_str() == ROMEO && resource == "orchard" && inbound > 0 && acked > 0);
     assert!(
@@ -207,7 +211,9 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
     assert_eq!(missed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), [BALCONY]);
     assert!(bound_ms > 0 && priority == Some(7) && presence.starts_with(b"<presence") && visible);
     assert_eq!(directed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), ["nurse@example.org"]);
-    assert!(interested && carbons && detached_ms.is_some() && uncertain.is_none() && streams == 0);
+    assert!(
+        interested && carbons && detached_ms.is_some() && uncertain.is_none() && streams == 0 && token == 4
+    );
     duo.kill(A);
     assert_eq!(duo.session(ORCHARD), Some(&before), "and the node that takes over goes on with them");
 }

@@ -37,7 +37,8 @@ fn a_pair_that_no_state_wrote_is_refused() {
 }
 
 /// The types of all records.
-const TYPES: [u16; 23] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 30, 31, 32, 33, 34];
+const TYPES: [u16; 24] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 30, 31, 32, 33, 34, 35];
 
 /// One that no log brought.
 const NO_FORWARD: RecordId = RecordId { log: NodeIx::A, at: Position { seq: 0, inc: 0 }, index: 0 };
@@ -153,6 +154,7 @@ impl Dice {
             }
             4 => Record::Enable { session, resume_ms: self.below(2) * 1_000 },
             5 => Record::Dual { session },
+            35 => Record::Token { session, number: h },
             6 => Record::SmIn { session, number: self.below(9) as u32, effects: self.effects(state) },
             7 => Record::Trim { session, h },
             8 => Record::Resumed { session, h },

@@ -9,6 +9,7 @@ use xmpp_core::jid::BareJid;
 
 use super::*;
 use crate::log::{LogStore, MemoryLog};
+use crate::msg::VERSIONS;
 
 const INC: u64 = 5;
 
@@ -20,9 +21,14 @@ fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
         resume_ms: 300_000,
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
+        tokens: None,
         trap: None,
     };
-    Driver::start(Config { engine, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 }, boot, log)
+    Driver::start(
+        Config { engine, versions: VERSIONS, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 },
+        boot,
+        log,
+    )
 }
 
 /// A frame whose record is about so large.

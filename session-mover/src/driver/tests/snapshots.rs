@@ -75,9 +75,11 @@ fn start(me: NodeIx, boot: u64, mut disk: Disk) -> Side {
         resume_ms: 300_000,
         relogin_s: (0, 1),
         limits: engine::Limits::DEFAULT,
+        tokens: None,
         trap: None,
     };
-    let cfg = Config { engine, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 };
+    let cfg =
+        Config { engine, versions: VERSIONS, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 };
     let driver = Driver::start(cfg, boot, &mut disk);
     Side { driver, disk, closed: Vec::new() }
 }

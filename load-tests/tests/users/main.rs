@@ -1,5 +1,7 @@
 //! Accounts of a running pair: another password and removal count at once, on both nodes, and after a failover.
 
+mod tokens;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,313 @@
+//! Faults that must move nobody, or move everybody once: paths that are lossy, slow, cut one way or ever again; nodes that
+//! die over and over, or in the middle of a move; what an operator asks for at the moment when it happens by itself.
+
+use super::*;
+
+/// Users of a group were taken over, or went back, so many times, as both nodes tell.
+fn completed(stage: &mut Stage, node: usize, group: NodeIx) -> usize {
+    let told = stage.moves(node);
+    told.iter().filter(|m| m.stage == Step::Complete && m.group == group).count()
+}
+
+/// What was told so far is of no interest.
+fn forget_moves(stage: &mut Stage) {
+    for node in BOTH {
+        stage.moves(node);
+    }
+}
+
+fn nobody_moves(stage: &mut Stage) {
+    for node in BOTH {
+        assert_eq!(moves(stage, node), []);
+    }
+}
+
+/// For so long, at no moment do both nodes lead one group.
+fn never_both(stage: &mut Stage, for_ms: u64) {
+    for _ in 0..for_ms / 50 {
+        stage.run(50);
+        for group in NodeIx::BOTH {
+            assert!(!(stage.leads(A, group) && stage.leads(B, group)), "{:?}", stage.shown(A));
+        }
+    }
+}
+
+/// Back to Normal, whatever there was: both run, the path is whole, and the operator gives users back where he may.
+fn mend(stage: &mut Stage) {
+    stage.cut(0);
+    for node in BOTH {
+        if stage.shown(node).is_none() {
+            stage.start(node);
+        }
+    }
+    for _ in 0..600 {
+        if BOTH.iter().all(|node| stage.shown(*node).is_some_and(|(row, _)| row == 1)) {
+            return;
+        }
+        for node in BOTH {
+            stage.op(node, Op::Fallback);
+        }
+        stage.run(500);
+    }
+    panic!("not Normal within 5 minutes: {:?} {:?}", stage.shown(A), stage.shown(B));
+}
+
+#[test]
+fn a_node_that_dies_ten_times_in_five_minutes_is_failed_over_once() {
+    let mut stage = Stage::pair(PAIR);
+    let after = 30 * 60 * 4;
+    stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
+    stage.moves(B);
+    for _ in 0..10 {
+        stage.kill(A);
+        stage.run(15 * SECOND);
+        stage.start(A);
+        stage.run(15 * SECOND);
+    }
+    assert_eq!(completed(&mut stage, B, NodeIx::A), 1);
+    // An hour later it was given back once, after 30 minutes of health.
+    stage.run(60 * MINUTE);
+    stage.expect(BOTH, 1, 0);
+    assert_eq!(completed(&mut stage, B, NodeIx::A), 1);
+    assert_eq!(completed(&mut stage, A, NodeIx::B), 0);
+}
+
+#[test]
+fn a_path_that_comes_and_goes_moves_nobody() {
+    for profile in [PAIR, WITNESS] {
+        let mut stage = Stage::pair(profile);
+        forget_moves(&mut stage);
+        for _ in 0..75 {
+            stage.cut(2 * SECOND);
+            never_both(&mut stage, 4 * SECOND);
+        }
+        nobody_moves(&mut stage);
+        stage.expect(BOTH, 1, 10 * SECOND);
+        assert!(stage.leads(A, NodeIx::A) && stage.leads(B, NodeIx::B));
+    }
+}
+
+#[test]
+fn loss_and_latency_move_nobody_and_hide_no_death() {
+    let lossy = Profile { beacon_loss: 30, ..PAIR };
+    let slow = Profile { latency: 500, ..PAIR };
+    for profile in [lossy, slow, Profile { latency: 500, ..lossy }] {
+        let mut stage = Stage::pair(profile);
+        forget_moves(&mut stage);
+        stage.stays(&BOTH, 1, 10 * MINUTE);
+        nobody_moves(&mut stage);
+        assert!(begun(stage.op(A, Op::Failover)));
+        stage.expect(BOTH, 3, 10 * SECOND);
+        fallback(&mut stage, B);
+        stage.expect(BOTH, 1, 10 * SECOND);
+        stage.kill(A);
+        stage.expect([B], 17, 3 * SECOND);
+    }
+}
+
+#[test]
+fn a_path_that_is_cut_one_way_makes_no_two_leaders_and_the_witness_decides() {
+    for deaf in BOTH {
+        let mut stage = Stage::pair(WITNESS);
+        stage.cut_one_way(deaf, 90 * SECOND);
+        never_both(&mut stage, 90 * SECOND);
+        // Both hear the witness: whoever is the home keeps its users.
+        mend(&mut stage);
+    }
+}
+
+#[test]
+fn a_path_that_drops_what_is_large_counts_as_broken_although_beacons_pass() {
+    let mut stage = Stage::pair(PAIR);
+    forget_moves(&mut stage);
+    stage.beacons_pass();
+    stage.cut(5 * MINUTE);
+    // Whatever is to be written waits for the peer, until it counts as one that cannot be reached.
+    for node in BOTH {
+        let jid = xmpp_core::jid::BareJid::new(Some(&format!("new{node}")), "d").unwrap();
+        stage.op(node, Op::UserAdd(jid, Some(NodeIx::BOTH[node]), Box::default()));
+    }
+    // For the keep-alive time-out; then it counts as down, as one that is silent does, and one node serves all.
+    never_both(&mut stage, 57 * SECOND);
+    nobody_moves(&mut stage);
+    stage.expect(BOTH, 102, 5 * SECOND);
+    never_both(&mut stage, 3 * MINUTE);
+    let complete = stage.moves(A).iter().filter(|m| m.stage == Step::Complete).count();
+    assert_eq!(complete, 1, "one of the two, once");
+    mend(&mut stage);
+}
+
+#[test]
+fn without_the_witness_a_death_waits_for_the_operator() {
+    let mut stage = Stage::pair(WITNESS);
+    stage.witness_away(60 * MINUTE);
+    stage.stays(&BOTH, 1, 5 * MINUTE);
+    stage.kill(A);
+    stage.run(5 * MINUTE);
+    assert!(!stage.leads(B, NodeIx::A) && !stage.ready(B));
+    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    stage.run(SECOND);
+    assert!(stage.leads(B, NodeIx::A) && stage.ready(B));
+}
+
+#[test]
+fn a_witness_that_forgot_lets_nobody_take_over_until_both_nodes_told_it_the_same() {
+    let mut stage = Stage::pair(WITNESS);
+    stage.witness_away(MINUTE);
+    stage.run(SECOND);
+    stage.witness_forgets();
+    stage.kill(A);
+    stage.run(5 * MINUTE);
+    assert!(!stage.leads(B, NodeIx::A), "one node's word is not enough");
+    // Both are there again: the next death is decided.
+    stage.start(A);
+    mend(&mut stage);
+    stage.run(MINUTE);
+    stage.kill(A);
+    stage.expect([B], 17, 5 * SECOND);
+}
+
+#[test]
+fn the_node_that_gets_its_users_back_dies_meanwhile() {
+    for after in [0, 1, 2, 5, 10, 20, 50, 100, 200] {
+        let mut stage = Stage::pair(PAIR);
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        fallback(&mut stage, B);
+        stage.run(after);
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        assert!(stage.leads(B, NodeIx::A) && stage.leads(B, NodeIx::B), "after {after} ms");
+        mend(&mut stage);
+    }
+}
+
+#[test]
+fn an_automatic_fallback_does_not_begin_in_the_middle_of_a_fault() {
+    for before in [0, 250, 500, 1_000, 2_000] {
+        let mut stage = Stage::pair(PAIR);
+        let after = 10 * 60 * 4;
+        stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        forget_moves(&mut stage);
+        stage.run(10 * MINUTE - before - 5 * SECOND);
+        stage.cut(30 * SECOND);
+        stage.run(30 * SECOND);
+        nobody_moves(&mut stage);
+        // Counted anew from when they hear each other again.
+        stage.stays(&BOTH, 103, 9 * MINUTE);
+        stage.expect([B], 1, 2 * MINUTE);
+    }
+}
+
+#[test]
+fn a_service_that_stops_ever_again_keeps_the_users_where_they_are() {
+    let mut stage = Stage::pair(PAIR);
+    let after = 30 * 60 * 4;
+    stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
+    stage.kill(A);
+    stage.expect([B], 17, 2 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 5 * SECOND);
+    forget_moves(&mut stage);
+    for _ in 0..6 {
+        stage.service(A, Service::Database, Health::Stopped, true);
+        stage.run(5 * SECOND);
+        stage.service(A, Service::Database, Health::Runs, false);
+        stage.run(20 * MINUTE);
+    }
+    nobody_moves(&mut stage);
+    stage.run(11 * MINUTE);
+    stage.expect(BOTH, 1, 0);
+}
+
+#[test]
+fn an_operators_failover_at_the_moment_of_an_automatic_one_is_one_failover() {
+    // The database is down for the 90 s after which the node fails over by itself.
+    for offset in -4_i64..=4 {
+        let mut stage = Stage::pair(PAIR);
+        forget_moves(&mut stage);
+        stage.service(A, Service::Database, Health::Stopped, true);
+        stage.run((90 * SECOND).saturating_add_signed(offset * 125));
+        let _ = stage.op(A, Op::Failover);
+        stage.run(10 * SECOND);
+        assert_eq!(stage.shown(A).unwrap().1[B].0, State::RunningInBackupMode, "{offset}");
+        assert_eq!(completed(&mut stage, B, NodeIx::A), 1, "{offset}");
+        stage.service(A, Service::Database, Health::Runs, false);
+        mend(&mut stage);
+    }
+}
+
+/// Ways into the states that last.
+const INTO: [(&str, fn(&mut Stage)); 8] = [
+    ("Normal", |_| {}),
+    ("Idle, Running in Backup Mode", |stage| {
+        stage.op(A, Op::Failover);
+        stage.expect(BOTH, 3, SECOND);
+    }),
+    ("down, Running in Backup Mode", |stage| {
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+    }),
+    ("Failed Over, Running in Backup Mode", |stage| {
+        stage.kill(A);
+        stage.expect([B], 17, 2 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 103, 5 * SECOND);
+    }),
+    ("Failed Over with Critical Services Not Running", |stage| {
+        stage.service(A, Service::Database, Health::Stopped, true);
+        stage.run(100 * SECOND);
+    }),
+    ("Running in Failed Mode", |stage| {
+        for node in BOTH {
+            stage.service(node, Service::Database, Health::Stopped, true);
+        }
+        stage.run(200 * SECOND);
+    }),
+    ("Failing Over, Taking Over", |stage| {
+        stage.op(A, Op::Failover);
+    }),
+    ("Falling Back, Taking Back", |stage| {
+        stage.op(A, Op::Failover);
+        stage.expect(BOTH, 3, SECOND);
+        fallback(stage, B);
+    }),
+];
+
+#[test]
+fn a_restart_of_either_node_in_every_state_ends_in_a_row_of_the_table_and_from_there_in_normal() {
+    for (name, into) in INTO {
+        for restarted in [&[A][..], &[B], &[A, B], &[B, A]] {
+            let mut stage = Stage::pair(PAIR);
+            into(&mut stage);
+            for node in restarted {
+                stage.kill(*node);
+                stage.run(100);
+            }
+            for node in restarted {
+                stage.start(*node);
+                stage.run(100);
+            }
+            // A row holds at every moment: none that fits would be none shown.
+            for _ in 0..100 {
+                stage.run(50);
+                for node in restarted {
+                    assert!(stage.shown(*node).is_some(), "{name}, {restarted:?}");
+                }
+                for group in NodeIx::BOTH {
+                    assert!(!(stage.leads(A, group) && stage.leads(B, group)), "{name}, {restarted:?}");
+                }
+            }
+            for node in BOTH {
+                stage.service(node, Service::Database, Health::Runs, false);
+            }
+            mend(&mut stage);
+        }
+    }
+}
