@@ -175,6 +175,7 @@ fn two_thousand_seeds_keep_every_promise() {
             ("flips: lost", 800),
             ("flips: moving", 150),
             ("planned exits", 100),
+            ("logins by token", 1_900),
             ("starts from a store", 500),
             ("lost disks", 200),
             ("logs trimmed", 1_900),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use client_sim::dual::{DualClient, FlipCause, Input, Output, Timer};
 use client_sim::sm::{Outgoing, SmQueue};
+use presence_engine::engine::Token;
 use presence_engine::ids::SmId;
 use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
@@ -35,6 +36,8 @@ pub struct Client {
     /// The session, if it can be resumed.
     pub sm_id: Option<String>,
     told_h: Option<u32>,
+    /// The one-time token of the session that was told last.
+    pub(super) token: Option<Token>,
     /// The main stream's socket.
     pub main: Option<usize>,
     /// Node of the main stream, now or last.
@@ -74,6 +77,7 @@ impl Client {
             sm: SmQueue::new(3),
             sm_id: None,
             told_h: None,
+            token: None,
             main: None,
             main_node: 0,
             parked: None,
@@ -93,6 +97,11 @@ impl Client {
             pace,
             outlives: None,
         }
+    }
+
+    /// Whether this socket is to carry its parked stream.
+    pub(super) fn is_parking_on(&self, socket: usize) -> bool {
+        self.parked == Some(socket)
     }
 
     /// The session is on a stream, and nothing is under way.
@@ -409,6 +418,7 @@ impl World {
                     let flying = self.clients[c].main.map_or(0, |s| self.sockets[s].in_flight);
                     self.coverage.crossings += u32::from(flying > 0);
                 }
+                self.clients[c].take_token(&said);
                 self.machine(c, Input::Main(said));
             }
             _ => {}
@@ -430,7 +440,7 @@ impl World {
     }
 
     fn parked_said(&mut self, c: usize, bytes: &Bytes) {
-        let Ok(stanza) = Stanza::from_bytes(bytes.clone()) else { return };
+        let Ok(stanza) = Stanza::from_bytes(bytes.clone()) else { return self.forget_token(c, bytes) };
         match (Sm::parse(&stanza), Dual::parse(&stanza)) {
             (Ok(Some(Sm::Resumed { h, .. })), _) => {
                 self.clients[c].told_h = Some(h.0);
@@ -440,7 +450,10 @@ impl World {
                 self.clients[c].told_h = h.map(|h| h.0);
                 self.machine(c, Input::Failed);
             }
-            (_, Ok(Some(said))) => self.machine(c, Input::Parked(said)),
+            (_, Ok(Some(said))) => {
+                self.clients[c].take_token(&said);
+                self.machine(c, Input::Parked(said));
+            }
             _ if self.clients[c].parked_was_main => {}
             _ => self.fail(format!("u{c}: <{}/> on the parked stream", stanza.head.name)),
         }

@@ -330,6 +330,9 @@ impl World {
             writer.busy = false;
         }
         self.trace(|| format!("{} dies", ["a", "b"][node]));
+        if self.hosts[1 - node].process.is_none() {
+            self.ledger.nobody_runs();
+        }
         self.hang_up_witness(node);
         self.fronts_of_dead(node);
         self.wires_of_dead(node, silent);

@@ -16,6 +16,8 @@ pub struct Entry {
     any: bool,
     /// Sent or fetched again after a session was refused: the client may see it twice (D6).
     pub excused: bool,
+    /// It was not acknowledged when no node ran: see [`Ledger::nobody_runs`].
+    twice: bool,
 }
 
 /// Messages from one client to another.
@@ -88,13 +90,13 @@ impl Ledger {
         let Some(entry) = self.entry(from, to, number) else {
             return Some(format!("{id} was sent by nobody"));
         };
-        let (again, excused) = (entry.at & (1 << at) != 0, entry.excused);
+        let (again, excused, twice) = (entry.at & (1 << at) != 0, entry.excused, entry.twice);
         (entry.shown, entry.at) = (true, entry.at | 1 << at);
         if to != at && !entry.any && !excused {
             return Some(format!("{id} went to another device, u{at}"));
         }
         if again {
-            return (!excused).then(|| format!("{id} is shown twice"));
+            return (!excused && !twice).then(|| format!("{id} is shown twice"));
         }
         let flow = self.flows.entry((from, to)).or_default();
         let highest = flow.highest.get(&at).copied().unwrap_or(0);
@@ -114,6 +116,14 @@ impl Ledger {
                 flow.entries.iter_mut().for_each(|e| e.excused = true);
             }
         }
+    }
+
+    /// Both nodes are dead. What the first one had not written yet when it died, the other may have processed meanwhile. If
+    /// the first comes back alone it does not know of that, and takes again what clients send again for want of an
+    /// acknowledgement: that may be shown twice.
+    pub fn nobody_runs(&mut self) {
+        let entries = self.flows.values_mut().flat_map(|flow| &mut flow.entries);
+        entries.filter(|e| !e.acknowledged).for_each(|e| e.twice = true);
     }
 
     /// Messages that were acknowledged and not shown.

@@ -21,6 +21,7 @@ pub mod rows;
 pub mod seek;
 mod services;
 pub mod socket;
+mod tokens;
 mod witness;
 pub mod world;
 
@@ -104,7 +105,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 31;
+pub const FIGURES: usize = 32;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,6 +168,8 @@ pub struct Coverage {
     pub answers: u32,
     /// Requests that were called off, because the node that should have them did not answer.
     pub called_off: u32,
+    /// Logins by a one-time token.
+    pub tokens: u32,
 }
 
 impl Coverage {
@@ -198,6 +201,7 @@ impl Coverage {
             ("disks of the witness lost", self.witnesses),
             ("messages", self.messages),
             ("tails merged", self.merges),
+            ("logins by token", self.tokens),
             ("starts from a store", self.stores),
             ("lost disks", self.disks),
             ("logs trimmed", self.trims),

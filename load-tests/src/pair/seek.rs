@@ -159,10 +159,14 @@ impl World {
         seek.number += 1;
         let told = std::mem::take(&mut seek.told);
         self.established(c, socket, resumed_h, sm_id);
-        told.into_iter().for_each(|said| self.machine(c, Input::Main(said)));
+        for said in told {
+            self.clients[c].take_token(&said);
+            self.machine(c, Input::Main(said));
+        }
     }
 
     fn stream_error(&mut self, c: usize, bytes: &Bytes) {
+        self.forget_token(c, bytes);
         let text = String::from_utf8_lossy(bytes);
         let seek = &mut self.clients[c].seek;
         if text.contains("see-other-host") && seek.redirects < MAX_REDIRECTS {

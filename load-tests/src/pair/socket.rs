@@ -102,10 +102,8 @@ impl World {
                 entropy[8..].copy_from_slice(&self.rng.bits().to_le_bytes());
                 let user = self.clients[client].user.clone();
                 let conn = conn_of(node, socket);
-                self.feed(
-                    node,
-                    In::Client(Input::Opened { conn, user, salt: Bytes::new(), entropy, token: None }),
-                );
+                let (salt, token) = self.credentials(client, socket);
+                self.feed(node, In::Client(Input::Opened { conn, user, salt, entropy, token }));
                 self.send_down(socket, Item::Open);
             }
         }

@@ -291,7 +291,7 @@ impl World {
             resume_ms: 300_000,
             relogin_s: (0, 1),
             limits: engine::Limits::DEFAULT,
-            tokens: None,
+            tokens: Some(super::tokens::key()),
             trap: None,
         };
         Config {

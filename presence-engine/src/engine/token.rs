@@ -12,7 +12,6 @@ use xmpp_core::jid::BareJid;
 use xmpp_core::sasl::TokenName;
 use xmpp_core::sm::Sm;
 
-use super::edge::Phase;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
@@ -103,8 +102,7 @@ impl Engine {
         };
         let why = if session != Some(token.session) {
             "a one-time token parks or resumes its own session only; log in with the password"
-        } else if self.edge.phase(conn) == Some(Phase::Fresh) && token.number < self.last_token(token.session)
-        {
+        } else if token.number < self.last_token(token.session) {
             "a later one-time token of this session was used; log in with the password"
         } else {
             return true;
