@@ -30,7 +30,8 @@ impl World {
     pub(super) fn credentials(&mut self, c: usize, socket: usize) -> (Bytes, Option<Token>) {
         let client = &self.clients[c];
         let session = client.sm_id.as_deref().and_then(SmId::parse);
-        let wants = client.is_parking_on(socket) || client.seek.socket == Some(socket) && socket % 2 == 0;
+        let wants =
+            client.is_parking_on(socket) || client.seek.socket == Some(socket) && socket.is_multiple_of(2);
         let token = client.token.filter(|token| wants && session == Some(token.session));
         let Some(token) = token else { return (Bytes::new(), None) };
         self.coverage.tokens += 1;

@@ -243,8 +243,10 @@ fn an_operators_failover_at_the_moment_of_an_automatic_one_is_one_failover() {
     }
 }
 
-/// Ways into the states that last.
-const INTO: [(&str, fn(&mut Stage)); 8] = [
+/// A state that lasts, and the way into it.
+type Way = (&'static str, fn(&mut Stage));
+
+const INTO: [Way; 8] = [
     ("Normal", |_| {}),
     ("Idle, Running in Backup Mode", |stage| {
         stage.op(A, Op::Failover);

@@ -30,11 +30,11 @@ fn romeo(duo: &mut Duo) -> (Client, String) {
 
 /// The token that these elements tell, if any does.
 fn told(got: &[String]) -> Option<String> {
-    let tokens = got.iter().filter_map(|s| match Dual::parse(&Stanza::parse(s.as_bytes()).unwrap()) {
+    let mut tokens = got.iter().filter_map(|s| match Dual::parse(&Stanza::parse(s.as_bytes()).unwrap()) {
         Ok(Some(Dual::Offer { token, .. } | Dual::Parked { token, .. })) => token,
         _ => None,
     });
-    tokens.last().map(Into::into)
+    tokens.next_back().map(Into::into)
 }
 
 /// A stream at `node` that authenticated by the token; it is checked as a server would.
