@@ -1,11 +1,14 @@
 //! Certificates, the authority, the secret and settings are replaced under load, and nobody notices.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{Load, QUICK, Rig, seed};
+use load_tests::rig::{Load, QUICK, Rig, seed, tandem};
+use rustix::process::Signal;
 use srm::cli::Client;
 use srm::setup::renew;
 use xmpp_core::tls::Authority;
@@ -166,4 +169,93 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
     assert!((0..2).all(|node| !written(node, "critical_service_delay = \"45s\"")));
     rig.traffic(50).await;
     rig.settle().await;
+}
+
+/// A pair under `available` is given a witness, and restarted node by node, in place: no session is lost, and it decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_gets_a_witness_while_clients_talk() {
+    let mut rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    let dir = dir(&rig);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let extend = |dir: &Path| {
+        let mut command = Command::new(tandem());
+        command.args(["extend", "witness", "127.0.0.1", "--port", &port, "--dir"]).arg(dir).output().unwrap()
+    };
+    let made = extend(&dir);
+    let text = String::from_utf8(made.stdout).unwrap();
+    assert!(made.status.success() && text.contains("asks the witness"), "{text}");
+    let again = extend(&dir);
+    assert!(String::from_utf8(again.stderr).unwrap().contains("is there already"));
+    let config = dir.join("witness/witness.toml");
+    let log = dir.join("witness.log");
+    let mut command = Command::new(tandem());
+    command.args(["witness", "-c"]).arg(config);
+    command
+        .stdout(fs::File::create(&log).unwrap())
+        .stderr(fs::File::options().append(true).open(&log).unwrap());
+    let witness = Killed(command.spawn().unwrap());
+    for node in [0, 1] {
+        rig.traffic(20).await;
+        let before = run_of(&rig, node);
+        let mut command = Command::new(tandem());
+        command.args(["restart", ["a", "b"][node], "-c"]).arg(&rig.pair.made.nodes[node].config);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        until("the restart", || run_of(&rig, node).is_some_and(|run| Some(run) != before));
+        // Until both are restarted, an alarm says that their settings differ.
+        rig.pair.wait_all(LIMIT, "Pair", |s| s.groups.iter().all(|g| g.mode == "Pair")).unwrap();
+        rig.clients_go_on(LIMIT).await;
+    }
+    rig.until_paired(LIMIT);
+    assert!(rig.fleet.all_parked(LIMIT).await);
+    for node in [0, 1] {
+        let status = rig.pair.status(node).unwrap();
+        assert_eq!((status.row, status.witness.as_deref()), (Some(1), Some("decides")));
+    }
+    // The witness follows when the authority is replaced: the deaths that come then are decided with what is new.
+    let reloads = || fs::read_to_string(&log).unwrap().matches("witness_reloaded").count();
+    for step in 1..=3 {
+        assert_eq!(renew::authority(&dir).unwrap().step.0, step);
+        let before = reloads();
+        rustix::process::kill_process(witness.pid(), Signal::HUP).unwrap();
+        until("the witness takes it up", || reloads() > before);
+        rig.dialer.trust(trusting(&dir.join("ca/ca.pem")));
+        reload(&rig, "link.ca");
+        rig.traffic(20).await;
+    }
+    restart_both(&mut rig).await;
+    for node in [0, 1] {
+        assert_eq!(rig.pair.status(node).unwrap().witness.as_deref(), Some("decides"));
+    }
+    let report = rig.settle().await;
+    assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
+
+/// Which run of its process a node is in.
+fn run_of(rig: &Rig, node: usize) -> Option<u64> {
+    rig.pair.status(node)?.nodes.iter().find(|n| n.local).map(|n| n.run)
+}
+
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Killed {
+    fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.0)
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !so() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

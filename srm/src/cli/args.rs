@@ -31,6 +31,10 @@ pub(super) enum Command {
     /// Works on the directory that `tandem init` made. Nodes that run in it take the files up by themselves; copy them
     /// to nodes on other machines.
     Renew(RenewArgs),
+    /// Give a pair that exists a witness
+    ///
+    /// Works on the directory that `tandem init` made: makes the witness there and has both nodes ask it.
+    Extend(ExtendArgs),
     /// Run a node
     Serve(ServeArgs),
     /// Run the witness of a pair, which decides which node goes on when they cannot see each other
@@ -112,6 +116,7 @@ impl Command {
         match self {
             Command::Init(args) => args.json,
             Command::Renew(args) => args.json,
+            Command::Extend(args) => args.json,
             Command::Serve(_) | Command::Witness(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Config { command: ConfigCommand::Show(args) } => args.file.json,
@@ -277,6 +282,31 @@ pub(super) struct RenewArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExtendArgs {
+    /// What the pair is to get
+    #[arg(value_enum)]
+    pub what: Extend,
+    /// Host name or address where the nodes reach it
+    pub host: String,
+    /// TCP port where it listens
+    #[arg(long, default_value_t = crate::config::WITNESS_PORT)]
+    pub port: u16,
+    /// The directory that `tandem init` made
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `tandem extend` adds.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extend {
+    /// A witness, which decides which node goes on when they cannot see each other.
+    Witness,
 }
 
 /// What `tandem renew` replaces.

@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod drill;
 mod events;
+mod extend;
 mod force;
 mod group;
 mod group_args;
@@ -54,6 +55,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Init(args) => init::init(&args),
         Command::Renew(args) => renew::renew(&args),
+        Command::Extend(args) => extend::extend(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),

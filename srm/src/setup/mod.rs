@@ -4,6 +4,7 @@
 //! other by it) and its key, then one directory for each node with `tandem.toml` and the files that it names.
 
 mod certs;
+pub mod extend;
 mod ports;
 pub mod renew;
 
@@ -123,6 +124,16 @@ pub enum SetupError {
         /// What is looked for.
         what: &'static str,
     },
+    /// A configuration that exists takes no such change.
+    #[error("{}: {problem}; {hint}", .path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
     /// A certificate cannot be made for a name.
     #[error(
         "no certificate can be made for {names}: {source}; write names beyond ASCII in their ASCII form (xn--...)"
@@ -235,8 +246,11 @@ impl Plan {
         let secret = format!("{}\ncluster {}\n", random_hex()?, &random_hex()?[..16]);
         let made = self.nodes.iter().map(|node| self.make_node(node, &authority, &clients, &secret));
         let nodes = made.collect::<Result<_, _>>()?;
+        let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+        let data = self.overrides.get("node.data").and_then(toml::Value::as_str).unwrap_or("data");
         let witness =
-            self.witness.as_ref().map(|witness| self.make_witness(witness, &authority)).transpose()?;
+            self.witness.as_ref().map(|w| make_witness(&self.dir, w.listen, &names, data, &authority));
+        let witness = witness.transpose()?;
         Ok(Made { ca: ca.join("ca.pem"), nodes, witness })
     }
 
@@ -272,33 +286,6 @@ impl Plan {
             admin: config.admin.listen,
             token_file: config.admin.token_file,
         })
-    }
-
-    fn make_witness(
-        &self,
-        witness: &WitnessPlan,
-        authority: &certs::Authority,
-    ) -> Result<PathBuf, SetupError> {
-        let dir = self.dir.join(WITNESS);
-        make_dir(&dir)?;
-        let link = authority.link(WITNESS)?;
-        write(&dir.join("link.pem"), &link.chain, 0o644)?;
-        write(&dir.join("link.key"), &link.key, 0o600)?;
-        write(&dir.join("ca.pem"), &authority.pem, 0o644)?;
-        let path = dir.join("witness.toml");
-        let nodes: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-        let listen = witness.listen;
-        let data = self.overrides.get("node.data").and_then(toml::Value::as_str).unwrap_or("data");
-        let text = format!(
-            "# The configuration of a witness, for `tandem witness`. It reads its certificate, key and authority again when\n\
-             # they change; everything else when it starts.\n\n[witness]\n# Address it listens on.\n\
-             listen = \"{listen}\"\n# Names of the two nodes, as in their own [node].\nnodes = {nodes:?}\n\
-             # Folder of the registers.\ndata = {data:?}\n# Its certificate, which bears the name {WITNESS:?}, its private \
-             key, and the cluster's authority.\ncert = \"link.pem\"\nkey = \"link.key\"\nca = \"ca.pem\"\n"
-        );
-        write(&path, &text, 0o644)?;
-        config::WitnessConfig::load(&path)?;
-        Ok(path)
     }
 
     /// All names under which clients may know a node: the pair shares one certificate.
@@ -422,6 +409,33 @@ fn random_hex() -> Result<String, SetupError> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_| SetupError::Random)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Makes the directory of a witness of these nodes, in that of the cluster.
+fn make_witness(
+    dir: &Path,
+    listen: SocketAddr,
+    nodes: &[&str],
+    data: &str,
+    authority: &certs::Authority,
+) -> Result<PathBuf, SetupError> {
+    let dir = dir.join(WITNESS);
+    make_dir(&dir)?;
+    let link = authority.link(WITNESS)?;
+    write(&dir.join("link.pem"), &link.chain, 0o644)?;
+    write(&dir.join("link.key"), &link.key, 0o600)?;
+    write(&dir.join("ca.pem"), &authority.pem, 0o644)?;
+    let path = dir.join("witness.toml");
+    let text = format!(
+        "# The configuration of a witness, for `tandem witness`. It reads its certificate, key and authority again when\n\
+         # they change; everything else when it starts.\n\n[witness]\n# Address it listens on.\n\
+         listen = \"{listen}\"\n# Names of the two nodes, as in their own [node].\nnodes = {nodes:?}\n\
+         # Folder of the registers.\ndata = {data:?}\n# Its certificate, which bears the name {WITNESS:?}, its private \
+         key, and the cluster's authority.\ncert = \"link.pem\"\nkey = \"link.key\"\nca = \"ca.pem\"\n"
+    );
+    write(&path, &text, 0o644)?;
+    config::WitnessConfig::load(&path)?;
+    Ok(path)
 }
 
 fn make_dir(path: &Path) -> Result<(), SetupError> {

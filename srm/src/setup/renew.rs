@@ -178,7 +178,7 @@ fn bundles(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
 }
 
 /// The directories of the nodes, and of their witness, by name.
-fn nodes(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
+pub(super) fn nodes(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
     let entries = fs::read_dir(dir).map_err(|source| SetupError::Read { path: dir.into(), source })?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -191,17 +191,17 @@ fn nodes(dir: &Path) -> Result<Vec<PathBuf>, SetupError> {
     Ok(found)
 }
 
-fn authority_of(dir: &Path, key: &str, bundle: &str) -> Result<Authority, SetupError> {
+pub(super) fn authority_of(dir: &Path, key: &str, bundle: &str) -> Result<Authority, SetupError> {
     let path = dir.join("ca").join(key);
     Authority::load(&read(&path)?, bundle).ok_or(SetupError::Damaged { path })
 }
 
-fn read(path: &Path) -> Result<String, SetupError> {
+pub(super) fn read(path: &Path) -> Result<String, SetupError> {
     fs::read_to_string(path).map_err(|source| SetupError::Read { path: path.into(), source })
 }
 
 /// Puts a file in the place of another, whole: whoever reads finds the old one or the new one.
-fn replace(path: &Path, text: &str, mode: u32) -> Result<(), SetupError> {
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), SetupError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);

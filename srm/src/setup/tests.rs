@@ -302,3 +302,35 @@ fn a_pair_with_a_witness_asks_it() {
     assert_ne!(fs::read(dir.path().join("witness/link.pem")).unwrap(), before);
     config::WitnessConfig::load(made.witness.as_deref().unwrap()).unwrap();
 }
+
+#[test]
+fn a_pair_that_exists_gets_a_witness_once_and_nothing_is_left_of_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let first = &made.nodes[0].config;
+    let before = fs::read_to_string(first).unwrap();
+    // The second node's file takes no setting: the first is as it was, and there is no witness.
+    let second = &made.nodes[1].config;
+    let sound = fs::read_to_string(second).unwrap();
+    fs::write(second, sound.replace("[link]", "[link]\npolicy = \"strict\"\npolicy = \"strict\"")).unwrap();
+    extend::witness(dir.path(), "127.0.0.1", 5391).unwrap_err();
+    assert_eq!(fs::read_to_string(first).unwrap(), before);
+    assert!(!dir.path().join("witness").exists());
+    fs::write(second, &sound).unwrap();
+
+    let done = extend::witness(dir.path(), "::1", 5391).unwrap();
+    let witness = config::WitnessConfig::load(&done.witness).unwrap();
+    assert_eq!((witness.nodes, witness.listen.port()), (["a".to_owned(), "b".to_owned()], 5391));
+    for node in &made.nodes {
+        let config = config::Config::load(&node.config).unwrap();
+        config.check_files().unwrap();
+        assert_eq!(config.pair().unwrap().1.policy, config::Policy::Witness);
+        assert_eq!(config.witness.as_ref().unwrap().address, "[::1]:5391");
+    }
+    let error = extend::witness(dir.path(), "::1", 5391).unwrap_err().to_string();
+    assert!(error.contains("is there already"), "{error}");
+    let single = tempfile::tempdir().unwrap();
+    Plan::local_single("im.example", single.path()).unwrap().make().unwrap();
+    let error = extend::witness(single.path(), "::1", 5391).unwrap_err().to_string();
+    assert!(error.contains("only a pair"), "{error}");
+}
