@@ -145,9 +145,6 @@ impl Runner {
                 Woken::Main(Err(error)) => self.main_died(&error.to_string()),
                 Woken::Parked(Ok(stanza)) => self.parked_said(&stanza),
                 Woken::Parked(Err(error)) => {
-                    if error.is_token_dead() {
-                        self.token = None;
-                    }
                     self.parked = None;
                     self.feed(if error.ends_session() { Input::Gone } else { Input::ParkedDied });
                 }
@@ -369,7 +366,7 @@ impl Runner {
         self.seeking = Some(Seeking { rotation, node, attempt });
     }
 
-    fn attempt(&self, place: Peer, pause: Duration) -> Task<Established> {
+    fn attempt(&mut self, place: Peer, pause: Duration) -> Task<Established> {
         let options = self.options.clone();
         let told = self.machine.told().filter(|_| options.dual);
         let resumption = self.sm_id.clone().map(|previd| Resumption { previd, h: self.sm.inbound(), told });
@@ -513,9 +510,10 @@ impl Runner {
         }
     }
 
-    /// The account by its newest one-time token.
-    fn by_token(&self) -> Option<Account> {
-        self.options.account.by_token(self.sm_id.as_ref()?, self.token.as_ref()?)
+    /// The account by its newest one-time token, which is tried once: what comes of it brings the next, or it is of no use.
+    fn by_token(&mut self) -> Option<Account> {
+        let token = self.token.take()?;
+        self.options.account.by_token(self.sm_id.as_ref()?, &token)
     }
 
     fn take_token(&mut self, said: &Dual) {

@@ -31,7 +31,8 @@ fn account_removed() -> StreamError {
 impl Engine {
     /// A client has authenticated. Its exchange may have begun with a password that was changed meanwhile.
     pub(super) fn opened(&mut self, conn: Conn, opened: Opened, out: &mut Vec<Output>) {
-        let current = self.is_current(&opened);
+        let user = self.state.user(&opened.user);
+        let current = user.is_none_or(|u| u.verifiers.salt == opened.salt);
         self.edge.open(conn, opened);
         if !current {
             self.fail(conn, password_changed(), out);

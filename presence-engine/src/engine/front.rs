@@ -218,10 +218,14 @@ impl Engine {
         let (salt, token) = (self.edge.salt(conn), self.edge.token(conn));
         let owner = self.peer_up && self.state.owner_of(&user) == Some(self.cfg.me.peer());
         let fresh = Conn { node: self.cfg.me, number: (self.turn.at.inc << 32) | self.next_name };
+        let relays = self.may_relay(conn);
         let Some(front) = self.edge.front(conn) else { return };
         if front.name.is_none() {
             if !owner {
                 return;
+            }
+            if !relays {
+                return self.drop_front(conn, out);
             }
             let attach = match front.carried {
                 None => None,

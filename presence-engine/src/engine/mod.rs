@@ -285,8 +285,8 @@ pub struct Engine {
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
-    /// The peer's version knows of one-time tokens.
-    peer_knows_tokens: bool,
+    /// Whether the peer's version knows of one-time tokens; `None`: it has not said yet which it is.
+    peer_knows_tokens: Option<bool>,
     peer_lost_ms: Option<u64>,
     leaving: bool,
     /// Counts the names of connections at their owner.
@@ -328,7 +328,7 @@ impl Engine {
             left_behind: Vec::new(),
             ha_told,
             peer_up: false,
-            peer_knows_tokens: false,
+            peer_knows_tokens: None,
             peer_lost_ms: None,
             leaving: false,
             next_name: 1,
@@ -515,6 +515,7 @@ impl Engine {
             Phase::Bound(session) => self.bound(conn, session, item, sm, dual, out),
             Phase::Front => false,
             Phase::Parked { session, was_main } => match (sm, dual) {
+                (Some(Sm::Resume { previd, .. }), _) if !self.token_allows_resume(conn, &previd, out) => true,
                 (Some(Sm::Resume { previd, h, told }), _) => self.resume(conn, &previd, h, told, out),
                 (_, Some(dual)) => self.parked_element(conn, session, dual, out),
                 // What was on its way when the session moved: not counted, the client sends it again.

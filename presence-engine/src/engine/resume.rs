@@ -148,6 +148,8 @@ impl Engine {
     /// The record of the resumption comes before the first resend (D2).
     fn resumed(&mut self, conn: Conn, session: SmId, h: Handled, out: &mut Vec<Output>) {
         let conflict = || StreamError::new(StreamCondition::Conflict).to_bytes();
+        // Of the stream that is parked here, too, which may be about to end.
+        let used = self.edge.token(conn).map_or(0, |token| token.number).max(self.last_token(session));
         for old in [self.edge.conn_of(session), self.edge.parked_of(session)].into_iter().flatten() {
             if old != conn {
                 self.edge.remove(old);
@@ -157,7 +159,6 @@ impl Engine {
         if self.edge.parked_of(session) == Some(conn) {
             out.push(Output::Parked(session, false));
         }
-        let used = self.edge.token(conn).map_or(0, |token| token.number);
         self.token_used(session, used, out);
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.edge.set_phase(conn, Phase::Bound(session));

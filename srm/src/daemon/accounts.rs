@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use bytes::Bytes;
 use dashmap::DashMap;
 use presence_engine::record::Verifiers;
 use xmpp_core::jid::BareJid;
@@ -51,6 +52,13 @@ impl Accounts {
     /// Answers from now on, or no longer: then nobody can log in.
     pub fn serve(&self, on: bool) {
         self.stopped.store(!on, Ordering::Relaxed);
+    }
+
+    /// The salt of the password whose token was met with `salt`; `salt` itself if that is no longer the account's.
+    pub fn password_of(&self, user: &BareJid, token: TokenName, salt: Bytes) -> Bytes {
+        let local = user.local().unwrap_or_default();
+        let present = self.map.get(local).map(|verifiers| verifiers.salt.clone());
+        present.filter(|present| self.tokens.salt(local, present, token) == salt).unwrap_or(salt)
     }
 
     /// Credentials for a login, by password or by token. Takes the same time for accounts that exist and others.

@@ -72,9 +72,11 @@ impl Host for Clients {
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         debug!(conn = id.0, user = %proved.user, %peer, "logged in");
         let conn = self.conn(id);
-        let Proved { user, salt, token } = proved;
-        if token.is_some() {
+        let Proved { user, mut salt, token } = proved;
+        if let Some(token) = token {
             self.metrics.token_login();
+            // What the engine knows an account's password by, here and where this node is a front.
+            salt = self.accounts.password_of(&user, token, salt);
         }
         let opened = Input::Opened { conn, user, salt, entropy: random(), token: token.map(Token::from) };
         let _ = self.to_node.send(ToNode::Opened(conn, tx, opened));

@@ -42,8 +42,7 @@ fn open_by(duo: &mut Duo, node: NodeIx, token: &str) -> Client {
     let number = token.split_once('.').unwrap().0.parse().unwrap();
     let name = Token { session: duo.sm_id(ROMEO), number };
     assert_eq!(key().token("romeo", SALT, name.into()), token, "that is no token of his session");
-    let salt = key().salt("romeo", SALT, name.into());
-    duo.open_by(bare(ROMEO), node, salt.into(), Some(name))
+    duo.open_by(bare(ROMEO), node, Bytes::from_static(SALT), Some(name))
 }
 
 fn key() -> TokenKey {
@@ -165,10 +164,9 @@ fn tokens_die_with_the_password_and_with_the_session() {
     let (_, first) = romeo(&mut duo);
     // The exchange began before the password was changed.
     let name = Token { session: duo.sm_id(ROMEO), number: 1 };
-    let salt = key().salt("romeo", SALT, name.into());
     let verifiers = Verifiers { salt: Bytes::from_static(b"another"), ..Verifiers::default() };
     duo.input(A, Input::UserPasswd { user: bare(ROMEO), verifiers });
-    ended = duo.open_by(bare(ROMEO), A, salt.into(), Some(name));
+    ended = duo.open_by(bare(ROMEO), A, Bytes::from_static(SALT), Some(name));
     assert!(duo.closed(ended).unwrap().contains("the password was changed"));
     assert_ne!(key().token("romeo", b"another", name.into()), first);
 }
@@ -188,4 +186,49 @@ fn nothing_of_tokens_reaches_a_peer_of_the_version_before() {
     assert_eq!(told(&park(&mut duo, parked)), None);
     assert_eq!(duo.session(ROMEO).unwrap().token, 0);
     assert!(!duo.log.iter().any(|record| matches!(record, Record::Token { .. })));
+}
+
+#[test]
+fn a_stream_that_a_token_parked_takes_no_other_session_of_the_account() {
+    let mut duo = duo();
+    let (_, first) = romeo(&mut duo);
+    let other = duo.open_with("romeo@example.org", A, SALT);
+    duo.send(other, "<iq type='set' id='1'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>tomb</resource></bind></iq>");
+    duo.send(other, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let tomb = duo.sm_id("romeo@example.org/tomb");
+    for node in [A, B] {
+        let parked = open_by(&mut duo, node, &first);
+        assert!(told(&park(&mut duo, parked)).is_some());
+        duo.send(parked, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{tomb}' h='0'/>"));
+        refused(&duo, parked, "its own session only");
+    }
+    assert!(duo.closed(other).is_none(), "its stream goes on");
+    assert_eq!(duo.session("romeo@example.org/tomb").unwrap().token, 0);
+}
+
+#[test]
+fn a_use_is_written_down_where_uses_were_before_although_the_peer_has_not_said_its_version() {
+    let mut duo = duo();
+    let (_, first) = romeo(&mut duo);
+    let parked = open_by(&mut duo, B, &first);
+    let second = told(&park(&mut duo, parked)).unwrap();
+    duo.know_tokens(false);
+    let main = open_by(&mut duo, A, &second);
+    assert!(resume(&mut duo, main).iter().any(|s| s.starts_with("<resumed")));
+    assert_eq!(duo.session(ROMEO).unwrap().token, 2);
+    let dead = open_by(&mut duo, A, &first);
+    assert!(resume(&mut duo, dead).is_empty());
+    refused(&duo, dead, "a later one-time token");
+}
+
+#[test]
+fn a_front_drops_whom_a_token_let_in_when_the_owner_could_not_read_of_it() {
+    let mut duo = duo();
+    let (main, first) = romeo(&mut duo);
+    duo.drop_tcp(main);
+    duo.know_tokens(false);
+    let front = open_by(&mut duo, B, &first);
+    assert!(resume(&mut duo, front).is_empty());
+    assert!(duo.closed(front).is_some(), "its client comes again, by its password");
+    assert_eq!(duo.session(ROMEO).unwrap().token, 0);
 }
