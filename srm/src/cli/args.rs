@@ -292,7 +292,7 @@ pub(super) struct ExtendArgs {
     /// Host name or address where the nodes reach it
     pub host: String,
     /// TCP port where it listens
-    #[arg(long, default_value_t = crate::config::WITNESS_PORT)]
+    #[arg(long, default_value_t = crate::config::WITNESS_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
     /// The directory that `tandem init` made
     #[arg(long, value_name = "DIR")]

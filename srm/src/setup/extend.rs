@@ -28,6 +28,13 @@ pub fn witness(dir: &Path, host: &str, port: u16) -> Result<Extended, SetupError
             what: "pair of two nodes; only a pair has use for a witness",
         });
     };
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Err(SetupError::Unfit {
+            path: dir.into(),
+            problem: format!("{host:?} is no host name or address"),
+            hint: "name where the nodes reach the witness, such as w.example.org".into(),
+        });
+    }
     let made = dir.join(WITNESS);
     if made.exists() {
         return Err(SetupError::Exists(made));

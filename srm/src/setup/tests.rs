@@ -318,6 +318,9 @@ fn a_pair_that_exists_gets_a_witness_once_and_nothing_is_left_of_a_failure() {
     assert!(!dir.path().join("witness").exists());
     fs::write(second, &sound).unwrap();
 
+    let error = extend::witness(dir.path(), "w. example", 5391).unwrap_err().to_string();
+    assert!(error.contains("no host name"), "{error}");
+
     let done = extend::witness(dir.path(), "::1", 5391).unwrap();
     let witness = config::WitnessConfig::load(&done.witness).unwrap();
     assert_eq!((witness.nodes, witness.listen.port()), (["a".to_owned(), "b".to_owned()], 5391));
