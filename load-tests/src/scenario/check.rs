@@ -59,6 +59,10 @@ impl World {
                 let (up, all) = self.crowd().in_session(*home);
                 demand(up == all, || format!("{up} of {all} clients have a session"))
             }
+            Condition::ClientsAt(node) => {
+                let (up, all) = self.crowd().in_session_at(*node);
+                demand(up == all, || format!("{up} of {all} clients have a session with {node}"))
+            }
             Condition::NoClients(home) => {
                 let (up, _) = self.crowd().in_session(Some(*home));
                 demand(up == 0, || format!("{up} clients of {home} have a session"))

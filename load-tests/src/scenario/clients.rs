@@ -99,6 +99,12 @@ impl Crowd {
         (up, users.len())
     }
 
+    /// How many have a session with the node, of how many.
+    pub(super) fn in_session_at(&self, node: Node) -> (usize, usize) {
+        let now = self.fleet.snapshot();
+        (now.by_node.get(node.to_string().as_str()).copied().unwrap_or(0), now.users)
+    }
+
     /// How many have parked, of how many that could.
     pub(super) fn parked(&self) -> (usize, usize) {
         let now = self.fleet.snapshot();

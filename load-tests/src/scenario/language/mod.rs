@@ -219,6 +219,9 @@ pub enum Condition {
     Protected,
     /// Everybody, or everybody at home on a node, has a session with a live stream.
     Clients(Option<Node>),
+    /// Everybody has one with this node. A cut tells a client nothing: until its limit of silence is over, it takes a
+    /// dead stream for a live one, but not for one with the other node.
+    ClientsAt(Node),
     /// Nobody at home on this node has one.
     NoClients(Node),
     /// Every dual client has parked.
