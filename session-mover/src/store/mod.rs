@@ -5,17 +5,23 @@
 
 mod behind;
 mod checked;
+mod kept;
 mod memory;
 mod redb;
 mod sled;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
 use bytes::Bytes;
 use thiserror::Error;
 
 pub use behind::{Behind, Hooks};
 pub use checked::Checked;
+pub use kept::{Kept, unsign};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 pub use sled::SledStore;
@@ -62,6 +68,12 @@ pub trait Store {
     fn is_used(&self) -> bool {
         true
     }
+}
+
+/// Makes a file's or a folder's name durable.
+fn sync_parent(of: &Path) -> io::Result<()> {
+    let parent = of.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// No store: every start reads the logs from their beginning.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Batch, Pairs, Store, StoreError};
+use super::{Batch, Pairs, Store, StoreError, sync_parent};
 
 /// Longest piece, in bytes. 20 pieces with their keys, or 257 of the longest keys, are less than a quarter of a segment.
 const PIECE: usize = 16 << 10;
@@ -107,11 +107,6 @@ fn sync_all(dir: &Path) -> io::Result<()> {
     }
     File::open(dir)?.sync_all()?;
     sync_parent(dir)
-}
-
-fn sync_parent(dir: &Path) -> io::Result<()> {
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn remove(dir: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use session_mover::store::{Behind, Checked, Hooks, RedbStore, SledStore, Store, StoreError};
+use session_mover::store::{Behind, Checked, Hooks, Kept, RedbStore, SledStore, Store, StoreError, unsign};
 use tracing::warn;
 
 use crate::config::Engine;
@@ -59,11 +59,20 @@ impl Place {
         self.data.join("store").join(self.name())
     }
 
+    /// What tells that there were checkpoints, should the store be empty one day.
+    fn sign(&self) -> PathBuf {
+        self.data.join(format!("store-{}.kept", self.name()))
+    }
+
+    fn kept<S: Store>(&self, engine: S) -> Kept<Checked<S>> {
+        Kept::new(Checked::new(engine), self.sign())
+    }
+
     fn open(&self) -> Result<Box<dyn Store + Send>, StoreError> {
         let dir = self.dir();
         Ok(match self.engine {
-            Engine::Sled => Box::new(Checked::new(SledStore::open(&dir)?)),
-            Engine::Redb => Box::new(Checked::new(RedbStore::open(&dir)?)),
+            Engine::Sled => Box::new(self.kept(SledStore::open(&dir)?)),
+            Engine::Redb => Box::new(self.kept(RedbStore::open(&dir)?)),
         })
     }
 
@@ -77,12 +86,15 @@ impl Place {
                 (0u32..).map(|n| aside.join(format!("store-{}-{n}", self.name()))).find(|p| !p.exists());
             fs::rename(&dir, target.expect("some number is free")).map_err(failed)?;
         }
+        unsign(&self.sign()).map_err(failed)?;
         self.open()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use bytes::Bytes;
     use session_mover::store::Batch;
 
@@ -106,6 +118,42 @@ mod tests {
             let mut store = open();
             assert_eq!(store.mark(), Ok(None));
             assert!(dir.path().join("aside").join(format!("store-{}-0", place.name())).exists());
+        }
+    }
+
+    #[test]
+    fn a_store_that_an_engine_takes_for_an_empty_one_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place { engine: Engine::Sled, data: dir.path().to_owned() };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let open = || {
+            let told = told.clone();
+            open(Engine::Sled, dir.path(), || (), move |result| told.lock().unwrap().push(result)).unwrap()
+        };
+        let write = |mut store: Behind| {
+            let value = Some(Bytes::from(vec![7; 10_000]));
+            let pairs = (0..1_000).map(|key: u16| (key.to_be_bytes().to_vec(), value.clone())).collect();
+            store.write(Batch { pairs, mark: Bytes::from_static(b"m") }).unwrap();
+            store.flush().unwrap();
+        };
+        write(open());
+        let file = place.dir().join("db");
+        let damage = |file: &Path| {
+            let mut bytes = fs::read(file).unwrap();
+            bytes[512..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            fs::write(file, bytes).unwrap();
+        };
+        let damages: [&dyn Fn(); 2] = [&|| damage(&file), &|| fs::remove_dir_all(place.dir()).unwrap()];
+        for (number, harm) in damages.iter().enumerate() {
+            harm();
+            let mut store = open();
+            let error = store.mark().expect_err(&number.to_string());
+            assert!(error.0.contains("checkpoints were written"), "{error}");
+            store.set_aside(&error).unwrap();
+            assert_eq!(store.mark(), Ok(None));
+            assert_eq!(*told.lock().unwrap(), vec![Err(error.0.clone()); number + 1]);
+            assert!(dir.path().join(format!("aside/store-sled-{number}")).exists());
+            write(store);
         }
     }
 }
