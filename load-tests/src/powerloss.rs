@@ -327,19 +327,29 @@ fn undo_pieces(entry: &Entry, file: &mut File, rng: &mut impl Rng) -> io::Result
     Ok(undone)
 }
 
-/// The size of a file that grew may have reached the disk late: every second one ends somewhere in what was added.
+/// The size of a file that grew may have reached the disk late: every second one is one that it had meanwhile. A file system writes
+/// the size with the pages of a write, so that it may end at any of them too, but never within one; a file that was cut or
+/// extended has one size or the other.
 fn undo_sizes(entries: &[Entry], files: &HashMap<u64, File>, rng: &mut impl Rng) -> io::Result<usize> {
     let mut undone = 0;
-    let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut sizes: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| !entry.is_name()) {
         // The size before the first of them is durable.
-        before.entry(entry.inode).or_insert(entry.b);
+        let sizes = sizes.entry(entry.inode).or_insert_with(|| vec![entry.b]);
+        if entry.kind == b'T' {
+            sizes.push(entry.a);
+            continue;
+        }
+        let end = entry.a + entry.c;
+        let pages = (entry.a / PIECE + 1)..end.div_ceil(PIECE);
+        sizes.extend(pages.map(|page| page * PIECE).chain([end]).filter(|size| *size > entry.b));
     }
-    for (inode, before) in before {
+    for (inode, mut sizes) in sizes {
         let Some(file) = files.get(&inode) else { continue };
-        let now = file.metadata()?.len();
-        if now > before && rng.random() {
-            file.set_len(rng.random_range(before..now))?;
+        let (before, now) = (sizes[0], file.metadata()?.len());
+        sizes.retain(|size| (before..now).contains(size));
+        if now > before && rng.random() && !sizes.is_empty() {
+            file.set_len(sizes[rng.random_range(0..sizes.len())])?;
             undone += 1;
         }
     }
@@ -417,5 +427,24 @@ mod tests {
         let left = after(&shim, script, Loss::Pieces, &[]);
         let (spaces, zeros) = left[0].1.bytes().partition::<Vec<_>, _>(|b| *b == b' ');
         assert!(zeros.iter().all(|b| *b == 0) && !spaces.is_empty() && !zeros.is_empty());
+    }
+    #[test]
+    fn a_size_is_one_that_the_file_had_or_ends_with_a_page() {
+        let sizes = |entries: &[Entry]| {
+            let (mut found, mut rng) = (std::collections::BTreeSet::new(), StdRng::seed_from_u64(1));
+            for _ in 0..200 {
+                let file = tempfile::tempfile().unwrap();
+                file.set_len(10_000).unwrap();
+                undo_sizes(entries, &HashMap::from([(1, file.try_clone().unwrap())]), &mut rng).unwrap();
+                found.insert(file.metadata().unwrap().len());
+            }
+            found.into_iter().collect::<Vec<_>>()
+        };
+        let entry =
+            |kind: u8, a: u64, b: u64, c: u64| Entry { time: 0, kind, inode: 1, a, b, c, bytes: Vec::new() };
+        assert_eq!(sizes(&[entry(b'T', 10_000, 100, 0)]), [100, 10_000]);
+        assert_eq!(sizes(&[entry(b'W', 100, 100, 9_900)]), [100, 4_096, 8_192, 10_000]);
+        let some = [entry(b'W', 100, 100, 400), entry(b'T', 10_000, 500, 0), entry(b'W', 500, 10_000, 9_500)];
+        assert_eq!(sizes(&some), [100, 500, 10_000]);
     }
 }
