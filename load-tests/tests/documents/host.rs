@@ -1,58 +1,48 @@
 //! Two hosts for the length of a test. Everything of a host ends with its first process.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const NAMES: [&str; 2] = ["a", "b"];
 /// Ends the output of a block; its exit code follows.
 const DONE: &str = "::done::";
 
-/// Layers over what a host writes to; `$1` is its folder, on a file system in memory.
+/// Layers over what a host writes to, in a folder `$1` on a file system in memory, and systemd, which finds no units but the
+/// page's and the few targets that these name. The shell is beside it, in a control group of its own: what enables
+/// controllers wants no processes in the groups above.
 const LAYERS: &str = r#"
-mount --make-rprivate / && mount -t tmpfs tmpfs "$1" && mount -t tmpfs tmpfs /run || exit 1
+mount --make-rprivate / && mount -t tmpfs tmpfs "$1" && mount -t tmpfs -o mode=755 tmpfs /run || exit 1
 for d in etc root usr/local var/lib; do
   mkdir -p "$1/$d/upper" "$1/$d/work"
   mount -t overlay overlay -o "lowerdir=/$d,upperdir=$1/$d/upper,workdir=$1/$d/work" "/$d" || exit 1
 done
-rm -rf /etc/tandem /var/lib/tandem
+umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && mkdir /sys/fs/cgroup/shell || exit 1
+rm -rf /etc/tandem /var/lib/tandem /etc/systemd/system
+mkdir -p /etc/systemd/system /run/units /run/lock
+for target in sysinit basic shutdown multi-user network-online time-sync; do
+  printf '[Unit]\nDefaultDependencies=no\n' > "/run/units/$target.target"
+done
+for unit in tandem tandem-witness; do
+  mkdir "/run/units/$unit.service.d"
+  printf '[Service]\nStandardOutput=append:/run/tandem.log\nStandardError=inherit\n' > "/run/units/$unit.service.d/log.conf"
+done
 printf '127.0.0.1 localhost\n10.98.0.1 a.example.org\n10.98.0.2 b.example.org\n' > /etc/hosts
 ip link set lo up
-install -m 755 "$2/systemctl" "$2/scp" /usr/local/bin/
-exec bash
-"#;
-
-/// Does what the unit file says, as far as the page asks for it.
-const SYSTEMCTL: &str = r#"#!/bin/bash
-unit=/etc/systemd/system/tandem.service
-of() { sed -n "s/^$1=//p" "$unit" | head -n 1; }
-alive() { [ -s /run/tandem.pid ] && kill -0 "$(cat /run/tandem.pid)" 2>/dev/null; }
-case "$1" in
-  daemon-reload) exit 0 ;;
-  enable) [ "$2" = --now ] && exec "$0" start "$3" ;;
-  start)
-    alive && exit 0
-    install -d -o "$(of User)" -g "$(of Group)" -m "$(of StateDirectoryMode)" "/var/lib/$(of StateDirectory)"
-    setsid setpriv --reuid "$(of User)" --regid "$(of Group)" --clear-groups --no-new-privs --bounding-set=-all \
-      $(of ExecStart) >> /run/tandem.log 2>&1 < /dev/null &
-    echo $! > /run/tandem.pid
-    for _ in $(seq 200); do
-      curl -sf http://127.0.0.1:20075/healthz > /dev/null && exit 0
-      alive || break
-      sleep 0.1
-    done
-    echo "tandem.service failed:"; tail -n 5 /run/tandem.log; exit 1 ;;
-  stop)
-    alive || exit 0
-    kill -TERM "$(cat /run/tandem.pid)"
-    for _ in $(seq 600); do alive || exit 0; sleep 0.1; done
-    exit 1 ;;
-  reload) MAINPID=$(cat /run/tandem.pid) bash -c "$(of ExecReload)" ;;
-  kill) kill -s "$3" "$(cat /run/tandem.pid)"; while alive; do sleep 0.05; done ;;
-  *) echo "systemctl $*: not known here"; exit 1 ;;
-esac
+install -m 755 "$2/scp" /usr/local/bin/
+exec 3<&0
+(
+  echo $BASHPID > /sys/fs/cgroup/shell/cgroup.procs
+  until systemctl is-active -q multi-user.target 2> /dev/null; do sleep 0.05; done
+  exec bash <&3 3<&-
+) &
+exec env -i PATH="$PATH" container=tandem-test SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/units \
+  SYSTEMD_GENERATOR_PATH=/nowhere SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nowhere \
+  /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=0 < /dev/null 3<&- > /dev/null
 "#;
 
 /// Leaves the files where the test takes them to the other host from.
@@ -68,6 +58,7 @@ echo "${to#*:}" > "$out/to"
 "#;
 
 struct Host {
+    group: Group,
     shell: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -96,7 +87,45 @@ impl Drop for Host {
         // All processes of the host end with the first, and its networks and layers with them.
         let _ = self.shell.kill();
         let _ = self.shell.wait();
+        self.group.remove();
     }
+}
+
+/// A control group, for a host's systemd to put its services below.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str) -> Group {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
+        let mut mounts = mounts.lines().map(|line| line.split(' '));
+        let root = mounts.find_map(|mut words| {
+            let (_, at, kind) = (words.next()?, words.next()?, words.next()?);
+            (kind == "cgroup2").then(|| PathBuf::from(at))
+        });
+        let root =
+            root.expect("the test needs control groups, version 2, mounted somewhere: mount -t cgroup2 …");
+        let group = root.join(format!("tandem-test-{}-{name}", std::process::id()));
+        fs::create_dir(&group).unwrap_or_else(|error| panic!("{}: {error}: run as root", group.display()));
+        Group(group)
+    }
+
+    /// Once its processes have ended, which they do when the first of their namespace has.
+    fn remove(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while remove_groups(&self.0).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn remove_groups(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
 }
 
 /// Both hosts, with a cable between them.
@@ -115,14 +144,14 @@ impl Hosts {
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).expect("a script");
         };
         script("layers", LAYERS);
-        script("systemctl", SYSTEMCTL);
         script("scp", SCP);
         for folder in ["spool", "a", "b", "work/target/release", "work/srm/systemd"] {
             fs::create_dir_all(at(folder)).expect("a folder");
         }
         fs::copy(binary, at("work/target/release/tandem")).expect("the binary");
-        let unit = "srm/systemd/tandem.service";
-        fs::copy(root.join(unit), at("work").join(unit)).expect("the unit");
+        for unit in ["srm/systemd/tandem.service", "srm/systemd/tandem-witness.service"] {
+            fs::copy(root.join(unit), at("work").join(unit)).expect("the unit");
+        }
         let mut hosts = NAMES.map(|name| host(name, dir.path()));
         for host in &mut hosts {
             // Answers once the layers are there.
@@ -176,8 +205,11 @@ impl Hosts {
 }
 
 fn host(name: &str, dir: &Path) -> Host {
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]);
+    let group = Group::new(name);
+    let mut command = Command::new("bash");
+    command.args(["-c", r#"echo $$ > "$1/cgroup.procs" && shift && exec unshare "$@""#, "host"]);
+    command.arg(&group.0).args(["--net", "--mount", "--uts", "--ipc", "--cgroup", "--pid"]);
+    command.args(["--fork", "--kill-child", "--mount-proc", "bash"]);
     command.arg(dir.join("layers")).arg(dir.join(name)).arg(dir);
     command
         .env("SPOOL", dir.join("spool"))
@@ -188,7 +220,7 @@ fn host(name: &str, dir: &Path) -> Host {
     let mut shell = command.spawn().expect("unshare of util-linux: run as root, with that package installed");
     let input = shell.stdin.take().expect("a pipe");
     let output = BufReader::new(shell.stdout.take().expect("a pipe"));
-    Host { shell, input, output }
+    Host { group, shell, input, output }
 }
 
 /// A cable between the two, made in the network of the first.

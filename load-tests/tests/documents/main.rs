@@ -1,11 +1,13 @@
 //! The commands of `docs/operations.md`, run as they stand on the page, on two hosts that exist for this test only: each has
-//! its own network, its own processes, and layers of its own over `/etc`, `/root`, `/usr/local` and `/var/lib`. What a
-//! machine has and these hosts lack is put in their place: `systemctl` does what the unit file says, `scp` copies.
+//! its own network, its own processes, systemd as the first of them, and layers of its own over `/etc`, `/root`, `/usr/local`
+//! and `/var/lib`. What these hosts lack is put in its place: `scp` copies.
 //!
-//! Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN) and the packages iproute2, util-linux, adduser and curl.
+//! Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN), control groups of version 2, and the packages systemd, iproute2, util-linux,
+//! adduser and curl.
 
 mod host;
 mod page;
+mod unit;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,16 +23,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_operations_page_do_what_it_says() {
     let _turn = turn().await;
+    let (mut hosts, blocks) = start();
+    assert!(blocks.len() >= 25, "{} blocks are few", blocks.len());
+    blocks.iter().for_each(|block| play(&mut hosts, block));
+}
+
+/// Two hosts, and what the page says.
+fn start() -> (Hosts, Vec<Block>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
-    let blocks = blocks(&page).unwrap();
-    assert!(blocks.len() >= 25, "{} blocks are few", blocks.len());
-    let mut hosts = Hosts::start(root, &tandem());
-    for block in &blocks {
-        for host in &block.hosts {
-            println!("{host}$ (line {}) {}", block.line, block.commands.replace('\n', "\n   "));
-            run(&mut hosts, host, block);
-        }
+    (Hosts::start(root, &tandem()), blocks(&page).unwrap())
+}
+
+fn play(hosts: &mut Hosts, block: &Block) {
+    for host in &block.hosts {
+        println!("{host}$ (line {}) {}", block.line, block.commands.replace('\n', "\n   "));
+        run(hosts, host, block);
     }
 }
 

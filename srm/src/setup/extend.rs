@@ -44,7 +44,10 @@ pub fn witness(dir: &Path, host: &str, port: u16) -> Result<Extended, SetupError
     let configs = files.iter().map(|file| Config::load(file)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = configs.iter().map(|config| config.node.name.as_str()).collect();
     let before = files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
-    let done = make_witness(dir, (Ipv6Addr::UNSPECIFIED, port).into(), &names, "data", &authority)
+    // Where the nodes keep theirs, unless that is beside their files.
+    let data = &configs[0].node.data;
+    let data = if data.starts_with(&nodes[0]) { "data" } else { data.to_str().unwrap_or("data") };
+    let done = make_witness(dir, (Ipv6Addr::UNSPECIFIED, port).into(), &names, data, &authority)
         .and_then(|witness| ask_it(&files, &config::with_port(host, port)).map(|()| witness));
     match done {
         Ok(witness) => Ok(Extended { witness, nodes: files }),

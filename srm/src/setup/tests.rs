@@ -332,6 +332,12 @@ fn a_pair_that_exists_gets_a_witness_once_and_nothing_is_left_of_a_failure() {
     }
     let error = extend::witness(dir.path(), "::1", 5391).unwrap_err().to_string();
     assert!(error.contains("is there already"), "{error}");
+    // Where the nodes keep their data, a service of the same name may write.
+    let packaged = tempfile::tempdir().unwrap();
+    let plan = Plan::local_pair("im.example", packaged.path()).unwrap();
+    plan.set("node.data", "/var/lib/tandem").make().unwrap();
+    let done = extend::witness(packaged.path(), "::1", 5391).unwrap();
+    assert_eq!(config::WitnessConfig::load(&done.witness).unwrap().data, Path::new("/var/lib/tandem"));
     let single = tempfile::tempdir().unwrap();
     Plan::local_single("im.example", single.path()).unwrap().make().unwrap();
     let error = extend::witness(single.path(), "::1", 5391).unwrap_err().to_string();
