@@ -74,8 +74,10 @@ impl World {
             Condition::SlixmppResumed => {
                 demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }
-            // These two are about a time: whoever waits or holds counts from its beginning.
-            Condition::Traffic(..) | Condition::NoTraffic(_) => Err("only with wait or hold".to_owned()),
+            // These are about a time: whoever waits or holds counts from its beginning.
+            Condition::Traffic(..) | Condition::NoTraffic(_) | Condition::Flow(..) => {
+                Err("only with wait or hold".to_owned())
+            }
             Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
         }
     }

@@ -85,6 +85,18 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
                 more => Err(format!("{more} messages were acknowledged")),
             })
         }
+        Step::Hold(Condition::Flow(of, limit), time) => {
+            let mut last = (world.crowd().acknowledged(*of), Instant::now());
+            hold(world, *time, |world| {
+                let now = world.crowd().acknowledged(*of);
+                let silent = last.1.elapsed();
+                if now > last.0 {
+                    last = (now, Instant::now());
+                }
+                let well = silent <= *limit;
+                if well { Ok(()) } else { Err(format!("no message was acknowledged for {silent:.1?}")) }
+            })
+        }
         Step::Hold(condition, time) => hold(world, *time, |world| world.check(condition)),
         Step::Assert(condition) => world.check(condition),
         Step::Ledger(books) => {
@@ -105,7 +117,7 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
 fn hold(
     world: &mut World,
     time: Duration,
-    is_so: impl Fn(&mut World) -> Result<(), String>,
+    mut is_so: impl FnMut(&mut World) -> Result<(), String>,
 ) -> Result<(), String> {
     let until = Instant::now() + time;
     while Instant::now() < until {

@@ -226,6 +226,8 @@ pub enum Condition {
     NoClients(Node),
     /// Every dual client has parked.
     Parked,
+    /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.
+    Flow(Option<Node>, Duration),
     /// So many more messages are acknowledged, of those at home on a node or of all.
     Traffic(u64, Option<Node>),
     /// No message is acknowledged, likewise.

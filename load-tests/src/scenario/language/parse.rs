@@ -98,6 +98,8 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("parked", "each dual client has its second stream"),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),
+    ("flow DURATION", "it is never longer until one more is acknowledged (with `hold`)"),
+    ("flow DURATION of NODE", "one more of senders at home on the node"),
     ("no traffic", "none is"),
     ("no traffic of NODE", "none of senders at home on the node"),
     ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),
@@ -361,6 +363,8 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["clients", "at", one] => node(one).map(Condition::ClientsAt),
         ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
         ["parked"] => Some(Condition::Parked),
+        ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
+        ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
         ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
@@ -419,7 +423,7 @@ mod tests {
     fn a_whole_file() {
         let text = "# One.\n# Two.\nset srm.keep_alive_timeout 7s\nclients 8 dual, 4 plain, 2 slixmpp, chat\n\n\
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
-                    hold not b says a \"down\" 300ms\ndisk a slow 300ms\nclock b -2h\nledger\n";
+                    hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
@@ -431,6 +435,7 @@ mod tests {
             Step::Kill(vec![Node::A, Node::B]),
             Step::Wait(state, Duration::from_secs(30)),
             Step::Hold(down, Duration::from_millis(300)),
+            Step::Hold(Condition::Flow(Some(Node::B), Duration::from_secs(1)), Duration::from_secs(2)),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
             Step::Clock(Node::B, -7200),
             Step::Ledger(Books::Strict),
