@@ -13,10 +13,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs it at a node; exit code and answer.
 fn drill(rig: &Rig, at: usize, args: &[&str]) -> (Option<i32>, Value) {
-    let made = &rig.pair.made;
+    let ca = rig.pair.made.ca.to_str().unwrap();
+    at_node(rig, at, &[&["drill"][..], args, &["--trust", ca]].concat())
+}
+
+fn at_node(rig: &Rig, at: usize, args: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(tandem());
-    command.arg("drill").args(args).args(["--json", "-c"]).arg(&made.nodes[at].config);
-    command.arg("--trust").arg(&made.ca).stdin(Stdio::null());
+    command.args(args).args(["--json", "-c"]).arg(&rig.pair.made.nodes[at].config).stdin(Stdio::null());
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}")))
@@ -37,7 +40,7 @@ async fn a_drill_passes_or_names_the_step_that_does_not_and_leaves_nothing() {
         let (code, answer) = drill(&rig, at, args);
         assert_eq!(code, Some(0), "{answer:#}\n{}", rig.logs());
         let steps = answer["steps"].as_array().map_or(0, Vec::len);
-        assert_eq!((steps, answer["node"].as_str()), (10, Some(args.first().copied().unwrap_or("a"))));
+        assert_eq!((steps, answer["node"].as_str()), (12, Some(args.first().copied().unwrap_or("a"))));
         assert_eq!(users(&rig), 12, "the test user is gone");
         rig.until_paired(LIMIT);
     }
@@ -51,9 +54,9 @@ async fn a_drill_passes_or_names_the_step_that_does_not_and_leaves_nothing() {
     b.service("b", "authentication", ServiceAction::Stop).unwrap_or_else(|failure| panic!("{failure:?}"));
     let (code, answer) = drill(&rig, 0, &[]);
     let error = answer["error"].as_str().unwrap_or_default();
-    assert!(code == Some(1) && error.starts_with("step 3 of 10 failed"), "{answer:#}");
+    assert!(code == Some(1) && error.starts_with("step 4 of 12 failed"), "{answer:#}");
     assert!(error.contains("login through b"), "{error}");
-    assert_eq!(answer["steps"].as_array().map(Vec::len), Some(2));
+    assert_eq!(answer["steps"].as_array().map(Vec::len), Some(3));
     assert_eq!(users(&rig), 12, "the test user is gone");
     b.service("b", "authentication", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
 
@@ -61,9 +64,40 @@ async fn a_drill_passes_or_names_the_step_that_does_not_and_leaves_nothing() {
     rig.until(0, LIMIT, "a says so", |status| !status.alarms.is_empty());
     let (code, answer) = drill(&rig, 0, &[]);
     let error = answer["error"].as_str().unwrap_or_default();
-    assert!(code == Some(1) && error.starts_with("step 1 of 10 failed"), "{answer:#}");
+    assert!(code == Some(1) && error.starts_with("step 1 of 12 failed"), "{answer:#}");
     assert!(error.contains("a critical service of b is down"), "{error}");
     b.service("b", "router", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
+    rig.settle().await;
+}
+
+/// Nothing is different while messages flow and the stores are written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_compares_everything_and_is_no_false_alarm() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(50), seed: seed() };
+    let settings = [QUICK, &[("store.checkpoint_frames", "300")]].concat();
+    let mut rig = Rig::start(2, load, &settings, &[]).await;
+    rig.traffic(400).await;
+    for at in [0, 1, 0] {
+        let (code, answer) = at_node(&rig, at, &["check"]);
+        assert_eq!(code, Some(0), "{answer:#}\n{}", rig.logs());
+        let of = |node: &str, what: &str| answer["nodes"][node][what].as_u64();
+        assert_eq!((of("a", "users"), of("b", "users")), (Some(6), Some(6)), "{answer:#}");
+        assert!(of("a", "pairs") > Some(6) && of("b", "pairs") > Some(6), "{answer:#}");
+        rig.traffic(50).await;
+    }
+    let (_, events) = at_node(&rig, 0, &["events"]);
+    let told = events["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "checked");
+    assert_eq!(told.count(), 3, "{events:#}");
+
+    // One that is alone compares what it has.
+    rig.kill(1);
+    rig.until(0, LIMIT, "a serves all", |status| status.groups.iter().all(|group| group.primary == "a"));
+    let (code, answer) = at_node(&rig, 0, &["check"]);
+    assert_eq!(code, Some(0), "{answer:#}");
+    assert_eq!(answer["nodes"]["a"]["users"], Value::Null, "{answer:#}");
+    assert_eq!(answer["nodes"]["b"], Value::Null, "{answer:#}");
+    rig.pair.start(1).unwrap();
+    rig.until_paired(LIMIT);
     rig.settle().await;
 }
 

@@ -105,7 +105,10 @@ fn services_stop_and_operators_act() {
 #[test]
 fn operators_switch_high_availability_and_assign_users() {
     let figures = hunt("group", 1_000, Profile::GROUP);
-    at_least(&figures, &[("switches of high availability", 150), ("rebalances", 180)]);
+    at_least(
+        &figures,
+        &[("switches of high availability", 150), ("rebalances", 180), ("checks of all accounts", 900)],
+    );
     hunt("group-apart", 500, Profile::GROUP_APART);
 }
 
@@ -196,6 +199,13 @@ fn contacts_see_no_flicker_and_miss_nothing() {
 #[test]
 fn contacts_on_both_sides_of_a_long_partition_lose_no_message_and_the_nodes_agree() {
     hunt("apart", 150, Profile::PEOPLE_APART);
+}
+
+/// Leases count from the boot of each machine, and what is merged is in the order of the logs: nothing goes by the clock.
+#[test]
+fn clocks_that_are_ten_minutes_apart_make_no_difference_to_a_merge() {
+    let figures = hunt("clocks-apart", 150, Profile::CLOCKS_APART);
+    at_least(&figures, &[("tails merged", 1), ("tails set aside", 3)]);
 }
 
 #[test]

@@ -7,13 +7,16 @@ use presence_engine::front::{Fronted, Relay};
 use presence_engine::ids::{NodeIx, Position, Reg, SmId};
 use presence_engine::record::{CodecError, Cursor, put_bytes, put_position, take_position};
 
+use crate::driver::check::Part;
 use crate::runs::Runs;
 
 /// Versions of the link that this node speaks.
-pub const VERSIONS: (u8, u8) = (3, 4);
+pub const VERSIONS: (u8, u8) = (3, 5);
 /// The version from which on nodes know of one-time tokens: the record `Token`, and the fields named `token`. To a peer
 /// of the version before nothing is sent that has any.
 pub const TOKENS: u8 = 4;
+/// The version from which on nodes compare what they hold: `Check` and its answer.
+pub const CHECKS: u8 = 5;
 /// Longest message, in bytes.
 pub const MAX_BYTES: usize = crate::frame::MAX_BYTES + 64;
 
@@ -80,6 +83,10 @@ pub enum Msg {
     Fronted(Fronted),
     /// Dialler: whatever the recovery manager has to say.
     Control(Bytes),
+    /// Dialler: what it holds of some of its users at a point of its log.
+    Check(Part),
+    /// Acceptor: the part of that number, and names of what is held otherwise here.
+    Checked(u32, Vec<Bytes>),
 }
 
 impl Msg {
@@ -148,6 +155,13 @@ impl Msg {
                 out.push(8);
                 out.extend_from_slice(bytes);
             }
+            Msg::Check(part) => encode_part(part, &mut out),
+            Msg::Checked(number, names) => {
+                out.push(16);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&(names.len() as u32).to_le_bytes());
+                names.iter().for_each(|name| put_bytes(&mut out, name));
+            }
             Msg::Relay(relay) => {
                 out.push(9);
                 relay.encode(&mut out);
@@ -196,10 +210,41 @@ impl Msg {
             8 => Msg::Control(all(&mut c)?),
             9 => Msg::Relay(Relay::decode(&mut c)?),
             10 => Msg::Fronted(Fronted::decode(&mut c)?),
+            15 => Msg::Check(decode_part(&mut c)?),
+            16 => {
+                let (number, count) = (c.u32()?, c.u32()?);
+                Msg::Checked(number, (0..count).map(|_| c.bytes()).collect::<Result<_, _>>()?)
+            }
             other => return Err(CodecError::UnknownType(other.into())),
         };
         if c.is_empty() { Ok(msg) } else { Err(CodecError::Bad("length")) }
     }
+}
+
+fn encode_part(part: &Part, out: &mut Vec<u8>) {
+    out.push(15);
+    out.extend_from_slice(&part.number.to_le_bytes());
+    out.extend_from_slice(&part.at.to_le_bytes());
+    out.push(u8::from(part.range.is_some()));
+    if let Some((after, to)) = &part.range {
+        put_bytes(out, after);
+        put_bytes(out, to);
+    }
+    out.extend_from_slice(&(part.users.len() as u32).to_le_bytes());
+    for (name, digest) in &part.users {
+        put_bytes(out, name);
+        out.push(u8::from(digest.is_some()));
+        digest.iter().for_each(|digest| out.extend_from_slice(&digest.to_le_bytes()));
+    }
+}
+
+fn decode_part(c: &mut Cursor) -> Result<Part, CodecError> {
+    let (number, at) = (c.u32()?, c.u64()?);
+    let range = if c.u8()? != 0 { Some((c.bytes()?, c.bytes()?)) } else { None };
+    let count = c.u32()?;
+    let users = (0..count).map(|_| Ok((c.bytes()?, if c.u8()? != 0 { Some(c.u64()?) } else { None })));
+    let users = users.collect::<Result<_, CodecError>>()?;
+    Ok(Part { number, at, range, users })
 }
 
 fn decode_hello(c: &mut Cursor) -> Result<Hello, CodecError> {
@@ -265,6 +310,14 @@ mod tests {
             Msg::Parked(SmId([7; 16]), true, 0),
             Msg::Parked(SmId([7; 16]), true, 5),
             Msg::Control(Bytes::from_static(b"{}")),
+            Msg::Check(Part {
+                number: 1,
+                at: 2,
+                range: Some((Bytes::new(), Bytes::from_static(b"u"))),
+                users: vec![(Bytes::from_static(b"u"), Some(3)), (Bytes::from_static(b"v"), None)],
+            }),
+            Msg::Check(Part { number: 1, at: 2, range: None, users: Vec::new() }),
+            Msg::Checked(4, vec![Bytes::from_static(b"u")]),
         ];
         for msg in all {
             let bytes = msg.encode();

@@ -16,6 +16,7 @@ fn main() {
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,
         Some("partition") => Profile::PARTITION,
+        Some("clocks-apart") => Profile::CLOCKS_APART,
         Some("services") => Profile::SERVICES,
         Some("group") => Profile::GROUP,
         Some("group-apart") => Profile::GROUP_APART,

@@ -7,6 +7,9 @@ use presence_engine::ids::{Mode, NodeIx};
 
 use super::world::{Event, World};
 
+/// How often operators have both nodes checked, in milliseconds, where they do.
+const CHECKS_EVERY: u64 = 3_000;
+
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -45,6 +48,8 @@ pub enum Fault {
     Service(usize, Service, u64),
     /// The operator's recover at a node.
     Recover(usize),
+    /// A check of a node's store and of its peer's copies.
+    Check(usize),
     /// Something else that operators ask for.
     Asked(super::group::Asked),
 }
@@ -78,6 +83,10 @@ impl World {
         }
         if self.profile.witness {
             self.plan_witness(from, until);
+        }
+        let checks = if self.profile.checks { until - from } else { 0 };
+        for at in (0..checks).step_by(CHECKS_EVERY as usize) {
+            (0..2).for_each(|node| self.at(from + at - self.now, Event::Fault(Fault::Check(node))));
         }
         for _ in 0..self.rng.range(0, 4) {
             let at = self.rng.range(from, until) - self.now;
@@ -194,6 +203,7 @@ impl World {
             }
             Fault::Service(node, service, for_ms) => self.stop_service(node, service, for_ms),
             Fault::Asked(asked) => self.asked(asked),
+            Fault::Check(node) => _ = self.op(node, Op::Check),
             Fault::Recover(node) => _ = self.asks(node, Op::Recover),
             Fault::Failover(node) => _ = self.asks(node, Op::Failover),
             Fault::Fallback(node) => {

@@ -59,6 +59,8 @@ pub struct Profile {
     pub services: bool,
     /// Operators switch high availability and assign users to other homes.
     pub group: bool,
+    /// They have both nodes checked, again and again: nothing is ever different.
+    pub checks: bool,
 }
 
 impl Profile {
@@ -78,6 +80,7 @@ impl Profile {
         people: false,
         services: false,
         group: false,
+        checks: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -89,7 +92,7 @@ impl Profile {
     /// The same with critical services that stop, and contacts.
     pub const SERVICES: Profile = Profile { services: true, faults: 6, ..Profile::PEOPLE };
     /// The same with operators who switch high availability and assign users.
-    pub const GROUP: Profile = Profile { group: true, faults: 7, ..Profile::PEOPLE };
+    pub const GROUP: Profile = Profile { group: true, checks: true, faults: 7, ..Profile::PEOPLE };
     /// The same with a witness.
     pub const GROUP_APART: Profile = Profile { group: true, faults: 7, ..Profile::WITNESS };
     /// All faults under policy `strict`, with an operator.
@@ -102,10 +105,12 @@ impl Profile {
         Profile { witness: true, available: false, longest: 90_000, ..Profile::STRICT };
     /// The same with contacts.
     pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
+    /// The same with clocks that are ten minutes apart.
+    pub const CLOCKS_APART: Profile = Profile { skew: [-300_000, 300_000], ..Profile::PEOPLE_APART };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 32;
+pub const FIGURES: usize = 33;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +147,8 @@ pub struct Coverage {
     pub service_moves: u32,
     /// Rebalances that began.
     pub rebalances: u32,
+    /// Checks that compared all accounts.
+    pub checks: u32,
     /// Times that high availability was switched.
     pub switches: u32,
     /// Sessions refused.
@@ -194,6 +201,7 @@ impl Coverage {
             ("services that stop", self.services),
             ("moves for a service", self.service_moves),
             ("rebalances", self.rebalances),
+            ("checks of all accounts", self.checks),
             ("switches of high availability", self.switches),
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),

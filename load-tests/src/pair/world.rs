@@ -539,6 +539,10 @@ impl World {
                     self.at(wait, Event::Fault(Fault::Kill(node, outputs, back)));
                 }
             }
+            News::Checked(report) if report.different + report.wrong > 0 => {
+                self.fail(format!("a check of node {node} found {report:?}"));
+            }
+            News::Checked(report) => self.coverage.checks += u32::from(report.users.is_some()),
             News::SetAside(_, frames, _, kept) if frames > 0 => {
                 self.coverage.asides += 1;
                 self.coverage.merges += u32::from(kept > 0);

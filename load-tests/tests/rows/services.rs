@@ -11,6 +11,7 @@ use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal}
 /// The product's own times for services.
 const DELAY: u64 = 90 * SECOND;
 const SERVICES: Automatics = Automatics {
+    check: None,
     computed_limits: false,
     disabled: false,
     fallback: false,

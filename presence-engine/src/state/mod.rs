@@ -12,6 +12,7 @@ mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Bound;
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,11 @@ impl State {
     /// All accounts in order of their JIDs.
     pub fn users(&self) -> impl Iterator<Item = (&BareJid, &User)> {
         self.users.iter()
+    }
+
+    /// Accounts behind this name.
+    pub fn users_after<'a>(&'a self, name: &str) -> impl Iterator<Item = (&'a BareJid, &'a User)> + use<'a> {
+        self.users.range::<str, _>((Bound::Excluded(name), Bound::Unbounded))
     }
 
     /// A session.

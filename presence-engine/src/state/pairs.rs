@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -104,6 +105,10 @@ impl Key {
     }
 }
 
+fn behind<T>(key: Option<T>) -> (Bound<T>, Bound<T>) {
+    (key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
 fn write(value: &impl Serialize) -> Bytes {
     Bytes::from(postcard::to_stdvec(value).expect("plain data can be written"))
 }
@@ -141,6 +146,35 @@ impl State {
     /// Whether anything changed since.
     pub fn has_changes(&self) -> bool {
         self.touched.0.as_ref().is_some_and(|keys| !keys.is_empty())
+    }
+
+    /// Whether what stands under the key has changed since.
+    pub fn has_changed(&self, key: &[u8]) -> bool {
+        let (Some(touched), Some(key)) = (&self.touched.0, Key::read(key)) else { return false };
+        touched.contains(&key)
+    }
+
+    /// All keys behind this one, in the order of their bytes.
+    pub fn keys_after(&self, after: &[u8]) -> impl Iterator<Item = Key> {
+        let (mut forward, mut stanza, mut session, mut user) = (None, None, None, None);
+        match Key::read(after) {
+            Some(Key::Forward(id)) => forward = Some(id),
+            Some(Key::Kept(id)) => stanza = Some(id),
+            Some(Key::Session(id)) => session = Some(id),
+            Some(Key::User(jid)) => user = Some(jid),
+            Some(Key::Groups) | None => {}
+        }
+        // Of the kinds before that of `after` nothing is left; of those behind it, everything.
+        let left = |kind: u8| after.first().is_none_or(|first| *first <= kind);
+        let forwards =
+            left(b'f').then(|| self.undone.range(behind(forward)).map(|(id, _)| Key::Forward(*id)));
+        let groups = (after < &b"g"[..]).then_some(Key::Groups);
+        let kept = left(b'k').then(|| self.kept.range(behind(stanza)).map(|(id, _)| Key::Kept(*id)));
+        let sessions = left(b's').then(|| self.sessions.range(behind(session)).map(Key::Session));
+        let users = left(b'u').then(|| self.users.range(behind(user)).map(|(jid, _)| Key::User(jid.clone())));
+        let (forwards, kept) = (forwards.into_iter().flatten(), kept.into_iter().flatten());
+        let (sessions, users) = (sessions.into_iter().flatten(), users.into_iter().flatten());
+        forwards.chain(groups).chain(kept).chain(sessions).chain(users)
     }
 
     /// What stands under a key; `None`: nothing.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Bound, Deref, DerefMut};
 
 use super::session::JsmSession;
 use crate::ids::SmId;
@@ -45,6 +45,10 @@ impl Sessions {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &SmId> {
         self.all.keys()
+    }
+
+    pub(super) fn range(&self, ids: (Bound<SmId>, Bound<SmId>)) -> impl Iterator<Item = SmId> {
+        self.all.range(ids).map(|(id, _)| *id)
     }
 
     /// Sessions that wait for a time, in order of their ids.

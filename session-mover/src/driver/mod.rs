@@ -2,6 +2,7 @@
 //! the commit rule. Pure: disks, links and clocks are the shell's; it runs the same on a virtual clock.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod check;
 mod checkpoint;
 pub mod commit;
 mod leads;
@@ -25,6 +26,7 @@ use crate::log::{Storage, Which};
 use crate::msg::Msg;
 use crate::runs::Runs;
 
+use check::{Check, Report};
 use checkpoint::{Checkpoint, Mark};
 use commit::{Commit, Release};
 use leads::Leads;
@@ -102,6 +104,8 @@ pub enum Do {
     SetAside(Which, u64, u64, u64),
     /// The peer's snapshot was installed: ends of the own log and of the peer's in it.
     Resynced(u64, u64),
+    /// A check has come to its end.
+    Checked(Report),
 }
 
 /// Bytes of frames in flight at which clients are no longer read.
@@ -141,6 +145,7 @@ pub struct Driver {
     lacks: Option<Position>,
     /// What of the peer's log the last own frame was written upon.
     built_on: Position,
+    check: Check,
     checkpoint: Option<Checkpoint>,
     /// One is on its way to the disk.
     writing: bool,
@@ -203,6 +208,7 @@ impl Driver {
             alone: [Term(0); 2],
             lacks: None,
             built_on: Position::default(),
+            check: Check::default(),
             checkpoint: None,
             writing: false,
             checkpointed: 0,
@@ -368,7 +374,7 @@ impl Driver {
 
     /// One turn: frames of the peer first, then `inputs`; the records of all of them are one frame.
     pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn Storage) {
-        let count = self.unprocessed.len().min(FRAMES_PER_TURN);
+        let count = self.unprocessed.len().min(FRAMES_PER_TURN).min(self.frames_to_check());
         if count == 0 && inputs.is_empty() {
             return;
         }
@@ -389,6 +395,7 @@ impl Driver {
                 &mut outputs,
             ));
         }
+        self.answer_part();
         self.compare_offers(store);
         let prints = self.engine.prints(&inputs, &forwards);
         if !prints.is_empty() {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Mode, NodeIx, Position, SmId};
 
+use super::check::Part;
 use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
@@ -35,6 +36,8 @@ pub(super) struct Incoming {
     keeping: bool,
     /// The end of the peer's log when we met.
     met_at: u64,
+    /// A part of the peer's check that is to be answered.
+    pub(super) part: Option<Part>,
 }
 
 impl Incoming {
@@ -79,7 +82,11 @@ impl Driver {
             Msg::Relay(relay) => return Some(Input::Relay(relay)),
             Msg::Fronted(told) => return Some(Input::Fronted(told)),
             Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
-            Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) | Msg::Want(_) => {
+            Msg::Check(part) => {
+                self.incoming.part = Some(part);
+                self.answer_part();
+            }
+            Msg::Hello(_) | Msg::Fetched(..) | Msg::Ack(..) | Msg::Want(_) | Msg::Checked(..) => {
                 self.close(Link::In, "a message that does not fit here")
             }
         }
@@ -108,6 +115,7 @@ impl Driver {
             keep: 0,
             keeping: false,
             met_at: hello.runs.end().seq,
+            part: None,
         };
         self.barrier = None;
         // What a process finds when it starts, and greets with, is on its disk.

@@ -8,7 +8,7 @@ use super::receive::{OLD_DISK, OTHER_VERSION};
 use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-use crate::msg::{Ack, Hello, Msg, TOKENS};
+use crate::msg::{Ack, CHECKS, Hello, Msg, TOKENS};
 use crate::runs::Runs;
 
 /// Bytes of catch-up in flight.
@@ -48,6 +48,11 @@ impl Outgoing {
     /// Whether there is a connection.
     pub(super) fn is_up(&self) -> bool {
         self.phase != Phase::Down
+    }
+
+    /// Whether everything up to here was sent.
+    pub(super) fn has_sent(&self, seq: u64) -> bool {
+        self.next > seq
     }
 
     /// Whether our log flows to the peer's present boot.
@@ -101,6 +106,7 @@ impl Driver {
             (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
             (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
             (Phase::Live, Msg::Ack(ack)) => self.on_ack(ack, store),
+            (Phase::Live, Msg::Checked(number, different)) => self.on_checked(number, different),
             (Phase::Sending, Msg::Want(after)) => self.send_pairs(&after, store),
             (_, Msg::Control(bytes)) => self.dos.push(Do::Control(bytes)),
             _ => self.close(Link::Out, "a message that does not fit here"),
@@ -112,6 +118,7 @@ impl Driver {
         let (oldest, newest) = self.cfg.versions;
         let version = newest.min(theirs.1);
         self.engine.set_peer_knows_tokens(version >= TOKENS);
+        self.check.known = version >= CHECKS;
         version >= oldest.max(theirs.0)
     }
 

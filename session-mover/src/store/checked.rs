@@ -26,7 +26,7 @@ pub struct Checked<S> {
 }
 
 /// Stays the same in every version: it is on disk. CRC-32C twice, of the pair forwards and of its parts exchanged.
-fn hash(key: &[u8], value: &[u8]) -> u64 {
+pub(crate) fn hash(key: &[u8], value: &[u8]) -> u64 {
     let forwards = crc32c::crc32c_append(crc32c::crc32c(&(key.len() as u64).to_le_bytes()), key);
     let forwards = crc32c::crc32c_append(forwards, value);
     let exchanged = crc32c::crc32c_append(crc32c::crc32c(&(value.len() as u64).to_le_bytes()), value);
@@ -92,9 +92,11 @@ impl<S: Store> Store for Checked<S> {
             self.walk.clear();
         }
         let some = self.inner.scan(after, max_bytes)?;
-        self.walk.extend(some.iter().map(|(key, value)| (key.to_vec(), hash(key, value))));
-        if some.is_empty() && self.hashes.is_none() {
-            self.verify()?;
+        if self.hashes.is_none() {
+            self.walk.extend(some.iter().map(|(key, value)| (key.to_vec(), hash(key, value))));
+            if some.is_empty() {
+                self.verify()?;
+            }
         }
         Ok(some)
     }

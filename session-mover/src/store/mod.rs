@@ -21,6 +21,7 @@ use thiserror::Error;
 
 pub use behind::{Behind, Hooks};
 pub use checked::Checked;
+pub(crate) use checked::hash;
 pub use kept::{Kept, unsign};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;

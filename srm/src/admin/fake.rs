@@ -31,6 +31,8 @@ struct State {
     group: GroupShown,
     /// What was done to services.
     services: Vec<(String, &'static str, ServiceAction)>,
+    /// Checks, each of which ends at once.
+    checks: u64,
 }
 
 impl Fake {
@@ -115,6 +117,7 @@ impl State {
                 reason: reason.into(),
                 local: name == "a",
                 heard_ms: Some(0),
+                check: CheckStatus { ended: self.checks, users: Some(5), ..CheckStatus::default() },
                 counters: CountersStatus { jsm_sessions_client: 5, ..CountersStatus::default() },
                 services: vec![ServiceStatus {
                     name: "router".into(),
@@ -331,6 +334,11 @@ impl Daemon for Fake {
             None => Err(nobody(&user)),
         };
         Box::pin(async move { done })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, Refusal>> {
+        self.state.lock().unwrap().checks += 1;
+        Box::pin(async { Ok(vec!["a".to_owned(), "b".to_owned()]) })
     }
 
     fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>> {

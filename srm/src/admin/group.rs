@@ -97,6 +97,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/group", get(show).post(create).patch(edit).delete(remove))
         .route("/v1/ha", post(switch))
         .route("/v1/rebalance", post(rebalance))
+        .route("/v1/check", post(check))
         .route("/v1/users/{user}/home", post(assign))
 }
 
@@ -138,6 +139,12 @@ async fn change(shared: &Shared, op: GroupOp) -> Result<Response, Response> {
         Ok(()) => Ok(Json(answer(shared.daemon.group()).await?).into_response()),
         Err(refusal) => Err(conflict(refusal)),
     }
+}
+
+async fn check(State(shared): Node) -> Result<Response, Response> {
+    tracing::info!(event = "admin_check");
+    let nodes = answer(shared.daemon.check()).await?.map_err(conflict)?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "nodes": nodes }))).into_response())
 }
 
 async fn rebalance(State(shared): Node) -> Result<Response, Response> {

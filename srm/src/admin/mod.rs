@@ -13,6 +13,7 @@
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `POST /v1/users/{user}/home` with `{home}`, a node's name or null | `{user}`, or a [`Refusal`]; the user's sessions go to that node, or end |
+//! | `POST /v1/check` | 202 and `{"nodes": [NAME]}`, or a [`Refusal`]; the status tells what was found |
 //! | `POST /v1/rebalance` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
 //! | `GET /v1/group` | [`GroupShown`], with what is looked at before high availability is enabled |
 //! | `POST /v1/group` with `{name, description?}`; `PATCH` with `{name?, description?}`; `DELETE` | [`GroupShown`], or a [`Refusal`]: the group is made, described anew, deleted |
@@ -125,6 +126,30 @@ pub struct NodeStatus {
     /// Its services; empty where it did not tell.
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
+    /// Checks of its store, and of the other node's copies of its users.
+    #[serde(default)]
+    pub check: CheckStatus,
+}
+
+/// Checks of a node since its process began.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckStatus {
+    /// One is under way.
+    pub running: bool,
+    /// How many have come to their end. The rest is about the last of them.
+    pub ended: u64,
+    /// When it ended, in milliseconds since 1970; `None`: there was none.
+    pub ended_ms: Option<u64>,
+    /// Accounts that were compared with the other node's copies; `None`: there was nobody to do that with.
+    pub users: Option<u64>,
+    /// How many of them the other node holds otherwise,
+    pub different: u64,
+    /// and their names, the first 100.
+    pub named: Vec<String>,
+    /// Pairs of the store that were compared with the logs; `None`: it holds no checkpoint.
+    pub pairs: Option<u64>,
+    /// How many of them were wrong. The store was then set aside.
+    pub wrong: u64,
 }
 
 /// A service of a node.
@@ -334,6 +359,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn assign(&self, user: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Begins to assign users to the other node until each has its share.
     fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>>;
+    /// Begins a check on both nodes, or on this one if the other does not answer; gives the names of those that check.
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, Refusal>>;
     /// Reads the configuration and its files again, of the node that answers.
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>>;
     /// Changes one setting in the configuration of the node that answers, and where it is clusterwide of its peer; `None`: its

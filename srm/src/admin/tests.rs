@@ -64,6 +64,7 @@ async fn nothing_is_told_without_the_token() {
         "POST /v1/nodes/a/force-active",
         "POST /v1/nodes/a/services/router",
         "POST /v1/recover",
+        "POST /v1/check",
         "GET /v1/sessions",
         "POST /v1/reload",
         "GET /v1/log",
@@ -324,6 +325,7 @@ async fn services_are_listed_stopped_and_made_to_fail_and_both_nodes_recovered()
         assert_eq!(got, code, "{path} {body} {refusal}");
         assert!(refusal["hint"].as_str().is_some_and(|told| told.contains(hint)), "{refusal}");
     }
+    assert_eq!(ask(api, "POST /v1/check", "").await, (202, json!({ "nodes": ["a", "b"] })));
     let (code, refusal) = ask(api, "POST /v1/recover", "").await;
     assert_eq!((code, &refusal["error"]), (409, &json!("nothing is to be recovered")));
     fake.breaks();

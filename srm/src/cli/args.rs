@@ -96,6 +96,11 @@ pub(super) enum Command {
     ///
     /// Users whom nobody is logged in as come first. Sessions are handed over; nobody is disconnected who knows stream management.
     Rebalance(RebalanceArgs),
+    /// Check each node's store against its log, and what each node holds of the other's users
+    ///
+    /// Nothing waits for it: some accounts are compared four times a second. Each night the nodes do it by themselves
+    /// ([srm] nightly_check).
+    Check(RecoverArgs),
     /// Let NODE serve all users although its peer is not heard and its rules say wait
     ///
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
@@ -140,6 +145,7 @@ impl Command {
             Command::Ha { command } => command.json(),
             Command::Assign(args) => args.client.json,
             Command::Rebalance(args) => args.client.json,
+            Command::Check(args) => args.client.json,
             Command::ForceActive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::Passwd(args) } => args.client.json,

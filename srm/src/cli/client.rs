@@ -161,6 +161,15 @@ impl Client {
         self.post("/v1/rebalance", &Value::Null)
     }
 
+    /// Begins a check; gives the names of the nodes that do it.
+    pub fn check(&self) -> Result<Vec<String>, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Checking {
+            nodes: Vec<String>,
+        }
+        self.post("/v1/check", &Value::Null).map(|Checking { nodes }| nodes)
+    }
+
     /// Lets the node read its configuration again.
     pub fn reload(&self) -> Result<Reloaded, Failure> {
         self.post("/v1/reload", &Value::Null)

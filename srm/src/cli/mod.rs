@@ -8,6 +8,7 @@
 mod args;
 mod check;
 mod client;
+mod consistency;
 mod drill;
 mod events;
 mod extend;
@@ -86,6 +87,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Ha { command } => group::ha(&command),
         Command::Assign(args) => group::assign(&args),
         Command::Rebalance(args) => group::rebalance(&args, &mut Progress::stderr()),
+        Command::Check(args) => consistency::check(&Client::find(&args.client)?, &mut Progress::stderr()),
         Command::ForceActive(args) => force::force_active(&args),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::Passwd(args) } => user::passwd(&args),

@@ -75,6 +75,7 @@ fn the_command_line_is_sound() {
         "tandem user sessions u",
         "tandem force-active a --confirm a --json",
         "tandem recover",
+        "tandem check --json",
         "tandem service list --json",
         "tandem service stop router --node b",
         "tandem service fail database --for 2min",
@@ -462,4 +463,16 @@ fn users_are_assigned_and_the_unassigned_listed() {
     assert_eq!(assign(Some("a")).unwrap().text, "anna@im.example is assigned to a\n");
     assert_eq!(pair.fake.accounts()[0].home, "a");
     assert_eq!(assign(Some("c")).err().unwrap().exit, Exit::Usage);
+}
+
+#[test]
+fn a_check_waits_until_both_nodes_have_ended_theirs() {
+    let pair = Pair::start();
+    let answer = consistency::check(&pair.client(), &mut Progress::none()).unwrap();
+    assert_eq!(
+        answer.text,
+        "a: 5 users as b holds them; no checkpoint in the store yet\n\
+         b: 5 users as a holds them; no checkpoint in the store yet\n"
+    );
+    assert_eq!(answer.json["nodes"]["b"]["ended"], 1);
 }

@@ -68,6 +68,10 @@ pub struct Srm {
     pub allow_adding_users_in_failover: bool,
     /// Automatic failovers an hour before there is an alarm and no more of them. Default 1, 1 to 60. Clusterwide.
     pub automatic_failovers_per_hour: u32,
+    /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
+    pub nightly_check: bool,
+    /// When, in local time; may span midnight. It begins as soon as all is at rest. Default `"02:00-05:00"`. Each node.
+    pub nightly_check_window: Window,
     /// Events of a node that have it fail over, as soon as both nodes are Normal, by their kinds
     /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. No more of them in an hour
     /// than `automatic_failovers_per_hour`; the way back is the operator's. Default none. Clusterwide.
@@ -95,6 +99,8 @@ impl Default for Srm {
             disable_automatics: false,
             allow_adding_users_in_failover: false,
             automatic_failovers_per_hour: 1,
+            nightly_check: true,
+            nightly_check_window: Window { from_min: 2 * 60, to_min: 5 * 60 },
             failover_on_events: Vec::new(),
         }
     }
@@ -164,8 +170,8 @@ impl TryFrom<String> for EventRule {
         match kind {
             Some(kind)
                 if never.contains(&kind.name)
-                    || kind.name.contains("over-")
-                    || kind.name.contains("back-") =>
+                    || kind.name.starts_with("failover-")
+                    || kind.name.starts_with("fallback-") =>
             {
                 Err(format!("events of the kind \"{}\" cannot have a node fail over", kind.name))
             }

@@ -2,6 +2,8 @@
 
 use presence_engine::ids::{Group, NodeIx};
 
+use session_mover::driver::check::Report;
+
 use crate::events::{Record, Severity};
 use crate::evidence::Gone;
 use crate::node::{Event, Moved, Stage};
@@ -59,6 +61,7 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
             );
             told("rebalanced", text)
         }
+        Event::Checked(report) => checked(report, peer),
         Event::PeerGone(gone, silent_ms) => {
             let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
                 format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
@@ -117,6 +120,25 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         })
         .collect();
     Some(record)
+}
+
+fn checked(report: &Report, peer: &str) -> Record {
+    let accounts = match report.users {
+        None if peer.is_empty() => "there is no other node to compare accounts with".to_owned(),
+        Some(users) => format!("{users} accounts were compared with {peer}, {} differ", report.different),
+        None => "the accounts could not be compared: the nodes are not connected".to_owned(),
+    };
+    let named =
+        if report.named.is_empty() { String::new() } else { format!(" ({})", report.named.join(", ")) };
+    let store = match report.pairs {
+        Some(pairs) => {
+            format!("{pairs} pairs of the store were compared with the logs, {} are wrong", report.wrong)
+        }
+        None if report.wrong > 0 => "the store could not be read".to_owned(),
+        None => "the store holds no checkpoint that could be compared".to_owned(),
+    };
+    let kind = if report.different + report.wrong > 0 { "check-failed" } else { "checked" };
+    Record { event: kind.to_owned(), text: format!("{accounts}{named}; {store}"), ..Record::default() }
 }
 
 fn row(shown: &Shown, names: &[String; 2]) -> Record {
@@ -252,6 +274,14 @@ mod tests {
             Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 1 }),
             Event::PeerGone(Gone::Dead, None),
+            Event::Checked(Report::default()),
+            Event::Checked(Report {
+                users: Some(2),
+                different: 1,
+                named: vec!["u@d".into()],
+                ..Report::default()
+            }),
+            Event::Checked(Report { pairs: Some(2), wrong: 1, ..Report::default() }),
             Event::Unprotected(NodeIx::A),
             Event::OnlyPathDown,
             Event::SetAside(session_mover::log::Which::Own, 1, 0, 0),

@@ -57,7 +57,7 @@ impl Operations {
     }
 
     /// The version before knows nothing of what would be written down.
-    async fn same_version(&self) -> Result<(), Refusal> {
+    pub(super) async fn same_version(&self) -> Result<(), Refusal> {
         match self.peer_now().await.and_then(|(peer, _)| versions_differ(&peer)) {
             None => Ok(()),
             Some(error) => Err(self.refusal(error, "finish the upgrade first".to_owned()).await),
@@ -82,7 +82,7 @@ impl Operations {
         self.reply_of(Op::Assign(jid, home)).await
     }
 
-    async fn reply_of(&self, op: Op) -> Result<Reply, Refusal> {
+    pub(super) async fn reply_of(&self, op: Op) -> Result<Reply, Refusal> {
         match self.op(op).await {
             Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
             Some(reply) => Ok(reply),

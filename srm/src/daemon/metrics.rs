@@ -178,6 +178,8 @@ impl Metrics {
             Event::Ha(true) => "ha_enabled",
             Event::Ha(false) => "ha_disabled",
             Event::Rebalanced(_) => "rebalanced",
+            Event::Checked(report) if report.different + report.wrong > 0 => "check_failed",
+            Event::Checked(_) => "checked",
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
@@ -432,6 +434,7 @@ mod tests {
             moving: None,
             alarms: Vec::new(),
             witness: Some(true),
+            checks: Default::default(),
             run: 1,
             digest: 0,
         }

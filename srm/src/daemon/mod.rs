@@ -5,6 +5,7 @@ mod accounts;
 mod again;
 mod alarms;
 mod care;
+mod check;
 mod chronicle;
 mod clients;
 mod clock;
@@ -311,6 +312,7 @@ fn tuning(config: &Config) -> node::Tuning {
             authentication: srm.enable_authentication_monitoring,
             failovers_per_hour: srm.automatic_failovers_per_hour,
             add_users: srm.allow_adding_users_in_failover,
+            check: srm.nightly_check.then_some(srm.nightly_check_window),
             computed_limits: srm.client_re_login_limits == crate::config::ReLogin::Computed,
             assignment: srm.user_assignment_mode,
         },

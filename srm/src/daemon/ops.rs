@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::check::check_status;
 use super::chronicle::Chronicle;
 use super::metrics::{Metrics, Shown};
 use super::reload::Live;
@@ -48,6 +49,7 @@ pub(super) enum Ask {
     Group(GroupOp),
     Assign { user: String, home: Option<String> },
     Rebalance,
+    Check,
 }
 
 #[derive(Serialize, Deserialize, Debug)]
@@ -168,6 +170,7 @@ impl Operations {
             Ask::Group(op) => done(self.change_group_here(op).await),
             Ask::Assign { user, home } => done(self.assign_here(&user, home.as_deref()).await),
             Ask::Rebalance => self.answer_rebalance().await,
+            Ask::Check => done(self.check_here().await),
         }
     }
 
@@ -281,6 +284,7 @@ impl Operations {
             clock_ms: now_ms(),
             run: s.run,
             services: self.services.list(self.live.config().srm.enable_authentication_monitoring),
+            check: check_status(&s.checks),
         }
     }
 
@@ -474,6 +478,10 @@ impl Daemon for Operations {
 
     fn assign(&self, user: String, home: Option<String>) -> BoxFuture<'_, Result<(), Refusal>> {
         Box::pin(self.assign_anywhere(user, home))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>, Refusal>> {
+        Box::pin(self.check_anywhere())
     }
 
     fn rebalance(&self) -> BoxFuture<'_, Result<Moving, Refusal>> {

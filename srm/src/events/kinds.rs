@@ -69,6 +69,8 @@ pub const KINDS: &[Kind] = &[
         Error,
         "the store failed, or does not fit to the logs, and begins anew; the node serves on",
     ),
+    kind("checked", Info, "a check found the store and the peer's copies to be what they should be"),
+    kind("check-failed", Error, "it found something else; `tandem status` says what to do"),
     kind("resynced", Warning, "the node lacked what its logs do not reach, and the peer has sent everything"),
     kind("disk-stalled", Critical, "the disk does not answer: nothing is acknowledged"),
     kind("input-refused", Error, "an input was refused that was being handled when nodes crashed"),

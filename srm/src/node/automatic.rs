@@ -29,6 +29,8 @@ pub struct Automatics {
     pub computed_limits: bool,
     /// Which node an account gets that is added.
     pub assignment: Assignment,
+    /// The span of the day in which store and copies are checked.
+    pub check: Option<Window>,
 }
 
 /// How far it is.
@@ -38,6 +40,12 @@ pub(super) struct Automatic {
     well: u32,
     /// Minute of the day in local time, as last told.
     minute: Option<u16>,
+}
+
+impl Automatic {
+    pub(super) fn minute(&self) -> Option<u16> {
+        self.minute
+    }
 }
 
 impl Node {

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod automatic;
+mod check;
 mod cores;
 mod crashes;
 mod facts;
@@ -40,6 +41,7 @@ use crate::evidence::{self, Evidence};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
 pub use automatic::Automatics;
+pub use check::Checks;
 pub use crashes::{Crash, Crashes};
 pub use group::{Check, GroupOp};
 use moves::Moving;
@@ -151,6 +153,7 @@ pub struct Node {
     promises: Promises,
     shows: facts::Shows,
     automatic: automatic::Automatic,
+    checks: Checks,
     services: services::Services,
     moving: Option<Moving>,
     storm: storm::Storm,
@@ -223,6 +226,7 @@ impl Node {
             promises: Promises::default(),
             shows: facts::Shows::default(),
             automatic: automatic::Automatic::default(),
+            checks: Checks::default(),
             services: services::Services::default(),
             moving: None,
             storm: storm::Storm { fixed: cfg.driver.engine.relogin_s, ..Default::default() },
@@ -373,6 +377,8 @@ impl Node {
         self.watch_agreement(n);
         self.watch_logins();
         self.serve_own(disk);
+        self.watch_night();
+        self.driver.check_next(disk);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
             if matches!(self.cfg.register, RegisterKind::Consent(Consent { available: true })) {
@@ -483,6 +489,7 @@ impl Node {
                 Do::SetAside(which, frames, released, kept) => {
                     self.outs.push(Out::Event(Event::SetAside(which, frames, released, kept)));
                 }
+                Do::Checked(report) => self.checked(report),
                 Do::Resynced(own, peer) => self.outs.push(Out::Event(Event::Resynced(own, peer))),
             }
         }

@@ -132,6 +132,7 @@ impl Node {
             },
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
+            Op::Check => self.check_op(),
             Op::Failover => self.begin_failover(Cause::Operator),
             Op::Recover => self.recover(),
             Op::Fallback => self.begin_fallback(Cause::Operator),

@@ -4,7 +4,7 @@ use presence_engine::engine::Counters;
 use presence_engine::ids::{Mode, NodeIx};
 use presence_engine::state::GroupInfo;
 
-use super::{Node, Progress};
+use super::{Checks, Node, Progress};
 use crate::safety::{Release, Role};
 use crate::view::{Reason, State};
 
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub alarms: Vec<String>,
     /// Whether the witness can be reached and decides; `None`: there is none.
     pub witness: Option<bool>,
+    /// Checks of the store and of the peer's copies.
+    pub checks: Checks,
     /// This run: a random number.
     pub run: u64,
     /// Digest of the replicated state.
@@ -67,6 +69,7 @@ impl Node {
             moving: self.moving.as_ref().map(|m| (m.name(), m.progress())),
             alarms: self.alarms(),
             witness: self.witness_decides(),
+            checks: self.checks.clone(),
             run: self.cfg.driver.boot,
             digest: state.digest(),
         }
@@ -95,6 +98,7 @@ impl Node {
         alarms.extend(self.automatics_alarm());
         alarms.extend(self.ha_alarm());
         alarms.extend(self.witness_alarms());
+        alarms.extend(self.check_alarm());
         if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());
         }

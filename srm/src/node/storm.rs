@@ -32,6 +32,13 @@ fn limits(fixed: (u32, u32), sessions: u64, per_second: u32) -> (u32, u32) {
     (lower, lower.saturating_add(window).min(fixed.1).max(lower))
 }
 
+impl Storm {
+    /// More clients log in than the processors can take.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+}
+
 impl Node {
     pub(super) fn logins(&mut self, per_second: u32, crowded: bool) {
         self.storm.per_second = per_second;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
 use presence_engine::record::Verifiers;
+use session_mover::driver::check::Report;
 use session_mover::driver::{Link, Why};
 use session_mover::log::{Storage, Which};
 use session_mover::msg::Msg;
@@ -91,6 +92,8 @@ pub enum Op {
     Assign(BareJid, Option<NodeIx>),
     /// Move users until each node has its share.
     Rebalance,
+    /// Check the store, and the peer's copies of this node's users.
+    Check,
     /// Change the group, or switch high availability.
     Group(GroupOp),
     /// Say what is looked at before high availability is enabled.
@@ -213,6 +216,8 @@ pub enum Event {
     Called(u32),
     /// A rebalance has ended: users that moved, and that should have.
     Rebalanced(Progress),
+    /// A check has come to its end.
+    Checked(Report),
     /// The peer is heard, and the link is up in both directions.
     PeerUp,
     /// The register changed.

@@ -203,6 +203,16 @@ fn seen(state: &State) -> usize {
     entries.filter(|entry| matches!(entry, Entry::Stanza { seen: true, .. })).count()
 }
 
+fn keys_follow_each_other(state: &State, all: &BTreeMap<Key, Bytes>) {
+    let mut sorted: Vec<Vec<u8>> = all.keys().map(Key::to_bytes).collect();
+    sorted.sort();
+    let after = |key: &[u8]| state.keys_after(key).map(|key| key.to_bytes()).collect::<Vec<_>>();
+    assert_eq!(after(b""), sorted);
+    for (number, key) in sorted.iter().enumerate() {
+        assert_eq!(after(key), sorted[number + 1..]);
+    }
+}
+
 #[test]
 fn every_key_whose_value_a_record_changes_is_noted() {
     // How often a record of each type changed something, and how often a count did at another resource.
@@ -234,6 +244,7 @@ fn every_key_whose_value_a_record_changes_is_noted() {
             *changes.entry(record.type_number()).or_default() += u32::from(!differ.is_empty());
             before = after;
         }
+        keys_follow_each_other(&state, &before);
     }
     for number in TYPES {
         assert!(changes.get(&number).is_some_and(|n| *n > 0), "no record of type {number} changed anything");

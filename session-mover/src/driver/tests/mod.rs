@@ -1,5 +1,7 @@
 //! Two drivers without nodes around them.
 
+mod checks;
+mod sides;
 mod snapshots;
 
 use bytes::Bytes;

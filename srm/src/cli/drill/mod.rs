@@ -13,7 +13,7 @@ use xmpp_core::tls::{Authority, c2s_client};
 
 use super::args::{DrillArgs, MoveArgs};
 use super::output::{Answer, Exit, Failure, Progress};
-use super::{Client, ClientArgs, moves, user};
+use super::{Client, ClientArgs, consistency, moves, user};
 use crate::admin::{NodeStatus, Status};
 use crate::config::{self, Config};
 
@@ -27,8 +27,11 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A step: what is confirmed, and how.
 type Step = (&'static str, fn(&mut Drill) -> Result<(), String>);
 
+const CHECK: &str = "each store holds what its log says, and each node what the other holds of its users";
+
 const STEPS: &[Step] = &[
     ("both nodes are Normal, without alarms, and hold the same", Drill::both_well),
+    (CHECK, Drill::check),
     ("a test user is made, and known to both", Drill::make_user),
     ("what is written through one node is read through the other at once, and back", Drill::write_both_ways),
     ("failover", Drill::fail_over),
@@ -37,6 +40,7 @@ const STEPS: &[Step] = &[
     ("a contact is removed at the backup", Drill::remove_contact),
     ("fallback", Drill::fall_back),
     ("both nodes are Normal, and hold the same", Drill::both_well),
+    (CHECK, Drill::check),
     ("what was removed at the backup is gone at home; login and messages there", Drill::at_home),
 ];
 
@@ -165,6 +169,11 @@ impl Drill {
                 Some(_) => thread::sleep(LOOK),
             }
         }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let checked = consistency::check(&self.client, &mut Progress::none());
+        checked.map(|_| ()).map_err(|failure| format!("{}; {}", failure.refusal.error, failure.refusal.hint))
     }
 
     fn make_user(&mut self) -> Result<(), String> {
