@@ -190,10 +190,12 @@ impl DualClient {
             self.offer = None;
             self.told = None;
             self.sm_id = sm_id;
-            if dual && self.sm_id.is_some() {
-                out.push(Output::Main(Dual::Request));
-            }
-        } else if self.parked_at.as_ref().is_some_and(|parked| self.same_node(parked)) {
+        }
+        // A session may be older than the second node.
+        if dual && self.told.is_none() && self.sm_id.is_some() {
+            out.push(Output::Main(Dual::Request));
+        }
+        if !anew && self.parked_at.as_ref().is_some_and(|parked| self.same_node(parked)) {
             // The session came to where the second stream was parked: that stream has no purpose any more.
             self.unpark(out);
         }

@@ -344,6 +344,17 @@ fn a_session_bound_anew_asks_and_parks_anew() {
 }
 
 #[test]
+fn a_session_that_is_older_than_the_second_node_asks_when_it_is_resumed() {
+    let mut client = Client::new();
+    client.on(Input::MainUp { at: peer("a"), sm_id: Some("sm-1".into()), anew: true, dual: false });
+    client.on(Input::MainDied);
+    assert_eq!(client.on(main_up("a", false)), [ANSWERED, Output::Main(Dual::Request)]);
+    assert_eq!(client.on(offer("7.0", "b")), [PARK]);
+    client.on(Input::MainDied);
+    assert!(!client.on(main_up("a", false)).contains(&Output::Main(Dual::Request)), "it knows");
+}
+
+#[test]
 fn failed_with_a_dead_main_binds_anew() {
     let anew = Output::Reconnect { first: None, anew: true };
     let mut client = Client::asking();

@@ -1,4 +1,4 @@
-//! The commands of `docs/operations.md`, run as they stand on the page, on two hosts that exist for this test only: each has
+//! The commands of `docs/operations.md` and `docs/grow.md`, run as they stand on the page, on two hosts that exist for this test only: each has
 //! its own network, its own processes, systemd as the first of them, and layers of its own over `/etc`, `/root`, `/usr/local`
 //! and `/var/lib`. What these hosts lack is put in its place: `scp` copies.
 //!
@@ -23,15 +23,25 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_operations_page_do_what_it_says() {
     let _turn = turn().await;
-    let (mut hosts, blocks) = start();
+    let (mut hosts, blocks) = start("operations");
     assert!(blocks.len() >= 25, "{} blocks are few", blocks.len());
     blocks.iter().for_each(|block| play(&mut hosts, block));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_gets_a_peer_and_is_alone_again_as_the_page_says() {
+    let _turn = turn().await;
+    let (mut hosts, blocks) = start("grow");
+    assert!(blocks.len() >= 12, "{} blocks are few", blocks.len());
+    blocks.iter().for_each(|block| play(&mut hosts, block));
+    let (_, status) = hosts.run("a", "tandem status; tandem user list");
+    assert!(!status.contains("b  ") && status.contains("berta@example.org"), "{status}");
+}
+
 /// Two hosts, and what the page says.
-fn start() -> (Hosts, Vec<Block>) {
+fn start(page: &str) -> (Hosts, Vec<Block>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let page = std::fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let page = std::fs::read_to_string(root.join(format!("docs/{page}.md"))).unwrap();
     (Hosts::start(root, &tandem()), blocks(&page).unwrap())
 }
 

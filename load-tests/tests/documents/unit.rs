@@ -40,7 +40,7 @@ fn property(hosts: &mut Hosts, host: &str, unit: &str, name: &str) -> String {
 
 /// Both nodes as the page installs them.
 fn pair() -> Hosts {
-    let (mut hosts, blocks) = start();
+    let (mut hosts, blocks) = start("operations");
     let installed =
         blocks.iter().position(|block| block.commands.contains("enable --now")).expect("installs");
     blocks[..=installed].iter().for_each(|block| play(&mut hosts, block));

@@ -31,10 +31,13 @@ pub(super) enum Command {
     /// Works on the directory that `tandem init` made. Nodes that run in it take the files up by themselves; copy them
     /// to nodes on other machines.
     Renew(RenewArgs),
-    /// Give a pair that exists a witness
+    /// Give a single node a peer, or a pair a witness
     ///
-    /// Works on the directory that `tandem init` made: makes the witness there and has both nodes ask it.
-    Extend(ExtendArgs),
+    /// Works on the directory that `tandem init` made.
+    Extend {
+        #[command(subcommand)]
+        what: Extend,
+    },
     /// Run a node
     Serve(ServeArgs),
     /// Run the witness of a pair, which decides which node goes on when they cannot see each other
@@ -121,7 +124,8 @@ impl Command {
         match self {
             Command::Init(args) => args.json,
             Command::Renew(args) => args.json,
-            Command::Extend(args) => args.json,
+            Command::Extend { what: Extend::Witness(args) } => args.json,
+            Command::Extend { what: Extend::Pair(args) } => args.json,
             Command::Serve(_) | Command::Witness(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Config { command: ConfigCommand::Show(args) } => args.file.json,
@@ -290,11 +294,20 @@ pub(super) struct RenewArgs {
     pub json: bool,
 }
 
+/// What `tandem extend` adds.
+#[derive(Subcommand, Debug)]
+pub(super) enum Extend {
+    /// A witness, which decides which node of a pair goes on when they cannot see each other
+    Witness(ExtendWitnessArgs),
+    /// A second node for one that is alone
+    ///
+    /// Makes the new node's files, and names each node in the file of the other. Then copy them to their machines, start the
+    /// new node, and restart the old one: its clients resume.
+    Pair(ExtendPairArgs),
+}
+
 #[derive(Args, Debug)]
-pub(super) struct ExtendArgs {
-    /// What the pair is to get
-    #[arg(value_enum)]
-    pub what: Extend,
+pub(super) struct ExtendWitnessArgs {
     /// Host name or address where the nodes reach it
     pub host: String,
     /// TCP port where it listens
@@ -308,11 +321,20 @@ pub(super) struct ExtendArgs {
     pub json: bool,
 }
 
-/// What `tandem extend` adds.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extend {
-    /// A witness, which decides which node goes on when they cannot see each other.
-    Witness,
+#[derive(Args, Debug)]
+pub(super) struct ExtendPairArgs {
+    /// The node that there is, and the host where the other reaches it
+    #[arg(value_name = "NAME=HOST", value_parser = name_and_host)]
+    pub old: (String, String),
+    /// The new node; its name is behind the other's in the alphabet
+    #[arg(value_name = "NAME=HOST", value_parser = name_and_host)]
+    pub new: (String, String),
+    /// The directory that `tandem init` made
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `tandem renew` replaces.

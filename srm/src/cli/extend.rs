@@ -1,18 +1,59 @@
-//! `tandem extend`: a pair that exists gets a witness.
+//! `tandem extend`: a single node gets a peer, a pair gets a witness.
+
+use std::net::Ipv6Addr;
 
 use serde_json::json;
 
-use super::args::{Extend, ExtendArgs};
-use super::output::{Answer, Failure};
+use super::args::{ExtendPairArgs, ExtendWitnessArgs};
+use super::output::{Answer, Exit, Failure};
 use crate::setup::extend::{self, Extended};
+use crate::setup::grow::{self, Grown};
+use crate::setup::{NodePlan, Ports};
 
-/// Makes it, and says what to do next.
-pub(super) fn extend(args: &ExtendArgs) -> Result<Answer, Failure> {
-    let Extend::Witness = args.what;
+/// Makes a witness, and says what to do next.
+pub(super) fn witness(args: &ExtendWitnessArgs) -> Result<Answer, Failure> {
     let made =
         extend::witness(&args.dir, &args.host, args.port).map_err(|error| Failure::environment(&error))?;
     let json = json!({ "witness": made.witness, "changed": made.nodes });
     Ok(Answer::new(text(&made), json))
+}
+
+/// Makes a second node, and says what to do next.
+pub(super) fn pair(args: &ExtendPairArgs) -> Result<Answer, Failure> {
+    let ((old, at), (name, host)) = (&args.old, &args.new);
+    if !args.dir.join(old).join("tandem.toml").is_file() {
+        let error = format!("{} has no node {old}", args.dir.display());
+        let hint = "name first the node that there is, then the new one: a=a.example.org b=b.example.org";
+        return Err(Failure::new(Exit::Usage, error, hint));
+    }
+    let new = NodePlan {
+        name: name.clone(),
+        host: host.clone(),
+        listen: Ipv6Addr::UNSPECIFIED.into(),
+        ports: Ports::STANDARD,
+    };
+    let link = (Ipv6Addr::UNSPECIFIED, Ports::STANDARD.link).into();
+    let made = grow::pair(&args.dir, at, link, &new).map_err(|error| Failure::environment(&error))?;
+    let json = json!({ "new": made.new, "changed": made.old, "foreign": made.foreign });
+    Ok(Answer::new(grown(&made, old, name), json))
+}
+
+fn grown(made: &Grown, old: &str, new: &str) -> String {
+    let foreign = made.foreign.iter().map(|file| {
+        format!(
+            "\n{} is of another authority: give both nodes one that names both hosts, and copy it to {new}\n",
+            file.display()
+        )
+    });
+    format!(
+        "made {}\nchanged {}: it has a peer\n{}\nnext:\n  copy both nodes' folders to their machines, to where the nodes have \
+         them; the data folder of {old} stays\n  start {new}\n  `tandem restart {old}` within the minute: its clients resume, and \
+         {new} gets everything from it\n  `tandem fallback {new}`, when `tandem status` says that it is well: from then on it has \
+         users of its own\n  `tandem rebalance`, if it is to have its share of those that there are\n",
+        made.new.parent().unwrap_or(&made.new).display(),
+        made.old.display(),
+        foreign.collect::<String>()
+    )
 }
 
 fn text(made: &Extended) -> String {

@@ -56,7 +56,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Init(args) => init::init(&args),
         Command::Renew(args) => renew::renew(&args),
-        Command::Extend(args) => extend::extend(&args),
+        Command::Extend { what: args::Extend::Witness(args) } => extend::witness(&args),
+        Command::Extend { what: args::Extend::Pair(args) } => extend::pair(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),

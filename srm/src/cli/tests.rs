@@ -76,6 +76,8 @@ fn the_command_line_is_sound() {
         "tandem force-active a --confirm a --json",
         "tandem recover",
         "tandem check --json",
+        "tandem extend pair a=a.example b=b.example --dir d",
+        "tandem extend witness w.example --port 7 --dir d --json",
         "tandem service list --json",
         "tandem service stop router --node b",
         "tandem service fail database --for 2min",

@@ -72,7 +72,7 @@ impl NodeDisk {
                 .with_context(|| format!("{}: cannot be made", core.display()))?;
         }
         let lock = lock(data)?;
-        check_identity(data, node.0, cluster)?;
+        check_identity(data, node, cluster)?;
         let (log, opened) = FileLog::open(data, sync_peer, stored)?;
         let store = store::open(engine, data, log.syncer(Which::Peer), checkpointed)?;
         let (turn, prints) = TurnFile::open(data)?;
@@ -109,9 +109,9 @@ pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
+fn check_identity(data: &Path, node: (&str, NodeIx), cluster: u64) -> anyhow::Result<()> {
     let path = data.join("node.json");
-    let wanted = Identity { version: 1, node: node.to_owned(), cluster: format!("{cluster:016x}") };
+    let wanted = Identity { version: 1, node: node.0.to_owned(), cluster: format!("{cluster:016x}") };
     match fs::read_to_string(&path) {
         Ok(text) => {
             let found: Identity = serde_json::from_str(&text).with_context(|| {
@@ -125,7 +125,13 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
                     wanted.node
                 );
             }
-            if found.cluster != wanted.cluster {
+            // A node that was alone becomes one of two: its disk is the first of the cluster. One that is alone again keeps the
+            // name of the cluster, and may join that one only.
+            let alone = format!("{:016x}", 0);
+            if found.cluster == alone && wanted.cluster != alone && node.1 == NodeIx::A {
+                return write_identity(data, &path, &wanted);
+            }
+            if found.cluster != wanted.cluster && wanted.cluster != alone {
                 bail!(
                     "{}: this disk belongs to another cluster; give the node an empty data folder (its peer sends \
                      what is missing), or the right secret with its line `cluster`",
@@ -134,15 +140,19 @@ fn check_identity(data: &Path, node: &str, cluster: u64) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut file =
-                File::create(&path).with_context(|| format!("{}: cannot be written", path.display()))?;
-            file.write_all(serde_json::to_string_pretty(&wanted)?.as_bytes())?;
-            file.sync_all()?;
-            Ok(File::open(data)?.sync_all()?)
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => write_identity(data, &path, &wanted),
         Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
     }
+}
+
+/// Whole, or as it was.
+fn write_identity(data: &Path, path: &Path, identity: &Identity) -> anyhow::Result<()> {
+    let new = data.join("node.json.new");
+    let mut file = File::create(&new).with_context(|| format!("{}: cannot be written", new.display()))?;
+    file.write_all(serde_json::to_string_pretty(identity)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path).with_context(|| format!("{}: cannot be written", path.display()))?;
+    Ok(File::open(data)?.sync_all()?)
 }
 
 /// `register | late u8`. Without the flag, which older versions did not write, nobody knows.

@@ -12,7 +12,7 @@ use xmpp_core::dual::Peer;
 use xmpp_core::tls::{Authority, c2s_client};
 
 use crate::admin::{Moving, Refusal, Status, UserStatus};
-use crate::setup::{Made, Plan};
+use crate::setup::{Made, MadeNode, Plan};
 
 /// Password of every account.
 pub const PASSWORD: &str = "demo-password";
@@ -51,6 +51,17 @@ impl Pair {
             .build()
             .into();
         Ok(Pair { made, tandem: tandem.to_owned(), dir: plan.dir.clone(), processes, http })
+    }
+
+    /// One node more, which was made in the same folder.
+    ///
+    /// # Errors
+    /// Its token cannot be read.
+    pub fn add(&mut self, node: MadeNode) -> anyhow::Result<()> {
+        let token = fs::read_to_string(&node.token_file)?.trim().to_owned();
+        self.processes.push(Process { child: None, token, env: BTreeMap::new() });
+        self.made.nodes.push(node);
+        Ok(())
     }
 
     /// Environment for the next start of a node, such as a kill point; `None` takes it away.

@@ -62,6 +62,7 @@ impl Node {
         }
         Err(match self.peer_up {
             true if assigned => Reply::NotHere,
+            _ if self.cfg.single => refused("this node does not serve yet", "it is starting: try again"),
             _ => refused("the account's home is not served now", "start the other node"),
         })
     }

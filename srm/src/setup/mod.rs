@@ -5,6 +5,7 @@
 
 mod certs;
 pub mod extend;
+pub mod grow;
 mod ports;
 pub mod renew;
 

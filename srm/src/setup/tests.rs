@@ -343,3 +343,70 @@ fn a_pair_that_exists_gets_a_witness_once_and_nothing_is_left_of_a_failure() {
     let error = extend::witness(single.path(), "::1", 5391).unwrap_err().to_string();
     assert!(error.contains("only a pair"), "{error}");
 }
+
+#[test]
+fn a_single_node_gets_a_peer_once_and_nothing_is_left_of_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::local_single("im.example", dir.path()).unwrap().set("srm.force_failover_clients", 7);
+    let made = plan.make().unwrap();
+    let (old, link) = (&made.nodes[0], SocketAddr::from(([127, 0, 0, 1], 5_401)));
+    let ports = Ports { starttls: 5_402, direct: 5_403, link: 5_404, admin: 5_406 };
+    let new = |name: &str| NodePlan { name: name.into(), host: "b.example".into(), listen: link.ip(), ports };
+    let state = || {
+        let files = ["tandem.toml", "c2s.pem", "c2s.key"]
+            .map(|name| fs::read(dir.path().join("a").join(name)).unwrap());
+        let names = fs::read_dir(dir.path().join("a")).unwrap().chain(fs::read_dir(dir.path()).unwrap());
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        (files, names)
+    };
+    let before = state();
+    for (name, wanted) in
+        [("A", "not behind a in the alphabet"), ("b c", "letters and digits"), ("ca", "is there already")]
+    {
+        let error = grow::pair(dir.path(), "a.example", link, &new(name)).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{name}: {error}");
+    }
+    // What both files would say is refused: the first is as it was.
+    let twice = NodePlan { ports: Ports { admin: ports.direct, ..ports }, ..new("b") };
+    grow::pair(dir.path(), "a.example", link, &twice).unwrap_err();
+    assert_eq!(state(), before);
+
+    let done = grow::pair(dir.path(), "a.example", link, &new("b")).unwrap();
+    assert_eq!((done.old, done.foreign), (old.config.clone(), None));
+    let [a, b] = [&old.config, &done.new].map(|file| config::Config::load(file).unwrap());
+    assert_eq!((a.index(), b.index()), (0, 1));
+    let peer =
+        |config: &config::Config| config.pair().map(|(peer, link)| (peer.clone(), link.secret.cluster_id()));
+    let ((to_b, cluster), (to_a, same)) = (peer(&a).unwrap(), peer(&b).unwrap());
+    assert_eq!((to_b.host.as_str(), to_a.host.as_str()), ("b.example", "a.example"));
+    assert!(cluster == same && cluster != 0);
+    assert_eq!(b.srm.force_failover_clients, 7, "what was set holds for both");
+    let names = certs::names(&fs::read_to_string(dir.path().join("b/c2s.pem")).unwrap());
+    assert!(
+        ["a.example", "b.example", "im.example"].iter().all(|name| names.contains(&(*name).to_owned())),
+        "{names:?}"
+    );
+    let mode = fs::metadata(dir.path().join("b/secret")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let error = grow::pair(dir.path(), "a.example", link, &new("c")).unwrap_err().to_string();
+    assert!(error.contains("has its second one already"), "{error}");
+}
+
+#[test]
+fn a_certificate_of_another_authority_stays_when_a_node_gets_a_peer() {
+    let dir = tempfile::tempdir().unwrap();
+    Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+    let other = certs::Authority::make().unwrap().c2s(&["im.example".to_owned()]).unwrap();
+    let file = dir.path().join("a/c2s.pem");
+    fs::write(&file, &other.chain).unwrap();
+    fs::write(dir.path().join("a/c2s.key"), &other.key).unwrap();
+    let ports = Ports { starttls: 5_412, direct: 5_413, link: 5_414, admin: 5_416 };
+    let listen = IpAddr::from([127, 0, 0, 1]);
+    let new = NodePlan { name: "b".into(), host: "b.example".into(), listen, ports };
+    let done = grow::pair(dir.path(), "a.example", (listen, 5_411).into(), &new).unwrap();
+    assert_eq!(done.foreign.as_deref(), Some(&*file));
+    for node in ["a", "b"] {
+        assert_eq!(fs::read_to_string(dir.path().join(node).join("c2s.pem")).unwrap(), other.chain);
+    }
+}

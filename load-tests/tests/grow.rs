@@ -1,0 +1,125 @@
+//! A node that is alone gets a peer while people talk, both serve, and it is alone again; nobody loses a session or a message.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use load_tests::rig::{Load, QUICK, Rig, seed, tandem};
+use srm::cli::Client;
+use srm::config::Config;
+use srm::setup::{MadeNode, NodePlan, free_ports, grow};
+
+const LIMIT: Duration = Duration::from_secs(40);
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn client(rig: &Rig) -> Client {
+    let made = &rig.pair.made.nodes[0];
+    Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+/// `tandem` with these words, at node a.
+fn run(rig: &Rig, words: &[&str]) -> String {
+    let mut command = Command::new(tandem());
+    command.args(words).arg("-c").arg(&rig.pair.made.nodes[0].config);
+    let done = command.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{words:?}: {said}\n{}", rig.logs());
+    said
+}
+
+/// Makes node b, and names it in the file of a.
+fn grown(rig: &Rig) -> MadeNode {
+    let dir = rig.pair.made.ca.ancestors().nth(2).unwrap();
+    let ports = free_ports(1).unwrap()[0];
+    let new = NodePlan { name: "b".into(), host: HERE.to_string(), listen: HERE, ports };
+    let link = free_ports(1).unwrap()[0].link;
+    let made = grow::pair(dir, &HERE.to_string(), (HERE, link).into(), &new).unwrap();
+    assert!(made.foreign.is_none());
+    let again = grow::pair(dir, &HERE.to_string(), (HERE, link).into(), &new).unwrap_err().to_string();
+    assert!(again.contains("has its second one already"), "{again}");
+    let config = Config::load(&made.new).unwrap();
+    let at = |port| SocketAddr::new(HERE, port);
+    MadeNode {
+        name: "b".into(),
+        config: made.new,
+        c2s: at(ports.starttls),
+        c2s_tls: at(ports.direct),
+        admin: config.admin.listen,
+        token_file: config.admin.token_file,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let mut rig = Rig::start(1, load, QUICK, &[]).await;
+    rig.traffic(50).await;
+    let b = grown(&rig);
+    rig.pair.add(b).unwrap();
+    rig.pair.start(1).unwrap();
+    rig.mark_fault(0);
+    run(&rig, &["restart", "a"]);
+    rig.clients_go_on(LIMIT).await;
+    let has_peer = |s: &srm::admin::Status| s.nodes.len() == 2 && s.groups.iter().all(|g| g.mode == "Pair");
+    rig.pair.wait_all(LIMIT, "Pair", has_peer).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
+    rig.traffic(50).await;
+    run(&rig, &["fallback", "b"]);
+    rig.until_paired(LIMIT);
+    run(&rig, &["rebalance"]);
+    let homes = |rig: &Rig| {
+        client(rig)
+            .group()
+            .unwrap_or_else(|f| panic!("{f:?}"))
+            .nodes
+            .iter()
+            .map(|n| n.users)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(homes(&rig), [6, 6]);
+    assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
+    run(&rig, &["check"]);
+    rig.traffic(50).await;
+
+    // Each can do without the other.
+    for (node, name) in [(1, "b"), (0, "a")] {
+        rig.kill(node);
+        rig.until(1 - node, LIMIT, "the other serves all", |s| s.groups.iter().all(|g| g.primary != name));
+        rig.traffic(30).await;
+        rig.pair.start(node).unwrap();
+        rig.pair.wait_all(LIMIT, "Pair", has_peer).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
+        run(&rig, &["fallback", name]);
+        rig.until_paired(LIMIT);
+        rig.clients_go_on(LIMIT).await;
+    }
+
+    // And back: everybody is assigned to a, and b leaves for good.
+    run(&rig, &["config", "set", "srm.user_assignment_mode", "active-standby"]);
+    run(&rig, &["rebalance"]);
+    assert_eq!(homes(&rig), [12, 0]);
+    run(&rig, &["ha", "disable"]);
+    rig.pair.signal(1, rustix::process::Signal::TERM).unwrap();
+    rig.pair.wait(1, LIMIT).unwrap();
+    let file = rig.pair.made.nodes[0].config.clone();
+    fs::write(&file, without(&fs::read_to_string(&file).unwrap(), &["[peer]", "[link]"])).unwrap();
+    rig.mark_fault(0);
+    run(&rig, &["restart", "a"]);
+    let alone = |s: &srm::admin::Status| s.nodes.len() == 1 && matches!(s.row, Some(1 | 120));
+    rig.until(0, LIMIT, "it is alone", alone);
+    rig.clients_go_on(LIMIT).await;
+    rig.traffic(50).await;
+    let report = rig.settle().await;
+    assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
+
+/// The file without these sections.
+fn without(text: &str, sections: &[&str]) -> String {
+    let mut keep = true;
+    let lines = text.lines().filter(|line| {
+        if line.starts_with('[') {
+            keep = !sections.contains(line);
+        }
+        keep
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
