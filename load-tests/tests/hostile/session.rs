@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use load_tests::siege::{Attacker, LIMIT, MALLORY, Siege};
+use load_tests::siege::{Attacker, LIMIT, MALLORY, Siege, VICTIM};
+use srm::demo::pair::DOMAIN;
 
 const SM: &str = "urn:xmpp:sm:3";
 
@@ -238,5 +239,39 @@ async fn s7_bytes_per_second() {
     let took = begun.elapsed();
     assert!(took > Duration::from_millis(2_500), "250,000 bytes in {took:?}");
     assert!(took < Duration::from_secs(15), "250,000 bytes in {took:?}");
+    siege.end().await;
+}
+
+/// A reset in the middle of a stanza, wherever: what had come of it counts for nothing, and it is there once when it is sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stanza_that_a_reset_cuts_is_not_handled_and_comes_once() {
+    let siege = Siege::begin(1, &[]).await;
+    let mut victim = siege.session_of(VICTIM, "x").await;
+    let mut one = siege.session("y").await;
+    let id = enabled(&mut one).await;
+    let to = format!("{VICTIM}@{DOMAIN}/x");
+    let stanza =
+        |n: usize| format!("<message to='{to}' type='chat' id='m{n}'><body>number {n}</body></message>");
+    let length = stanza(0).len();
+    for (n, cut) in [1, 9, 20, length / 2, length - 12, length - 1].into_iter().enumerate() {
+        let whole = stanza(n);
+        assert!(one.say(&whole[..cut]).await);
+        one.reset();
+        one = siege.logged_in(0).await;
+        one.say(&format!("<resume xmlns='{SM}' previd='{id}' h='0'/>")).await;
+        one.until("<resumed ").await;
+        let resumed = one.until(">").await;
+        assert!(resumed.contains(&format!("h='{n}'")), "cut at {cut}: {resumed}");
+        one.say(&format!("{whole}<r xmlns='{SM}'/>")).await;
+        one.until("<a ").await;
+        let handled = one.until(">").await;
+        assert!(handled.contains(&format!("h='{}'", n + 1)), "cut at {cut}: {handled}");
+        let shown = victim.until("</body>").await;
+        assert!(shown.ends_with(&format!("<body>number {n}</body>")), "cut at {cut}: {shown}");
+        assert_eq!(shown.matches("<body>").count(), 1, "cut at {cut}: {shown}");
+    }
+    victim.say("<iq type='get' id='alive'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+    let rest = victim.until("id='alive'").await;
+    assert!(!rest.contains("<message"), "{rest}");
     siege.end().await;
 }

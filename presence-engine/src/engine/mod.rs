@@ -27,6 +27,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tuning;
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -52,6 +53,7 @@ use requests::Waiting;
 pub use roster::STREAM_FEATURES;
 use token::Opened;
 pub use token::Token;
+pub use tuning::Tuning;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -72,26 +74,6 @@ pub struct Config {
     pub tokens: Option<TokenKey>,
     /// For tests: panic here.
     pub trap: Option<Trap>,
-}
-
-/// The part of a [`Config`] that may change while the engine runs. Records tell what was done, so that no log is read
-/// in another way for it.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// As [`Config::resume_ms`].
-    pub resume_ms: u64,
-    /// As [`Config::relogin_s`].
-    pub relogin_s: (u32, u32),
-    /// As [`Config::limits`].
-    pub limits: Limits,
-}
-
-impl Config {
-    /// Takes other values from now on.
-    pub fn tune(&mut self, tuning: Tuning) {
-        let Tuning { resume_ms, relogin_s, limits } = tuning;
-        (self.resume_ms, self.relogin_s, self.limits) = (resume_ms, relogin_s, limits);
-    }
 }
 
 /// Time and place of a turn.
@@ -356,16 +338,6 @@ impl Engine {
     /// Whether any account belongs to the group's register.
     pub fn has_members(&self, group: Group) -> bool {
         self.state.users().any(|(_, u)| u.register == group)
-    }
-
-    /// As [`Config::relogin_s`], from now on.
-    pub fn set_relogin(&mut self, relogin_s: (u32, u32)) {
-        self.cfg.relogin_s = relogin_s;
-    }
-
-    /// Takes other settings from the next turn on.
-    pub fn tune(&mut self, tuning: Tuning) {
-        self.cfg.tune(tuning);
     }
 
     /// Sessions and streams as operators count them.
