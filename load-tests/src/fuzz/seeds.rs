@@ -8,6 +8,8 @@ use presence_engine::engine::Token;
 use presence_engine::front::{Attach, Fronted, Relay};
 use presence_engine::ids::{Away, Conn, Epoch, Mode, NodeIx, Position, RecordId, Reg, SmId, StanzaId, Term};
 use presence_engine::record::{Effect, Forward, Record, Verifiers};
+use presence_engine::state::GroupInfo;
+use session_mover::driver::check::Part;
 use session_mover::frame::{Frame, PREFIX};
 use session_mover::msg::{Ack, Hello, Msg, VERSIONS};
 use session_mover::runs::Runs;
@@ -106,6 +108,7 @@ fn messages() -> Vec<Msg> {
     let attach = Some(Attach { session, stream: 2, written: u32::MAX });
     let (user, salt, entropy) = (bare("romeo@example.org"), Bytes::from_static(b"salt"), [3; 16]);
     let pair = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+    let name = Bytes::from_static(b"romeo@example.org");
     vec![
         Msg::Hello(hello),
         Msg::Rewind(4),
@@ -136,6 +139,14 @@ fn messages() -> Vec<Msg> {
         Msg::Fronted(Fronted::Close(conn, Bytes::new(), true)),
         Msg::Fronted(Fronted::Attached { conn, session, stream: 1, inbound: 2, written: None }),
         Msg::Fronted(Fronted::Offer(conn, Epoch { term: 7, moves: 1 })),
+        Msg::Check(Part {
+            number: 1,
+            at: 9,
+            range: Some((Bytes::new(), name.clone())),
+            users: vec![(name.clone(), Some(7)), (Bytes::from_static(b"nobody"), None)],
+        }),
+        Msg::Check(Part { number: 2, at: 9, range: None, users: vec![(name.clone(), Some(7))] }),
+        Msg::Checked(1, vec![name]),
     ]
 }
 
@@ -160,6 +171,8 @@ fn rare_records() -> Vec<Record> {
         Record::UserPasswd { user: user.clone(), verifiers },
         Record::Dual { session },
         Record::Token { session, number: 2 },
+        Record::Group(GroupInfo { number: 7, name: "g".into(), ..GroupInfo::default() }),
+        Record::Assign { user: user.clone(), home: Some(NodeIx::B) },
         Record::Absorb { from: NodeIx::A, into: NodeIx::B },
         Record::Away { group: NodeIx::A, why: Some(Away::Service) },
         Record::Kept { stanza: id, at_ms: 9, effects: vec![out, offer, offline] },
