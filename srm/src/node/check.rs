@@ -60,3 +60,50 @@ impl Node {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Window;
+    use crate::node::tests::{Memory, config, started};
+    use crate::node::{Config, In};
+
+    fn at(node: &mut Node, disk: &mut Memory, minutes: std::ops::Range<u16>) -> u64 {
+        let before = node.checks.ended;
+        for minute in minutes {
+            node.minute(minute);
+            (0..4).for_each(|_| node.handle(0, In::Ticks(1), disk));
+        }
+        node.checks.ended - before
+    }
+
+    #[test]
+    fn a_check_begins_once_each_night_when_all_is_at_rest() {
+        let mut disk = Memory::default();
+        let mut node = Node::start(Config { single: true, ..config(true) }, [None; 2], 1, &mut disk);
+        assert_eq!(at(&mut node, &mut disk, 0..1_440), 0, "nobody wants one");
+        node.cfg.automatics.check = Some(Window { from_min: 120, to_min: 300 });
+        assert_eq!(at(&mut node, &mut disk, 0..120), 0);
+        assert_eq!(at(&mut node, &mut disk, 120..121), 1, "as soon as the window is open");
+        assert_eq!(at(&mut node, &mut disk, 121..1_440), 0, "once");
+        assert_eq!(at(&mut node, &mut disk, 0..1_440), 1, "and the next night");
+        node.storm.crowded = true;
+        assert_eq!(at(&mut node, &mut disk, 0..200), 0, "not while clients storm");
+        node.storm.crowded = false;
+        assert_eq!(at(&mut node, &mut disk, 200..300), 1);
+
+        let (mut node, mut disk) = started(true);
+        node.cfg.automatics.check = Some(Window { from_min: 120, to_min: 300 });
+        assert_eq!((at(&mut node, &mut disk, 0..1_440), node.peer_up), (0, false), "there is no pair");
+    }
+
+    #[test]
+    fn accounts_that_the_peer_holds_otherwise_are_an_alarm_until_the_next_check() {
+        let (mut node, _) = started(true);
+        node.checked(Report { users: Some(3), different: 1, named: vec!["u@d".into()], ..Report::default() });
+        let alarm = node.check_alarm().unwrap();
+        assert!(alarm.contains("u@d") && alarm.contains("move its data folder away"), "{alarm}");
+        node.checked(Report { users: Some(3), ..Report::default() });
+        assert_eq!(node.check_alarm(), None);
+    }
+}
