@@ -107,22 +107,22 @@ fn make(
     };
     let file = old.join("tandem.toml");
     let text = read(&file)?;
-    let mut this: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| SetupError::Unfit {
+    let mut other: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| SetupError::Unfit {
         path: file.clone(),
         problem: error.to_string(),
         hint: "correct the file first; `tandem config check` checks it".to_owned(),
     })?;
-    let mut other = this.clone();
-    add_peer(&mut this, (&new.name, &new.host, new.ports), ports, link);
-    add_peer(&mut other, (&config.node.name, host, ports), new.ports, (new.listen, new.ports.link).into());
+    // At the end: what is commented out there belongs to the section above it.
+    let this = text.clone() + &peer((&new.name, &new.host, new.ports), ports, link);
+    let that = peer((&config.node.name, host, ports), new.ports, (new.listen, new.ports.link).into());
     put(&mut other, "node", "name", new.name.as_str());
     put(&mut other, "c2s", "starttls", SocketAddr::new(new.listen, new.ports.starttls).to_string());
     put(&mut other, "c2s", "direct", SocketAddr::new(new.listen, new.ports.direct).to_string());
     let admin = SocketAddr::new(config.admin.listen.ip(), new.ports.admin).to_string();
     put(&mut other, "admin", "listen", admin);
-    replace(&file, &this.to_string(), 0o644)?;
+    replace(&file, &this, 0o644)?;
     let second = made.join("tandem.toml");
-    write(&second, &other.to_string(), 0o644)?;
+    write(&second, &(other.to_string() + &that), 0o644)?;
     for file in [&file, &second] {
         let config = Config::load(file)?;
         // A certificate that is somewhere else may be on other machines only.
@@ -167,20 +167,22 @@ fn clients(
     Ok(None)
 }
 
-/// `peer`: name, host and ports of the other node; `ports`: those of this one.
-fn add_peer(file: &mut DocumentMut, peer: (&str, &str, Ports), ports: Ports, link: SocketAddr) {
-    section(file, "peer", "# The other node of the pair.");
-    put(file, "peer", "name", peer.0);
-    put(file, "peer", "host", peer.1);
+/// The sections of one of two nodes. `peer`: name, host and ports of the other; `ports`: those of this one.
+fn peer(peer: (&str, &str, Ports), ports: Ports, link: SocketAddr) -> String {
+    let mut file = DocumentMut::new();
+    section(&mut file, "peer", "# The other node of the pair.");
+    put(&mut file, "peer", "name", peer.0);
+    put(&mut file, "peer", "host", peer.1);
     if peer.2 != ports {
-        put(file, "peer", "c2s", i64::from(peer.2.direct));
-        put(file, "peer", "link", config::with_port(peer.1, peer.2.link));
+        put(&mut file, "peer", "c2s", i64::from(peer.2.direct));
+        put(&mut file, "peer", "link", config::with_port(peer.1, peer.2.link));
     }
-    section(file, "link", "# The link between the nodes.");
-    put(file, "link", "listen", link.to_string());
+    section(&mut file, "link", "# The link between the nodes.");
+    put(&mut file, "link", "listen", link.to_string());
     for (key, name) in [("cert", "link.pem"), ("key", "link.key"), ("ca", "ca.pem"), ("secret", "secret")] {
-        put(file, "link", key, name);
+        put(&mut file, "link", key, name);
     }
+    file.to_string()
 }
 
 fn section(file: &mut DocumentMut, name: &str, about: &str) {

@@ -382,6 +382,11 @@ fn a_single_node_gets_a_peer_once_and_nothing_is_left_of_a_failure() {
     assert_eq!((to_b.host.as_str(), to_a.host.as_str()), ("b.example", "a.example"));
     assert!(cluster == same && cluster != 0);
     assert_eq!(b.srm.force_failover_clients, 7, "what was set holds for both");
+    for config in [&old.config, &dir.path().join("b/tandem.toml")] {
+        let text = fs::read_to_string(config).unwrap();
+        let (above, below) = text.split_once("[peer]").unwrap();
+        assert!(above.contains("# unauthenticated = ") && !below.contains("# unauthenticated"), "{text}");
+    }
     let names = certs::names(&fs::read_to_string(dir.path().join("b/c2s.pem")).unwrap());
     assert!(
         ["a.example", "b.example", "im.example"].iter().all(|name| names.contains(&(*name).to_owned())),
