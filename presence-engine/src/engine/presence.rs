@@ -209,14 +209,15 @@ impl Engine {
         }
     }
 
-    /// What a session is told of a full JID when it is resumed (D2): its presence now, if it may still be seen.
+    /// What a session is told of a full JID when it is resumed (D2): its presence now, if it may still be seen. Of one
+    /// that went and whose session is still there, the last that it said itself, with its status (RFC 6121 4.5.1).
     pub(super) fn current_presence(&self, s: &JsmSession, about: &Jid) -> Bytes {
         let user = about.to_bare();
         let other = self.state.user(&user);
         let session = other
             .and_then(|u| u.sessions.get(about.resource()?))
             .and_then(|id| self.state.session(*id))
-            .filter(|other| other.priority.is_some());
+            .filter(|other| !other.presence.is_empty());
         let seen = user == s.user || other.is_some_and(|u| u.roster.subscription(&s.user).is_seen());
         match session {
             Some(other) if seen => addressed(&other.presence, &s.user),

@@ -83,7 +83,7 @@ pub struct JsmSession {
     pub bound_ms: u64,
     /// Priority of its presence; `None` while it is not available (RFC 6121 4.7.2.3).
     pub priority: Option<i8>,
-    /// Its last presence stanza, stamped with its full JID.
+    /// The last presence that its contacts were told, stamped with its full JID.
     pub presence: Bytes,
     /// Contacts believe it to be available. With `priority` the same but for one that was bound in the place of an
     /// available session and has sent no presence yet (D14).
@@ -169,11 +169,14 @@ impl JsmSession {
         news
     }
 
-    /// The session's own presence (RFC 6121 4). Unavailable takes back directed presence too (4.6.3).
+    /// The session's own presence (RFC 6121 4). Unavailable takes back directed presence too (4.6.3). What nobody was
+    /// told is not kept: unavailable once more.
     pub(super) fn set_presence(&mut self, priority: Option<i8>, stanza: Bytes) {
+        if priority.is_some() || self.visible {
+            self.presence = stanza;
+        }
         self.priority = priority;
         self.visible = priority.is_some();
-        self.presence = stanza;
         if priority.is_none() {
             self.directed.clear();
         }

@@ -85,6 +85,20 @@ fn what_was_told_on_resuming_and_lost_again_is_told_again() {
 }
 
 #[test]
+fn a_resumed_session_is_told_what_was_said_at_the_parting() {
+    let (mut duo, romeo, juliet) = friends();
+    duo.ack(juliet, BALCONY);
+    let (id, h) = (duo.sm_id(BALCONY), duo.session(BALCONY).unwrap().sent());
+    duo.drop_tcp(juliet);
+    duo.send(romeo, "<presence type='unavailable'><status>Asleep</status></presence>");
+    // Nobody is told this one, nor is she.
+    duo.send(romeo, "<presence type='unavailable'><status>Still asleep</status></presence>");
+    let (_, told) = duo.resume(id, JULIET, h);
+    assert_eq!(presences(&told), ["unavailable romeo@example.org/orchard"]);
+    assert!(told[0].contains("<status>Asleep</status>"), "{told:?}");
+}
+
+#[test]
 fn whose_subscription_ended_meanwhile_is_not_shown_on_resuming() {
     let (mut duo, romeo, juliet) = friends();
     duo.ack(juliet, BALCONY);
