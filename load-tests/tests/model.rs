@@ -147,3 +147,19 @@ fn available_destroys_nothing_and_settles() {
     let left = Left { crashes: 1, force: 1, ..NONE };
     holds("available: force-active", merged(Start::Home, left), &[TAKEN_OVER, SETTLED]);
 }
+
+/// Who is forced inactive serves nobody; the other takes its place by evidence or by the operator's word, and once both
+/// words are taken back everything heals.
+#[test]
+fn forced_inactive_and_active() {
+    let left = Left { holds: 1, crashes: 1, lies: 1, ..NONE };
+    holds("witness: force-inactive, crash, lie", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
+    holds("strict: force-inactive, crash", with(Kind::Strict, Start::Home, Left { lies: 0, ..left }), &[]);
+    let left = Left { holds: 1, force: 1, crashes: 1, ..NONE };
+    let bounds = Bounds { strong: false, ..with(Kind::Strict, Start::Home, left) };
+    holds("strict: force-inactive, force-active, crash", bounds, &[TAKEN_OVER]);
+    let left = Left { holds: 2, pauses: 1, lies: 1, ..NONE };
+    holds("available: force-inactive on both, pause, lie", merged(Start::Home, left), &[TAKEN_OVER]);
+    let bounds = Bounds { ticks: 2, ..merged(Start::Solo, Left { holds: 1, force: 1, ..NONE }) };
+    holds("available: solo, force-inactive, force-active", bounds, &[SETTLED]);
+}

@@ -112,6 +112,16 @@ fn operators_switch_high_availability_and_assign_users() {
     hunt("group-apart", 500, Profile::GROUP_APART);
 }
 
+#[test]
+fn without_automatics_operators_say_who_serves() {
+    let figures = hunt("held", 400, Profile::HELD);
+    at_least(
+        &figures,
+        &[("made inactive by force", 100), ("made active by force", 100), ("kills under load", 100)],
+    );
+    hunt("held-apart", 200, Profile::HELD_APART);
+}
+
 /// A failover was on its way when its node was cut off, and the peer took over: what the hand-overs and the streams that
 /// they made parked ones were to be told was void, and left all the same.
 #[test]

@@ -55,11 +55,33 @@ pub struct Told {
     pub failed: Option<Failure>,
     /// The sender's log says that high availability is disabled.
     pub ha_off: bool,
+    /// The sender does not serve its own users although it might.
+    pub held: Held,
+}
+
+/// Why a node does not serve although it might.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Held {
+    /// It may serve.
+    #[default]
+    No,
+    /// It was restarted while automatics are disabled, and its peer serves nobody.
+    Restarted,
+    /// The operator forced it inactive.
+    Forced,
 }
 
 impl Told {
     fn encode(self, out: &mut Vec<u8>) {
-        let flags = [self.restarted[0], self.restarted[1], self.lacks_service, self.ha_off, self.crowded];
+        let flags = [
+            self.restarted[0],
+            self.restarted[1],
+            self.lacks_service,
+            self.ha_off,
+            self.crowded,
+            self.held == Held::Restarted,
+            self.held == Held::Forced,
+        ];
         out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
         let number = |cause| Cause::ALL.iter().position(|known| *known == cause).unwrap_or(0) as u8;
         out.extend(self.causes.map(number));
@@ -78,6 +100,11 @@ impl Told {
             lacks_service: flags & 4 != 0,
             crowded: flags & 16 != 0,
             ha_off: flags & 8 != 0,
+            held: match flags >> 5 & 3 {
+                1 => Held::Restarted,
+                2 => Held::Forced,
+                _ => Held::No,
+            },
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -288,6 +315,7 @@ mod tests {
             causes: [Cause::Automatic, Cause::Service],
             failed: Some(Failure::Unknown),
             ha_off: true,
+            held: Held::Forced,
         };
         Datagram {
             node: 1,

@@ -1,6 +1,6 @@
 //! Searches the safety core with bounds from the command line:
 //! `model KIND START [key=number ...]`, KIND `available|strict|witness`, START `home|taken|solo`; keys: writes ticks
-//! lease crashes power disks lies init pauses give cuts force overrule unsent disk (peer-and-disk) took (1 A, 2 B, 3 both) strong heals
+//! lease crashes power disks lies init pauses give cuts force overrule unsent holds disk (peer-and-disk) took (1 A, 2 B, 3 both) strong heals
 //! threads minutes. `model nightly [threads=N minutes=N]` plays the searches that are too long for the test run, one after
 //! the other, each for so many minutes at most. Exit 0: the whole space was searched and every property holds; 1: broken; 2: usage; 3: the time
 //! ran out before.
@@ -95,6 +95,7 @@ fn parse(args: &[String]) -> Option<(Bounds, usize, u64)> {
             "force" => b.left.force = n,
             "overrule" => b.left.overrule = n,
             "unsent" => b.left.unsent = n,
+            "holds" => b.left.holds = n,
             "disk" => b.peer_disk = n > 0,
             "took" => b.took_other = [n & 1 > 0, n & 2 > 0],
             "strong" => b.strong = n > 0,

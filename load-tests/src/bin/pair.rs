@@ -20,6 +20,8 @@ fn main() {
         Some("services") => Profile::SERVICES,
         Some("group") => Profile::GROUP,
         Some("group-apart") => Profile::GROUP_APART,
+        Some("held") => Profile::HELD,
+        Some("held-apart") => Profile::HELD_APART,
         Some("witness") => Profile::WITNESS,
         _ => Profile::STRICT,
     };

@@ -1,5 +1,6 @@
 //! Software that others wrote, as it comes from their packages: a server that proves our scripts, clients that prove us.
 
+pub mod etcd;
 pub mod prosody;
 pub mod puppet;
 

@@ -47,6 +47,8 @@ pub struct Left {
     pub overrule: u8,
     /// Requests that find the witness out of reach, and are taken back.
     pub unsent: u8,
+    /// `force-inactive`, until it is taken back.
+    pub holds: u8,
 }
 
 /// How much may happen in one run of the model, and what must hold.
@@ -90,6 +92,7 @@ impl Bounds {
             force: 0,
             overrule: 0,
             unsent: 0,
+            holds: 0,
         };
         let took_other = [false; 2];
         Bounds {

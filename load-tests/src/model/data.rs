@@ -92,7 +92,7 @@ impl World {
     /// The shell saw everything acknowledged up to its barrier. Whether that is enough is for the core to say (R1).
     pub(super) fn can_hold(&self, i: NodeIx) -> bool {
         let me = &self.nodes[i.index()];
-        let may = self.core(i).is_some_and(|c| c.release() != Release::Nothing);
+        let may = self.core(i).is_some_and(|c| c.release() != Release::Nothing || c.waits());
         me.session && may && me.acked >= me.barrier
     }
 

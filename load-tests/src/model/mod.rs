@@ -3,6 +3,7 @@
 mod bounds;
 mod data;
 mod heal;
+mod witness;
 mod world;
 
 use std::sync::atomic::{AtomicBool, Ordering};

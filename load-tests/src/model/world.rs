@@ -25,12 +25,12 @@ pub struct Datagram {
 pub struct Asked {
     /// Of an earlier boot: its reply reaches nobody.
     pub old: bool,
-    req: u32,
-    from: Reg,
-    to: Reg,
-    result: Option<CasResult>,
+    pub(super) req: u32,
+    pub(super) from: Reg,
+    pub(super) to: Reg,
+    pub(super) result: Option<CasResult>,
     /// It was asked once, and may not have left the node.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 /// One node.
@@ -114,6 +114,8 @@ pub enum Action {
     GiveBack(NodeIx),
     Force(NodeIx),
     Overrule(NodeIx),
+    Hold(NodeIx),
+    Let(NodeIx),
 }
 
 /// The settings of one node's core within these bounds.
@@ -294,6 +296,9 @@ impl World {
         offer(left.give_back > 0 && leads && i == NodeIx::B, Action::GiveBack(i));
         offer(left.force > 0 && !leads, Action::Force(i));
         offer(left.overrule > 0 && !leads, Action::Overrule(i));
+        let owns = core.reg().primary == i && core.reg().term != Term(0);
+        offer(left.holds > 0 && owns && !core.held(), Action::Hold(i));
+        offer(core.held(), Action::Let(i));
     }
 
     /// The peer restarted and this boot knew its former boot: its new boot id is true evidence (R9).
@@ -368,6 +373,11 @@ impl World {
                 self.left.overrule -= 1;
                 self.feed(b, i, In::ForceActive { overrule: true });
             }
+            Action::Hold(i) => {
+                self.left.holds -= 1;
+                self.feed(b, i, In::Hold(true));
+            }
+            Action::Let(i) => self.feed(b, i, In::Hold(false)),
             _ => self.act_data(b, action),
         }
         self.reseed();
@@ -483,53 +493,6 @@ impl World {
         }
     }
 
-    fn witness(&mut self, i: NodeIx, late: usize) {
-        let current = self.register.expect("only with a witness");
-        let Some(asked) = &self.cas[i.index()][late] else { return };
-        let unknown = self.later_than(asked).is_some();
-        let later = self.latest_said().filter(|reg| reg.term > current.term);
-        self.left.unsent = self.left.unsent.saturating_sub(u8::from(unknown));
-        let slot = &mut self.cas[i.index()][late];
-        let asked = slot.as_mut().expect("offered only then");
-        asked.fresh = false;
-        if unknown {
-            asked.result = Some(CasResult::NotSent);
-        } else if later.unwrap_or(current) == asked.from {
-            asked.result = Some(CasResult::Won);
-            self.register = Some(asked.to);
-        } else {
-            asked.result = Some(CasResult::Lost(current));
-        }
-        if asked.old {
-            *slot = None;
-        }
-    }
-
-    fn has_end(&self, asked: &Asked) -> bool {
-        self.later_than(asked).is_none() || self.left.unsent > 0
-    }
-
-    fn latest_said(&self) -> Option<Reg> {
-        NodeIx::BOTH.into_iter().filter_map(|n| self.core(n).map(Core::reg)).max_by_key(|reg| reg.term)
-    }
-
-    /// A value that a node has, which is later than what the witness holds and not what the question builds upon.
-    fn later_than(&self, asked: &Asked) -> Option<Reg> {
-        let held = self.register?;
-        self.latest_said().filter(|said| said.term > held.term && *said != asked.from)
-    }
-
-    /// A witness that was overruled takes over what both nodes say, once they say the same.
-    fn reseed(&mut self) {
-        let regs = NodeIx::BOTH.map(|i| self.core(i).map(Core::reg));
-        if let ([Some(a), Some(b)], Some(held)) = (regs, self.register)
-            && a == b
-            && a.term > held.term
-        {
-            self.register = Some(a);
-        }
-    }
-
     /// Forgets what can no longer matter, so that more states are equal.
     fn tidy(&mut self) {
         for i in NodeIx::BOTH {
@@ -562,6 +525,10 @@ impl World {
             |c: &Core| c.role() == Role::Primary && c.reg().mode == Mode::Pair && c.lease_left() == 0;
         if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(unleased)) {
             self.broken.get_or_insert("leads in Pair without a lease (R3)");
+        }
+        let served = |c: &Core| c.held() && c.release() != Release::Nothing;
+        if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(served)) {
+            self.broken.get_or_insert("whoever was forced inactive serves");
         }
         if !b.strong {
             return;

@@ -1,6 +1,6 @@
 //! What goes wrong: machines, processes, the network, and operators.
 
-use srm::node::{Op, Reply, Service};
+use srm::node::{Force, Op, Reply, Service};
 use srm::safety::Role;
 
 use presence_engine::ids::{Mode, NodeIx};
@@ -38,6 +38,8 @@ pub enum Fault {
     Fallback(usize),
     /// The operator's `force-active` at a node, if its peer is dead and nothing would be missing.
     ForceActive(usize),
+    /// The operator's words without automatics: `force-inactive` or `force-active` at a node.
+    Force(usize, Force),
     /// The way of one node, or of both, to the witness is cut for so long.
     CutWitness(Option<usize>, u64),
     /// The witness loses its disk.
@@ -63,6 +65,7 @@ impl World {
             let fault = self.draw();
             self.at(at, Event::Fault(fault));
             self.plan_group(at, fault);
+            self.plan_held(at);
             if !self.profile.available && !self.profile.witness {
                 let later = at + self.rng.range(100, 8_000);
                 for node in 0..2 {
@@ -117,6 +120,9 @@ impl World {
             let for_ms =
                 if self.rng.chance(50) { self.rng.range(50, 4_000) } else { self.rng.range(4_000, 40_000) };
             return Fault::Service(node, service, for_ms);
+        }
+        if self.profile.held && self.rng.chance(35) {
+            return Fault::Force(node, Force::Inactive);
         }
         if let Some(asked) = self.draw_group() {
             return asked;
@@ -212,6 +218,7 @@ impl World {
                 }
             }
             Fault::ForceActive(node) => self.force_active(node),
+            Fault::Force(node, to) => self.force(node, to),
             Fault::CutWitness(only, for_ms) => self.cut_witness(only, for_ms),
             Fault::EmptyWitness => self.empty_witness(),
             Fault::Leave(node, back) => {
@@ -280,9 +287,9 @@ impl World {
         if !self.hosts[node].runs() || self.hosts[1 - node].process.is_some() {
             return;
         }
-        let would = self.op(node, Op::ForceActive { confirmed: false });
+        let would = self.op(node, Op::Force { to: Force::Active, confirmed: false });
         if would == Some(Reply::MayMiss(Vec::new())) {
-            let forced = self.op(node, Op::ForceActive { confirmed: true });
+            let forced = self.op(node, Op::Force { to: Force::Active, confirmed: true });
             self.coverage.forced += u32::from(forced == Some(Reply::Forced(Vec::new())));
         }
     }

@@ -9,6 +9,7 @@ mod disks;
 mod due;
 pub mod faults;
 pub mod group;
+pub mod held;
 pub mod host;
 pub mod ledger;
 pub mod link;
@@ -61,6 +62,8 @@ pub struct Profile {
     pub group: bool,
     /// They have both nodes checked, again and again: nothing is ever different.
     pub checks: bool,
+    /// Automatics are disabled, and operators force nodes inactive and active.
+    pub held: bool,
 }
 
 impl Profile {
@@ -81,6 +84,7 @@ impl Profile {
         services: false,
         group: false,
         checks: false,
+        held: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -97,6 +101,10 @@ impl Profile {
     pub const GROUP_APART: Profile = Profile { group: true, faults: 7, ..Profile::WITNESS };
     /// All faults under policy `strict`, with an operator.
     pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
+    /// The same without automatics: who is restarted waits where its peer serves nobody, and operators say who serves.
+    pub const HELD: Profile = Profile { held: true, faults: 6, ..Profile::STRICT };
+    /// The same with a witness, and longer cuts.
+    pub const HELD_APART: Profile = Profile { held: true, faults: 6, ..Profile::WITNESS };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.
     pub const PARTITION: Profile =
         Profile { longest: 90_000, may_refuse: true, weak: true, ..Profile::STRICT };
@@ -110,7 +118,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 33;
+pub const FIGURES: usize = 34;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +165,8 @@ pub struct Coverage {
     pub bad_counts: u32,
     /// Nodes made active by the operator.
     pub forced: u32,
+    /// Nodes made inactive by force.
+    pub held: u32,
     /// Disks that the witness lost.
     pub witnesses: u32,
     /// Messages.
@@ -206,6 +216,7 @@ impl Coverage {
             ("sessions refused", self.refused),
             ("impossible counts", self.bad_counts),
             ("made active by force", self.forced),
+            ("made inactive by force", self.held),
             ("disks of the witness lost", self.witnesses),
             ("messages", self.messages),
             ("tails merged", self.merges),

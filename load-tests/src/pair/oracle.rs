@@ -119,6 +119,7 @@ impl World {
     /// They talk while things go wrong.
     fn load(&mut self, for_ms: u64) {
         self.talk_until = self.now + 3_000 + for_ms;
+        self.disable_automatics();
         if self.profile.faults > 0 {
             let from = self.now + 2_000;
             self.plan(from, self.talk_until);
@@ -137,6 +138,7 @@ impl World {
             self.start_services(node);
             self.op(node, Op::Recover);
         }
+        self.mend_held();
         let back = self.rng.chance(50);
         self.run_while(HEAL_MS, "the pair heals", |w| w.what_is_open().is_some());
         // What was just over may have its last consequences.

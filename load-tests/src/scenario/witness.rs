@@ -1,37 +1,71 @@
-//! The witness: its process, on a machine of its own.
+//! Who decides between the nodes: `tandem witness`, or an etcd, on a machine of its own.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::language::Site;
-use super::net::Net;
+use super::language::{Arbiter, Site};
+use super::net::{Net, address_of};
+use crate::foreign::etcd;
 
 /// A witness, if the scenario has one.
 pub(super) struct Witness {
+    kind: Arbiter,
     tandem: PathBuf,
-    /// What `tandem init` made for it.
+    /// All that it has.
     folder: PathBuf,
     child: Option<Child>,
 }
 
 impl Witness {
-    /// One that does not run yet.
-    pub(super) fn new(folder: PathBuf, tandem: &Path) -> Witness {
-        Witness { tandem: tandem.to_owned(), folder, child: None }
+    /// One that does not run yet, beside the nodes that `tandem init` made.
+    pub(super) fn new(kind: Arbiter, pair: &Path, tandem: &Path) -> Result<Witness, String> {
+        let folder = pair.join("witness");
+        if kind == Arbiter::Etcd {
+            fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            etcd::certificates(&folder, &[address_of(Site::Witness)])?;
+        }
+        Ok(Witness { kind, tandem: tandem.to_owned(), folder, child: None })
+    }
+
+    /// What both nodes are told besides: an etcd has an authority of its own.
+    pub(super) fn settings(&self) -> Vec<(String, String)> {
+        let file =
+            |key: &str, name: &str| (format!("etcd.{key}"), self.folder.join(name).display().to_string());
+        match self.kind {
+            Arbiter::Witness => Vec::new(),
+            Arbiter::Etcd => vec![file("ca", "ca.pem"), file("cert", "etcd.pem"), file("key", "etcd.key")],
+        }
     }
 
     fn log_file(&self) -> PathBuf {
         self.folder.with_extension("log")
     }
 
-    /// `tandem witness`.
+    fn command(&self) -> Command {
+        if self.kind == Arbiter::Etcd {
+            let at = self.member();
+            return etcd::command(&self.folder, &at, std::slice::from_ref(&at));
+        }
+        let mut command = Command::new(&self.tandem);
+        command.arg("witness").arg("-c").arg(self.folder.join("witness.toml")).stdin(Stdio::null());
+        command
+    }
+
+    fn member(&self) -> etcd::At {
+        etcd::At { name: "m0".to_owned(), client: (address_of(Site::Witness), etcd::PORT), peers: 2_380 }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join(if self.kind == Arbiter::Etcd { "m0-data" } else { "data" })
+    }
+
+    /// Starts it.
     pub(super) fn start(&mut self, net: &Net) -> Result<(), String> {
         let failed = |error: io::Error| format!("the witness: {error}");
         let log = File::options().create(true).append(true).open(self.log_file()).map_err(failed)?;
-        let mut command = Command::new(&self.tandem);
-        command.arg("witness").arg("-c").arg(self.folder.join("witness.toml")).stdin(Stdio::null());
+        let mut command = self.command();
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
         self.child = Some(net.inside(Site::Witness, || command.spawn()).map_err(failed)?);
         Ok(())
@@ -45,13 +79,13 @@ impl Witness {
 
     /// Its registers are gone.
     pub(super) fn empty(&self) -> Result<(), String> {
-        let data = self.folder.join("data");
-        std::fs::remove_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))
+        let data = self.data();
+        fs::remove_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))
     }
 
     /// What it has ever logged.
     pub(super) fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+        fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 }
 

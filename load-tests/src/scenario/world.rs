@@ -10,14 +10,14 @@ use client_sim::fleet::user_name;
 use srm::demo::pair::{DOMAIN, PASSWORD};
 
 use super::clients::{Crowd, FOREIGN, MANDRAKE, homes};
-use super::language::Site;
-use super::language::{DiskStep, Node, Script, Step};
+use super::language::{Arbiter, DiskStep, Node, Script, Site, Step};
 use super::net::{Net, address, address_of};
 use super::node::Server;
 use super::watch::Watch;
 use super::witness::Witness;
 use super::{disk, leftovers, own_prefix, run};
 use crate::clock::Clock;
+use crate::foreign::etcd;
 use crate::powerloss::Shim;
 
 /// Settings of every scenario besides its own: clients without a standby wait for minutes by default.
@@ -79,12 +79,15 @@ impl World {
         let net = Net::make(number)?;
         let pair = folder.0.join("pair");
         init(tandem, &pair, address, script.witness)?;
-        let witness = script.witness.then(|| Witness::new(pair.join("witness"), tandem));
+        let witness = script.witness.map(|kind| Witness::new(kind, &pair, tandem)).transpose()?;
         let servers = Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), tandem));
         let usual = USUAL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let overrides: Vec<_> = usual.chain(script.settings.iter().cloned()).collect();
         for server in &servers {
             server.set(&overrides).map_err(failed)?;
+            if let Some(witness) = &witness {
+                server.set(&witness.settings()).map_err(failed)?;
+            }
         }
         let watch = Watch::begin(&net, &servers)?;
         let (shim, clock) = (Shim::compile().map_err(failed)?, Clock::compile().map_err(failed)?);
@@ -228,7 +231,7 @@ impl World {
     /// The content of a disk of a node with this name, in a cluster of its own.
     pub(super) fn disk_of_other_cluster(&self, node: Node) -> Result<PathBuf, String> {
         let dir = self.folder.0.join("other");
-        init(&self.tandem, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8), false)?;
+        init(&self.tandem, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8), None)?;
         // It runs where nobody is: with the clients.
         let config = dir.join(format!("{node}/tandem.toml"));
         let mut serve = Command::new(&self.tandem);
@@ -301,14 +304,17 @@ fn init(
     tandem: &Path,
     out: &Path,
     address: impl Fn(Node) -> std::net::Ipv4Addr,
-    witness: bool,
+    witness: Option<Arbiter>,
 ) -> Result<(), String> {
     let node = |node: Node| format!("{node}={}", address(node));
     let mut command = Command::new(tandem);
     command.args(["init", "--domain", DOMAIN, "--node", &node(Node::A), "--node", &node(Node::B), "--out"]);
     command.arg(out);
-    if witness {
-        command.args(["--witness", &address_of(Site::Witness).to_string()]);
+    let at = address_of(Site::Witness);
+    match witness {
+        Some(Arbiter::Witness) => _ = command.args(["--witness", &at.to_string()]),
+        Some(Arbiter::Etcd) => _ = command.args(["--etcd", &format!("https://{at}:{}", etcd::PORT)]),
+        None => {}
     }
     run(&mut command).map(|_| ())
 }

@@ -145,7 +145,7 @@ fn without_the_witness_a_death_waits_for_the_operator() {
     stage.kill(A);
     stage.run(5 * MINUTE);
     assert!(!stage.leads(B, NodeIx::A) && !stage.ready(B));
-    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    assert!(matches!(stage.op(B, Op::Force { to: Force::Active, confirmed: true }), Some(Reply::Forced(_))));
     stage.run(SECOND);
     assert!(stage.leads(B, NodeIx::A) && stage.ready(B));
 }

@@ -3,13 +3,14 @@
 
 mod faults;
 mod group;
+mod held;
 mod services;
 
 use load_tests::pair::Profile;
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
 use srm::config::Window;
-use srm::node::{Automatics, Health, Op, Reply, Service, Stage as Step};
+use srm::node::{Automatics, Force, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
 const A: usize = 0;
@@ -323,7 +324,7 @@ fn row_127_nobody_is_served_where_the_policy_says_so_until_the_operator_speaks()
     );
     assert!(refusal(stage.op(B, Op::Fallback)).contains("offered from Running in Backup Mode"));
     stage.stays(&[B], 127, 5 * MINUTE);
-    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    assert!(matches!(stage.op(B, Op::Force { to: Force::Active, confirmed: true }), Some(Reply::Forced(_))));
     stage.run(SECOND);
     assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
 }
@@ -376,7 +377,7 @@ fn with_automatics_disabled_the_users_of_a_dead_node_wait_for_the_operator() {
     let (row, states) = stage.shown(B).unwrap();
     assert!([104, 105].contains(&row), "{row}: {states:?}");
     // By his word, b takes over; and nothing goes back by itself.
-    assert!(matches!(stage.op(B, Op::ForceActive { confirmed: true }), Some(Reply::Forced(_))));
+    assert!(matches!(stage.op(B, Op::Force { to: Force::Active, confirmed: true }), Some(Reply::Forced(_))));
     stage.run(SECOND);
     assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
     stage.start(A);

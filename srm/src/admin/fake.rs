@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::*;
+use crate::node::Force;
 
 /// Token of every fake.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -194,8 +195,16 @@ impl Daemon for Fake {
         Box::pin(async move { if broken { Ok(()) } else { Err(refusal) } })
     }
 
-    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {
-        let missing = vec!["what b acknowledged alone".to_owned()];
+    fn force<'a>(
+        &'a self,
+        node: &'a str,
+        to: Force,
+        confirmed: bool,
+    ) -> BoxFuture<'a, Result<Forced, Refusal>> {
+        let missing = match to {
+            Force::Active => vec!["what b acknowledged alone".to_owned()],
+            Force::Inactive => vec!["users of a are served by nobody".to_owned()],
+        };
         let forced = Forced { node: node.to_owned(), done: confirmed, missing };
         let mut state = self.state.lock().unwrap();
         let refused = state.moving.is_some() || state.forced.is_some();

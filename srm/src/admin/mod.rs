@@ -9,6 +9,7 @@
 //! | `POST /v1/recover` | `{}`, or a [`Refusal`] |
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
 //! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
+//! | the same two with `force-inactive` | likewise; `missing` tells whose users are not served |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
@@ -46,7 +47,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::events::Record;
-use crate::node::{GroupOp, Service};
+use crate::node::{Force, GroupOp, Service};
 
 pub use group::{CheckShown, GroupShown, Member};
 pub use server::{Token, listen, serve};
@@ -337,9 +338,14 @@ pub trait Daemon: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), Refusal>>;
     /// Ends the failed mode of both nodes.
     fn recover(&self) -> BoxFuture<'_, Result<(), Refusal>>;
-    /// Makes the node that answers serve all users although its rules say wait. Unless `confirmed`, nothing is done: the
-    /// answer tells what may be missing. The name is that of a node in the status.
-    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>>;
+    /// Makes the node that answers serve all users, or nobody, whatever its rules say. Unless `confirmed`, nothing is done:
+    /// the answer tells what may be missing, or who is not served. The name is that of a node in the status.
+    fn force<'a>(
+        &'a self,
+        node: &'a str,
+        to: Force,
+        confirmed: bool,
+    ) -> BoxFuture<'a, Result<Forced, Refusal>>;
     /// Adds an account. `user` is a bare JID in prepared form, `home` the name of a node in the status.
     fn user_add(
         &self,

@@ -24,7 +24,7 @@ use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
 use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction};
-use crate::node::Service;
+use crate::node::{Force, Service};
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -138,7 +138,16 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/nodes/{node}/restart", post(restart))
         .route("/v1/nodes/{node}/services/{service}", post(service))
         .route("/v1/recover", post(recover))
-        .route("/v1/nodes/{node}/force-active", get(would_force).post(force_active))
+        .route(
+            "/v1/nodes/{node}/force-active",
+            get(|shared, node| would_force(shared, node, Force::Active))
+                .post(|shared, node, body| force(shared, node, body, Force::Active)),
+        )
+        .route(
+            "/v1/nodes/{node}/force-inactive",
+            get(|shared, node| would_force(shared, node, Force::Inactive))
+                .post(|shared, node, body| force(shared, node, body, Force::Inactive)),
+        )
         .route("/v1/users", get(users).post(user_add))
         .route("/v1/users/{user}", delete(user_remove))
         .route("/v1/users/{user}/password", post(user_passwd))
@@ -335,9 +344,9 @@ pub(super) fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Respons
     }
 }
 
-async fn would_force(State(shared): Node, Path(node): Path<String>) -> Result<Response, Response> {
+async fn would_force(State(shared): Node, Path(node): Path<String>, to: Force) -> Result<Response, Response> {
     shared.known(&node).await?;
-    forced(answer(shared.daemon.force_active(&node, false)).await?)
+    forced(answer(shared.daemon.force(&node, to, false)).await?)
 }
 
 #[derive(Deserialize)]
@@ -346,20 +355,21 @@ struct Confirmation {
     confirm: String,
 }
 
-async fn force_active(
+async fn force(
     State(shared): Node,
     Path(node): Path<String>,
     body: Result<Json<Confirmation>, JsonRejection>,
+    to: Force,
 ) -> Result<Response, Response> {
     shared.known(&node).await?;
     let confirmed = body.is_ok_and(|Json(body)| body.confirm == node);
     if !confirmed {
-        let error = format!("force-active of {node} is not confirmed");
+        let error = format!("{} of {node} is not confirmed", to.command());
         let hint = "look at GET of the same path, then send {\"confirm\": NODE} as application/json";
         return Err(refuse(StatusCode::BAD_REQUEST, error, hint));
     }
-    tracing::warn!(event = "admin_force_active", node);
-    forced(answer(shared.daemon.force_active(&node, true)).await?)
+    tracing::warn!(event = "admin_force", node, to = to.command());
+    forced(answer(shared.daemon.force(&node, to, true)).await?)
 }
 
 fn forced(answer: Result<Forced, Refusal>) -> Result<Response, Response> {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::group_args::{AssignArgs, GroupCommand, HaCommand, RebalanceArgs};
+use super::setup_args::{Extend, InitArgs, RenewArgs};
 use crate::events::Severity;
 
 /// An XMPP server for two nodes that are each other's standby.
@@ -109,6 +110,10 @@ pub(super) enum Command {
     /// Says first what may be missing on it. Only for a peer that does not serve and will not: two nodes that serve the
     /// same users diverge.
     ForceActive(ForceArgs),
+    /// Make a node serve nobody, until it or its peer is made active by force
+    ///
+    /// For a peer that is not heard, or while automatics are disabled.
+    ForceInactive(ForceArgs),
     /// Add, change, remove and list accounts
     User {
         #[command(subcommand)]
@@ -150,7 +155,7 @@ impl Command {
             Command::Assign(args) => args.client.json,
             Command::Rebalance(args) => args.client.json,
             Command::Check(args) => args.client.json,
-            Command::ForceActive(args) => args.client.json,
+            Command::ForceActive(args) | Command::ForceInactive(args) => args.client.json,
             Command::User { command: UserCommand::Add(args) } => args.client.json,
             Command::User { command: UserCommand::Passwd(args) } => args.client.json,
             Command::User { command: UserCommand::Remove(args) } => args.client.json,
@@ -257,95 +262,6 @@ pub(super) enum UserCommand {
     List(UserListArgs),
     /// List the sessions of one account, or of all
     Sessions(UserSessionsArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct InitArgs {
-    /// XMPP domain, the part of addresses after the @
-    #[arg(long)]
-    pub domain: String,
-    /// A node and the host where it is reached; a second one makes a pair
-    #[arg(long = "node", value_name = "NAME=HOST", required = true, value_parser = name_and_host)]
-    pub nodes: Vec<(String, String)>,
-    /// Directory to write to
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Host of a witness, which decides which node goes on alone; best on a third machine
-    #[arg(long, value_name = "HOST")]
-    pub witness: Option<String>,
-    /// Data folder on the nodes [default: `data` beside each configuration file]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<String>,
-    /// Answer in JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct RenewArgs {
-    /// What to replace
-    #[arg(value_enum)]
-    pub what: Renew,
-    /// The directory that `tandem init` made
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Answer in JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What `tandem extend` adds.
-#[derive(Subcommand, Debug)]
-pub(super) enum Extend {
-    /// A witness, which decides which node of a pair goes on when they cannot see each other
-    Witness(ExtendWitnessArgs),
-    /// A second node for one that is alone
-    ///
-    /// Makes the new node's files, and names each node in the file of the other. Then copy them to their machines, start the
-    /// new node, and restart the old one: its clients resume.
-    Pair(ExtendPairArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ExtendWitnessArgs {
-    /// Host name or address where the nodes reach it
-    pub host: String,
-    /// TCP port where it listens
-    #[arg(long, default_value_t = crate::config::WITNESS_PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
-    /// The directory that `tandem init` made
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Answer in JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ExtendPairArgs {
-    /// The node that there is, and the host where the other reaches it
-    #[arg(value_name = "NAME=HOST", value_parser = name_and_host)]
-    pub old: (String, String),
-    /// The new node; its name is behind the other's in the alphabet
-    #[arg(value_name = "NAME=HOST", value_parser = name_and_host)]
-    pub new: (String, String),
-    /// The directory that `tandem init` made
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Answer in JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What `tandem renew` replaces.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Renew {
-    /// Keys and certificates of both nodes, by the present authority.
-    Certificates,
-    /// The cluster's secret: in three steps, one for each call.
-    Secret,
-    /// The authority, and all certificates with it: in three steps, one for each call.
-    Authority,
 }
 
 #[derive(Args, Debug)]
@@ -589,12 +505,5 @@ impl FromStr for Percent {
             Ok(share @ 0..=100) => Ok(Percent(share)),
             _ => Err("write a share from 0% to 100%".to_owned()),
         }
-    }
-}
-
-fn name_and_host(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, host)) if !name.is_empty() && !host.is_empty() => Ok((name.into(), host.into())),
-        _ => Err("write NAME=HOST, such as a=a.example.org".to_owned()),
     }
 }

@@ -15,6 +15,7 @@ use crate::admin::{
 };
 use crate::config;
 use crate::events::Record;
+use crate::node::Force;
 use crate::setup::from_here;
 
 /// How long a node may take to answer. Above the time after which the API itself gives up.
@@ -93,15 +94,15 @@ impl Client {
         self.post("/v1/recover", &Value::Null).map(|_: Value| ())
     }
 
-    /// What may be missing on a node if it is made active by force.
-    pub fn would_force(&self, node: &str) -> Result<Forced, Failure> {
-        self.get(&format!("/v1/nodes/{}/force-active", escape(node)))
+    /// What may be missing on a node if it is made active by force, or who is not served if it is made inactive.
+    pub fn would_force(&self, node: &str, to: Force) -> Result<Forced, Failure> {
+        self.get(&format!("/v1/nodes/{}/{}", escape(node), to.command()))
     }
 
-    /// Makes a node active by force.
-    pub fn force_active(&self, node: &str) -> Result<Forced, Failure> {
+    /// Makes a node active or inactive by force.
+    pub fn force(&self, node: &str, to: Force) -> Result<Forced, Failure> {
         let confirm = serde_json::json!({ "confirm": node });
-        self.post(&format!("/v1/nodes/{}/force-active", escape(node)), &confirm)
+        self.post(&format!("/v1/nodes/{}/{}", escape(node), to.command()), &confirm)
     }
 
     /// Adds an account; gives its address.

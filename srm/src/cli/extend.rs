@@ -4,8 +4,8 @@ use std::net::Ipv6Addr;
 
 use serde_json::json;
 
-use super::args::{ExtendPairArgs, ExtendWitnessArgs};
 use super::output::{Answer, Exit, Failure};
+use super::setup_args::{ExtendPairArgs, ExtendWitnessArgs};
 use crate::setup::extend::{self, Extended};
 use crate::setup::grow::{self, Grown};
 use crate::setup::{NodePlan, Ports};

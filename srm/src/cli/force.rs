@@ -1,4 +1,4 @@
-//! `tandem force-active`: says what may be missing, has the node's name typed, then does it.
+//! `tandem force-active` and `force-inactive`: say what it means, have the node's name typed, then do it.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -8,29 +8,31 @@ use super::Client;
 use super::args::ForceArgs;
 use super::output::{Answer, Exit, Failure};
 use crate::admin::Forced;
+use crate::node::Force;
 
-/// Makes the node active once its name was typed, on the terminal or with `--confirm`.
-pub(super) fn force_active(args: &ForceArgs) -> Result<Answer, Failure> {
+/// Makes the node active or inactive once its name was typed, on the terminal or with `--confirm`.
+pub(super) fn force(args: &ForceArgs, to: Force) -> Result<Answer, Failure> {
     let client = Client::find(&args.client)?;
     let input = io::stdin();
     let asked = args.confirm.is_none() && input.is_terminal();
     let mut typed = input.lock();
-    force_with(&client, args, if asked { Some(&mut typed) } else { None }, &mut io::stderr())
+    force_with(&client, args, to, if asked { Some(&mut typed) } else { None }, &mut io::stderr())
 }
 
 /// `input`: where the name is typed, if somebody is there to type it.
 pub(super) fn force_with(
     client: &Client,
     args: &ForceArgs,
+    to: Force,
     input: Option<&mut dyn BufRead>,
     prompt: &mut dyn Write,
 ) -> Result<Answer, Failure> {
     let node = args.node.as_str();
-    let would = client.would_force(node)?;
+    let would = client.would_force(node, to)?;
     let typed = match (&args.confirm, input) {
         (Some(name), _) => name.clone(),
         (None, Some(input)) => {
-            let _ = write!(prompt, "{}Type {node} to go on: ", warning(&would));
+            let _ = write!(prompt, "{}Type {node} to go on: ", warning(&would, to));
             let _ = prompt.flush();
             let mut line = String::new();
             let read = input.read_line(&mut line);
@@ -40,8 +42,9 @@ pub(super) fn force_with(
             line.trim().to_owned()
         }
         (None, None) => {
-            let hint = format!("{}If that is accepted, add --confirm {node}", warning(&would));
-            let failure = Failure::new(Exit::Usage, format!("force-active of {node} is not confirmed"), hint);
+            let hint = format!("{}If that is accepted, add --confirm {node}", warning(&would, to));
+            let failure =
+                Failure::new(Exit::Usage, format!("{} of {node} is not confirmed", to.command()), hint);
             return Err(Failure { more: json!({ "missing": would.missing }), ..failure });
         }
     };
@@ -49,12 +52,19 @@ pub(super) fn force_with(
         let error = format!("{typed:?} is not {node}: nothing was done");
         return Err(Failure::new(Exit::Usage, error, format!("type {node}, or give --confirm {node}")));
     }
-    let forced = client.force_active(node)?;
-    Ok(Answer::new(format!("{node} is active by force\n{}", missing(&forced)), json!(forced)))
+    let forced = client.force(node, to)?;
+    let text = match to {
+        Force::Active => format!("{node} is active by force\n{}", missing(&forced)),
+        Force::Inactive => format!("{node} is inactive by force\n{}", lines(&forced)),
+    };
+    Ok(Answer::new(text, json!(forced)))
 }
 
-fn warning(would: &Forced) -> String {
+fn warning(would: &Forced, to: Force) -> String {
     let node = &would.node;
+    if to == Force::Inactive {
+        return format!("{node} will serve nobody, also after a restart.\n{}", lines(would));
+    }
     format!(
         "{node} will serve all users, alone, until its peer returns and follows it.\n{}Make sure that the peer does not \
          serve: stop it, or cut it off. Two nodes that serve the same users diverge.\n",
@@ -66,5 +76,9 @@ fn missing(forced: &Forced) -> String {
     if forced.missing.is_empty() {
         return "Nothing that was acknowledged is known to be missing on it.\n".to_owned();
     }
-    forced.missing.iter().fold("May be missing on it:\n".to_owned(), |all, line| all + "- " + line + "\n")
+    format!("May be missing on it:\n{}", lines(forced))
+}
+
+fn lines(forced: &Forced) -> String {
+    forced.missing.iter().map(|line| format!("- {line}\n")).collect()
 }

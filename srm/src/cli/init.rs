@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::args::InitArgs;
 use super::output::{Answer, Exit, Failure};
+use super::setup_args::InitArgs;
 use crate::setup::{Made, Plan, SetupError};
 
 /// Makes it, and says what to do next.
@@ -31,9 +31,18 @@ pub(super) fn init(args: &InitArgs) -> Result<Answer, Failure> {
         None => plan,
     };
     let local = matches!(args.nodes.as_slice(), [(_, one), (_, other)] if one == other);
+    let pair = args.nodes.len() == 2;
     let plan = match &args.witness {
-        None => plan,
-        Some(_) if args.nodes.len() != 2 => {
+        None if args.etcd.is_empty() => plan,
+        None if pair => plan.etcd(&args.etcd),
+        None => {
+            return Err(Failure::new(
+                Exit::Usage,
+                "an etcd is of use to two nodes only",
+                "name a second node",
+            ));
+        }
+        Some(_) if !pair => {
             return Err(Failure::new(
                 Exit::Usage,
                 "a witness is of use to two nodes only",
@@ -75,6 +84,9 @@ fn text(args: &InitArgs, made: &Made) -> String {
     }
     if let Some(witness) = &made.witness {
         text.push_str(&format!("  tandem witness -c {}\n", witness.display()));
+    }
+    if !args.etcd.is_empty() {
+        text.push_str("  have etcd trust ca/ca.pem for its clients, or name its own authority and certificates in [etcd]\n");
     }
     for node in &made.nodes {
         text.push_str(&format!("  tandem serve -c {}\n", node.config.display()));

@@ -22,6 +22,7 @@ mod renew;
 mod restart;
 mod serve;
 mod service;
+mod setup_args;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use args::{Cli, Command, ConfigCommand, ServiceCommand, SrmCommand, TableArgs, U
 use output::{Answer, Progress};
 
 use crate::admin::ServiceAction;
+use crate::node::Force;
 use crate::view::print;
 
 /// Reads the command line and does what it says.
@@ -56,8 +58,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Init(args) => init::init(&args),
         Command::Renew(args) => renew::renew(&args),
-        Command::Extend { what: args::Extend::Witness(args) } => extend::witness(&args),
-        Command::Extend { what: args::Extend::Pair(args) } => extend::pair(&args),
+        Command::Extend { what: setup_args::Extend::Witness(args) } => extend::witness(&args),
+        Command::Extend { what: setup_args::Extend::Pair(args) } => extend::pair(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),
@@ -89,7 +91,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Assign(args) => group::assign(&args),
         Command::Rebalance(args) => group::rebalance(&args, &mut Progress::stderr()),
         Command::Check(args) => consistency::check(&Client::find(&args.client)?, &mut Progress::stderr()),
-        Command::ForceActive(args) => force::force_active(&args),
+        Command::ForceActive(args) => force::force(&args, Force::Active),
+        Command::ForceInactive(args) => force::force(&args, Force::Inactive),
         Command::User { command: UserCommand::Add(args) } => user::add(&args),
         Command::User { command: UserCommand::Passwd(args) } => user::passwd(&args),
         Command::User { command: UserCommand::Remove(args) } => {

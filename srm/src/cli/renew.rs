@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::args::{Renew, RenewArgs};
 use super::output::{Answer, Failure};
+use super::setup_args::{Renew, RenewArgs};
 use crate::setup::renew::{self, Renewed};
 
 /// Makes the next step, and says what to do with it.

@@ -13,6 +13,7 @@ use crate::admin::fake::{Fake, TOKEN};
 use crate::admin::{
     CheckShown, CountersStatus, GroupStatus, LogStatus, Moving, NodeStatus, ServiceStatus, Status,
 };
+use crate::node::Force;
 
 /// A node to ask; ends with the test.
 struct Pair {
@@ -74,6 +75,7 @@ fn the_command_line_is_sound() {
         "tandem user sessions",
         "tandem user sessions u",
         "tandem force-active a --confirm a --json",
+        "tandem force-inactive a --confirm a --json",
         "tandem recover",
         "tandem check --json",
         "tandem extend pair a=a.example b=b.example --dir d",
@@ -84,6 +86,7 @@ fn the_command_line_is_sound() {
         "tandem config check -c x.toml",
         "tandem demo --users 10 --plain 0% --seed 7 --keep",
         "tandem init --domain d --node a=h --node b=i --out dir",
+        "tandem init --domain d --node a=h --node b=i --out dir --etcd https://e1 --etcd https://e2",
     ] {
         assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
     }
@@ -325,7 +328,7 @@ fn force_active_is_done_only_when_the_nodes_name_is_typed() {
         let mut prompt = Vec::new();
         let mut input = typed.map(str::as_bytes);
         let input = input.as_mut().map(|input| input as &mut dyn std::io::BufRead);
-        let result = force::force_with(&pair.client(), &args, input, &mut prompt);
+        let result = force::force_with(&pair.client(), &args, Force::Active, input, &mut prompt);
         (result, String::from_utf8(prompt).unwrap())
     };
     let failure = force(None, None).0.unwrap_err();
@@ -340,6 +343,24 @@ fn force_active_is_done_only_when_the_nodes_name_is_typed() {
     assert!(line.contains(r#""done":true"#), "{line}");
     assert_eq!(pair.fake.forced().as_deref(), Some("a"));
     assert_eq!(force(Some("a"), None).0.unwrap_err().exit, Exit::Refused, "it serves already");
+}
+
+#[test]
+fn who_is_not_served_any_more_is_said_before_a_node_is_forced_inactive() {
+    let pair = Pair::start();
+    let force = |confirm: Option<&str>| {
+        let confirm = confirm.map(Into::into);
+        let args = ForceArgs { node: "a".into(), confirm, client: pair.args.clone() };
+        force::force_with(&pair.client(), &args, Force::Inactive, None, &mut Vec::new())
+    };
+    let hint = force(None).unwrap_err().refusal.hint;
+    assert!(
+        hint.contains("also after a restart") && hint.contains("users of a are served by nobody"),
+        "{hint}"
+    );
+    assert!(hint.contains("--confirm a"), "{hint}");
+    let done = force(Some("a")).unwrap_or_else(|failure| panic!("{}", failure.text()));
+    assert!(done.text.starts_with("a is inactive by force\n- users of a"), "{}", done.text);
 }
 
 #[test]

@@ -86,14 +86,21 @@ pub(super) fn rules(config: &mut Config, faults: &mut Faults<'_>) {
 
 fn witness(config: &Config, faults: &mut Faults<'_>) {
     let asked = config.link.as_ref().is_some_and(|link| link.policy == Policy::Witness);
-    match &config.witness {
-        Some(witness) => witness.check(faults),
-        None if asked => faults.add(
-            "link.policy",
-            "\"strict+witness\" needs a witness, and there is no [witness]",
-            "add [witness] with its address, or choose another policy",
+    if let Some(witness) = &config.witness {
+        witness.check(faults);
+    }
+    match (&config.witness, &config.etcd) {
+        (Some(_), Some(_)) => faults.add(
+            "etcd.endpoints",
+            "there is a [witness], too: one of them decides",
+            "remove the section that is not to be asked",
         ),
-        None => {}
+        (None, None) if asked => faults.add(
+            "link.policy",
+            "\"strict+witness\" needs a witness, and there is neither [witness] nor [etcd]",
+            "add [witness] with its address or [etcd] with its endpoints, or choose another policy",
+        ),
+        _ => {}
     }
 }
 
@@ -313,6 +320,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.witness.is_some() && policy.is_some_and(|policy| policy != Policy::Witness) {
         found.push("[witness] is not used: link.policy is not \"strict+witness\"".to_owned());
     }
+    if config.etcd.is_some() && policy.is_some_and(|policy| policy != Policy::Witness) {
+        found.push("[etcd] is not used: link.policy is not \"strict+witness\"".to_owned());
+    }
     if config.peer.is_none() && config.link.is_some() {
         found.push("[link] is not used: there is no [peer]".to_owned());
     }
@@ -338,6 +348,9 @@ pub(super) fn files(config: &Config) -> Result<(), ConfigError> {
     }
     if let Err(problem) = file::read_token(&config.admin.token_file) {
         faults.add("admin.token_file", problem, "");
+    }
+    if let Some(etcd) = &config.etcd {
+        etcd.check_files(&mut faults);
     }
     config.notify.iter().for_each(|notify| notify.check_files(&mut faults));
     match faults.done() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Faults};
 use super::error::{ConfigError, Source};
+use super::etcd::EtcdFile;
 use super::link::{Commit, Link, Peer, Policy, Secret, with_port};
 use super::notify::{self, NotifyFile};
 use super::{Admin, C2s, Config, Limits, Node, Srm, Store, WitnessAt};
@@ -28,6 +29,7 @@ pub(super) struct File {
     c2s: C2s,
     link: Option<LinkFile>,
     witness: Option<WitnessAt>,
+    etcd: Option<EtcdFile>,
     #[serde(default)]
     srm: Srm,
     #[serde(default)]
@@ -113,6 +115,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let mut faults = Faults::new(&source);
     let link = file.link.map(|link| link.resolve(base, &mut faults));
     let link_port = link.as_ref().map_or(default_link().port(), |link| link.listen.port());
+    let etcd = file.etcd.map(|etcd| etcd.resolve(base, link.as_ref(), &mut faults));
     let notify = notify::resolve(file.notify, base, &mut faults);
     let mut config = Config {
         path: path.into(),
@@ -122,6 +125,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         c2s: C2s { cert: base.join(&file.c2s.cert), key: base.join(&file.c2s.key), ..file.c2s },
         link,
         witness: file.witness,
+        etcd,
         srm: file.srm,
         admin: Admin { token_file: base.join(&file.admin.token_file), ..file.admin },
         store: file.store,

@@ -7,6 +7,7 @@
 mod check;
 pub mod edit;
 mod error;
+mod etcd;
 mod file;
 mod limits;
 mod link;
@@ -30,6 +31,7 @@ use xmpp_core::sasl::{Mechanism, ScramHash};
 
 pub use check::name_fault;
 pub use error::{ConfigError, Fault};
+pub use etcd::EtcdAt;
 pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
 pub use limits::Limits;
 pub(crate) use link::with_port;
@@ -64,6 +66,8 @@ pub struct Config {
     pub link: Option<Link>,
     /// The witness, under the policy `strict+witness`.
     pub witness: Option<WitnessAt>,
+    /// An etcd in its place.
+    pub etcd: Option<EtcdAt>,
     /// Parameters of the Server Recovery Manager.
     pub srm: Srm,
     /// Where operators' tools connect.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Admin, C2s, Config, Link, Notify};
 
 /// Settings, and sections ending in a dot, that a node takes up at a start only.
-const AT_START: [&str; 9] = [
+const AT_START: [&str; 11] = [
     "node.",
     "peer.",
     "store.",
@@ -15,6 +15,8 @@ const AT_START: [&str; 9] = [
     "link.listen",
     "link.commit",
     "link.policy",
+    "witness.",
+    "etcd.",
     "admin.listen",
 ];
 
@@ -67,6 +69,8 @@ impl Config {
             c2s: C2s { starttls: self.c2s.starttls, direct: self.c2s.direct, ..new.c2s },
             admin: Admin { listen: self.admin.listen, ..new.admin },
             link,
+            witness: self.witness.clone(),
+            etcd: self.etcd.clone(),
             settings,
             ..new
         };

@@ -61,8 +61,8 @@ pub struct Srm {
     pub force_failover_on_client_login: bool,
     /// From how many distinct accounts on. Default 3, 1 to 1000. Each node.
     pub force_failover_clients: u32,
-    /// Whether nothing happens without the operator (for troubleshooting; an alarm while set). Default false.
-    /// Clusterwide.
+    /// Whether nothing happens without the operator (for troubleshooting; an alarm while set): no node takes over or falls
+    /// back, and when both were restarted neither serves until `tandem force-active`. Default false. Clusterwide.
     pub disable_automatics: bool,
     /// Whether users may be added while failed over. Default false. Clusterwide.
     pub allow_adding_users_in_failover: bool,

@@ -155,18 +155,20 @@ fn write_identity(data: &Path, path: &Path, identity: &Identity) -> anyhow::Resu
     Ok(File::open(data)?.sync_all()?)
 }
 
-/// `register | late u8`. Without the flag, which older versions did not write, nobody knows.
+/// `register | late u8 | held u8`. Without the first flag, which older versions did not write, nobody knows.
 fn decode(body: Bytes) -> Option<RegisterCopy> {
     let mut c = Cursor::new(body);
     let reg = c.reg().ok()?;
     let late = if c.is_empty() { true } else { c.flag().ok()? };
-    Some(RegisterCopy { reg, late })
+    let held = if c.is_empty() { false } else { c.flag().ok()? };
+    Some(RegisterCopy { reg, late, held })
 }
 
 fn encode(copy: RegisterCopy) -> Vec<u8> {
     let mut body = Vec::new();
     copy.reg.encode(&mut body);
     body.push(u8::from(copy.late));
+    body.push(u8::from(copy.held));
     body
 }
 
@@ -247,7 +249,7 @@ mod tests {
 
     fn reg(term: u64) -> RegisterCopy {
         let reg = Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) };
-        RegisterCopy { reg, late: term == 4 }
+        RegisterCopy { reg, late: term == 4, held: term == 2 }
     }
 
     fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
@@ -276,13 +278,15 @@ mod tests {
             let found = open(dir.path(), "n", me, 1).unwrap();
             assert_eq!(found.durable[me.index()], Some(reg(2)));
             drop(found);
-            // As a version without the flag wrote it.
-            let bytes = fs::read(dir.path().join("core/own/slot1")).unwrap();
-            let mut old = bytes[..bytes.len() - 5].to_vec();
-            old.extend_from_slice(&crc32c::crc32c(&old).to_le_bytes());
-            fs::write(dir.path().join("core/own/slot1"), old).unwrap();
-            let found = open(dir.path(), "n", me, 1).unwrap();
-            assert_eq!(found.durable[me.index()], Some(RegisterCopy { late: true, ..reg(2) }));
+            // As versions without the second flag, and without both, wrote it.
+            for late in [false, true] {
+                let bytes = fs::read(dir.path().join("core/own/slot1")).unwrap();
+                let mut old = bytes[..bytes.len() - 5].to_vec();
+                old.extend_from_slice(&crc32c::crc32c(&old).to_le_bytes());
+                fs::write(dir.path().join("core/own/slot1"), old).unwrap();
+                let found = open(dir.path(), "n", me, 1).unwrap();
+                assert_eq!(found.durable[me.index()], Some(RegisterCopy { late, held: false, ..reg(2) }));
+            }
         }
     }
 

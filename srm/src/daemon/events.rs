@@ -6,7 +6,7 @@ use session_mover::driver::check::Report;
 
 use crate::events::{Record, Severity};
 use crate::evidence::Gone;
-use crate::node::{Event, Moved, Stage};
+use crate::node::{Event, Force, Moved, Stage};
 use crate::view::{Cause, Shown, State};
 
 /// What brought something about, as it stands in an event.
@@ -86,10 +86,15 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
                  node alone; {kept} were written in their place"
             ),
         ),
-        Event::Forced(missing) if missing.is_empty() => {
+        Event::Forced(Force::Active, missing) if missing.is_empty() => {
             told("forced", "made active by force; nothing is known to be missing".to_owned())
         }
-        Event::Forced(missing) => told("forced", format!("made active by force; {}", missing.join("; "))),
+        Event::Forced(Force::Active, missing) => {
+            told("forced", format!("made active by force; {}", missing.join("; ")))
+        }
+        Event::Forced(Force::Inactive, unserved) => {
+            told("forced", format!("made inactive by force; {}", unserved.join("; ")))
+        }
         Event::StoreFailed(why) => told(
             "store-failed",
             format!(
@@ -285,7 +290,8 @@ mod tests {
             Event::Unprotected(NodeIx::A),
             Event::OnlyPathDown,
             Event::SetAside(session_mover::log::Which::Own, 1, 0, 0),
-            Event::Forced(vec![]),
+            Event::Forced(Force::Active, vec![]),
+            Event::Forced(Force::Inactive, vec!["users of a are served by nobody".to_owned()]),
             Event::StoreFailed(String::new()),
             Event::Resynced(1, 2),
             Event::Poison(1),

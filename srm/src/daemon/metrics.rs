@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use session_mover::log::{Stored, Which};
 use xmpp_core::net::{Counted, Logins};
 
-use crate::node::{Event, Snapshot};
+use crate::node::{Event, Force, Snapshot};
 use crate::safety::Role;
 
 type Labels = Vec<(&'static str, String)>;
@@ -183,7 +183,8 @@ impl Metrics {
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
-            Event::Forced(_) => "active_by_force",
+            Event::Forced(Force::Active, _) => "active_by_force",
+            Event::Forced(Force::Inactive, _) => "inactive_by_force",
             Event::StoreFailed(_) => "store_failed",
             Event::Resynced(..) => "resynced",
             Event::Poison(_) => "input_refused",

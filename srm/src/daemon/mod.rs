@@ -58,8 +58,8 @@ use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind, Witness};
 use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
-use crate::witness::client;
 use crate::witness::words::Ask;
+use crate::witness::{client, etcd};
 
 use accounts::Accounts;
 use again::Again;
@@ -484,23 +484,31 @@ impl Shell {
         Ok(())
     }
 
-    /// Keeps the connection to the witness, where there is one.
+    /// Keeps the connection to the witness, or to the etcd in its place, where there is one.
     fn witness(&self, asked: UnboundedReceiver<Ask>) -> anyhow::Result<()> {
-        let (Some((peer, config)), Some(tls)) = (self.config.pair(), &self.live.link) else { return Ok(()) };
-        let Some(at) = self.config.witness.as_ref().filter(|_| config.policy == Policy::Witness) else {
+        let Some((peer, config)) = self.config.pair().filter(|(_, link)| link.policy == Policy::Witness)
+        else {
             return Ok(());
         };
+        let to_node = self.to_node.clone();
+        let tell = move |said| _ = to_node.send(ToNode::In(In::Witness(said)));
+        let cluster = config.secret.cluster_id();
+        if let Some(at) = &self.config.etcd {
+            let (nodes, me) = (self.names.clone(), self.me);
+            return etcd::keep(etcd::Dial { at: at.clone(), cluster, nodes, me }, asked, tell)
+                .context("a thread cannot be started");
+        }
+        let (Some(at), Some(tls)) = (&self.config.witness, &self.live.link) else { return Ok(()) };
         let name = at.server_name();
         let dial = client::Dial {
             address: at.address.clone(),
             name: name.with_context(|| format!("{:?} cannot stand in a certificate", at.name))?,
             tls: tls.client.clone(),
-            cluster: config.secret.cluster_id(),
+            cluster,
             node: self.config.node.name.clone(),
             peer: peer.name.clone(),
         };
-        let to_node = self.to_node.clone();
-        panics::vital(client::keep(dial, asked, move |said| _ = to_node.send(ToNode::In(In::Witness(said)))));
+        panics::vital(client::keep(dial, asked, tell));
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use crate::admin::{
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::{GroupOp, Op, Reply, Service, Snapshot};
+use crate::node::{Force, GroupOp, Op, Reply, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
@@ -420,19 +420,25 @@ impl Daemon for Operations {
         Box::pin(self.recover_both())
     }
 
-    fn force_active<'a>(&'a self, node: &'a str, confirmed: bool) -> BoxFuture<'a, Result<Forced, Refusal>> {
+    fn force<'a>(
+        &'a self,
+        node: &'a str,
+        to: Force,
+        confirmed: bool,
+    ) -> BoxFuture<'a, Result<Forced, Refusal>> {
         Box::pin(async move {
             if self.index(node) != Some(self.me) {
                 let me = &self.names[self.me.index()];
                 let error = format!("{node} is asked at {node} itself; this is {me}");
-                let hint = format!("run `tandem force-active {node}` there: it must not depend on the link");
+                let hint =
+                    format!("run `tandem {} {node}` there: it must not depend on the link", to.command());
                 return Err(self.refusal(error, hint).await);
             }
             let forced = |missing, done| Forced { node: node.to_owned(), done, missing };
-            match self.op(Op::ForceActive { confirmed }).await {
+            match self.op(Op::Force { to, confirmed }).await {
                 Some(Reply::MayMiss(missing)) => Ok(forced(missing, false)),
                 Some(Reply::Forced(missing)) => {
-                    self.asked(&format!("{node} active by force"));
+                    self.asked(&format!("{} {node}", to.command()));
                     Ok(forced(missing, true))
                 }
                 Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),

@@ -22,6 +22,7 @@ impl Node {
         let mut outs = Vec::new();
         self.cores[g].on(&self.core_cfgs[g], input, &mut outs);
         let after = self.cores[g].reg();
+        self.held[g] &= self.cores[g].held();
         if after.primary == self.me && before.primary != self.me {
             self.late[g] = !self.knows_all(group, before, after);
         }
@@ -34,7 +35,7 @@ impl Node {
                         disk.sync(Which::Own);
                         disk.sync(Which::Peer);
                     }
-                    disk.persist(group, RegisterCopy { reg, late: self.late[g] });
+                    disk.persist(group, RegisterCopy { reg, late: self.late[g], held: self.held[g] });
                     self.outs.push(Out::Event(Event::Register(group, reg)));
                 }
                 CoreOut::BeaconNow => self.beacon_due = Some(Turn::First),
@@ -94,7 +95,7 @@ impl Node {
             let waits = self.cores[g.index()].starting() && self.driver.lacks_own();
             // By itself no node takes over while that is disabled; a goodbye is the operator's word.
             let backup = self.cores[g.index()].reg().primary != self.me;
-            let disabled = self.cfg.automatics.disabled && !self.peer_leaving && backup;
+            let disabled = self.stays_put() && !self.peer_leaving && backup;
             if !waits && !disabled && !self.driver.is_behind() && !self.leaves_alone(g) {
                 self.feed(g, In::PeerGone, disk);
             }
@@ -183,7 +184,7 @@ impl Node {
     fn check_holds(&mut self, group: Group, near: bool, disk: &mut dyn Disk) {
         let g = group.index();
         let core = &self.cores[g];
-        if !near || core.release() != Release::Both || core.asking() {
+        if !near || core.release() != Release::Both && !core.waits() || core.asking() {
             self.barrier[g] = None;
             return;
         }

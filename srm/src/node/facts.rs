@@ -3,7 +3,7 @@
 use presence_engine::ids::{Group, NodeIx};
 
 use super::{Event, Moved, Node, Out, Stage};
-use crate::beacon::{Activity, Told};
+use crate::beacon::{Activity, Held, Told};
 use crate::evidence::Gone;
 use crate::safety::Role;
 use crate::view::{self, Cause, Facts, Ha, Place, Seen, Shown};
@@ -27,6 +27,8 @@ pub(super) struct Shows {
     began: [(u64, Cause); 2],
     /// This run took the group over.
     took: [bool; 2],
+    /// If it does, it is by the operator's word: the peer is there.
+    pub(super) forced: [bool; 2],
     /// Something happened that may have changed the row: it is not waited for a tick.
     pub(super) look: bool,
 }
@@ -41,6 +43,7 @@ impl Default for Shows {
             row: None,
             began: [(0, Cause::Nothing); 2],
             took: [false; 2],
+            forced: [false; 2],
             look: false,
         }
     }
@@ -89,6 +92,10 @@ impl Node {
             return place;
         }
         // Nobody looks for a node that is known to be gone: whoever may not take its users over waits for it.
+        let held = if home_is_me { self.held_now() } else { self.shows.peer.held };
+        if held != Held::No && (home_is_me || heard) && reg.primary == group && !self.cfg.single {
+            return Place::Held;
+        }
         let waits = core.starting() || core.role() == Role::Fenced;
         let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
         let awaited = waits && lost && !home_is_me && reg.primary == group;
@@ -126,6 +133,10 @@ impl Node {
         let or = |cause: Cause, other: Cause| if cause == Cause::Nothing { other } else { cause };
         match place {
             Place::Nobody | Place::Waiting | Place::AtHome => Cause::Nothing,
+            Place::Held => {
+                let held = if group == self.me { self.held_now() } else { self.shows.peer.held };
+                if held == Held::Forced { Cause::Operator } else { Cause::Nothing }
+            }
             Place::Leaving if group == self.me => told,
             Place::Leaving => or(of_peer, Cause::Operator),
             Place::Returning | Place::Recovering if group != self.me => told,
@@ -149,7 +160,8 @@ impl Node {
 
     /// This node took a group over.
     pub(super) fn note_takeover(&mut self, group: Group) {
-        self.shows.causes[group.index()] = self.cause_of_takeover();
+        let forced = std::mem::take(&mut self.shows.forced[group.index()]);
+        self.shows.causes[group.index()] = if forced { Cause::Operator } else { self.cause_of_takeover() };
         self.shows.took[group.index()] = group != self.me;
         let silent_ms = u64::from(self.evidence.silent().unwrap_or(0)) * 250;
         self.shows.began[group.index()].0 = self.now_ms.saturating_sub(silent_ms);
@@ -169,6 +181,7 @@ impl Node {
             causes,
             failed: self.services.failed,
             ha_off: !self.ha(),
+            held: self.held_now(),
         }
     }
 
@@ -228,7 +241,8 @@ impl Node {
             self.tell_move(group, before, &facts);
             let settled = matches!(before, Place::AtHome | Place::AtBackup);
             let begins = matches!(place, Place::Leaving | Place::Returning | Place::Recovering);
-            if place == Place::AtHome || settled && begins {
+            let forced = before == Place::Held && place == Place::AtBackup;
+            if place == Place::AtHome || settled && begins || forced {
                 self.shows.restarted[g] = false;
             }
             if place == Place::AtHome && self.peer_up {
@@ -283,12 +297,12 @@ impl Node {
 
 /// What a change of place is: back home or not, and how far. `took`: this run took the group over.
 fn step(before: Place, now: Place, took: bool) -> Option<(bool, Stage)> {
-    use Place::{AtBackup, AtHome, Leaving, Nobody, Recovering, Returning, Taking, Waiting};
+    use Place::{AtBackup, AtHome, Held, Leaving, Nobody, Recovering, Returning, Taking, Waiting};
     let (back, stage) = match (before, now) {
-        (AtHome, Leaving) | (AtHome | Nobody | Waiting, Taking) => (false, Stage::Began),
+        (AtHome, Leaving) | (AtHome | Nobody | Waiting | Held, Taking) => (false, Stage::Began),
         (AtHome | Leaving | Taking, AtBackup) => (false, Stage::Complete),
-        (Nobody | Waiting, AtBackup) if took => (false, Stage::Complete),
-        (Nobody | Waiting, AtBackup) => (false, Stage::Found),
+        (Nobody | Waiting | Held, AtBackup) if took => (false, Stage::Complete),
+        (Nobody | Waiting | Held, AtBackup) => (false, Stage::Found),
         (Leaving | Taking, AtHome) => (false, Stage::Ended),
         (AtBackup, Returning | Recovering) => (true, Stage::Began),
         (AtBackup | Returning | Recovering, AtHome) => (true, Stage::Complete),

@@ -4,12 +4,20 @@
 use presence_engine::ids::{Group, Mode, NodeIx};
 
 use super::moves::refused;
-use super::{Disk, Event, Node, Reply};
-use crate::safety::{In, Role};
+use super::{Disk, Event, Force, Node, Reply};
+use crate::beacon::Held;
+use crate::safety::{Core, In, Role};
 
 impl Node {
     /// What the operator's word would do, or did: what of each group may be missing here.
     pub(super) fn force_active(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
+        // Where the peer does not wait too, or only it has everything of its users, they stay with it.
+        let of_peer = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].reg().primary != self.me);
+        let may_take =
+            self.peer_told().held != Held::No && of_peer.map(|g| self.may_miss(g)).all(|m| m.is_none());
+        if self.cores.iter().any(Core::held) && !self.peer_is_silent() && !may_take {
+            return self.release_held(confirmed, disk);
+        }
         if let Some(reply) = self.force_refused() {
             return reply;
         }
@@ -35,11 +43,18 @@ impl Node {
         let overrule = self.may_overrule();
         self.witness.overruled = overrule;
         for group in groups {
+            self.shows.forced[group.index()] = !self.peer_is_silent();
             self.feed(group, In::ForceActive { overrule }, disk);
         }
         self.witness.overruled = false;
-        self.outs.push(super::Out::Event(Event::Forced(missing.clone())));
+        self.outs.push(super::Out::Event(Event::Forced(Force::Active, missing.clone())));
         Reply::Forced(missing)
+    }
+
+    /// Not heard for as long as its lease, or held to be gone.
+    pub(super) fn peer_is_silent(&self) -> bool {
+        let silent = self.evidence.silent().is_none_or(|ticks| ticks >= u32::from(self.cfg.lease));
+        silent || self.evidence.gone().is_some()
     }
 
     fn force_refused(&self) -> Option<Reply> {
@@ -50,10 +65,12 @@ impl Node {
         if self.moving.is_some() {
             return Some(refused("a move is under way", "wait until it is complete: see `tandem status`"));
         }
-        let silent = self.evidence.silent().is_none_or(|ticks| ticks >= u32::from(self.cfg.lease));
-        if !silent && self.evidence.gone().is_none() {
+        // A peer that is there may wait for the operator, who knows why.
+        let waits = self.peer_told().held != Held::No && !self.peer_leads;
+        if !self.peer_is_silent() && !waits {
             let hint = format!(
-                "use `tandem failover` or `tandem fallback`; if {peer} must not serve any more, stop it first"
+                "use `tandem failover` or `tandem fallback`; if {peer} must not serve any more, stop it first, or disable \
+                 automatics and `tandem force-inactive {peer}`"
             );
             return Some(refused(
                 format!("node {peer} is heard: force-active is for a peer that is not"),
@@ -89,6 +106,10 @@ impl Node {
             _ if reg.primary == self.me && self.driver.lacks_own() => Some(format!(
                 "this node died before it had written the last of its own log, which {peer} has: what {peer} answered \
                  upon it may be shown twice"
+            )),
+            Mode::Pair if reg.primary == self.me && core.starting() => Some(format!(
+                "this node was down, and has not heard {peer} since: if {peer} served the users of {home} meanwhile, what it \
+                 acknowledged is missing until it returns"
             )),
             // All that was acknowledged is on the own disk (R8).
             _ if reg.primary == self.me => None,

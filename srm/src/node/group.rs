@@ -118,7 +118,11 @@ impl Node {
         let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
         let strict = self.cfg.register == RegisterKind::Consent(Consent { available: false });
         let core = &self.cores[g];
-        let waits = core.starting() || self.driver.lacks_own() || self.driver.is_behind() || core.conflict();
+        let waits = core.starting()
+            || self.driver.lacks_own()
+            || self.driver.is_behind()
+            || core.conflict()
+            || core.held();
         if !self.ha() && strict && lost && !waits && core.role() == Role::Fenced && core.reg().primary == me {
             self.feed(me, In::ForceActive { overrule: false }, disk);
         }

@@ -12,6 +12,7 @@ mod force;
 mod fronts;
 mod group;
 mod hear;
+mod hold;
 mod look;
 mod moves;
 mod promise;
@@ -50,7 +51,7 @@ use promise::Promises;
 pub use services::{Health, Service};
 pub use status::Snapshot;
 use witness::WitnessView;
-pub use words::{Disk, Event, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
+pub use words::{Disk, Event, Force, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
 
 /// What a node is told once.
 #[derive(Clone, Debug)]
@@ -173,6 +174,10 @@ pub struct Node {
     fenced: [u32; 2],
     crashes: Crashes,
     witness: WitnessView,
+    /// For each group: the operator forced this node inactive, and nobody has led it since.
+    held: [bool; 2],
+    /// As last heard: the peer leads a group.
+    peer_leads: bool,
 }
 
 impl Node {
@@ -241,8 +246,11 @@ impl Node {
             fenced: [0; 2],
             crashes: Crashes::default(),
             witness: WitnessView::default(),
+            held: durable.map(|copy| copy.is_some_and(|copy| copy.held)),
+            peer_leads: false,
             cfg,
         };
+        node.hold_at_start(disk);
         node.recall(disk);
         node
     }
@@ -377,6 +385,7 @@ impl Node {
         self.watch_agreement(n);
         self.watch_logins();
         self.serve_own(disk);
+        self.watch_hold(disk);
         self.watch_night();
         self.driver.check_next(disk);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
@@ -385,7 +394,7 @@ impl Node {
                 self.driver.drop_unseen_answers(disk);
             }
             for g in NodeIx::BOTH {
-                let guest = self.cores[g.index()].reg().primary != self.me && self.cfg.automatics.disabled
+                let guest = self.cores[g.index()].reg().primary != self.me && self.stays_put()
                     || self.leaves_alone(g);
                 if self.cores[g.index()].role() == safety::Role::Fenced && !guest {
                     self.feed(g, safety::In::InitTimeout, disk);

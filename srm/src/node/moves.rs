@@ -6,7 +6,7 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
-use super::{Disk, GOODBYE, Node, Op, Out, Reply};
+use super::{Disk, Force, GOODBYE, Node, Op, Out, Reply};
 use crate::beacon::{Activity, Turn};
 use crate::safety::{In, Role};
 use crate::view::{Cause, Failure, State};
@@ -136,7 +136,8 @@ impl Node {
             Op::Failover => self.begin_failover(Cause::Operator),
             Op::Recover => self.recover(),
             Op::Fallback => self.begin_fallback(Cause::Operator),
-            Op::ForceActive { confirmed } => self.force_active(confirmed, disk),
+            Op::Force { to: Force::Active, confirmed } => self.force_active(confirmed, disk),
+            Op::Force { to: Force::Inactive, confirmed } => self.force_inactive(confirmed, disk),
             Op::Restart => self.restart(),
             // Nobody takes over: there is nothing to be handed over.
             Op::Leave if !self.ha() => {

@@ -95,6 +95,7 @@ impl Node {
             }
         }
         alarms.extend(self.move_waits());
+        alarms.extend(self.hold_alarm());
         alarms.extend(self.automatics_alarm());
         alarms.extend(self.ha_alarm());
         alarms.extend(self.witness_alarms());

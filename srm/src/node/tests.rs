@@ -74,7 +74,7 @@ const PEER_BOOT: u64 = 9;
 const PAIR: [Option<RegisterCopy>; 2] = [Some(copy(pair(NodeIx::A))), Some(copy(pair(NodeIx::B)))];
 
 pub(super) const fn copy(reg: Reg) -> RegisterCopy {
-    RegisterCopy { reg, late: false }
+    RegisterCopy { reg, late: false, held: false }
 }
 
 pub(super) const fn pair(primary: NodeIx) -> Reg {
@@ -249,7 +249,7 @@ fn a_client_that_lost_its_main_stream_has_the_peer_looked_at_once_a_second() {
 }
 
 fn force(node: &mut Node, disk: &mut Memory, confirmed: bool) -> Reply {
-    node.handle(0, In::Op(1, Op::ForceActive { confirmed }), disk);
+    node.handle(0, In::Op(1, Op::Force { to: Force::Active, confirmed }), disk);
     let replies = node.take().into_iter().filter_map(|out| match out {
         Out::Reply(1, reply) => Some(reply),
         _ => None,

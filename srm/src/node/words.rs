@@ -27,6 +27,27 @@ pub struct RegisterCopy {
     /// This node took the group over so late that the other may have acknowledged alone before (D6). Until the record that
     /// says so is in the log, it is known from here only.
     pub late: bool,
+    /// The operator forced this node inactive, and nobody has led the group since.
+    pub held: bool,
+}
+
+/// What an operator forces a node to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Force {
+    /// It serves all users although its rules say wait.
+    Active,
+    /// It serves nobody although its rules allow it.
+    Inactive,
+}
+
+impl Force {
+    /// The command.
+    pub fn command(self) -> &'static str {
+        match self {
+            Force::Active => "force-active",
+            Force::Inactive => "force-inactive",
+        }
+    }
 }
 
 /// A disk with both logs and the cores' durable structs.
@@ -98,9 +119,11 @@ pub enum Op {
     Group(GroupOp),
     /// Say what is looked at before high availability is enabled.
     HaChecks,
-    /// Serve all users although the rules say wait; unless confirmed, only say what may be missing.
-    ForceActive {
-        /// The operator was told what may be missing and wants it.
+    /// Serve all users, or nobody, whatever the rules say; unless confirmed, only say what that means.
+    Force {
+        /// Which.
+        to: Force,
+        /// The operator was told what it means and wants it.
         confirmed: bool,
     },
     /// End and begin anew at once; nobody takes over meanwhile.
@@ -116,9 +139,9 @@ pub enum Reply {
     Done,
     /// Begun; the snapshot tells how far it is.
     Begun(Progress),
-    /// Not done yet: this may be missing here, one sentence each.
+    /// Not done yet: this may be missing here, or is not served then, one sentence each.
     MayMiss(Vec<String>),
-    /// Done; this may be missing here, one sentence each.
+    /// Done; this may be missing here, or is not served now, one sentence each.
     Forced(Vec<String>),
     /// What was looked at.
     Checks(Vec<Check>),
@@ -229,8 +252,8 @@ pub enum Event {
     SetAside(Which, u64, u64, u64),
     /// Clients prove that the peer lives although it is not heard here.
     OnlyPathDown,
-    /// The operator made this node active by force; this may be missing here.
-    Forced(Vec<String>),
+    /// The operator made this node active or inactive by force; this may be missing here, or is not served.
+    Forced(Force, Vec<String>),
     /// The store failed and begins anew: this node serves on from its logs.
     StoreFailed(String),
     /// Everything came from the peer: ends of the own log and of the peer's in it.

@@ -56,6 +56,8 @@ pub struct Core {
     wants_lead: bool,
     /// Before the first word from the peer.
     starting: bool,
+    /// May not lead: the operator's word.
+    held: bool,
     pending: Option<Pending>,
     next_req: u32,
     floor: Term,
@@ -83,6 +85,7 @@ impl Core {
             fetched: false,
             wants_lead: false,
             starting: true,
+            held: false,
             pending: None,
             next_req: 1,
             floor: Term(0),
@@ -103,6 +106,23 @@ impl Core {
     /// Whether the group is still looking for its peer after a start.
     pub fn starting(&self) -> bool {
         self.starting
+    }
+
+    /// The register as it is on the disk.
+    pub fn durable(&self) -> Option<Reg> {
+        self.disk
+    }
+
+    /// Whether it would lead in Pair but for the operator's word: it still knows what its backup holds (R6), for nothing is
+    /// acknowledged meanwhile.
+    pub fn waits(&self) -> bool {
+        let owner = self.fetched && self.reg.mode == Mode::Pair && self.role == Role::Fenced;
+        self.held && owner && self.pending.is_none() && !self.conflict
+    }
+
+    /// Whether it may not lead by the operator's word.
+    pub fn held(&self) -> bool {
+        self.held
     }
 
     /// Whether two Solo copies met and this node has stopped.
@@ -156,7 +176,7 @@ impl Core {
             reg: self.reg,
             role: self.role,
             ack: if self.pending.is_none() { self.heard } else { None },
-            holds: self.holds && self.role == Role::Primary,
+            holds: self.holds && (self.role == Role::Primary || self.waits()),
             alone: self.alone,
             took_other: self.took_other,
             stopped: self.conflict,
@@ -194,7 +214,15 @@ impl Core {
             In::Floor(term) => self.floor = self.floor.max(term),
             In::CasReply(req, result) => self.cas_reply(cfg, req, result, out),
             In::ForceActive { overrule } => self.force_active(cfg, overrule, out),
+            In::Hold(held) => self.held = held,
             In::GiveBack => self.give_back(cfg, out),
+        }
+        // Whatever it has the right to: it waits. To stop is safe at any time.
+        if self.held && self.role == Role::Primary {
+            self.role = Role::Fenced;
+            self.joining = false;
+            self.near = false;
+            out.push(Out::BeaconNow);
         }
     }
 
@@ -262,7 +290,7 @@ impl Core {
             Role::Fenced if self.pending.is_none() => self.find_role(cfg, out),
             _ => {}
         }
-        if self.role == Role::Backup && b.reg == self.reg && b.role == Role::Primary && b.holds {
+        if self.role == Role::Backup && b.reg == self.reg && b.holds {
             self.holds = true;
             self.save(out);
         }
@@ -326,6 +354,8 @@ impl Core {
 
     fn follow(&mut self, holds: bool) {
         self.role = Role::Backup;
+        // It waited for the other to lead.
+        self.held = false;
         self.holds = holds;
         self.near = false;
         self.fetched = false;
@@ -383,7 +413,7 @@ impl Core {
     }
 
     fn peer_holds(&mut self, cfg: &Config, out: &mut Vec<Out>) {
-        if self.role != Role::Primary || self.pending.is_some() {
+        if self.role != Role::Primary && !self.waits() || self.pending.is_some() {
             return;
         }
         match self.reg.mode {
@@ -461,6 +491,7 @@ impl Core {
             self.floor = self.floor.max(asked.to.term);
         }
         self.conflict = false;
+        self.held = false;
         out.push(Out::SyncReceived);
         let why = if overrule { Why::Overruled } else { Why::Operator };
         self.change(cfg, self.solo(cfg), why, out);
@@ -510,6 +541,13 @@ impl Core {
     }
 
     fn change_from(&mut self, cfg: &Config, from: Reg, to: Reg, why: Why, out: &mut Vec<Out>) {
+        if self.held && to.primary == cfg.me {
+            // Which of two that led alone goes on is not the operator's to choose: what both acknowledged is at stake.
+            if why != Why::Settled {
+                return;
+            }
+            self.held = false;
+        }
         match cfg.register.decide(why) {
             Decision::Granted => {
                 if matches!(why, Why::PeerGone | Why::LeaseLost | Why::InitTimeout) {

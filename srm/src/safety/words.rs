@@ -52,7 +52,7 @@ pub struct Beacon {
     pub role: Role,
     /// Highest beacon number of the receiver that the sender acknowledges; `None` while it asks for promotion (R4).
     pub ack: Option<u32>,
-    /// Primary to backup: "your present boot holds everything that I acknowledged" (R6).
+    /// Primary, or who would be, to backup: "your present boot holds everything that I acknowledged" (R6).
     pub holds: bool,
     /// The sender acknowledged something alone under `reg` (R0).
     pub alone: bool,
@@ -101,6 +101,9 @@ pub enum In {
         /// Also without the register's word: the operator takes the place of a witness that cannot be reached.
         overrule: bool,
     },
+    /// The operator's word again: do not serve, whatever the rules allow, until a word to the contrary or until the other
+    /// node leads (`force-inactive`; and a start while automatics are disabled).
+    Hold(bool),
     /// Give the register to its home node, which holds everything (fallback after a takeover).
     GiveBack,
 }

@@ -207,6 +207,12 @@ impl Plan {
         self
     }
 
+    /// Has the nodes ask an etcd in the place of a witness.
+    #[must_use]
+    pub fn etcd(self, endpoints: &[String]) -> Plan {
+        self.set("link.policy", config::Policy::Witness.as_str()).set("etcd.endpoints", endpoints.to_vec())
+    }
+
     /// Adds a setting for all nodes, such as `("srm.client_re_login_upper_limit", "3s")`.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Plan {

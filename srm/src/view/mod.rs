@@ -37,6 +37,9 @@ pub enum Place {
     Nobody,
     /// Their home node could serve them, but may not without its peer.
     Waiting,
+    /// Their home node could serve them, and waits for the operator: it was forced inactive, or both nodes were restarted
+    /// while automatics are disabled.
+    Held,
     /// Served at home.
     AtHome,
     /// On their way to the backup.
@@ -163,6 +166,7 @@ impl Facts {
         let apart = self.ha == Ha::Single || self.home.heard || self.backup.heard;
         let causes: &[Cause] = match self.place {
             Place::Nobody | Place::Waiting | Place::AtHome => &[Cause::Nothing],
+            Place::Held => &[Cause::Nothing, Cause::Operator],
             Place::Leaving => &[Cause::Operator, Cause::Service, Cause::Database, Cause::PeerReboot],
             Place::Taking => &[Cause::PeerDown, Cause::PeerReboot, Cause::PeerDownDuringInitialization],
             Place::AtBackup => &Cause::ALL[1..7],
@@ -173,7 +177,14 @@ impl Facts {
         let single =
             self.ha != Ha::Single || self.home.heard && matches!(self.place, Place::Nobody | Place::AtHome);
         let waits = self.place != Place::Waiting || self.home.heard && !self.backup.heard;
-        apart && waits && (alone || !self.path_down) && causes.contains(&self.cause) && failed && single
+        let held = self.place != Place::Held || self.home.heard;
+        apart
+            && waits
+            && held
+            && (alone || !self.path_down)
+            && causes.contains(&self.cause)
+            && failed
+            && single
     }
 }
 

@@ -1,7 +1,7 @@
 //! The rows. Numbers up to 100 and their words are the product's; from 101 on they are Tandem's own.
 
 use super::Cause::{
-    Automatic, Database, Operator, PeerDown, PeerDownDuringInitialization, PeerReboot, Service,
+    Automatic, Database, Nothing, Operator, PeerDown, PeerDownDuringInitialization, PeerReboot, Service,
 };
 use super::Reason as R;
 use super::State as S;
@@ -530,6 +530,38 @@ pub const ROWS: &[Row] = &[
         DOWN,
         "node 2 is not heard, and node 1 may not serve its own users alone",
         "start node 2, or repair the path between the nodes, or to the witness; if node 2 is lost: force node 1 active",
+    ),
+    row(
+        128,
+        When { home_heard: Some(true), backup_heard: Some(true), ..moved(Place::Held, &[Nothing]) },
+        (S::Idle, R::Initialization),
+        (S::Idle, R::Initialization),
+        "both nodes were restarted while automatic failover is disabled; neither serves",
+        "force one node inactive and the other active; or enable automatic failover",
+    ),
+    row(
+        129,
+        When { home_heard: Some(true), backup_heard: Some(false), ..moved(Place::Held, &[Nothing]) },
+        (S::Idle, R::Initialization),
+        DOWN,
+        "node 1 was restarted while automatic failover is disabled, and node 2 is not heard; nobody serves the users of node 1",
+        "start node 2, or force node 1 active; or enable automatic failover",
+    ),
+    row(
+        130,
+        When { home_heard: Some(true), backup_heard: Some(true), ..moved(Place::Held, &[Operator]) },
+        (S::Idle, R::OnAdminRequest),
+        (S::Normal, R::Normal),
+        "the operator forced node 1 inactive; nobody serves its users",
+        "force node 2 active, or node 1 again",
+    ),
+    row(
+        131,
+        When { home_heard: Some(true), backup_heard: Some(false), ..moved(Place::Held, &[Operator]) },
+        (S::Idle, R::OnAdminRequest),
+        DOWN,
+        "the operator forced node 1 inactive, and node 2 is not heard; nobody known serves its users",
+        "force node 2 active, or node 1 again",
     ),
 ];
 

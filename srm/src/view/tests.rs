@@ -14,8 +14,9 @@ const FIRST: Facts = Facts {
     path_down: false,
 };
 
-const PLACES: [Place; 8] = [
+const PLACES: [Place; 9] = [
     Place::Nobody,
+    Place::Held,
     Place::Waiting,
     Place::AtHome,
     Place::Leaving,
@@ -90,13 +91,26 @@ fn steps(f: &Facts) -> Vec<(&'static str, Facts)> {
     let failed = |failure| Facts { failed: Some(failure), ..*f };
     hearing(f, &mut next);
     match f.place {
-        Place::Nobody => next.push(("both started", to(Place::AtHome, Cause::Nothing))),
+        Place::Nobody => {
+            next.push(("both started", to(Place::AtHome, Cause::Nothing)));
+            if settled && f.home.heard {
+                next.push(("restarted without automatics", to(Place::Held, Cause::Nothing)));
+            }
+        }
+        Place::Held => {
+            next.push(("operator: force-active, at home", to(Place::AtHome, Cause::Nothing)));
+            if settled && both {
+                next.push(("operator: force-active", to(Place::AtBackup, Cause::Operator)));
+            }
+        }
         Place::AtHome if settled && f.home.heard && !f.backup.heard => {
             next.push(("may not go on alone", to(Place::Waiting, Cause::Nothing)));
+            next.push(("operator: force-inactive", to(Place::Held, Cause::Operator)));
         }
         Place::Waiting => next.push(("it is heard, or forced", to(Place::AtHome, Cause::Nothing))),
         Place::AtHome if settled && both => {
             next.push(("operator: failover", begin(Place::Leaving, Cause::Operator)));
+            next.push(("operator: force-inactive", to(Place::Held, Cause::Operator)));
             next.push(("service down too long", begin(Place::Leaving, Cause::Service)));
             next.push(("database down", begin(Place::Leaving, Cause::Database)));
             next.push(("node 1 stops", begin(Place::Leaving, Cause::PeerReboot)));

@@ -43,6 +43,11 @@ impl Register {
         Register { held, reported: [None; 2] }
     }
 
+    /// As it is known elsewhere: its value, and what each node says.
+    pub fn known(held: Option<Reg>, reported: [Option<Reg>; 2]) -> Register {
+        Register { held, reported }
+    }
+
     /// The value, if there is one.
     pub fn held(&self) -> Option<Reg> {
         self.held

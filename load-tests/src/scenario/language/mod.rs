@@ -46,6 +46,15 @@ pub enum Site {
     Half,
 }
 
+/// What holds the registers beside the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arbiter {
+    /// `tandem witness`.
+    Witness,
+    /// An etcd with one member.
+    Etcd,
+}
+
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
@@ -55,8 +64,8 @@ pub struct Script {
     pub shows: String,
     /// Settings of both nodes besides the usual ones: `section.key`, and the value as TOML.
     pub settings: Vec<(String, String)>,
-    /// A witness decides who goes on alone.
-    pub witness: bool,
+    /// Who decides who goes on alone, beside the nodes.
+    pub witness: Option<Arbiter>,
     /// Who is logged in.
     pub clients: Clients,
     /// What happens, in order.

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Books, Clients, Condition, DiskStep, Line, Node, Script, Site, Step};
+use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, Script, Site, Step};
 
 /// Every form that a line may have: how it begins, the form, and what it means.
 pub const FORMS: &[(&str, &str, &str)] = &[
     ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
     ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
+    ("etcd", "etcd", "the same with an etcd, which is meant by `witness` from here on"),
     ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
     ("at", "at DURATION STEP", "not before this time since the chat began"),
     ("kill", "kill NODE [NODE]", "`kill -9`"),
@@ -30,7 +31,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ),
     ("mend", "mend", "all paths are there again"),
     ("kill", "kill witness", "`kill -9` of the witness"),
-    ("start", "start witness", "`tandem witness`"),
+    ("start", "start witness", "`tandem witness`, or `etcd`"),
     ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
     ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
     ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
@@ -131,7 +132,7 @@ pub fn parse(name: &str, text: &str) -> Result<Script, ParseError> {
         name: name.to_owned(),
         shows: String::new(),
         settings: Vec::new(),
-        witness: false,
+        witness: None,
         clients: Clients::default(),
         lines: Vec::new(),
     };
@@ -178,9 +179,9 @@ fn statement(script: &mut Script, text: &str, number: usize) -> Result<(), Strin
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
             script.settings.push(((*key).to_owned(), value.trim_matches('"').to_owned()));
         }
-        ("witness", []) => {
+        ("witness" | "etcd", []) => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
-            script.witness = true;
+            script.witness = Some(if first == "etcd" { Arbiter::Etcd } else { Arbiter::Witness });
         }
         ("clients", list) => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;

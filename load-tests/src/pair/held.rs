@@ -1,0 +1,80 @@
+//! Operators who have disabled the automatics, and say themselves who serves.
+
+use presence_engine::ids::NodeIx;
+use srm::node::{Automatics, Force, Op, Reply};
+
+use super::faults::Fault;
+use super::world::{Event, World};
+
+/// How often they say so again, at most, once the faults are over: every second, for longer than the longest cut.
+const WORDS: usize = 150;
+
+impl World {
+    pub(super) fn disable_automatics(&mut self) {
+        if self.profile.held {
+            self.set_automatics(Automatics { disabled: true, ..self.automatics });
+        }
+    }
+
+    fn set_automatics(&mut self, automatics: Automatics) {
+        self.automatics = automatics;
+        for host in &mut self.hosts {
+            if let Some(process) = &mut host.process {
+                process.node.automatics(automatics);
+            }
+        }
+    }
+
+    /// Some time after something has happened one of them is told to serve, and later the other.
+    pub(super) fn plan_held(&mut self, at: u64) {
+        if !self.profile.held {
+            return;
+        }
+        let (first, later) = (self.rng.below(2), at + self.rng.range(200, 5_000));
+        self.at(later, Event::Fault(Fault::Force(first, Force::Active)));
+        let last = later + self.rng.range(200, 5_000);
+        self.at(last, Event::Fault(Fault::Force(1 - first, Force::Active)));
+    }
+
+    /// Automatics are enabled, and nobody is held back any more.
+    pub(super) fn mend_held(&mut self) {
+        if !self.profile.held {
+            return;
+        }
+        self.set_automatics(Automatics { disabled: false, ..self.automatics });
+        for word in 0..WORDS {
+            let held = |host: &super::host::Host| {
+                host.node().is_none_or(|node| NodeIx::BOTH.iter().any(|g| node.core(*g).held()))
+            };
+            if !self.hosts.iter().any(held) {
+                return;
+            }
+            let next = self.now + 1_000;
+            self.run_until(next);
+            // Never to both at the same moment.
+            self.force(word % 2, Force::Active);
+        }
+    }
+
+    /// A careful operator: has nobody serve if anything would be missing.
+    pub(super) fn force(&mut self, node: usize, to: Force) {
+        if !self.hosts[node].runs() {
+            return;
+        }
+        let would = self.op(node, Op::Force { to, confirmed: false });
+        let nothing_missing = would == Some(Reply::MayMiss(Vec::new()));
+        // Whoever may serve alone here must be the only one.
+        let alone = to == Force::Active && self.hosts[1 - node].process.is_some() && !self.hears(node);
+        if (to == Force::Inactive || nothing_missing) && !alone {
+            let forced = matches!(self.op(node, Op::Force { to, confirmed: true }), Some(Reply::Forced(_)));
+            match to {
+                Force::Active => self.coverage.forced += u32::from(forced),
+                Force::Inactive => self.coverage.held += u32::from(forced),
+            }
+        }
+    }
+
+    fn hears(&self, node: usize) -> bool {
+        self.hosts[node].node().is_some_and(|node| node.snapshot().heard_ms.is_some_and(|ms| ms < 3_000))
+    }
+}

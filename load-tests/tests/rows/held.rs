@@ -1,0 +1,174 @@
+//! Nodes that wait for the operator although they might serve: restarted while automatics are disabled, or forced inactive.
+
+use super::*;
+
+/// What the nodes do by themselves: nothing.
+fn disabled() -> Automatics {
+    Automatics { disabled: true, ..Automatics::default() }
+}
+
+fn force(stage: &mut Stage, node: usize, to: Force) -> Option<Reply> {
+    stage.op(node, Op::Force { to, confirmed: true })
+}
+
+fn without_automatics(profile: Profile) -> Stage {
+    let mut stage = Stage::pair(profile);
+    stage.automatics(disabled());
+    stage.run(SECOND);
+    stage
+}
+
+/// Both are killed and started; `second` comes so much later.
+fn restart_both(stage: &mut Stage, second_after: u64) {
+    stage.kill(A);
+    stage.kill(B);
+    stage.start(A);
+    stage.run(second_after);
+    stage.start(B);
+}
+
+fn nobody_leads(stage: &Stage) -> bool {
+    BOTH.iter().all(|node| NodeIx::BOTH.iter().all(|group| !stage.leads(*node, *group)))
+}
+
+/// Forces both ways, and goes back to where it began.
+fn by_the_operator(stage: &mut Stage) {
+    assert!(matches!(force(stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.run(SECOND);
+    assert_eq!(force(stage, B, Force::Active), Some(Reply::Forced(Vec::new())), "everything is there");
+    stage.expect(BOTH, 3, 10 * SECOND);
+    stage.run(SECOND);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(B, *group)));
+    stage.run(MINUTE);
+    fallback(stage, B);
+    stage.expect(BOTH, 1, 10 * SECOND);
+}
+
+#[test]
+fn rows_128_and_129_both_restarted_without_automatics_wait_for_the_operator() {
+    for second_after in [0, 1, 30 * SECOND, 5 * MINUTE] {
+        for profile in [PAIR, STRICT, WITNESS] {
+            let mut stage = without_automatics(profile);
+            restart_both(&mut stage, second_after);
+            stage.expect(BOTH, 128, 10 * SECOND);
+            let idle = (State::Idle, Reason::Initialization);
+            assert_eq!(stage.shown(A).unwrap().1, [idle; 2]);
+            stage.stays(&BOTH, 128, 10 * MINUTE);
+            assert!(nobody_leads(&stage) && !stage.ready(A) && !stage.ready(B));
+            assert!(
+                stage
+                    .alarms(A)
+                    .iter()
+                    .any(|alarm| alarm.contains("restarted while automatic failover is disabled"))
+            );
+            by_the_operator(&mut stage);
+        }
+    }
+}
+
+#[test]
+fn row_129_one_that_is_back_alone_waits_too_and_serves_by_the_operators_word() {
+    let mut stage = without_automatics(STRICT);
+    stage.kill(A);
+    stage.kill(B);
+    stage.start(A);
+    stage.expect([A], 129, MINUTE);
+    stage.stays(&[A], 129, 10 * MINUTE);
+    assert!(matches!(force(&mut stage, A, Force::Active), Some(Reply::Forced(_))));
+    stage.run(SECOND);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)));
+    stage.start(B);
+    stage.run(MINUTE);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)), "who comes later follows");
+}
+
+#[test]
+fn who_alone_was_restarted_without_automatics_serves_its_users_again() {
+    for profile in [PAIR, STRICT, WITNESS] {
+        let mut stage = without_automatics(profile);
+        stage.kill(A);
+        stage.run(3 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 1, 10 * SECOND);
+        assert!(stage.leads(A, NodeIx::A) && stage.leads(B, NodeIx::B));
+    }
+}
+
+#[test]
+fn who_waits_serves_once_automatics_are_enabled() {
+    let mut stage = without_automatics(PAIR);
+    restart_both(&mut stage, 0);
+    stage.expect(BOTH, 128, 10 * SECOND);
+    stage.automatics(Automatics::default());
+    stage.expect(BOTH, 1, 10 * SECOND);
+}
+
+#[test]
+fn rows_130_and_131_a_node_is_forced_inactive_and_stays_so() {
+    let mut stage = without_automatics(PAIR);
+    assert_eq!(
+        stage.op(A, Op::Force { to: Force::Inactive, confirmed: false }).map(|reply| match reply {
+            Reply::MayMiss(lines) => lines.len(),
+            other => panic!("{other:?}"),
+        }),
+        Some(1),
+        "its own users"
+    );
+    stage.stays(&BOTH, 1, 5 * SECOND);
+    assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.expect(BOTH, 130, 5 * SECOND);
+    assert!(!stage.leads(A, NodeIx::A) && stage.leads(B, NodeIx::B));
+    stage.stays(&BOTH, 130, 10 * MINUTE);
+    // Over a restart, and with automatics.
+    stage.kill(A);
+    stage.run(3 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 130, 10 * SECOND);
+    stage.run(10 * SECOND);
+    stage.kill(B);
+    stage.expect([A], 131, MINUTE);
+    stage.start(B);
+    stage.expect(BOTH, 130, MINUTE);
+    // b waits too by now: one of them is to serve.
+    stage.run(10 * SECOND);
+    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+    stage.expect(BOTH, 3, 10 * SECOND);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)));
+    stage.run(MINUTE);
+    fallback(&mut stage, A);
+    stage.expect(BOTH, 1, 10 * SECOND);
+    by_the_operator(&mut stage);
+    // The operator takes it back while b serves its own.
+    assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.expect(BOTH, 130, 5 * SECOND);
+    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+    stage.expect(BOTH, 1, 10 * SECOND);
+}
+
+#[test]
+fn a_node_is_not_forced_inactive_where_that_makes_no_sense() {
+    let mut stage = Stage::pair(PAIR);
+    assert!(refusal(force(&mut stage, A, Force::Inactive)).contains("automatics are enabled"));
+    stage.automatics(disabled());
+    stage.run(SECOND);
+    assert!(refusal(force(&mut stage, B, Force::Active)).contains("node a is heard"), "it leads its own");
+    stage.op(A, Op::Failover);
+    stage.expect(BOTH, 3, 10 * SECOND);
+    assert!(refusal(force(&mut stage, A, Force::Inactive)).contains("serves nobody: all users are at b"));
+}
+
+#[test]
+fn who_was_forced_inactive_during_a_cut_waits_after_it() {
+    for profile in [PAIR, STRICT, WITNESS] {
+        let mut stage = Stage::pair(profile);
+        stage.cut(40 * SECOND);
+        stage.run(20 * SECOND);
+        assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+        stage.run(3 * MINUTE);
+        assert!(!stage.leads(A, NodeIx::A), "the cut is over, and it waits");
+        assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+        stage.run(MINUTE);
+        assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::A)), "somebody serves its users");
+        assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::B)));
+    }
+}
