@@ -33,8 +33,7 @@ fn dial(etcd: &Etcd, me: NodeIx) -> Dial {
     let at = EtcdAt {
         endpoints: etcd.members.iter().map(endpoint).collect(),
         ca: file("ca.pem"),
-        cert: file("etcd.pem"),
-        key: file("etcd.key"),
+        identity: Some((file("etcd.pem"), file("etcd.key"))),
         login: None,
         prefix: "/tandem".into(),
     };
@@ -269,15 +268,16 @@ fn whoever_is_not_meant_is_told_why() {
     );
     let mut bare = dial(&etcd, A);
     bare.at.endpoints[0] = bare.at.endpoints[0].replace("https", "http");
-    println!("{}", refused(&bare));
+    assert!(refused(&bare).contains("does it speak TLS"), "{}", refused(&bare));
     let mut wrong = dial(&etcd, A);
     let folder = tempfile::tempdir().expect("a folder");
     load_tests::foreign::etcd::certificates(folder.path(), &[std::net::Ipv4Addr::LOCALHOST]).expect("others");
     let file = |name: &str| folder.path().join(name);
     wrong.at.ca = file("ca.pem");
     assert!(refused(&wrong).contains("certificate"), "{}", refused(&wrong));
-    (wrong.at.ca, wrong.at.cert, wrong.at.key) = (dial(&etcd, A).at.ca, file("etcd.pem"), file("etcd.key"));
-    println!("{}", refused(&wrong));
+    wrong.at.ca = dial(&etcd, A).at.ca;
+    wrong.at.identity = Some((file("etcd.pem"), file("etcd.key")));
+    assert!(refused(&wrong).contains("trust the authority of etcd.cert"), "{}", refused(&wrong));
     let nobody = Dial {
         at: EtcdAt { endpoints: vec!["https://127.0.0.1:9".into()], ..dial(&etcd, A).at },
         ..dial(&etcd, A)
@@ -309,7 +309,7 @@ fn an_etcd_with_users_wants_ours() {
         dial.at.login = Some(Login { user: "tandem".into(), password_file });
         dial
     };
-    println!("{}", refused(&dial(&etcd, A)));
+    assert!(refused(&dial(&etcd, A)).contains("user name is empty"), "{}", refused(&dial(&etcd, A)));
     assert!(refused(&with("wrong")).contains("authentication failed"), "{}", refused(&with("wrong")));
     let dial = with("secret");
     let mut session = Session::begin(&dial, &dial.at.endpoints[0]).expect("a session");

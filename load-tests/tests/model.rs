@@ -160,6 +160,6 @@ fn forced_inactive_and_active() {
     holds("strict: force-inactive, force-active, crash", bounds, &[TAKEN_OVER]);
     let left = Left { holds: 2, pauses: 1, lies: 1, ..NONE };
     holds("available: force-inactive on both, pause, lie", merged(Start::Home, left), &[TAKEN_OVER]);
-    let bounds = Bounds { ticks: 2, ..merged(Start::Solo, Left { holds: 1, force: 1, ..NONE }) };
-    holds("available: solo, force-inactive, force-active", bounds, &[SETTLED]);
+    let bounds = Bounds { ticks: 2, ..merged(Start::Solo, Left { holds: 1, crashes: 1, ..NONE }) };
+    holds("available: solo, force-inactive, crash, two ticks", bounds, &[TAKEN_OVER, SETTLED]);
 }

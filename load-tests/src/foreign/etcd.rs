@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use serde_json::Value;
 use srm::setup::free_ports;
@@ -36,10 +37,13 @@ pub fn certificates(folder: &Path, addresses: &[Ipv4Addr]) -> Result<(), String>
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        ca.distinguished_name.push(DnType::CommonName, "the authority of an etcd");
         let ca_key = KeyPair::generate()?;
         let ca_pem = ca.self_signed(&ca_key)?.pem();
         let names: Vec<String> = addresses.iter().map(|ip| IpAddr::from(*ip).to_string()).collect();
         let mut leaf = CertificateParams::new(names)?;
+        // An etcd with users refuses certificates with a common name at its gateway.
+        leaf.distinguished_name = DistinguishedName::new();
         leaf.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate()?;

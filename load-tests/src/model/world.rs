@@ -350,7 +350,8 @@ impl World {
                 let waited = self.core(i).is_some_and(Core::asking) && late == 0;
                 self.feed(b, i, In::CasReply(asked.req, asked.result.expect("answered")));
                 let made = asked.result == Some(CasResult::Lost(asked.to)) && asked.to.primary == i;
-                if waited && made && self.core(i).is_some_and(|c| c.role() != Role::Primary) {
+                let leads = |c: &Core| c.role() == Role::Primary || c.held();
+                if waited && made && !self.core(i).is_some_and(leads) {
                     self.broken.get_or_insert(
                         "a change that was made is taken for refused: its reply was lost (R4)",
                     );

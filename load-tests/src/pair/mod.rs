@@ -102,7 +102,7 @@ impl Profile {
     /// All faults under policy `strict`, with an operator.
     pub const OPERATED: Profile = Profile { available: false, ..Profile::STRICT };
     /// The same without automatics: who is restarted waits where its peer serves nobody, and operators say who serves.
-    pub const HELD: Profile = Profile { held: true, faults: 6, ..Profile::STRICT };
+    pub const HELD: Profile = Profile { held: true, faults: 6, ..Profile::OPERATED };
     /// The same with a witness, and longer cuts.
     pub const HELD_APART: Profile = Profile { held: true, faults: 6, ..Profile::WITNESS };
     /// Partitions and pauses that outlast every time-out, without a witness: policy `available`.

@@ -20,9 +20,10 @@ pub(super) struct EtcdFile {
     endpoints: Vec<String>,
     /// PEM file of the authority that signed its certificates. Default: as `link.ca`.
     ca: Option<PathBuf>,
-    /// PEM file of the certificate that this node shows it. Default: as `link.cert`.
+    /// PEM file of the certificate that this node shows it. Default: as `link.cert`, or none where there is a `user`: with
+    /// users, etcd refuses certificates with a common name at its gateway.
     cert: Option<PathBuf>,
-    /// PEM file of its private key. Default: as `link.key`.
+    /// PEM file of its private key. Default: as `link.key`, or none.
     key: Option<PathBuf>,
     /// The user, where it wants one: it needs the right to read and write keys below `prefix`.
     user: Option<String>,
@@ -44,10 +45,8 @@ pub struct EtcdAt {
     pub endpoints: Vec<String>,
     /// PEM file of the authority that signed its certificates.
     pub ca: PathBuf,
-    /// PEM file of the certificate that this node shows it.
-    pub cert: PathBuf,
-    /// PEM file of its private key.
-    pub key: PathBuf,
+    /// PEM files of the certificate that this node shows it, and of its private key; `None`: it shows none.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// Where it wants a user.
     pub login: Option<Login>,
     /// What the names of its keys begin with.
@@ -95,14 +94,13 @@ impl EtcdFile {
                 None
             }
         };
-        let file = |own: Option<PathBuf>, of: fn(&Link) -> &PathBuf| {
-            own.map(|path| base.join(path)).or_else(|| link.map(of).cloned()).unwrap_or_default()
-        };
+        let own = self.cert.zip(self.key).map(|(cert, key)| (base.join(cert), base.join(key)));
+        let of_link = link.filter(|_| login.is_none()).map(|link| (link.cert.clone(), link.key.clone()));
+        let ca = self.ca.map(|path| base.join(path)).or_else(|| link.map(|link| link.ca.clone()));
         EtcdAt {
             prefix: prefix.to_owned(),
-            ca: file(self.ca, |link| &link.ca),
-            cert: file(self.cert, |link| &link.cert),
-            key: file(self.key, |link| &link.key),
+            ca: ca.unwrap_or_default(),
+            identity: own.or(of_link),
             endpoints: self.endpoints,
             login,
         }
@@ -174,13 +172,16 @@ mod tests {
             "[etcd]\nendpoints = [\"https://e1:2379\", \"http://127.0.0.1:2379\", \"http://[::1]:2379\"]\n",
         );
         let file = |name: &str| dir.path().join(name);
-        assert_eq!([usual.ca, usual.cert, usual.key], ["ca.pem", "link.pem", "link.key"].map(file));
+        assert_eq!(usual.ca, file("ca.pem"));
+        assert_eq!(usual.identity, Some((file("link.pem"), file("link.key"))));
         assert_eq!((usual.prefix.as_str(), usual.login, usual.endpoints.len()), ("/tandem", None, 3));
         let own = at(
             "[etcd]\nendpoints = [\"https://e1\"]\nca = \"/e/ca\"\ncert = \"c\"\nkey = \"k\"\nuser = \"u\"\n\
             password_file = \"p\"\nprefix = \"/x/y/\"\n",
         );
-        assert_eq!([own.ca, own.cert, own.key], ["/e/ca".into(), file("c"), file("k")]);
+        assert_eq!((own.ca, own.identity), ("/e/ca".into(), Some((file("c"), file("k")))));
+        let user = at("[etcd]\nendpoints = [\"https://e1\"]\nuser = \"u\"\npassword_file = \"p\"\n");
+        assert_eq!(user.identity, None, "etcd would refuse the certificate of the link");
         assert_eq!((own.prefix.as_str(), own.login.unwrap().password_file), ("/x/y", file("p")));
     }
 

@@ -2,7 +2,8 @@
 //! a lease. Bytes are base64 there, and 64-bit numbers are text.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Api {
     /// Nothing is sent yet but a name and a password, where there are any. The error is for the operator.
     pub fn open(at: &EtcdAt, endpoint: &str) -> Result<Api, String> {
         let tls = match endpoint.starts_with("https:") {
-            true => Some(tls(&at.ca, &at.cert, &at.key)?),
+            true => Some(tls(&at.ca, at.identity.as_ref())?),
             false => None,
         };
         let config = ureq::Agent::config_builder()
@@ -157,6 +158,11 @@ impl Api {
         }
         let mut answer = request.send_json(body).map_err(|error| match error {
             ureq::Error::Timeout(_) => format!("it does not answer within {} s", REQUEST_LIMIT.as_secs()),
+            ureq::Error::Io(error) if !matches!(error.kind(), io::ErrorKind::ConnectionRefused) => {
+                format!(
+                    "the connection fails ({error}): does it speak TLS, and trust the authority of etcd.cert?"
+                )
+            }
             error => error.to_string(),
         })?;
         let status = answer.status();
@@ -177,26 +183,31 @@ impl Api {
                 Err("it has no JSON gateway: etcd 3.4 or later has, unless --enable-grpc-gateway=false"
                     .into())
             }
-            Err(_) => Err(format!("it answers with HTTP status {status}")),
+            Err(_) => Err(format!("it answers with HTTP status {status}: {:.200}", text.trim())),
         }
     }
 }
 
 /// Read anew for each session: certificates are renewed while a node runs.
-fn tls(ca: &Path, cert: &Path, key: &Path) -> Result<TlsConfig, String> {
-    let unreadable = |path: &Path, error: &dyn fmt::Display| format!("{}: {error}", path.display());
+fn tls(ca: &Path, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsConfig, String> {
     let roots = authorities(Some(ca))?;
     let roots = roots.iter().map(|root| Certificate::from_der(root).to_owned());
+    let shown = identity.map(|(cert, key)| client_cert(cert, key)).transpose()?;
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(roots.collect())))
+        .client_cert(shown)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
+}
+
+fn client_cert(cert: &Path, key: &Path) -> Result<ClientCert, String> {
+    let unreadable = |path: &Path, error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.map_err(|error| unreadable(cert, &error))?;
     let chain: Vec<_> = chain.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
     let pem = std::fs::read(key).map_err(|error| unreadable(key, &error))?;
     let key = PrivateKey::from_pem(&pem).map_err(|error| unreadable(key, &error))?;
-    Ok(TlsConfig::builder()
-        .root_certs(RootCerts::Specific(Arc::new(roots.collect())))
-        .client_cert(Some(ClientCert::new_with_certs(&chain, key)))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build())
+    Ok(ClientCert::new_with_certs(&chain, key))
 }
 
 fn text(key: &str) -> String {
