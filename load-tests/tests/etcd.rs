@@ -160,6 +160,7 @@ fn a_later_value_of_a_node_keeps_the_other_from_going_on() {
 fn what_an_earlier_session_sent_changes_nothing() {
     let etcd = Etcd::start(1);
     let (mut old, mut b) = agreed(&etcd, pair(4));
+    report(&mut old, pair(4));
     let mut new = begin(&etcd, A);
     // It has not looked since: its transaction itself fails.
     let why = cas(&mut old, pair(4), solo(6, A)).unwrap_err();
