@@ -284,11 +284,12 @@ fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
     let mut disk = Memory::default();
     let mut node = Node::start(config(false), PAIR, 1, &mut disk);
     let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
-    assert!(missing.len() == 1 && missing[0].contains("restarted"), "{missing:?}");
+    assert!(missing.len() == 2 && missing[0].contains("restarted"), "{missing:?}");
+    assert!(missing[1].contains("if a served the users of b meanwhile"), "{missing:?}");
     let alone = [Some(copy(Reg { mode: Mode::Solo, ..pair(NodeIx::A) })), PAIR[1]];
     let mut node = Node::start(config(false), alone, 1, &mut disk);
     let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
-    assert!(missing.len() == 1 && missing[0].contains("a led the users of a alone (term 4)"), "{missing:?}");
+    assert!(missing[0].contains("a led the users of a alone (term 4)"), "{missing:?}");
     let mut node = Node::start(Config { single: true, ..config(false) }, [None; 2], 1, &mut disk);
     assert!(matches!(force(&mut node, &mut disk, true), Reply::Refused(_)));
 }

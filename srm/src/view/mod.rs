@@ -6,6 +6,7 @@
 
 mod names;
 pub mod print;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -5,14 +5,14 @@ use super::Cause::{
 };
 use super::Reason as R;
 use super::State as S;
-use super::{Cause, Facts, Failure, Ha, Place};
+use super::{Cause, Failure, Ha, Place};
 
 /// One row: the home node first, its backup second.
 #[derive(Debug)]
 pub struct Row {
     /// Number in the operator's table; rows of one number are its forms.
     pub id: u32,
-    when: When,
+    pub(super) when: When,
     /// State and reason of the home node.
     pub home: (S, R),
     /// State and reason of its backup.
@@ -25,17 +25,17 @@ pub struct Row {
 
 /// The condition of a row: `None`, and an empty list, mean any.
 #[derive(Debug)]
-struct When {
-    ha: Ha,
-    failed: Option<Failure>,
-    place: Option<Place>,
-    causes: &'static [Cause],
-    home_heard: Option<bool>,
-    home_restarted: Option<bool>,
-    home_serves: Option<bool>,
-    backup_heard: Option<bool>,
-    backup_restarted: Option<bool>,
-    path_down: Option<bool>,
+pub(super) struct When {
+    pub(super) ha: Ha,
+    pub(super) failed: Option<Failure>,
+    pub(super) place: Option<Place>,
+    pub(super) causes: &'static [Cause],
+    pub(super) home_heard: Option<bool>,
+    pub(super) home_restarted: Option<bool>,
+    pub(super) home_serves: Option<bool>,
+    pub(super) backup_heard: Option<bool>,
+    pub(super) backup_restarted: Option<bool>,
+    pub(super) path_down: Option<bool>,
 }
 
 const ANY: When = When {
@@ -564,51 +564,3 @@ pub const ROWS: &[Row] = &[
         "force node 2 active, or node 1 again",
     ),
 ];
-
-/// The table has one of each.
-impl PartialEq for Row {
-    fn eq(&self, other: &Row) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Row {
-    /// Whether it names these facts.
-    pub(super) fn fits(&self, facts: &Facts) -> bool {
-        let w = &self.when;
-        let is = |want: Option<bool>, is: bool| want.is_none_or(|want| want == is);
-        w.ha == facts.ha
-            && w.failed == facts.failed
-            && w.place.is_none_or(|place| place == facts.place)
-            && (w.causes.is_empty() || w.causes.contains(&facts.cause))
-            && is(w.home_heard, facts.home.heard)
-            && is(w.home_restarted, facts.home.restarted)
-            && is(w.home_serves, facts.home.serves)
-            && is(w.backup_heard, facts.backup.heard)
-            && is(w.backup_restarted, facts.backup.restarted)
-            && is(w.path_down, facts.path_down)
-    }
-
-    /// The row of facts that cannot be.
-    pub(super) fn of_an_error() -> &'static Row {
-        const AT: usize = {
-            let mut at = 0;
-            while ROWS[at].id != 21 {
-                at += 1;
-            }
-            at
-        };
-        &ROWS[AT]
-    }
-
-    /// Which of two groups' rows says more: the heavier.
-    pub(super) fn weight(&self) -> u8 {
-        match (self.id, self.when.place) {
-            (1 | 120, _) => 0,
-            (104, _) => 1,
-            (_, Some(Place::AtHome)) => 2,
-            (_, Some(Place::Nobody)) => 3,
-            _ => 4,
-        }
-    }
-}

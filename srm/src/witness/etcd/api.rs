@@ -127,12 +127,8 @@ impl Api {
         if answer.succeeded {
             return Ok(Done::Written(answer.header.revision));
         }
-        let ranges = answer.responses.into_iter().filter_map(|response| response.response_range);
-        ranges
-            .last()
-            .ok_or_else(|| "it leaves out a part of its answer".into())
-            .and_then(entries)
-            .map(Done::Differs)
+        let range = answer.responses.into_iter().find_map(|response| response.response_range);
+        range.ok_or_else(|| "it leaves out a part of its answer".into()).and_then(entries).map(Done::Differs)
     }
 
     /// A new lease of so many seconds.
