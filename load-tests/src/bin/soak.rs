@@ -1,5 +1,5 @@
-//! Plays scenarios that nobody wrote, for hours: two nodes and a witness on networks of their own, people who talk, one fault
-//! after the other, drawn by a seed; after each the pair must heal by itself, and in the end every ledger must be clean.
+//! Plays scenarios that nobody wrote, for hours: two nodes and a witness, or an etcd, on networks of their own, people who
+//! talk, one fault after the other, drawn by a seed; after each the pair must heal by itself, and in the end every ledger must be clean.
 //!
 //! `soak [MINUTES] [SEED]`, such as `soak 1440 7`; needs what the scenarios need. It ends at the first failure, with the file
 //! that was played: under `load-tests/tests/scenarios` it can be played again.
@@ -25,7 +25,6 @@ set srm.initialization_keep_alive_timeout 7s
 set srm.enable_automatic_fallback true
 set srm.automatic_fallback_after 2s
 set store.checkpoint_frames 200
-witness
 clients 8 dual, 4 plain, chat
 wait parked 60s
 ";
@@ -39,7 +38,8 @@ wait traffic 30 60s
 /// A scenario of this seed.
 fn draw(seed: u64) -> String {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut text = format!("# Drawn by seed {seed}.\n{HEAD}");
+    let arbiter = if rng.random_ratio(1, 3) { "etcd" } else { "witness" };
+    let mut text = format!("# Drawn by seed {seed}.\n{arbiter}\n{HEAD}");
     for _ in 0..rng.random_range(FAULTS) {
         let fault = fault(&mut rng);
         text.push_str(&fault);

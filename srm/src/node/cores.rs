@@ -60,6 +60,8 @@ impl Node {
             return after.mode == Mode::Pair;
         }
         match self.cfg.register {
+            // The peer was heard a moment ago, and waits for the operator: it acknowledges nothing.
+            _ if self.shows.forced[group.index()] => true,
             RegisterKind::Consent(Consent { available: true }) => {
                 self.promises.holds(group, before, self.ticks)
             }
@@ -73,6 +75,7 @@ impl Node {
     /// The peer is gone: both cores hear it.
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
         self.peer_restarts = false;
+        self.shows.forced = [false; 2];
         self.abandon_move();
         self.forget_failure();
         let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);

@@ -3,6 +3,7 @@
 
 use presence_engine::ids::{Group, Mode, NodeIx};
 
+use super::hear::LATE_TICKS;
 use super::moves::refused;
 use super::{Disk, Event, Force, Node, Reply};
 use crate::beacon::Held;
@@ -42,8 +43,10 @@ impl Node {
         // The operator takes the place of a witness that cannot be asked; one that can decides.
         let overrule = self.may_overrule();
         self.witness.overruled = overrule;
+        // A second less than its lease: it has not gone on alone since.
+        let waits = self.evidence.silent().is_some_and(|ticks| ticks < LATE_TICKS) && !self.peer_is_silent();
         for group in groups {
-            self.shows.forced[group.index()] = !self.peer_is_silent();
+            self.shows.forced[group.index()] = waits;
             self.feed(group, In::ForceActive { overrule }, disk);
         }
         self.witness.overruled = false;

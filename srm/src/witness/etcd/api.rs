@@ -159,6 +159,7 @@ impl Api {
                     "the connection fails ({error}): does it speak TLS, and trust the authority of etcd.cert?"
                 )
             }
+            ureq::Error::Io(error) => error.to_string(),
             error => error.to_string(),
         })?;
         let status = answer.status();
