@@ -167,11 +167,11 @@ fn what_an_earlier_session_sent_changes_nothing() {
     assert!(why.contains("connected anew"), "{why}");
     old.on(Ask::Report([solo(8, A); 2])).unwrap_err();
     assert_eq!(kept(&etcd, "register/a").unwrap()["term"], 4);
-    assert_eq!(
-        cas(&mut b, pair(4), solo(7, B)),
-        Ok(Verdict::Won),
-        "what the old one reported does not count"
-    );
+    let said = cas(&mut b, pair(4), solo(7, B));
+    assert_eq!(said, Ok(Verdict::Undecided), "the new one may have something later");
+    report(&mut new, pair(4));
+    let said = cas(&mut b, pair(4), solo(7, B));
+    assert_eq!(said, Ok(Verdict::Won), "what the old one reported does not count");
     assert_eq!(cas(&mut new, pair(4), solo(6, A)), Ok(Verdict::Lost(solo(7, B))));
 }
 
@@ -212,13 +212,19 @@ impl Stubborn {
             let session = self.session.take().map_or_else(
                 || {
                     self.next = (self.next + 1) % self.dial.at.endpoints.len();
-                    Session::begin(&self.dial, &self.dial.at.endpoints[self.next])
+                    let mut session = Session::begin(&self.dial, &self.dial.at.endpoints[self.next])?;
+                    session.on(Ask::Report([expected; 2]))?;
+                    Ok(session)
                 },
                 Ok,
             );
             let asked =
                 session.and_then(|mut session| cas(&mut session, expected, new).map(|said| (session, said)));
             match asked {
+                // The other has begun a session and not said anything yet.
+                Ok((mut session, Verdict::Undecided)) => {
+                    self.session = session.on(Ask::Report([expected; 2])).is_ok().then_some(session);
+                }
                 Ok((session, verdict)) => {
                     self.session = Some(session);
                     return verdict;

@@ -57,6 +57,8 @@ pub struct Told {
     pub ha_off: bool,
     /// The sender does not serve its own users although it might.
     pub held: Held,
+    /// This run of the sender has led, or has heard who leads.
+    pub knows: bool,
 }
 
 /// Why a node does not serve although it might.
@@ -81,6 +83,7 @@ impl Told {
             self.crowded,
             self.held == Held::Restarted,
             self.held == Held::Forced,
+            self.knows,
         ];
         out.push(flags.iter().enumerate().fold(0, |bits, (i, flag)| bits | (u8::from(*flag) << i)));
         let number = |cause| Cause::ALL.iter().position(|known| *known == cause).unwrap_or(0) as u8;
@@ -105,6 +108,7 @@ impl Told {
                 2 => Held::Forced,
                 _ => Held::No,
             },
+            knows: flags & 128 != 0,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -316,6 +320,7 @@ mod tests {
             failed: Some(Failure::Unknown),
             ha_off: true,
             held: Held::Forced,
+            knows: true,
         };
         Datagram {
             node: 1,

@@ -129,13 +129,10 @@ fn rows_130_and_131_a_node_is_forced_inactive_and_stays_so() {
     stage.expect([A], 131, MINUTE);
     stage.start(B);
     stage.expect(BOTH, 130, MINUTE);
-    // b waits too by now: one of them is to serve.
+    // a knows that b alone was restarted.
     stage.run(10 * SECOND);
+    assert!(stage.leads(B, NodeIx::B));
     assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
-    stage.expect(BOTH, 3, 10 * SECOND);
-    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)));
-    stage.run(MINUTE);
-    fallback(&mut stage, A);
     stage.expect(BOTH, 1, 10 * SECOND);
     by_the_operator(&mut stage);
     // The operator takes it back while b serves its own.
@@ -171,4 +168,32 @@ fn who_was_forced_inactive_during_a_cut_waits_after_it() {
         assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::A)), "somebody serves its users");
         assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::B)));
     }
+}
+
+#[test]
+fn who_alone_was_restarted_and_led_everybody_serves_again() {
+    let mut stage = without_automatics(PAIR);
+    stage.kill(B);
+    stage.run(3 * SECOND);
+    assert!(matches!(force(&mut stage, A, Force::Active), Some(Reply::Forced(_))));
+    stage.start(B);
+    stage.run(MINUTE);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)));
+    stage.kill(A);
+    stage.run(3 * SECOND);
+    stage.start(A);
+    stage.run(10 * SECOND);
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)), "b knows who led");
+}
+
+#[test]
+fn users_of_a_node_that_stops_are_not_given_to_one_that_serves_nobody() {
+    let mut stage = without_automatics(PAIR);
+    assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.run(5 * SECOND);
+    stage.op(B, Op::Leave);
+    assert_eq!(stage.shown(B), None, "it has left at once");
+    stage.run(2 * MINUTE);
+    assert!(!NodeIx::BOTH.iter().any(|group| stage.leads(A, *group)), "a is to serve nobody");
+    assert!(stage.users(A).iter().all(|(_, user)| user.register == user.home), "nobody was moved");
 }

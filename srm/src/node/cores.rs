@@ -7,7 +7,7 @@ use session_mover::log::Which;
 use xmpp_core::dual::Dual;
 
 use super::{Disk, Event, Node, Out, RegisterCopy};
-use crate::beacon::{Activity, Datagram, Turn};
+use crate::beacon::{Activity, Datagram, Held, Turn};
 use crate::evidence::Gone;
 use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, Role};
 
@@ -20,9 +20,14 @@ impl Node {
         let g = group.index();
         let before = self.cores[g].reg();
         let mut outs = Vec::new();
+        let was_held = self.held[g];
         self.cores[g].on(&self.core_cfgs[g], input, &mut outs);
         let after = self.cores[g].reg();
         self.held[g] &= self.cores[g].held();
+        let persists = outs.iter().any(|out| matches!(out, CoreOut::Persist(_)));
+        if let Some(reg) = self.cores[g].durable().filter(|_| was_held && !self.held[g] && !persists) {
+            disk.persist(group, RegisterCopy { reg, late: self.late[g], held: false });
+        }
         if after.primary == self.me && before.primary != self.me {
             self.late[g] = !self.knows_all(group, before, after);
         }
@@ -98,7 +103,9 @@ impl Node {
             let waits = self.cores[g.index()].starting() && self.driver.lacks_own();
             // By itself no node takes over while that is disabled; a goodbye is the operator's word.
             let backup = self.cores[g.index()].reg().primary != self.me;
-            let disabled = self.stays_put() && !self.peer_leaving && backup;
+            // A goodbye is the operator's word, but not to a node that is to serve nobody.
+            let leaving = self.peer_leaving && self.held_now() != Held::Forced;
+            let disabled = self.stays_put() && !leaving && backup;
             if !waits && !disabled && !self.driver.is_behind() && !self.leaves_alone(g) {
                 self.feed(g, In::PeerGone, disk);
             }

@@ -182,6 +182,7 @@ impl Node {
             failed: self.services.failed,
             ha_off: !self.ha(),
             held: self.held_now(),
+            knows: self.knows,
         }
     }
 

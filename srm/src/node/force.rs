@@ -80,6 +80,18 @@ impl Node {
                 hint,
             ));
         }
+        let alone = |g: &NodeIx| {
+            let reg = self.cores[g.index()].reg();
+            reg.primary != self.me && reg.mode == Mode::Solo
+        };
+        if !self.peer_is_silent() && NodeIx::BOTH.iter().any(alone) {
+            return Some(refused(
+                format!("{peer} led users alone and waits; only it has everything of them"),
+                format!(
+                    "`tandem force-active {peer}`, wait until nothing is unprotected, then `tandem failover {peer}`"
+                ),
+            ));
+        }
         if self.cores.iter().all(|core| core.role() == Role::Primary) {
             return Some(refused("this node leads all users already", "see `tandem status`"));
         }

@@ -12,7 +12,12 @@ impl Node {
     /// Whoever was forced inactive stays so over a restart. And while automatics are disabled a node that was restarted
     /// waits until it knows that its peer was not.
     pub(super) fn hold_at_start(&mut self, disk: &mut dyn Disk) {
-        let disabled = self.cfg.automatics.disabled && !self.cfg.single && self.ha();
+        if self.cfg.single {
+            // There is nobody else to serve.
+            self.held = [false; 2];
+            return;
+        }
+        let disabled = self.cfg.automatics.disabled && self.ha();
         for g in NodeIx::BOTH {
             let reg = self.cores[g.index()].reg();
             let mine = reg.term.0 != 0 && reg.primary == self.me;
@@ -22,9 +27,12 @@ impl Node {
         }
     }
 
-    /// Whoever waits since its start waits no longer once the peer leads, or automatics are enabled.
+    /// Whoever waits since its start waits no longer once the peer leads, or knows who led, or automatics are enabled.
     pub(super) fn watch_hold(&mut self, disk: &mut dyn Disk) {
-        if self.cfg.automatics.disabled && !(self.peer_leads && self.hears_peer()) {
+        let led = self.cores.iter().any(|core| core.role() == safety::Role::Primary);
+        let peer_knows = self.hears_peer() && (self.peer_leads || self.peer_told().knows);
+        self.knows |= led || peer_knows;
+        if self.cfg.automatics.disabled && !peer_knows {
             return;
         }
         for g in NodeIx::BOTH {
@@ -74,13 +82,17 @@ impl Node {
         let groups = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].reg().primary == self.me);
         let groups: Vec<Group> = groups.collect();
         let (me, peer) = (&self.cfg.names[self.me.index()], &self.cfg.names[self.me.peer().index()]);
-        let unserved = |g: &Group| {
+        let unserved = |g: &NodeIx| {
             format!(
                 "users of {} are served by nobody, until `tandem force-active {peer}` there, or `tandem force-active {me}`",
                 self.cfg.names[g.index()]
             )
         };
-        let unserved: Vec<String> = groups.iter().map(unserved).collect();
+        // Those that were handed over to this node are served by its register.
+        let guests = self.driver.engine().state().away(self.me.peer()).map(|_| self.me.peer());
+        let mut homes = groups.clone();
+        homes.extend(guests.filter(|home| !groups.contains(home)));
+        let unserved: Vec<String> = homes.iter().map(unserved).collect();
         if !confirmed {
             return Reply::MayMiss(unserved);
         }

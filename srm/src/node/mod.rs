@@ -178,6 +178,8 @@ pub struct Node {
     held: [bool; 2],
     /// As last heard: the peer leads a group.
     peer_leads: bool,
+    /// This run has led, or has heard who leads: it is not one of two that were restarted together.
+    knows: bool,
 }
 
 impl Node {
@@ -248,6 +250,7 @@ impl Node {
             witness: WitnessView::default(),
             held: durable.map(|copy| copy.is_some_and(|copy| copy.held)),
             peer_leads: false,
+            knows: false,
             cfg,
         };
         node.hold_at_start(disk);

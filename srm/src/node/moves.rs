@@ -7,7 +7,7 @@ use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
 use super::{Disk, Force, GOODBYE, Node, Op, Out, Reply};
-use crate::beacon::{Activity, Turn};
+use crate::beacon::{Activity, Held, Turn};
 use crate::safety::{In, Role};
 use crate::view::{Cause, Failure, State};
 
@@ -140,7 +140,7 @@ impl Node {
             Op::Force { to: Force::Inactive, confirmed } => self.force_inactive(confirmed, disk),
             Op::Restart => self.restart(),
             // Nobody takes over: there is nothing to be handed over.
-            Op::Leave if !self.ha() => {
+            Op::Leave if !self.ha() || self.hears_peer() && self.peer_told().held != Held::No => {
                 self.finish_leave();
                 Reply::Done
             }
@@ -329,10 +329,11 @@ impl Node {
         ticks - moving.seen.1 >= patience
     }
 
-    /// The other node can be given users: it leads its register, in Pair, and we hold ours in Pair.
+    /// The other node can be given users: it leads its register and serves, in Pair, and we hold ours in Pair.
     fn can_give(&self) -> bool {
         let pair = |g: Group| self.cores[g.index()].reg().mode == Mode::Pair;
-        self.peer_up && !self.peer_leaving && pair(NodeIx::A) && pair(NodeIx::B)
+        let serves = self.peer_told().held == Held::No;
+        serves && self.peer_up && !self.peer_leaving && pair(NodeIx::A) && pair(NodeIx::B)
     }
 
     /// After a takeover: the peer's users into our register, then the register to its home node; `true` when the

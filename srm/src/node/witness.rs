@@ -47,7 +47,13 @@ impl Node {
 
     pub(super) fn witness_says(&mut self, said: Said, disk: &mut dyn Disk) {
         match said {
-            Said::Here(undecided) => (self.witness.away, self.witness.undecided) = (None, undecided),
+            Said::Here(undecided) => {
+                let back = self.witness.away.take().is_some();
+                self.witness.undecided = undecided;
+                if back {
+                    self.report_to_witness();
+                }
+            }
             Said::Away(why) => self.witness.away = Some(why),
             Said::Answer(group, request, verdict) => {
                 if verdict == Verdict::Won && self.cores[group.index()].starting() {

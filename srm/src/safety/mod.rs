@@ -215,7 +215,10 @@ impl Core {
             In::Floor(term) => self.floor = self.floor.max(term),
             In::CasReply(req, result) => self.cas_reply(cfg, req, result, out),
             In::ForceActive { overrule } => self.force_active(cfg, overrule, out),
-            In::Hold(held) => self.held = held,
+            In::Hold(held) => {
+                self.held = held;
+                self.lead_if_fetched(cfg, out);
+            }
             In::GiveBack => self.give_back(cfg, out),
         }
         // Whatever it has the right to: it waits. To stop is safe at any time.
@@ -369,7 +372,7 @@ impl Core {
             self.follow(false);
         } else if self.reg.mode == Mode::Pair && self.fetched {
             // It led and lost its lease: only an acknowledged beacon brings it back (R3).
-            if self.lease_left > 0 {
+            if self.lease_left > 0 && !self.held {
                 self.role = Role::Primary;
             }
         } else {
@@ -379,7 +382,8 @@ impl Core {
     }
 
     fn lead_if_fetched(&mut self, cfg: &Config, out: &mut Vec<Out>) {
-        if self.wants_lead && self.fetched && self.role == Role::Fenced && self.pending.is_none() {
+        let may = self.role == Role::Fenced && self.pending.is_none() && !self.held;
+        if self.wants_lead && self.fetched && may {
             self.save(out);
             self.lead(cfg);
             out.push(Out::BeaconNow);

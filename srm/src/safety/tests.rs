@@ -101,3 +101,35 @@ fn who_stood_still_listens_before_it_goes_on_alone() {
     }
     assert_eq!((alone.role(), alone.release()), (Role::Primary, Release::Alone));
 }
+
+/// Each word of the peer would bring it back, but for the operator's: it says nothing new to any of them.
+#[test]
+fn who_is_held_answers_no_beacon_with_another() {
+    let cfg = config(NodeIx::A, true);
+    let pair = reg(2, NodeIx::A, Mode::Pair);
+    let word = |ack| {
+        let (reg, role, holds, alone) = (pair, Role::Backup, false, false);
+        In::Beacon(Beacon { reg, role, ack, holds, alone, took_other: false, stopped: false })
+    };
+    for fetches_first in [true, false] {
+        let (mut core, mut out) = (Core::start(&cfg, Some(pair)), Vec::new());
+        core.on(&cfg, word(Some(1)), &mut out);
+        if fetches_first {
+            core.on(&cfg, In::Fetched, &mut out);
+            assert_eq!(core.role(), Role::Primary);
+        }
+        core.on(&cfg, In::Hold(true), &mut out);
+        core.on(&cfg, In::Fetched, &mut out);
+        out.clear();
+        for number in 2..20 {
+            core.on(&cfg, In::Sent(number), &mut out);
+            core.on(&cfg, word(Some(number)), &mut out);
+        }
+        assert_eq!((core.role(), core.release(), &out[..]), (Role::Fenced, Release::Nothing, &[][..]));
+        assert!(core.waits(), "it knows what its backup holds");
+        core.on(&cfg, In::Hold(false), &mut out);
+        core.on(&cfg, In::Sent(20), &mut out);
+        core.on(&cfg, word(Some(20)), &mut out);
+        assert_eq!((core.role(), core.release()), (Role::Primary, Release::Both));
+    }
+}

@@ -170,12 +170,10 @@ impl Api {
                 format!("it speaks something else ({error}); is etcd.endpoints right, and its version 3.4 or later?")
             });
         }
-        #[derive(Deserialize)]
-        struct Failure {
-            error: String,
-        }
-        match serde_json::from_str::<Failure>(&text) {
-            Ok(failure) => Err(failure.error),
+        match serde_json::from_str::<Value>(&text) {
+            Ok(said) => {
+                Err(failure(&said).unwrap_or_else(|| format!("it answers with HTTP status {status}")))
+            }
             Err(_) if status == 404 => {
                 Err("it has no JSON gateway: etcd 3.4 or later has, unless --enable-grpc-gateway=false"
                     .into())
@@ -183,6 +181,12 @@ impl Api {
             Err(_) => Err(format!("it answers with HTTP status {status}: {:.200}", text.trim())),
         }
     }
+}
+
+/// What went wrong, by the gateway's first version and its second.
+fn failure(said: &Value) -> Option<String> {
+    let texts = ["/error/message", "/error", "/message"].iter().filter_map(|at| said.pointer(at)?.as_str());
+    texts.map(str::to_owned).next()
 }
 
 /// Read anew for each session: certificates are renewed while a node runs.

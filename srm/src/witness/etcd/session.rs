@@ -170,6 +170,16 @@ impl Session {
         }
         let mut fresh = matches!(ask, Ask::Report(_));
         for _ in 0..ATTEMPTS {
+            // The other has a session and has yet to say what it has, which may be later than what is held.
+            let peer = self.view.reports[self.me.peer().index()].value.as_ref();
+            if matches!(ask, Ask::Cas { .. }) && peer.is_some_and(|said| said.registers.is_none()) {
+                if fresh {
+                    return Ok(Some(Verdict::Undecided));
+                }
+                self.look()?;
+                fresh = true;
+                continue;
+            }
             let mut registers = self.view.registers();
             let (changed, verdict) = registers.on(self.me, ask);
             if changed.contains(&true) {
