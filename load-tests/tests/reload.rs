@@ -127,7 +127,10 @@ async fn what_is_wrong_changes_nothing_and_is_told() {
     };
     // A clusterwide setting that only one node has is told by both.
     rig.until(0, LIMIT, "a setting that waits", told);
-    rig.until(1, LIMIT, "the difference", |s| s.alarms.iter().any(|alarm| alarm.contains("settings differ")));
+    let text = "settings differ: limits.stanza_bytes is 20000 at a and 262144 at b;";
+    for node in 0..2 {
+        rig.until(node, LIMIT, "the difference", |s| s.alarms.iter().any(|alarm| alarm.contains(text)));
+    }
     fs::write(&config, &sound).unwrap();
     rig.until_paired(LIMIT);
     rig.traffic(50).await;
@@ -152,6 +155,13 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
         written(1, "client_re_login_upper_limit = \"2s\"")
             && !written(0, "client_re_login_upper_limit = \"2s\"")
     );
+    for node in 0..2 {
+        rig.until(node, LIMIT, "only a difference that may be meant", |s| {
+            let limits = "the re-login limits differ: 0s to 1s at a, 0s to 2s at b";
+            s.alarms.len() == 1 && s.alarms[0].starts_with(limits)
+        });
+    }
+    client(&rig, 0).set("srm.client_re_login_upper_limit", Some("2s")).unwrap_or_else(|f| panic!("{f:?}"));
     for node in 0..2 {
         rig.until(node, LIMIT, "no difference", |s| s.alarms.is_empty());
     }

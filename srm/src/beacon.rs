@@ -59,6 +59,10 @@ pub struct Told {
     pub held: Held,
     /// This run of the sender has led, or has heard who leads.
     pub knows: bool,
+    /// The node at which an operator asked for the move that the sender is about.
+    pub asked: Option<NodeIx>,
+    /// Lower and upper limit, in seconds, for clients that log in again at the sender; `None`: an older version.
+    pub limits: Option<(u32, u32)>,
 }
 
 /// Why a node does not serve although it might.
@@ -72,6 +76,9 @@ pub enum Held {
     /// The operator forced it inactive.
     Forced,
 }
+
+/// In the byte behind the cores: limits follow.
+const LIMITS: u8 = 128;
 
 impl Told {
     fn encode(self, out: &mut Vec<u8>) {
@@ -92,6 +99,24 @@ impl Told {
         out.push(failed.map_or(0, |n| n as u8 + 1));
     }
 
+    /// What stands behind the cores: versions before do not know it.
+    fn encode_more(&self, out: &mut Vec<u8>) {
+        let asked = self.asked.map_or(0, |node| node.index() as u8 + 1);
+        out.push(asked | if self.limits.is_some() { LIMITS } else { 0 });
+        let (lower, upper) = self.limits.unwrap_or_default();
+        for seconds in [lower, upper] {
+            out.extend_from_slice(&u16::try_from(seconds).unwrap_or(u16::MAX).to_le_bytes());
+        }
+    }
+
+    fn decode_more(self, c: &mut Cursor) -> Told {
+        let first = c.u8().unwrap_or(0);
+        let asked = usize::from(first & !LIMITS).checked_sub(1).and_then(NodeIx::from_index);
+        let mut seconds = || Some(u32::from(u16::from_le_bytes([c.u8().ok()?, c.u8().ok()?])));
+        let limits = seconds().zip(seconds()).filter(|_| first & LIMITS != 0);
+        Told { asked, limits, ..self }
+    }
+
     /// What a newer version may say is nothing.
     fn decode(c: &mut Cursor) -> Option<Told> {
         let flags = c.u8().ok()?;
@@ -109,6 +134,9 @@ impl Told {
                 _ => Held::No,
             },
             knows: flags & 128 != 0,
+            // These stand at the end of the datagram: older versions do not say them.
+            asked: None,
+            limits: None,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -264,6 +292,7 @@ impl Datagram {
         }
         self.told.encode(&mut out);
         self.groups.iter().for_each(|b| put_core(&mut out, b));
+        self.told.encode_more(&mut out);
         let mac = secret.seal(&out);
         out.extend_from_slice(&mac);
         Bytes::from(out)
@@ -287,6 +316,7 @@ impl Datagram {
         let lease = [ticks()?, ticks()?];
         let told = Told::decode(&mut c)?;
         let groups = [take_core(&mut c)?, take_core(&mut c)?];
+        let told = told.decode_more(&mut c);
         // A newer version may say more behind this.
         Some(Datagram { node, boot, to_boot, number, config, activity, turn, heard, lease, told, groups })
     }
@@ -321,6 +351,8 @@ mod tests {
             ha_off: true,
             held: Held::Forced,
             knows: true,
+            asked: Some(NodeIx::B),
+            limits: Some((120, 7_200)),
         };
         Datagram {
             node: 1,
@@ -349,6 +381,18 @@ mod tests {
             assert_eq!(Datagram::decode(&secret, &damaged), None);
             assert_eq!(Datagram::decode(&secret, &bytes[..n]), None);
         }
+    }
+
+    /// As the version before wrote it: without what stands behind the cores.
+    #[test]
+    fn a_beacon_of_the_version_before_is_read() {
+        let secret = Secret::new(b"secret");
+        let bytes = datagram().encode(&secret);
+        let mut older = bytes[..bytes.len() - MAC_BYTES - 5].to_vec();
+        let mac = secret.seal(&older);
+        older.extend_from_slice(&mac);
+        let told = Told { asked: None, limits: None, ..datagram().told };
+        assert_eq!(Datagram::decode(&secret, &older), Some(Datagram { told, ..datagram() }));
     }
 
     #[test]

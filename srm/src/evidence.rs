@@ -14,6 +14,11 @@ pub enum Gone {
     Silent,
 }
 
+/// Ticks within which a client's proof must come (1 s).
+const VOUCH_TICKS: u32 = 4;
+/// Ticks for which answers are waited for before clients of a silent peer are asked anew (2 s).
+const WAIT_TICKS: u32 = 8;
+
 /// Settings, in ticks of 250 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -45,6 +50,8 @@ pub struct Evidence {
     asked: usize,
     answered: BTreeSet<u64>,
     vouched: bool,
+    /// Ticks since a client last vouched, whatever the question; none ever did: `u32::MAX`.
+    vouch_age: u32,
     /// Ticks since the question.
     question_age: u32,
     gone: Option<Gone>,
@@ -54,6 +61,8 @@ pub struct Evidence {
     unsure: bool,
     /// See [`Evidence::called`].
     callers: u32,
+    /// They decided it.
+    by_callers: bool,
 }
 
 impl Evidence {
@@ -69,11 +78,13 @@ impl Evidence {
             asked: 0,
             answered: BTreeSet::new(),
             vouched: false,
+            vouch_age: u32::MAX,
             question_age: 0,
             gone: None,
             tries: 0,
             unsure: false,
             callers: 0,
+            by_callers: false,
         }
     }
 
@@ -131,8 +142,9 @@ impl Evidence {
     /// A parked client answered; `proof`: with a proof that is right.
     pub fn report(&mut self, client: u64, proof: bool) {
         self.answered.insert(client);
-        if proof && self.question_age <= 4 {
+        if proof && self.question_age <= VOUCH_TICKS {
             self.vouched = true;
+            self.vouch_age = 0;
         }
     }
 
@@ -177,6 +189,11 @@ impl Evidence {
         Some(self.callers).filter(|callers| self.cfg.callers > 0 && *callers >= self.cfg.callers)
     }
 
+    /// Whether it was they who showed that the peer is gone.
+    pub fn by_callers(&self) -> bool {
+        self.by_callers && self.gone == Some(Gone::Silent)
+    }
+
     /// Time passed. `late`: this process was paused; what it did not hear meanwhile is no silence (R5).
     pub fn ticks(&mut self, late: bool) -> Option<Gone> {
         if late {
@@ -186,18 +203,24 @@ impl Evidence {
         }
         self.silent = self.silent.saturating_add(1);
         self.question_age = self.question_age.saturating_add(1);
+        self.vouch_age = self.vouch_age.saturating_add(1);
         if self.gone.is_some() || !self.heard_once {
             return None;
         }
-        let vouch_is_fresh = self.vouched && self.question_age <= self.cfg.quick;
-        if self.silent >= self.cfg.silence && !vouch_is_fresh {
+        if self.vouch_is_fresh() {
+            return None;
+        }
+        if self.silent >= self.cfg.silence {
             return Some(self.conclude(Gone::Silent));
         }
-        if self.silent >= self.cfg.quick && self.callers().is_some() && !vouch_is_fresh {
+        // Whoever was asked when it became silent has had the time to vouch.
+        if self.silent > self.cfg.quick + VOUCH_TICKS && self.callers().is_some() {
+            self.by_callers = true;
             return Some(self.conclude(Gone::Silent));
         }
         let answers = self.asked > 0 && self.answered.len() >= self.asked.min(3);
-        if self.silent >= self.cfg.quick && answers && !self.vouched && self.question_age <= 8 {
+        let had_time = (VOUCH_TICKS + 1..=WAIT_TICKS).contains(&self.question_age);
+        if self.silent >= self.cfg.quick && answers && had_time {
             return Some(self.conclude(Gone::Silent));
         }
         None
@@ -205,8 +228,8 @@ impl Evidence {
 
     /// Whether parked clients are to be asked now because the peer is silent.
     pub fn wants_reports(&self) -> bool {
-        let silent = self.silent >= self.cfg.quick && self.heard_once && self.gone.is_none();
-        silent && (self.question.is_none() || self.question_age > 8)
+        let silent = self.silent >= self.asks_from() && self.heard_once && self.gone.is_none();
+        silent && (self.question.is_none() || self.question_age > WAIT_TICKS)
     }
 
     /// Whether the initialization time-out has passed without a word.
@@ -226,7 +249,18 @@ impl Evidence {
 
     /// A client vouched for the peer although it is silent here: only the path between the nodes is down.
     pub fn only_path_down(&self) -> bool {
-        self.silent >= self.cfg.quick && self.vouched
+        self.silent >= self.asks_from() && self.vouch_is_fresh()
+    }
+
+    /// Clients are asked early enough that those who can vouch have done so when the peer would be held to be gone.
+    fn asks_from(&self) -> u32 {
+        self.cfg.quick.min(self.cfg.silence.saturating_sub(2 * (VOUCH_TICKS + 1)))
+    }
+
+    /// While the peer is silent, a question follows the last one: a vouch holds until the next two could have brought
+    /// another. It does not lapse because a question was just asked and nobody had the time to answer it.
+    fn vouch_is_fresh(&self) -> bool {
+        self.vouch_age <= 2 * (WAIT_TICKS + 1)
     }
 }
 
@@ -325,11 +359,20 @@ mod tests {
         }
         assert!(e.wants_reports());
         e.begin("n".into(), 5);
-        for client in 0..2 {
-            e.report(client, false);
+        e.report(0, false);
+        e.report(1, false);
+        for _ in 0..=VOUCH_TICKS {
             assert_eq!(e.ticks(false), None, "two of five are not enough");
         }
         e.report(2, false);
+        assert_eq!(e.ticks(false), Some(Gone::Silent));
+        let mut e = heard();
+        (0..40).for_each(|_| assert_eq!(e.ticks(false), None));
+        e.begin("m".into(), 5);
+        (0..3).for_each(|client| e.report(client, false));
+        for _ in 0..VOUCH_TICKS {
+            assert_eq!(e.ticks(false), None, "the fourth has a second to vouch");
+        }
         assert_eq!(e.ticks(false), Some(Gone::Silent));
     }
 
@@ -340,13 +383,13 @@ mod tests {
             e.heard();
             e.called(callers);
             let first = (1..=239).find(|_| e.ticks(false).is_some());
-            assert_eq!(first, (callers == enough).then_some(40), "{callers} of {enough}");
+            assert_eq!(first, (callers == enough).then_some(45), "{callers} of {enough}");
         }
         let mut e = heard();
-        e.begin("n".into(), 1);
-        e.report(7, true);
         e.called(3);
-        assert_eq!((1..=40).find(|_| e.ticks(false).is_some()), None, "the peer lives");
+        assert_eq!(asked(&mut e, 200, Some(2)).0, None, "the peer lives");
+        assert!(!e.by_callers());
+        assert!(asked(&mut e, 30, None).0.is_some() && e.by_callers(), "it has died");
         e.heard();
         assert_eq!(e.callers(), None, "it is there again");
     }
@@ -361,17 +404,46 @@ mod tests {
         assert_eq!(e.ticks(false), None);
     }
 
+    /// Ticks of a silent peer, with the questions that the node asks then, each answered with a proof after `answer` ticks:
+    /// when the peer was held to be gone, and how often it was found anew that only the path is down.
+    fn asked(e: &mut Evidence, ticks: u32, answer: Option<u32>) -> (Option<u32>, u32) {
+        let (mut found, mut shown) = (0, e.only_path_down());
+        for n in 1..=ticks {
+            if e.ticks(false).is_some() {
+                return (Some(n), found);
+            }
+            if e.wants_reports() {
+                e.begin(n.to_string(), 1);
+            }
+            if e.question.is_some() && answer == Some(e.question_age) {
+                e.report(7, true);
+            }
+            found += u32::from(e.only_path_down() && !shown);
+            shown = e.only_path_down();
+        }
+        (None, found)
+    }
+
     #[test]
-    fn a_client_that_vouches_keeps_a_silent_peer_alive() {
-        let mut e = heard();
-        for _ in 0..238 {
-            e.ticks(false);
+    fn a_client_that_vouches_keeps_a_silent_peer_alive_for_as_long_as_it_does() {
+        // The shortest keep-alive time-out, and the product's own.
+        let short = Config { silence: 25, quick: 25, ..CFG };
+        for (cfg, answer) in [short, CFG].into_iter().flat_map(|cfg| (0..=VOUCH_TICKS).map(move |n| (cfg, n)))
+        {
+            let mut e = Evidence::new(cfg);
+            e.heard();
+            // An hour: there is always a question that nobody had the time to answer.
+            assert_eq!(
+                asked(&mut e, 14_400, Some(answer)),
+                (None, 1),
+                "answers after {answer} ticks, {cfg:?}"
+            );
+            assert!(e.only_path_down());
+            // Then the client is gone as well.
+            let (gone, _) = asked(&mut e, 100, None);
+            assert!(gone.is_some_and(|ticks| ticks <= 2 * (WAIT_TICKS + 1) + 1), "{gone:?}");
         }
-        e.begin("n".into(), 1);
-        e.report(7, true);
-        for _ in 0..30 {
-            assert_eq!(e.ticks(false), None);
-        }
-        assert!(e.only_path_down());
+        let mut late = heard();
+        assert_eq!(asked(&mut late, 300, Some(VOUCH_TICKS + 1)).0, Some(46), "a proof that is late is none");
     }
 }

@@ -1,6 +1,6 @@
 //! What goes wrong: machines, processes, the network, and operators.
 
-use srm::node::{Force, Op, Reply, Service};
+use srm::node::{By, Force, Op, Reply, Service};
 use srm::safety::Role;
 
 use presence_engine::ids::{Mode, NodeIx};
@@ -211,9 +211,9 @@ impl World {
             Fault::Asked(asked) => self.asked(asked),
             Fault::Check(node) => _ = self.op(node, Op::Check),
             Fault::Recover(node) => _ = self.asks(node, Op::Recover),
-            Fault::Failover(node) => _ = self.asks(node, Op::Failover),
+            Fault::Failover(node) => _ = self.asks(node, Op::Failover(By::Here)),
             Fault::Fallback(node) => {
-                if self.asks(node, Op::Fallback) {
+                if self.asks(node, Op::Fallback(By::Here)) {
                     self.coverage.fallbacks += 1;
                 }
             }
@@ -275,9 +275,9 @@ impl World {
                 let core = mine.core(*g);
                 let reg = core.reg();
                 let alone = core.role() == Role::Primary && reg.mode == Mode::Solo;
-                let known = self.hosts[other].disk.regs[g.index()].is_some_and(|r| {
-                    r.reg.term >= reg.term || r.reg.mode == Mode::Solo || r.reg.primary.index() == other
-                });
+                // One that has just come back and was taken over meanwhile goes by its own copy, which says that it leads.
+                let known = self.hosts[other].disk.regs[g.index()]
+                    .is_some_and(|r| r.reg.term >= reg.term || r.reg.mode == Mode::Solo);
                 !alone || known || self.hosts[other].process.is_none()
             })
     }

@@ -1,7 +1,7 @@
 //! A run from beginning to end, and what must be true in it.
 
 use presence_engine::ids::{Mode, NodeIx};
-use srm::node::{Op, Reply};
+use srm::node::{By, Op, Reply};
 use srm::safety::{Release, Role};
 use xmpp_core::jid::{BareJid, Jid};
 
@@ -150,7 +150,7 @@ impl World {
         }
         if back {
             for node in 0..2 {
-                self.coverage.fallbacks += u32::from(self.asks(node, Op::Fallback));
+                self.coverage.fallbacks += u32::from(self.asks(node, Op::Fallback(By::Here)));
             }
             let end = self.now + 12_000;
             self.run_until(end);

@@ -182,6 +182,18 @@ impl Stage {
         }
     }
 
+    /// A node goes by other clusterwide settings: those with this hash. They begin with 1.
+    pub fn settings(&mut self, node: usize, hash: u64) {
+        if let Some(process) = &mut self.world.hosts[node].process {
+            process.node.settings(hash);
+        }
+    }
+
+    /// Whether the table has a row for what a node knows; `true` of one that does not run.
+    pub fn has_row(&self, node: usize) -> bool {
+        self.world.hosts[node].process.as_ref().is_none_or(|process| process.node.has_row())
+    }
+
     /// The accounts, as a node knows them.
     pub fn users(&self, node: usize) -> Vec<(BareJid, User)> {
         let process = self.world.hosts[node].process.as_ref();

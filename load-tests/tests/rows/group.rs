@@ -4,7 +4,7 @@ use load_tests::pair::Profile;
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
 use srm::config::Assignment;
-use srm::node::{Automatics, GroupOp, Health, Op, Reply, Service};
+use srm::node::{Automatics, By, GroupOp, Health, Op, Reply, Service};
 use srm::view::{Reason, State};
 
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, fallback, moves, refusal};
@@ -35,7 +35,8 @@ fn row_122_without_high_availability_nobody_takes_over() {
         let mut stage = switched_off(profile);
         assert!(stage.alarms(B).iter().any(|alarm| alarm.contains("high availability is not enabled")));
         assert!(
-            refusal(stage.op(A, Op::Failover)).contains("failover is offered while both nodes are Normal")
+            refusal(stage.op(A, Op::Failover(By::Here)))
+                .contains("failover is offered while both nodes are Normal")
         );
         stage.kill(A);
         stage.run(3 * MINUTE);
@@ -114,7 +115,7 @@ fn enabled_with_services_down_it_fails_over_or_fails() {
 #[test]
 fn it_is_disabled_after_the_fallback_or_by_force() {
     let mut stage = Stage::pair(PAIR);
-    assert!(begun(stage.op(A, Op::Failover)));
+    assert!(begun(stage.op(A, Op::Failover(By::Here))));
     assert!(refusal(stage.op(A, OFF)).contains("users are on their way"));
     stage.expect(BOTH, 3, SECOND);
     stage.run(SECOND);
@@ -205,7 +206,7 @@ fn users_are_balanced_and_nobody_else_moves() {
     stage.automatics(Automatics { assignment: Assignment::None, ..Automatics::default() });
     assert!(refusal(stage.op(B, Op::Rebalance)).contains("assigned by the operator"));
     // A home that was given holds through a failover.
-    assert!(begun(stage.op(A, Op::Failover)));
+    assert!(begun(stage.op(A, Op::Failover(By::Here))));
     assert!(refusal(stage.op(A, Op::Assign(jid(1), Some(NodeIx::B)))).contains("nobody is on the way"));
     stage.expect(BOTH, 3, SECOND);
     stage.kill(A);

@@ -149,7 +149,7 @@ fn a_node_is_not_forced_inactive_where_that_makes_no_sense() {
     stage.automatics(disabled());
     stage.run(SECOND);
     assert!(refusal(force(&mut stage, B, Force::Active)).contains("node a is heard"), "it leads its own");
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, 10 * SECOND);
     assert!(refusal(force(&mut stage, A, Force::Inactive)).contains("serves nobody: all users are at b"));
 }

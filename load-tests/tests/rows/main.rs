@@ -5,12 +5,13 @@ mod faults;
 mod group;
 mod held;
 mod services;
+mod settings;
 
 use load_tests::pair::Profile;
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
 use srm::config::Window;
-use srm::node::{Automatics, Force, Health, Op, Reply, Service, Stage as Step};
+use srm::node::{Automatics, By, Force, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
 const A: usize = 0;
@@ -30,12 +31,12 @@ fn begun(reply: Option<Reply>) -> bool {
 /// The operator asks a node to give its guests back, as soon as their home has caught up.
 fn fallback(stage: &mut Stage, node: usize) {
     for _ in 0..100 {
-        if begun(stage.op(node, Op::Fallback)) {
+        if begun(stage.op(node, Op::Fallback(By::Here))) {
             return;
         }
         stage.run(50);
     }
-    panic!("no fallback within 5 s: {}", refusal(stage.op(node, Op::Fallback)));
+    panic!("no fallback within 5 s: {}", refusal(stage.op(node, Op::Fallback(By::Here))));
 }
 
 /// Why an action was refused.
@@ -56,8 +57,8 @@ fn rows_1_to_4_the_operator_fails_a_node_over_and_back() {
     let mut stage = Stage::pair(PAIR);
     stage.moves(A);
     stage.moves(B);
-    assert!(refusal(stage.op(A, Op::Fallback)).contains("this node is Normal"));
-    assert!(begun(stage.op(A, Op::Failover)));
+    assert!(refusal(stage.op(A, Op::Fallback(By::Here))).contains("this node is Normal"));
+    assert!(begun(stage.op(A, Op::Failover(By::Here))));
     stage.expect([A], 2, 0);
     stage.expect(BOTH, 3, SECOND);
     let states =
@@ -70,7 +71,7 @@ fn rows_1_to_4_the_operator_fails_a_node_over_and_back() {
             [(a, false, Step::Began, Cause::Operator), (a, false, Step::Complete, Cause::Operator)];
         assert_eq!(told, expected, "both nodes tell it");
     }
-    assert!(refusal(stage.op(A, Op::Failover)).contains("this node is Idle"));
+    assert!(refusal(stage.op(A, Op::Failover(By::Here))).contains("this node is Idle"));
     stage.stays(&BOTH, 3, MINUTE);
     fallback(&mut stage, B);
     stage.expect([B], 4, 0);
@@ -83,7 +84,7 @@ fn rows_1_to_4_the_operator_fails_a_node_over_and_back() {
 #[test]
 fn row_5_a_node_is_restarted_while_it_is_idle() {
     let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.kill(A);
     stage.expect([B], 107, 2 * SECOND);
@@ -97,7 +98,7 @@ fn row_5_a_node_is_restarted_while_it_is_idle() {
 #[test]
 fn row_6_both_nodes_are_restarted_while_one_is_idle() {
     let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.kill(A);
     stage.expect([B], 107, 2 * SECOND);
@@ -116,7 +117,7 @@ fn row_6_both_nodes_are_restarted_while_one_is_idle() {
 #[test]
 fn row_7_a_node_in_backup_mode_is_restarted_and_nobody_takes_over() {
     let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.moves(A);
     stage.op(B, Op::Restart);
@@ -140,7 +141,7 @@ fn row_8_the_node_that_takes_over_is_restarted_meanwhile() {
     // Its last words take 50 ms; then it is away for a second.
     stage.op(B, Op::Restart);
     stage.run(49);
-    assert!(begun(stage.op(A, Op::Failover)));
+    assert!(begun(stage.op(A, Op::Failover(By::Here))));
     stage.expect([A], 8, 5 * SECOND);
     stage.expect(BOTH, 7, 5 * SECOND);
     let told = moves(&mut stage, A);
@@ -151,11 +152,11 @@ fn row_8_the_node_that_takes_over_is_restarted_meanwhile() {
 #[test]
 fn row_9_the_node_that_takes_back_is_restarted_meanwhile() {
     let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.op(A, Op::Restart);
     stage.run(49);
-    assert!(begun(stage.op(B, Op::Fallback)));
+    assert!(begun(stage.op(B, Op::Fallback(By::Here))));
     stage.expect([B], 9, 5 * SECOND);
     let states = [(State::TakingBack, Reason::Initialization), (State::FallingBack, Reason::OnAdminRequest)];
     assert_eq!(stage.shown(B).unwrap().1, states);
@@ -208,7 +209,7 @@ fn row_10_users_go_back_by_themselves_after_30_minutes_of_health_counted_anew_af
 fn an_operators_failover_is_never_undone_by_itself() {
     let mut stage = Stage::pair(PAIR);
     stage.automatics(Automatics { fallback: true, after: 40, ..Automatics::default() });
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.stays(&BOTH, 3, 5 * MINUTE);
 }
@@ -322,7 +323,7 @@ fn row_127_nobody_is_served_where_the_policy_says_so_until_the_operator_speaks()
         stage.shown(B).unwrap().1,
         [(State::Down, Reason::Unknown), (State::Initializing, Reason::PeerDown)]
     );
-    assert!(refusal(stage.op(B, Op::Fallback)).contains("offered from Running in Backup Mode"));
+    assert!(refusal(stage.op(B, Op::Fallback(By::Here))).contains("offered from Running in Backup Mode"));
     stage.stays(&[B], 127, 5 * MINUTE);
     assert!(matches!(stage.op(B, Op::Force { to: Force::Active, confirmed: true }), Some(Reply::Forced(_))));
     stage.run(SECOND);
@@ -358,7 +359,7 @@ fn row_110_a_node_is_stopped_and_hands_its_users_over_first() {
 #[test]
 fn rows_112_and_115_the_witness_is_asked_and_a_backup_that_dies_leaves_its_guests_to_their_home() {
     let mut stage = Stage::pair(WITNESS);
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.kill(B);
     // a is home again by the witness's word, and serves the users of b too.

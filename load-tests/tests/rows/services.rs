@@ -3,7 +3,7 @@
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
 use srm::config::Assignment;
-use srm::node::{Automatics, Health, Op, Reply, Service, Stage as Step};
+use srm::node::{Automatics, By, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal};
@@ -159,7 +159,7 @@ fn row_14_the_services_of_the_home_node_do_not_start_in_a_fallback() {
     let failed = (State::RunningInFailedMode, Reason::StartOfCriticalServicesFailed);
     assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
     stage.stays(&BOTH, 14, DELAY);
-    let why = refusal(stage.op(B, Op::Fallback));
+    let why = refusal(stage.op(B, Op::Fallback(By::Here)));
     assert!(why.contains("Running in Failed Mode"), "{why}");
     // They still do not start: the operator sees what is so.
     assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
@@ -285,7 +285,7 @@ fn rows_22_and_23_the_node_in_backup_mode_loses_a_service() {
 #[test]
 fn a_failover_of_the_operator_is_undone_too_if_the_backup_loses_a_service() {
     let mut stage = with_services();
-    stage.op(A, Op::Failover);
+    stage.op(A, Op::Failover(By::Here));
     stage.expect(BOTH, 3, SECOND);
     stage.service(B, Service::Router, Health::Stopped, false);
     stage.expect([B], 23, DELAY + SECOND);
@@ -297,11 +297,11 @@ fn nobody_is_moved_to_a_node_that_cannot_serve() {
     let mut stage = with_services();
     stage.service(B, Service::Database, Health::Fails, false);
     stage.run(2 * SECOND);
-    let why = refusal(stage.op(A, Op::Failover));
+    let why = refusal(stage.op(A, Op::Failover(By::Here)));
     assert!(why.contains("a critical service of b is down"), "{why}");
     stage.service(B, Service::Database, Health::Runs, false);
     stage.run(2 * SECOND);
-    assert!(matches!(stage.op(A, Op::Failover), Some(Reply::Begun(_))));
+    assert!(matches!(stage.op(A, Op::Failover(By::Here)), Some(Reply::Begun(_))));
     stage.expect(BOTH, 3, SECOND);
 }
 

@@ -41,6 +41,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -130,6 +131,9 @@ pub struct NodeStatus {
     /// Checks of its store, and of the other node's copies of its users.
     #[serde(default)]
     pub check: CheckStatus,
+    /// Its settings that should be equal on both nodes, and its re-login limits; empty where it did not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Checks of a node since its process began.

@@ -35,7 +35,8 @@ pub struct Srm {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub keep_alive_timeout: Duration,
-    /// How often the nodes exchange their status. Default 15 s, 1 s to 60 s. Clusterwide.
+    /// How often the nodes exchange their versions, clocks and settings, which alarms compare. Beacons, by which leases and
+    /// silence are measured, go every second whatever this says; the time-outs are at least four times it. Default 15 s, 1 s to 60 s. Clusterwide.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub keep_alive_interval: Duration,

@@ -6,19 +6,22 @@ use std::time::Duration;
 
 use super::chronicle::Chronicle;
 use super::ops::Operations;
+use super::reload::Live;
 use crate::events::{Record, Severity};
 
 /// How often they are looked at.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// Looks for ever.
-pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>) {
+pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live: Arc<Live>) {
     let mut alarms = Alarms::default();
     let mut clock = tokio::time::interval(PERIOD);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        for record in alarms.look(operations.status_now().await.alarms) {
+        for record in
+            alarms.look(operations.status_within(live.config().srm.keep_alive_interval).await.alarms)
+        {
             chronicle.write(record);
         }
     }

@@ -20,6 +20,9 @@ fn cause(cause: Cause) -> &'static str {
         Cause::PeerReboot => "node stopped or crashed",
         Cause::PeerDownDuringInitialization => "node not heard during start",
         Cause::Automatic => "automatic",
+        Cause::Scheduled => "scheduled",
+        Cause::Clients => "clients logging in at the inactive node",
+        Cause::Rule => "a rule on another event",
     }
 }
 
@@ -31,7 +34,7 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
     let mut record = match event {
         Event::Register(..) => return None,
         Event::Row(shown) => row(shown, names),
-        Event::Moved(m) => moved(m, name(m.group), name(m.group.peer())),
+        Event::Moved(m) => moved(m, names),
         Event::PeerUp => told("peer-up", format!("{peer} is heard, and the link is up")),
         Event::PeerRestarts => told(
             "peer-restarts",
@@ -75,10 +78,9 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::Unprotected(g) => {
             told("unprotected", format!("users of {} are served without a standby", name(*g)))
         }
-        Event::OnlyPathDown => told(
-            "path-down",
-            format!("only the path to {peer} is down: clients or the witness see both nodes"),
-        ),
+        Event::OnlyPathDown => {
+            told("path-down", format!("only the path to {peer} is down: clients see both nodes"))
+        }
         Event::SetAside(which, frames, released, kept) => told(
             "tail-set-aside",
             format!(
@@ -166,7 +168,14 @@ fn row(shown: &Shown, names: &[String; 2]) -> Record {
     Record { event: "state".to_owned(), severity, text, ..Record::default() }
 }
 
-fn moved(m: &Moved, home: &str, backup: &str) -> Record {
+/// Where an operator asked.
+pub(super) fn admin_api(names: &[String; 2], node: NodeIx) -> String {
+    format!("admin API of {}", names[node.index()])
+}
+
+fn moved(m: &Moved, names: &[String; 2]) -> Record {
+    let (home, backup) = (&names[m.group.index()], &names[m.group.peer().index()]);
+    let asked_by = m.asked.map(|node| admin_api(names, node)).unwrap_or_default();
     let what = if m.back { "fallback" } else { "failover" };
     let after =
         m.took_ms.map_or(String::new(), |ms| format!(", {:.1} s after it began", ms as f64 / 1_000.0));
@@ -186,10 +195,14 @@ fn moved(m: &Moved, home: &str, backup: &str) -> Record {
         }
     };
     let cause = cause(m.cause);
-    let because = if cause.is_empty() { String::new() } else { format!("; cause: {cause}") };
+    let mut because = if cause.is_empty() { String::new() } else { format!("; cause: {cause}") };
+    if !asked_by.is_empty() {
+        because += &format!(", asked for at the {asked_by}");
+    }
     Record {
         event: format!("{what}-{stage}"),
         cause: cause.to_owned(),
+        asked_by,
         users: Some(m.users),
         took_ms: m.took_ms,
         text: format!("{text}; users: {}{because}", m.users),
@@ -231,6 +244,7 @@ mod tests {
             back: false,
             stage: Stage::Complete,
             cause: Cause::PeerReboot,
+            asked: None,
             users: 40,
             took_ms: Some(1_500),
         };
@@ -264,6 +278,7 @@ mod tests {
                     back: back && stage != Stage::Found,
                     stage,
                     cause: Cause::Operator,
+                    asked: None,
                     users: 0,
                     took_ms: None,
                 })

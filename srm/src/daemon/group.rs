@@ -1,6 +1,7 @@
 //! The presence redundancy group at the operator's request: asked of either node, done by the one that can.
 
-use super::ops::{Answer, Ask, Operations, clocks_differ, stopping, versions_differ};
+use super::differences::{clocks_differ, versions_differ};
+use super::ops::{Answer, Ask, Operations, stopping};
 use super::worker::now_ms;
 use crate::admin::{CheckShown, GroupShown, Member, Moving, NodeStatus, Refusal};
 use crate::node::{Check, GroupOp, Op, Reply};
@@ -34,14 +35,20 @@ impl Operations {
             Some(Reply::Checks(checks)) => checks,
             _ => Vec::new(),
         };
-        if let Some((peer, asked_ms)) = self.peer_now().await {
-            let wrong = versions_differ(&peer);
+        let (versions, clocks) = match self.peer_now().await {
+            Some((peer, asked_ms)) => (versions_differ(&peer), clocks_differ(&peer, asked_ms, now_ms())),
+            // What is not known is not well.
+            None => {
+                let silent = format!("node {} did not answer", self.names[self.me.peer().index()]);
+                (Some(silent.clone()), Some(silent))
+            }
+        };
+        let mut check = |what, wrong: Option<String>, hint| {
             let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
-            checks.push(Check::new("versions", well, text, "run the same version on both nodes"));
-            let wrong = clocks_differ(&peer, asked_ms, now_ms());
-            let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
-            checks.push(Check::new("clocks", well, text, "let both nodes run NTP"));
-        }
+            checks.push(Check::new(what, well, text, hint));
+        };
+        check("versions", versions, "run the same version on both nodes");
+        check("clocks", clocks, "let both nodes run NTP");
         checks
     }
 

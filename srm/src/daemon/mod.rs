@@ -10,6 +10,7 @@ mod chronicle;
 mod clients;
 mod clock;
 mod crashes;
+mod differences;
 mod disk;
 mod events;
 mod group;
@@ -393,7 +394,7 @@ impl Shell {
         info!(node = self.config.node.name, "serving");
         let version = env!("CARGO_PKG_VERSION");
         self.chronicle.tell("started", format!("{} has started, version {version}", self.config.node.name));
-        tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone()));
+        tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
         tokio::spawn(rules::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
         tokio::spawn(reload::watch(self.live.clone()));
         tokio::spawn(storm::watch(self.live.clone(), self.to_node.clone()));

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use presence_engine::ids::{Mode, NodeIx};
@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use super::check::check_status;
 use super::chronicle::Chronicle;
+use super::differences::{clocks_differ, limits_differ, settings, settings_differ, versions_differ};
+use super::events::admin_api;
 use super::metrics::{Metrics, Shown};
 use super::reload::Live;
 use super::services::Services;
@@ -25,14 +27,12 @@ use crate::admin::{
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::{Force, GroupOp, Op, Reply, Service, Snapshot};
+use crate::node::SETTINGS_DIFFER;
+use crate::node::{By, Force, GroupOp, Op, Reply, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
-
-/// From here on a difference of the nodes' clocks is told.
-const CLOCKS_APART_MS: u64 = 5_000;
 
 /// A question to the other node's daemon.
 #[derive(Serialize, Deserialize, Debug)]
@@ -66,6 +66,14 @@ enum Letter {
     Answer(u64, Answer),
 }
 
+/// What the peer said of itself.
+#[derive(Clone)]
+struct Heard {
+    status: NodeStatus,
+    asked_ms: u64,
+    answered_ms: u64,
+}
+
 /// The operator's side of a node.
 pub(super) struct Operations {
     pub(super) names: [String; 2],
@@ -81,6 +89,8 @@ pub(super) struct Operations {
     pub(super) services: Arc<Services>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// What the peer said of itself last.
+    heard: Mutex<Option<(Instant, Heard)>>,
     this: std::sync::Weak<Operations>,
 }
 
@@ -108,6 +118,7 @@ impl Operations {
             services,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
+            heard: Mutex::default(),
             this: this.clone(),
         })
     }
@@ -153,7 +164,7 @@ impl Operations {
                 Some(snapshot) => Answer::Status(Box::new(self.local_status(&snapshot))),
                 None => Answer::Refused(stopping()),
             },
-            Ask::Failover => moving(self.move_here(Op::Failover, "failover").await),
+            Ask::Failover => moving(self.move_here(Op::Failover(By::Peer), "failover").await),
             Ask::Set { key, value } => match self.set_here(&key, value.as_deref()).await {
                 Ok(_) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
@@ -163,7 +174,7 @@ impl Operations {
                 Ok(()) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
             },
-            Ask::Fallback => moving(self.move_here(Op::Fallback, "fallback").await),
+            Ask::Fallback => moving(self.move_here(Op::Fallback(By::Peer), "fallback").await),
             Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
             Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
             Ask::UserRemove { user } => done(self.remove_here(&user).await),
@@ -193,15 +204,17 @@ impl Operations {
 
     /// Writes down that an operator asked this node for something, and got it.
     pub(super) fn asked(&self, what: &str) {
-        let asked_by = format!("admin API of {}", self.names[self.me.index()]);
+        let asked_by = admin_api(&self.names, self.me);
         let text = format!("{what} was asked for at the {asked_by}");
         let (event, cause) = ("asked".to_owned(), "operator".to_owned());
         self.chronicle.write(Record { event, cause, asked_by, text, ..Record::default() });
     }
 
     /// This node's users go to its peer, because a rule of the operator fits to an event.
-    pub(super) async fn fail_over_by_rule(&self, rule: &str, id: &str) {
-        let (event, text) = match self.move_here(Op::Failover, "failover").await {
+    /// Whether that has begun.
+    pub(super) async fn fail_over_by_rule(&self, rule: &str, id: &str) -> bool {
+        let begun = self.move_here(Op::Failover(By::Rule), "failover").await;
+        let (event, text) = match &begun {
             Ok(_) => {
                 ("rule", format!("the rule for \"{rule}\" fits to {id}: failover of this node has begun"))
             }
@@ -211,6 +224,7 @@ impl Operations {
             ),
         };
         self.chronicle.tell(event, text);
+        begun.is_ok()
     }
 
     pub(super) async fn snapshot(&self) -> Option<Snapshot> {
@@ -285,10 +299,30 @@ impl Operations {
             run: s.run,
             services: self.services.list(self.live.config().srm.enable_authentication_monitoring),
             check: check_status(&s.checks),
+            settings: settings(&self.live.config()),
         }
     }
 
     pub(super) async fn status_now(&self) -> Status {
+        self.status_within(Duration::ZERO).await
+    }
+
+    /// What the peer said of itself, and when it was asked and answered; what it said so long ago will do.
+    async fn peer_within(&self, age: Duration) -> Option<Heard> {
+        let lock = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock().clone().filter(|(at, _)| at.elapsed() < age);
+        if let Some((_, heard)) = kept {
+            return Some(heard);
+        }
+        let asked_ms = now_ms();
+        let Some(Answer::Status(status)) = self.ask_peer(Ask::Status).await else { return None };
+        let heard = Heard { status: *status, asked_ms, answered_ms: now_ms() };
+        *lock() = Some((Instant::now(), heard.clone()));
+        Some(heard)
+    }
+
+    /// What the peer said of itself may be so old.
+    pub(super) async fn status_within(&self, age: Duration) -> Status {
         let Some(s) = self.snapshot().await else { return Status::default() };
         let me = self.me.index();
         let mut nodes = vec![self.local_status(&s)];
@@ -298,15 +332,23 @@ impl Operations {
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];
-            let asked_ms = now_ms();
-            let answer = if s.peer_up { self.ask_peer(Ask::Status).await } else { None };
-            let mut peer = match answer {
-                Some(Answer::Status(peer)) => *peer,
-                _ => NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
-            };
+            let heard = if s.peer_up { self.peer_within(age).await } else { None };
+            let heard = heard.unwrap_or_else(|| Heard {
+                status: NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
+                asked_ms: 0,
+                answered_ms: 0,
+            });
+            let mut peer = heard.status;
             peer.name.clone_from(&self.names[at]);
-            alarms.extend(clocks_differ(&peer, asked_ms, now_ms()));
+            alarms.extend(clocks_differ(&peer, heard.asked_ms, heard.answered_ms));
             alarms.extend(versions_differ(&peer));
+            let here = nodes[0].clone();
+            if let Some(text) = settings_differ(&here, &peer)
+                && let Some(alarm) = alarms.iter_mut().find(|alarm| alarm.starts_with(SETTINGS_DIFFER))
+            {
+                *alarm = text;
+            }
+            alarms.extend(limits_differ(&here, &peer));
             peer.local = false;
             peer.heard_ms = s.heard_ms;
             // Each node names both states from what it knows; what is shown here is this node's view.
@@ -329,27 +371,6 @@ impl Operations {
             moving: s.moving.map(|(what, p)| Moving { what: what.to_owned(), left: p.left, done: p.done }),
         }
     }
-}
-
-/// The clocks order what two histories of one user hold, and date what was delayed: they should agree to seconds.
-pub(super) fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<String> {
-    if peer.clock_ms == 0 {
-        return None;
-    }
-    let here = asked_ms.midpoint(answered_ms);
-    let apart = here.abs_diff(peer.clock_ms).saturating_sub(answered_ms.saturating_sub(asked_ms));
-    (apart >= CLOCKS_APART_MS).then(|| {
-        format!(
-            "the clocks of the nodes differ by {} s: see to it that both run NTP; leases do not depend on them",
-            apart / 1_000
-        )
-    })
-}
-
-pub(super) fn versions_differ(peer: &NodeStatus) -> Option<String> {
-    let own = env!("CARGO_PKG_VERSION");
-    (!peer.version.is_empty() && peer.version != own)
-        .then(|| format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version))
 }
 
 fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
@@ -387,7 +408,7 @@ impl Daemon for Operations {
     fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
         Box::pin(async move {
             let at = self.index(node).unwrap_or(self.me);
-            let begun = self.move_at(at, Ask::Failover, Op::Failover, "failover").await?;
+            let begun = self.move_at(at, Ask::Failover, Op::Failover(By::Here), "failover").await?;
             self.asked(&format!("failover of {node}"));
             Ok(begun)
         })
@@ -397,7 +418,7 @@ impl Daemon for Operations {
         Box::pin(async move {
             // The node that has the users gives them back.
             let at = self.index(node).unwrap_or(self.me).peer();
-            let begun = self.move_at(at, Ask::Fallback, Op::Fallback, "fallback").await?;
+            let begun = self.move_at(at, Ask::Fallback, Op::Fallback(By::Here), "fallback").await?;
             self.asked(&format!("fallback to {node}"));
             Ok(begun)
         })
@@ -571,25 +592,5 @@ impl Daemon for Operations {
 
     fn ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clocks_and_versions_that_differ_are_told() {
-        let peer = |clock_ms| NodeStatus { name: "b".into(), clock_ms, ..NodeStatus::default() };
-        assert_eq!(clocks_differ(&peer(0), 1_000_000, 1_000_000), None);
-        assert_eq!(clocks_differ(&peer(1_004_000), 1_000_000, 1_000_000), None);
-        let told = clocks_differ(&peer(1_000_000 + 7_200_000), 1_000_000, 1_000_010).unwrap_or_default();
-        assert!(told.contains("differ by 7199 s"), "{told}");
-        assert!(clocks_differ(&peer(100_000), 1_000_000, 1_000_000).is_some());
-        // A slow answer tells nothing about the clock.
-        assert_eq!(clocks_differ(&peer(1_001_000), 1_000_000, 1_008_000), None);
-        assert_eq!(versions_differ(&peer(0)), None);
-        let older = NodeStatus { version: "0.0.9".into(), ..peer(0) };
-        assert!(versions_differ(&older).is_some_and(|told| told.starts_with("b runs version 0.0.9")));
     }
 }

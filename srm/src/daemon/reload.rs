@@ -251,8 +251,14 @@ pub(super) async fn watch(live: Arc<Live>) {
         let Ok(found) = tokio::task::spawn_blocking(move || marks(&config)).await else { continue };
         if found != taken && found == seen {
             _ = live.reload().await;
-            // A configuration that names other files is watched with them from now on.
+            // What is written while the files are read is another change. A configuration that names other files is watched
+            // with them from now on.
             taken = marks(&live.config());
+            for (path, mark) in &mut taken {
+                if let Some((_, before)) = found.iter().find(|(known, _)| known == path) {
+                    *mark = *before;
+                }
+            }
             seen = taken.clone();
         } else {
             seen = found;

@@ -31,7 +31,10 @@ pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live:
             }
             let id = record.id();
             if guard.may(srm.automatic_failovers_per_hour, Instant::now()) {
-                operations.fail_over_by_rule(rule.as_str(), &id).await;
+                // One that is refused is none.
+                if operations.fail_over_by_rule(rule.as_str(), &id).await {
+                    guard.begun(Instant::now());
+                }
             } else {
                 let text = format!(
                     "the rule for \"{}\" fits to {id}, but there were enough failovers this hour",
@@ -54,11 +57,11 @@ struct Guard(VecDeque<Instant>);
 impl Guard {
     fn may(&mut self, most: u32, now: Instant) -> bool {
         self.0.retain(|begun| now.saturating_duration_since(*begun) < HOUR);
-        let may = self.0.len() < most as usize;
-        if may {
-            self.0.push_back(now);
-        }
-        may
+        self.0.len() < most as usize
+    }
+
+    fn begun(&mut self, now: Instant) {
+        self.0.push_back(now);
     }
 }
 
@@ -82,7 +85,12 @@ mod tests {
     #[test]
     fn there_are_so_many_an_hour() {
         let (mut guard, now) = (Guard::default(), Instant::now());
-        assert!(guard.may(2, now) && guard.may(2, now) && !guard.may(2, now));
+        for _ in 0..2 {
+            // Asking takes nothing of it.
+            assert!(guard.may(2, now) && guard.may(2, now));
+            guard.begun(now);
+        }
+        assert!(!guard.may(2, now));
         assert!(!guard.may(2, now + HOUR - Duration::from_secs(1)));
         assert!(guard.may(2, now + HOUR));
     }

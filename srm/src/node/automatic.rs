@@ -6,6 +6,11 @@ use super::{Node, Reply};
 use crate::config::{Assignment, Window};
 use crate::view::{Cause, Place};
 
+/// How long settings must differ until automatics are off, in ticks (10 s): a change reaches both nodes in less.
+const DIFFER_TICKS: u32 = 40;
+/// How the alarm begins.
+pub(crate) const SETTINGS_DIFFER: &str = "the nodes' clusterwide settings differ";
+
 /// What is allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Automatics {
@@ -54,6 +59,12 @@ impl Node {
         self.cfg.automatics = automatics;
     }
 
+    /// Takes the hash of other clusterwide settings.
+    pub fn settings(&mut self, hash: u64) {
+        self.cfg.config_hash = hash;
+        self.compare_settings();
+    }
+
     /// The minute of the day in local time, 0 to 1439.
     pub fn minute(&mut self, minute: u16) {
         self.automatic.minute = Some(minute);
@@ -73,7 +84,10 @@ impl Node {
             window.is_some_and(|window| self.automatic.minute.is_some_and(|now| window.contains(now)));
         if self.automatic.well >= after
             && (fallback || within)
-            && matches!(self.begin_fallback(Cause::Automatic), Reply::Begun(_))
+            && matches!(
+                self.begin_fallback(if fallback { Cause::Automatic } else { Cause::Scheduled }, None),
+                Reply::Begun(_)
+            )
         {
             self.automatic.well = 0;
         }
@@ -86,9 +100,40 @@ impl Node {
         }
         let facts = self.facts(self.me.peer());
         let away = facts.place == Place::AtBackup && facts.cause != Cause::Operator && facts.failed.is_none();
-        let same = self.peer_config == Some(self.cfg.config_hash);
+        let same = self.peer_config.is_some() && self.same_settings();
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
         away && facts.home.heard && facts.home.serves && same && pair && !self.peer_leaving
+    }
+
+    /// Both nodes have the same clusterwide settings, as far as is known.
+    pub(super) fn same_settings(&self) -> bool {
+        self.peer_config.is_none_or(|hash| hash == self.cfg.config_hash)
+    }
+
+    pub(super) fn compare_settings(&mut self) {
+        if self.same_settings() {
+            self.differ_ticks = 0;
+        }
+    }
+
+    /// Counts for how long they have differed. A change that is on its way to the peer is no difference.
+    pub(super) fn watch_settings(&mut self) {
+        if !self.same_settings() && self.hears_peer() {
+            self.differ_ticks = self.differ_ticks.saturating_add(1);
+        }
+    }
+
+    /// Nodes that go by different settings do not judge each other: nobody fails over by itself.
+    pub(super) fn disarmed(&self) -> bool {
+        self.differ_ticks >= DIFFER_TICKS
+    }
+
+    pub(super) fn settings_alarm(&self) -> Option<String> {
+        (!self.same_settings()).then(|| {
+            let off =
+                if self.disarmed() { "; until they are equal no node fails over by itself" } else { "" };
+            format!("{SETTINGS_DIFFER}: make them equal with `tandem config set`{off}")
+        })
     }
 
     /// For the operator.

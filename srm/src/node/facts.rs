@@ -23,14 +23,24 @@ pub(super) struct Shows {
     peer: Told,
     /// Row and group, as they were last told.
     row: Option<(u32, Group)>,
-    /// For each group: when its move began (by the clock of sessions, in milliseconds), and why.
-    began: [(u64, Cause); 2],
+    /// For each group: how its move began.
+    began: [Begin; 2],
     /// This run took the group over.
     took: [bool; 2],
     /// If it does, it is by the operator's word: the peer is there.
     pub(super) forced: [bool; 2],
     /// Something happened that may have changed the row: it is not waited for a tick.
     pub(super) look: bool,
+}
+
+/// How a move of users began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begin {
+    /// When, by the clock of sessions, in milliseconds; 0: not known here.
+    at_ms: u64,
+    cause: Cause,
+    /// The node at which an operator asked for it.
+    asked: Option<NodeIx>,
 }
 
 impl Default for Shows {
@@ -41,7 +51,7 @@ impl Default for Shows {
             places: [Place::Nobody; 2],
             peer: Told::default(),
             row: None,
-            began: [(0, Cause::Nothing); 2],
+            began: [Begin::default(); 2],
             took: [false; 2],
             forced: [false; 2],
             look: false,
@@ -70,7 +80,7 @@ impl Node {
             ha,
             failed: self.services.failed.filter(|_| ha == Ha::Enabled),
             place,
-            cause: self.cause(group, place),
+            cause: self.cause(group, place).of_table(),
             home,
             backup,
             path_down,
@@ -154,6 +164,7 @@ impl Node {
         match self.evidence.gone() {
             Some(Gone::Dead) => Cause::PeerReboot,
             None if self.evidence.init_timeout() => Cause::PeerDownDuringInitialization,
+            Some(Gone::Silent) if self.evidence.by_callers() => Cause::Clients,
             Some(Gone::Silent) | None => Cause::PeerDown,
         }
     }
@@ -164,7 +175,7 @@ impl Node {
         self.shows.causes[group.index()] = if forced { Cause::Operator } else { self.cause_of_takeover() };
         self.shows.took[group.index()] = group != self.me;
         let silent_ms = u64::from(self.evidence.silent().unwrap_or(0)) * 250;
-        self.shows.began[group.index()].0 = self.now_ms.saturating_sub(silent_ms);
+        self.shows.began[group.index()].at_ms = self.now_ms.saturating_sub(silent_ms);
         self.shows.look = true;
     }
 
@@ -183,6 +194,8 @@ impl Node {
             ha_off: !self.ha(),
             held: self.held_now(),
             knows: self.knows,
+            limits: Some(self.storm.own),
+            asked: self.moving.as_ref().and_then(|moving| moving.asked()),
         }
     }
 
@@ -204,13 +217,14 @@ impl Node {
     pub(super) fn hear_told(&mut self, told: Told) {
         self.shows.look |= self.shows.peer != told;
         self.hear_failure(told.failed);
+        self.hear_limits(told.limits);
         self.shows.peer = told;
         for group in NodeIx::BOTH {
             let g = group.index();
             let brought = self.cores[g].reg().primary != self.me;
             let known = &mut self.shows.causes[g];
             let told =
-                Some(told.causes[g]).filter(|cause| *cause != Cause::Nothing && *cause != Cause::Automatic);
+                Some(told.causes[g]).filter(|c| !matches!(c.of_table(), Cause::Nothing | Cause::Automatic));
             if let Some(cause) = told.filter(|_| brought || *known == Cause::Nothing) {
                 *known = cause;
             }
@@ -220,7 +234,7 @@ impl Node {
     /// The peer is back as another process: what had been taken for silence was a restart.
     pub(super) fn correct_causes(&mut self) {
         for cause in &mut self.shows.causes {
-            if *cause == Cause::PeerDown {
+            if cause.of_table() == Cause::PeerDown {
                 *cause = Cause::PeerReboot;
             }
         }
@@ -262,27 +276,44 @@ impl Node {
     fn tell_move(&mut self, group: Group, before: Place, facts: &Facts) {
         let g = group.index();
         let Some((back, stage)) = step(before, facts.place, self.shows.took[g]) else { return };
-        let cause = match facts.cause {
+        let began = self.shows.began[g];
+        let cause = match self.cause(group, facts.place) {
             // The backup is gone.
             Cause::Nothing if before == Place::AtBackup => match self.shows.causes[group.peer().index()] {
                 Cause::Nothing => self.cause_of_takeover(),
                 cause => cause,
             },
-            Cause::Nothing => self.shows.began[g].1,
+            Cause::Nothing => began.cause,
+            // The log knows it as the table does; how it began says more.
+            cause if began.cause.of_table() == cause => began.cause,
             cause => cause,
         };
+        let asked = match stage {
+            Stage::Began if self.moves(group) => self.moving.as_ref().and_then(|moving| moving.asked()),
+            Stage::Began => self.shows.peer.asked,
+            Stage::Complete | Stage::Ended | Stage::Found => began.asked,
+        };
+        let asked = asked.filter(|_| cause == Cause::Operator);
         let users =
             self.driver.engine().state().users().filter(|(_, user)| user.home == group).count() as u64;
         // Who did not see it begin does not know how long it took.
-        let took_ms = match self.shows.began[g].0 {
+        let took_ms = match began.at_ms {
             began if began > 0 && matches!(stage, Stage::Complete | Stage::Ended) => {
                 Some(self.now_ms.saturating_sub(began))
             }
             _ => None,
         };
         self.shows.took[g] &= stage != Stage::Complete;
-        self.shows.began[g] = if stage == Stage::Began { (self.now_ms, cause) } else { (0, Cause::Nothing) };
-        self.outs.push(Out::Event(Event::Moved(Moved { group, back, stage, cause, users, took_ms })));
+        self.shows.began[g] = match stage {
+            Stage::Began => Begin { at_ms: self.now_ms, cause, asked },
+            Stage::Complete | Stage::Ended | Stage::Found => Begin::default(),
+        };
+        self.outs.push(Out::Event(Event::Moved(Moved { group, back, stage, cause, asked, users, took_ms })));
+    }
+
+    /// Whether the table has a row for what is so: anything else would be shown as an internal error.
+    pub fn has_row(&self) -> bool {
+        NodeIx::BOTH.iter().all(|g| (self.cfg.single && *g != self.me) || view::has_row(&self.facts(*g)))
     }
 
     /// States of both nodes, and the row that names them.

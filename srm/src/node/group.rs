@@ -7,6 +7,7 @@ use presence_engine::state::GroupInfo;
 use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
+use super::automatic::SETTINGS_DIFFER;
 use super::moves::{BATCH, refused};
 use super::{Disk, Event, Node, Out, Progress, Reply};
 use crate::beacon::Activity;
@@ -233,7 +234,7 @@ impl Node {
         let peer = &self.cfg.names[self.me.peer().index()];
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
         let whole = !self.driver.is_behind() && !self.driver.lacks_own();
-        let same = self.peer_config.is_none_or(|hash| hash == self.cfg.config_hash);
+        let same = self.same_settings();
         let mut services = Check::new(
             "critical services",
             !self.lacks_service() && !self.peer_told().lacks_service,
@@ -264,8 +265,8 @@ impl Node {
             Check::new(
                 "configuration",
                 same,
-                "the nodes' clusterwide settings differ",
-                "compare the files: `tandem config show` on both nodes",
+                SETTINGS_DIFFER,
+                "`tandem status` says where; make them equal with `tandem config set`",
             ),
             services,
         ]

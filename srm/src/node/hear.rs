@@ -35,6 +35,7 @@ impl Node {
         self.peer_activity = d.activity;
         self.hear_told(d.told);
         self.peer_config = Some(d.config);
+        self.compare_settings();
         self.peer_leads = d.groups.iter().any(|group| group.role == safety::Role::Primary);
         for g in NodeIx::BOTH {
             let body = &mut d.groups[g.index()];

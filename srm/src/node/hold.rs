@@ -62,7 +62,7 @@ impl Node {
 
     /// Whether it takes nobody over by itself.
     pub(super) fn stays_put(&self) -> bool {
-        self.cfg.automatics.disabled || self.held_now() == Held::Forced
+        self.cfg.automatics.disabled || self.disarmed() || self.held_now() == Held::Forced
     }
 
     /// Whether the own users wait for the operator.

@@ -42,6 +42,7 @@ use crate::evidence::{self, Evidence};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
 pub use automatic::Automatics;
+pub(crate) use automatic::SETTINGS_DIFFER;
 pub use check::Checks;
 pub use crashes::{Crash, Crashes};
 pub use group::{Check, GroupOp};
@@ -51,7 +52,7 @@ use promise::Promises;
 pub use services::{Health, Service};
 pub use status::Snapshot;
 use witness::WitnessView;
-pub use words::{Disk, Event, Force, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
+pub use words::{By, Disk, Event, Force, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
 
 /// What a node is told once.
 #[derive(Clone, Debug)]
@@ -135,6 +136,8 @@ pub struct Node {
     last_number: u32,
     peer_activity: crate::beacon::Activity,
     peer_config: Option<u64>,
+    /// For how many ticks the peer has been heard with other settings.
+    differ_ticks: u32,
     link_up: [bool; 2],
     told_parked: bool,
     peer_up: bool,
@@ -218,6 +221,7 @@ impl Node {
             last_number: 0,
             peer_activity: Default::default(),
             peer_config: None,
+            differ_ticks: 0,
             link_up: [false; 2],
             told_parked: false,
             peer_up: false,
@@ -236,7 +240,11 @@ impl Node {
             checks: Checks::default(),
             services: services::Services::default(),
             moving: None,
-            storm: storm::Storm { fixed: cfg.driver.engine.relogin_s, ..Default::default() },
+            storm: storm::Storm {
+                fixed: cfg.driver.engine.relogin_s,
+                own: cfg.driver.engine.relogin_s,
+                ..Default::default()
+            },
             changing: BTreeMap::new(),
             changes,
             callers: BTreeSet::new(),
@@ -277,16 +285,17 @@ impl Node {
     pub fn tune(&mut self, tuning: Tuning) {
         let told = self.driver.relogin();
         self.driver.tune(tuning.engine);
+        self.driver.set_relogin(told);
         self.storm.fixed = tuning.engine.relogin_s;
-        if tuning.automatics.computed_limits {
-            self.driver.set_relogin(told);
-        } else if told != tuning.engine.relogin_s {
-            self.inbox.push(Input::OfferAgain);
+        if !tuning.automatics.computed_limits {
+            self.storm.own = tuning.engine.relogin_s;
         }
+        self.offer_limits();
         self.evidence.tune(tuning.evidence);
         self.cfg.evidence = tuning.evidence;
         self.cfg.secret = tuning.secret;
         self.cfg.config_hash = tuning.config_hash;
+        self.compare_settings();
         self.cfg.park_wait = tuning.park_wait;
         self.cfg.automatics = tuning.automatics;
         // The peer compares the settings: it need not wait to hear of these.
@@ -383,6 +392,7 @@ impl Node {
         self.watch_disk(n);
         self.tell_stalled();
         self.watch_states();
+        self.watch_settings();
         self.watch_automatics(n);
         self.watch_services(n);
         self.watch_agreement(n);

@@ -6,7 +6,8 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
-use super::{Disk, Force, GOODBYE, Node, Op, Out, Reply};
+use super::automatic::SETTINGS_DIFFER;
+use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply};
 use crate::beacon::{Activity, Held, Turn};
 use crate::safety::{In, Role};
 use crate::view::{Cause, Failure, State};
@@ -60,6 +61,8 @@ pub(super) struct Moving {
     /// `Absorb` was written with the log's end at this sequence number.
     absorbed: Option<u64>,
     cause: Cause,
+    /// The node at which an operator asked for it.
+    asked: Option<NodeIx>,
     /// The peer's run when it began.
     peer_boot: Option<u64>,
     marked: bool,
@@ -97,13 +100,17 @@ impl Moving {
         self.cause
     }
 
+    pub(super) fn asked(&self) -> Option<NodeIx> {
+        self.asked
+    }
+
     pub(super) fn peer_boot(&self) -> Option<u64> {
         self.peer_boot
     }
 
     /// Whether clients are waited for that have no parked stream yet: not by a node that cannot serve.
     fn may_wait(&self) -> bool {
-        self.what != What::Leave && matches!(self.cause, Cause::Operator | Cause::Automatic)
+        self.what != What::Leave && matches!(self.cause.of_table(), Cause::Operator | Cause::Automatic)
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -133,9 +140,18 @@ impl Node {
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
             Op::Check => self.check_op(),
-            Op::Failover => self.begin_failover(Cause::Operator),
+            Op::Failover(By::Rule) if self.disarmed() => {
+                refused(SETTINGS_DIFFER, "make them equal with `tandem config set`")
+            }
+            Op::Failover(by) => {
+                let (cause, asked) = self.word_of(by);
+                self.begin_failover(cause, asked)
+            }
             Op::Recover => self.recover(),
-            Op::Fallback => self.begin_fallback(Cause::Operator),
+            Op::Fallback(by) => {
+                let (cause, asked) = self.word_of(by);
+                self.begin_fallback(cause, asked)
+            }
             Op::Force { to: Force::Active, confirmed } => self.force_active(confirmed, disk),
             Op::Force { to: Force::Inactive, confirmed } => self.force_inactive(confirmed, disk),
             Op::Restart => self.restart(),
@@ -145,14 +161,23 @@ impl Node {
                 Reply::Done
             }
             Op::Leave => {
-                self.begin(What::Leave, Cause::PeerReboot);
+                self.begin(What::Leave, Cause::PeerReboot, None);
                 Reply::Done
             }
         };
         self.outs.push(Out::Reply(number, reply));
     }
 
-    fn begin(&mut self, what: What, cause: Cause) {
+    /// Why, and where it was asked for.
+    fn word_of(&self, by: By) -> (Cause, Option<NodeIx>) {
+        match by {
+            By::Here => (Cause::Operator, Some(self.me)),
+            By::Peer => (Cause::Operator, Some(self.me.peer())),
+            By::Rule => (Cause::Rule, None),
+        }
+    }
+
+    fn begin(&mut self, what: What, cause: Cause, asked: Option<NodeIx>) {
         let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
         let (absorbed, marked, batch, closing, seen) = (None, false, 0, None, ((0, 0, 0), since));
         self.moving = Some(Moving {
@@ -162,6 +187,7 @@ impl Node {
             left,
             absorbed,
             cause,
+            asked,
             peer_boot,
             marked,
             batch,
@@ -185,10 +211,10 @@ impl Node {
     }
 
     pub(super) fn begin_rebalance(&mut self) {
-        self.begin(What::Rebalance, Cause::Operator);
+        self.begin(What::Rebalance, Cause::Operator, None);
     }
 
-    pub(super) fn begin_failover(&mut self, cause: Cause) -> Reply {
+    pub(super) fn begin_failover(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
         // What has another home already keeps it.
         self.moving.take_if(|moving| moving.what == What::Rebalance);
         if self.moving.is_some() {
@@ -210,13 +236,13 @@ impl Node {
             let error = format!("a critical service of {} is down", self.cfg.names[self.me.peer().index()]);
             return refused(error, "start it first: `tandem service list`");
         }
-        self.begin(What::Failover, cause);
+        self.begin(What::Failover, cause, asked);
         let users = self.driver.engine().state().users();
         let left = users.filter(|(_, u)| u.register == self.me).count() as u64;
         Reply::Begun(Progress { done: 0, left })
     }
 
-    pub(super) fn begin_fallback(&mut self, cause: Cause) -> Reply {
+    pub(super) fn begin_fallback(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
         if self.moving.is_some() {
             return refused("another move is under way", "wait until it is complete: see `tandem status`");
         }
@@ -241,14 +267,14 @@ impl Node {
                 "wait until it has: see `tandem status`",
             );
         }
-        self.begin(What::Fallback, cause);
+        self.begin(What::Fallback, cause, asked);
         let left = self.driver.engine().state().users().filter(|(_, u)| u.home == home).count() as u64;
         Reply::Begun(Progress { done: 0, left })
     }
 
     /// Guests go home and own users with them: their home node is well, and this one is not.
     pub(super) fn begin_recovery(&mut self, cause: Cause) {
-        self.begin(What::Recover, cause);
+        self.begin(What::Recover, cause, None);
     }
 
     /// The peer died, or is lost: what has moved has moved, what has not stays.

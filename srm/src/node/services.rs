@@ -165,11 +165,17 @@ impl Node {
         }
     }
 
+    /// Whether another node would serve this one's users if a service stays down.
+    fn would_fail_over(&self) -> bool {
+        !self.cfg.automatics.disabled && !self.disarmed() && self.ha() && self.peer_up && !self.peer_leaving
+    }
+
     /// A service of this node is down for too long.
     fn act(&mut self, cause: Cause) {
         let settled = self.moving.is_none() && self.services.failed.is_none() && self.peer_up;
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
-        if self.cfg.single || self.cfg.automatics.disabled || !settled || !pair || self.peer_leaving {
+        let automatic = !self.cfg.automatics.disabled && !self.disarmed();
+        if self.cfg.single || !automatic || !settled || !pair || self.peer_leaving {
             return;
         }
         let guest = self.facts(self.me.peer());
@@ -190,7 +196,7 @@ impl Node {
         }
         let most = self.cfg.automatics.failovers_per_hour as usize;
         self.services.guarded = self.services.failovers.len() >= most;
-        if !self.services.guarded && matches!(self.begin_failover(cause), Reply::Begun(_)) {
+        if !self.services.guarded && matches!(self.begin_failover(cause, None), Reply::Begun(_)) {
             self.services.failovers.push(self.ticks);
         }
     }
@@ -295,8 +301,10 @@ impl Node {
                 (self.services.down[i] / 4, self.services.down[i] >= self.cfg.automatics.delay);
             let then = match (self.cfg.single, overdue) {
                 (true, _) => "users wait for it".to_owned(),
-                (false, false) => format!("after {after} s {peer} is to serve all users"),
-                (false, true) => "start it: `tandem service start`".to_owned(),
+                (false, false) if self.would_fail_over() => {
+                    format!("after {after} s {peer} is to serve all users")
+                }
+                (false, _) => "start it: `tandem service start`".to_owned(),
             };
             alarms.push(format!("critical service {name} {how}, for {seconds} s: {then}"));
         }
@@ -322,6 +330,7 @@ impl Node {
 mod tests {
     use presence_engine::ids::{NodeIx, Reg};
 
+    use super::super::By;
     use super::super::tests::{Memory, acknowledge, add, config, copy, hear_of, link_up, pair};
     use super::super::{Automatics, In, Op};
     use super::*;
@@ -361,12 +370,12 @@ mod tests {
     #[test]
     fn rows_19_and_20_users_that_do_not_move_for_a_minute_have_both_nodes_run_in_failed_mode() {
         let (a, b) = (pair(NodeIx::A), pair(NodeIx::B));
-        let (failed, at) = stuck([(a, Role::Primary), (b, Role::Backup)], Op::Failover);
+        let (failed, at) = stuck([(a, Role::Primary), (b, Role::Backup)], Op::Failover(By::Here));
         assert_eq!(failed, Some(Failure::TakeOver));
         // Clients that have no parked stream yet are waited for first: 10 s here.
         assert!((280..300).contains(&at), "{at}");
         let guests = Reg { primary: NodeIx::B, ..a };
-        let (failed, _) = stuck([(guests, Role::Backup), (b, Role::Backup)], Op::Fallback);
+        let (failed, _) = stuck([(guests, Role::Backup), (b, Role::Backup)], Op::Fallback(By::Here));
         assert_eq!(failed, Some(Failure::TakeBack));
     }
 }

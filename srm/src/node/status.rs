@@ -103,9 +103,7 @@ impl Node {
         if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());
         }
-        if self.peer_config.is_some_and(|hash| hash != self.cfg.config_hash) {
-            alarms.push("the nodes' clusterwide settings differ: compare the configuration files".to_owned());
-        }
+        alarms.extend(self.settings_alarm());
         alarms
     }
 }

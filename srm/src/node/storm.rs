@@ -18,6 +18,10 @@ const PERIOD: u64 = 20;
 pub(super) struct Storm {
     /// The limits as they are set; computed ones stay within them.
     pub(super) fixed: (u32, u32),
+    /// This node's limits now, as set or as computed: for clients that log in again here.
+    pub(super) own: (u32, u32),
+    /// The peer's, as it last told; `None`: it never did.
+    pub(super) heard: Option<(u32, u32)>,
     /// Logins that this node can take in a second, as measured; 0: not known yet.
     pub(super) per_second: u32,
     /// More clients log in here than the processors can take.
@@ -50,7 +54,7 @@ impl Node {
     /// Clients hear of limits that have become twice as long, or much shorter, than those that they were told.
     pub(super) fn watch_logins(&mut self) {
         let Storm { fixed, per_second, .. } = self.storm;
-        let told = self.driver.relogin();
+        let told = self.storm.own;
         let computed = self.cfg.automatics.computed_limits && per_second > 0;
         if !computed || !self.ticks.is_multiple_of(PERIOD) {
             return;
@@ -59,6 +63,25 @@ impl Node {
         let now = limits(fixed, sessions, per_second);
         let (window, before) = (now.1 - now.0, told.1.saturating_sub(told.0));
         if told.0 != now.0 || window >= 2 * before || 4 * window <= before {
+            self.storm.own = now;
+            self.beacon_due = Some(Turn::First);
+            self.offer_limits();
+        }
+    }
+
+    /// The peer's limits, which clients of this node are told: they log in again there.
+    pub(super) fn hear_limits(&mut self, limits: Option<(u32, u32)>) {
+        if limits.is_some() && self.storm.heard != limits {
+            self.storm.heard = limits;
+            self.offer_limits();
+        }
+    }
+
+    /// Clients hear of the limits that hold, if they were told others.
+    pub(super) fn offer_limits(&mut self) {
+        // Until the peer has told its own, this node's are as good as any.
+        let now = self.storm.heard.unwrap_or(self.storm.own);
+        if self.driver.relogin() != now {
             self.driver.set_relogin(now);
             self.inbox.push(Input::OfferAgain);
         }
@@ -75,6 +98,10 @@ mod tests {
     fn computed_limits_are_told_when_they_are_much_longer_or_shorter_than_those_told() {
         let (mut node, mut disk) = started(true);
         node.storm.fixed = (120, 537);
+        let said = |node: &mut Node, limits| {
+            node.storm.own = limits;
+            node.driver.set_relogin(limits);
+        };
         let mut after = |node: &mut Node, computed: bool, per_second: u32| {
             node.handle(0, In::Logins { per_second, crowded: false }, &mut disk);
             node.cfg.automatics.computed_limits = computed;
@@ -85,16 +112,43 @@ mod tests {
             node.inbox.clear();
             (node.driver.relogin(), again)
         };
+        node.storm.own = (0, 1);
         assert_eq!(after(&mut node, true, 0), ((0, 1), 0), "what a login costs is not known yet");
         assert_eq!(after(&mut node, false, 500), ((0, 1), 0), "they are fixed");
         assert_eq!(after(&mut node, true, 500), ((10, 30), 1));
         assert_eq!(after(&mut node, true, 500), ((10, 30), 0), "once");
-        node.driver.set_relogin((10, 49));
+        node.storm.own = (10, 49);
         assert_eq!(after(&mut node, true, 500).1, 0, "little shorter");
-        node.driver.set_relogin((10, 90));
+        said(&mut node, (10, 90));
         assert_eq!(after(&mut node, true, 500), ((10, 30), 1), "much shorter");
-        node.driver.set_relogin((10, 20));
+        said(&mut node, (10, 20));
         assert_eq!(after(&mut node, true, 500), ((10, 30), 1), "twice as long");
+    }
+
+    /// A client logs in again at the other node: it is told that node's limits.
+    #[test]
+    fn clients_are_told_the_limits_of_the_peer_once_it_has_told_them() {
+        let (mut node, _) = started(true);
+        let offers = |node: &mut Node| std::mem::take(&mut node.inbox).len();
+        (node.storm.own, node.storm.heard) = ((120, 537), None);
+        offers(&mut node);
+        node.offer_limits();
+        assert_eq!(
+            (node.driver.relogin(), offers(&mut node)),
+            ((120, 537), 1),
+            "its own, until it hears others"
+        );
+        assert_eq!(node.told().limits, Some((120, 537)));
+        node.hear_limits(Some((30, 60)));
+        assert_eq!((node.driver.relogin(), offers(&mut node)), ((30, 60), 1));
+        node.hear_limits(Some((30, 60)));
+        node.hear_limits(None);
+        assert_eq!(
+            (node.driver.relogin(), offers(&mut node)),
+            ((30, 60), 0),
+            "nothing new; an older version"
+        );
+        assert_eq!(node.told().limits, Some((120, 537)), "what it tells of itself is its own");
     }
 
     #[test]

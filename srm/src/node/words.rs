@@ -98,9 +98,9 @@ pub enum In {
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Hand this node's users to the peer.
-    Failover,
+    Failover(By),
     /// Hand the peer's users back to it.
-    Fallback,
+    Fallback(By),
     /// End the failed mode of both nodes.
     Recover,
     /// Add an account; without a home, the node with fewer users gets it.
@@ -130,6 +130,17 @@ pub enum Op {
     Restart,
     /// Hand everything over and leave (SIGTERM).
     Leave,
+}
+
+/// Who asks for a move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// An operator, at this node.
+    Here,
+    /// An operator, at the other node.
+    Peer,
+    /// A rule of the operator.
+    Rule,
 }
 
 /// Answers to [`Op`].
@@ -201,6 +212,8 @@ pub struct Moved {
     pub stage: Stage,
     /// Why.
     pub cause: Cause,
+    /// The node at which an operator asked for it, if one did.
+    pub asked: Option<NodeIx>,
     /// How many users the home node has.
     pub users: u64,
     /// Milliseconds since it began, or since a dead node was heard last; `None`: not known here.

@@ -73,13 +73,19 @@ pub enum Cause {
     PeerReboot,
     /// The home node was not heard while the backup started.
     PeerDownDuringInitialization,
-    /// The fallback came by itself: after its time, or in its window.
+    /// The fallback came by itself, after its time.
     Automatic,
+    /// The fallback came by itself, in its window.
+    Scheduled,
+    /// Clients of the home node called at its backup, and it was silent.
+    Clients,
+    /// A rule of the operator fitted to an event.
+    Rule,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers in a beacon.
-    pub const ALL: [Cause; 8] = [
+    pub const ALL: [Cause; 11] = [
         Cause::Nothing,
         Cause::Operator,
         Cause::Service,
@@ -88,7 +94,21 @@ impl Cause {
         Cause::PeerReboot,
         Cause::PeerDownDuringInitialization,
         Cause::Automatic,
+        Cause::Scheduled,
+        Cause::Clients,
+        Cause::Rule,
     ];
+
+    /// As the table of states knows it: three causes have no reason of their own there.
+    pub fn of_table(self) -> Cause {
+        match self {
+            Cause::Scheduled => Cause::Automatic,
+            Cause::Clients => Cause::PeerDown,
+            // A rule is the operator's word, given beforehand.
+            Cause::Rule => Cause::Operator,
+            cause => cause,
+        }
+    }
 }
 
 impl From<Away> for Cause {
@@ -156,7 +176,7 @@ pub struct Facts {
     pub home: Seen,
     /// Its backup.
     pub backup: Seen,
-    /// The nodes do not hear each other, and clients or the witness prove that both live.
+    /// The nodes do not hear each other, and clients prove that both live.
     pub path_down: bool,
 }
 
@@ -187,6 +207,11 @@ impl Facts {
             && failed
             && single
     }
+}
+
+/// Whether a row of the table says this; where none does, row 21 is shown.
+pub fn has_row(facts: &Facts) -> bool {
+    ROWS.iter().any(|row| row.fits(facts))
 }
 
 /// The row of one home group.
@@ -223,7 +248,7 @@ impl Shown {
 }
 
 /// States of both nodes from the rows of both groups: the group that is not at home names them. A node that is not heard
-/// is shown as down whatever its row says, unless its clients or the witness hear it.
+/// is shown as down whatever its row says, unless its clients hear it.
 pub fn shown(groups: [&Facts; 2]) -> Shown {
     let rows = groups.map(row);
     let named = NodeIx::BOTH.into_iter().max_by_key(|g| (rows[g.index()].weight(), std::cmp::Reverse(*g)));

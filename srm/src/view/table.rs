@@ -464,7 +464,7 @@ pub const ROWS: &[Row] = &[
         When { path_down: Some(true), ..at(Place::AtHome) },
         (S::Normal, R::Normal),
         (S::Normal, R::Normal),
-        "only the path between the nodes is down: clients or the witness hear both; unprotected",
+        "only the path between the nodes is down: clients hear both; unprotected",
         "repair the path between the nodes",
     ),
     row(

@@ -1,0 +1,125 @@
+//! Where the nodes differ, though they should not: versions, clocks, settings.
+
+use std::collections::BTreeMap;
+
+use crate::admin::NodeStatus;
+use crate::config::Config;
+use crate::node::SETTINGS_DIFFER;
+
+/// From here on a difference of the nodes' clocks is told.
+const CLOCKS_APART_MS: u64 = 5_000;
+/// Each node has its own; they are shown where they differ, because few mean that.
+const LIMITS: [&str; 2] = ["srm.client_re_login_lower_limit", "srm.client_re_login_upper_limit"];
+
+/// What the nodes compare: all that must be equal, and the re-login limits.
+pub(super) fn settings(config: &Config) -> BTreeMap<String, String> {
+    let limits = [config.srm.client_re_login_lower_limit, config.srm.client_re_login_upper_limit];
+    let limits = LIMITS.into_iter().zip(limits.map(crate::config::text));
+    config.clusterwide().into_iter().chain(limits).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// By their names: both nodes say the same.
+fn in_order<'a>(here: &'a NodeStatus, peer: &'a NodeStatus) -> (&'a NodeStatus, &'a NodeStatus) {
+    if here.name <= peer.name { (here, peer) } else { (peer, here) }
+}
+
+/// Names every setting that differs, with both values; `None`: no difference is known.
+pub(super) fn settings_differ(here: &NodeStatus, peer: &NodeStatus) -> Option<String> {
+    let (here, peer) = in_order(here, peer);
+    let at = |node: &NodeStatus, key: &str| node.settings.get(key).cloned().unwrap_or_default();
+    let keys = here.settings.keys().filter(|key| !LIMITS.contains(&key.as_str()));
+    let both = keys.filter(|key| peer.settings.contains_key(*key) && at(here, key) != at(peer, key));
+    let found: Vec<String> = both
+        .map(|key| {
+            format!("{key} is {} at {} and {} at {}", at(here, key), here.name, at(peer, key), peer.name)
+        })
+        .collect();
+    (!found.is_empty()).then(|| {
+        format!("{SETTINGS_DIFFER}: {}; until they are equal no node fails over by itself", found.join("; "))
+    })
+}
+
+/// The limits may differ, for nodes that are not equally fast.
+pub(super) fn limits_differ(here: &NodeStatus, peer: &NodeStatus) -> Option<String> {
+    let (here, peer) = in_order(here, peer);
+    let of = |node: &NodeStatus| {
+        let [lower, upper] = LIMITS.map(|key| node.settings.get(key).cloned());
+        Some(format!("{} to {} at {}", lower?, upper?, node.name))
+    };
+    let differ = LIMITS.iter().any(|key| here.settings.get(*key) != peer.settings.get(*key));
+    let (here, peer) = (of(here)?, of(peer)?);
+    differ.then(|| {
+        format!(
+            "the re-login limits differ: {here}, {peer}; clients are told those of the node that they would log in at again: \
+             make them equal unless that is meant"
+        )
+    })
+}
+
+/// The clocks order what two histories of one user hold, and date what was delayed: they should agree to seconds.
+pub(super) fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) -> Option<String> {
+    if peer.clock_ms == 0 {
+        return None;
+    }
+    let here = asked_ms.midpoint(answered_ms);
+    let apart = here.abs_diff(peer.clock_ms).saturating_sub(answered_ms.saturating_sub(asked_ms));
+    (apart >= CLOCKS_APART_MS).then(|| {
+        format!(
+            "the clocks of the nodes differ by {} s: see to it that both run NTP; leases do not depend on them",
+            apart / 1_000
+        )
+    })
+}
+
+pub(super) fn versions_differ(peer: &NodeStatus) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    (!peer.version.is_empty() && peer.version != own)
+        .then(|| format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_and_versions_that_differ_are_told() {
+        let peer = |clock_ms| NodeStatus { name: "b".into(), clock_ms, ..NodeStatus::default() };
+        assert_eq!(clocks_differ(&peer(0), 1_000_000, 1_000_000), None);
+        assert_eq!(clocks_differ(&peer(1_004_000), 1_000_000, 1_000_000), None);
+        let told = clocks_differ(&peer(1_000_000 + 7_200_000), 1_000_000, 1_000_010).unwrap_or_default();
+        assert!(told.contains("differ by 7199 s"), "{told}");
+        assert!(clocks_differ(&peer(100_000), 1_000_000, 1_000_000).is_some());
+        // A slow answer tells nothing about the clock.
+        assert_eq!(clocks_differ(&peer(1_001_000), 1_000_000, 1_008_000), None);
+        assert_eq!(versions_differ(&peer(0)), None);
+        let older = NodeStatus { version: "0.0.9".into(), ..peer(0) };
+        assert!(versions_differ(&older).is_some_and(|told| told.starts_with("b runs version 0.0.9")));
+    }
+
+    #[test]
+    fn settings_that_differ_are_named_with_both_values() {
+        let node = |name: &str, settings: &[(&str, &str)]| NodeStatus {
+            name: name.into(),
+            settings: settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..NodeStatus::default()
+        };
+        let [lower, upper] = LIMITS;
+        let a =
+            node("a", &[("srm.keep_alive_timeout", "60s"), (lower, "120s"), (upper, "537s"), ("x.new", "1")]);
+        assert_eq!(settings_differ(&a, &a), None);
+        assert_eq!(limits_differ(&a, &a), None);
+        let b = node("b", &[("srm.keep_alive_timeout", "30s"), (lower, "120s"), (upper, "600s")]);
+        let told = settings_differ(&a, &b).unwrap();
+        assert!(told.starts_with(
+            "the nodes' clusterwide settings differ: srm.keep_alive_timeout is 60s at a and 30s at b;"
+        ));
+        assert!(!told.contains("x.new") && !told.contains("re_login"), "an older version has less: {told}");
+        assert_eq!(settings_differ(&b, &a), Some(told));
+        let told = limits_differ(&a, &b).unwrap();
+        assert!(
+            told.starts_with("the re-login limits differ: 120s to 537s at a, 120s to 600s at b;"),
+            "{told}"
+        );
+        assert_eq!(limits_differ(&a, &NodeStatus::default()), None, "it did not tell");
+    }
+}
