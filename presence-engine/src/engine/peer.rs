@@ -44,7 +44,7 @@ impl Engine {
         }
         if all {
             // Users came here: whatever is undone for them, in either log, comes first.
-            return self.state.undone().map(|(id, _)| id).collect();
+            return self.state.undone_in_order();
         }
         let brought = |index| RecordId { log: place.log, at, index };
         (0..place.forwards).map(brought).collect()
@@ -71,11 +71,12 @@ impl Engine {
         self.retry(out);
     }
 
-    /// Everything undone for users of this node, in the order of the logs.
+    /// Everything undone for users of this node.
     pub(super) fn process_all(&mut self, out: &mut Vec<Output>) {
-        let all: Vec<(RecordId, Forward)> = self.state.undone().map(|(id, f)| (id, f.clone())).collect();
-        for (id, forward) in all {
-            self.process_one(id, forward, out);
+        for id in self.state.undone_in_order() {
+            if let Some(forward) = self.state.undone_forward(id).cloned() {
+                self.process_one(id, forward, out);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod branch;
 mod delay;
 mod group;
 mod offline;
+mod order;
 mod pairs;
 mod roster;
 mod session;
@@ -26,6 +27,7 @@ use branch::Way;
 pub use delay::{stamp, with_delay};
 pub use group::GroupInfo;
 pub use offline::{MOST_DUE, Offline, OfflineQueue};
+use order::in_sending_order;
 use pairs::Touched;
 pub use pairs::{Key, PairError};
 pub use roster::{Item, Roster, RosterVersion};
@@ -162,6 +164,12 @@ impl State {
     /// Forwards whose effects no log holds yet, in the order of their logs.
     pub fn undone(&self) -> impl Iterator<Item = (RecordId, &Forward)> {
         self.undone.iter().map(|(id, f)| (*id, f))
+    }
+
+    /// The same in the order in which they are to be processed: that of the logs, but what one session sent, a part of which
+    /// may stand in each log because its user has moved, in the order in which it was sent.
+    pub fn undone_in_order(&self) -> Vec<RecordId> {
+        in_sending_order(self.undone.iter().map(|(id, forward)| (*id, forward.id)).collect())
     }
 
     /// A forward that no log holds the effects of.
