@@ -413,3 +413,24 @@ fn a_group_that_is_given_back_empty_holds_nothing_up() {
         holds("a fallback during a cut", Profile::DISK, &plan);
     }
 }
+
+/// Seeds of twenty thousand that failed once, each by a fault of its own. They stay in the run of every day.
+#[test]
+fn what_twenty_thousand_seeds_found_stays_mended() {
+    let once = [
+        // What a user sent before its session moved was processed after what it sent then.
+        (477, Profile::HELD_APART),
+        // An attempt to resume that came behind a later one numbered anew what its client had counted.
+        (9_605, Profile::HELD),
+        (4_387, Profile::HELD_APART),
+        (17_068, Profile::WITNESS),
+        // A stream that waited for a node was attached as it had been before its user went away and came back.
+        (16_462, Profile::SERVICES),
+    ];
+    for (seed, profile) in once {
+        let verdict = run(seed, profile);
+        if verdict.failure.is_some() {
+            explain("it failed once", seed, &verdict, &replay(seed, profile).trace);
+        }
+    }
+}

@@ -59,24 +59,26 @@ pub struct Told {
     pub epoch: Epoch,
     /// A lower one that `<moving/>` told last.
     pub moved: Option<Epoch>,
+    /// Which of the client's attempts at this session this is: one that comes late, behind a later one, is none any more.
+    pub attempt: Option<u32>,
 }
 
 impl Told {
     /// The client heard an offer.
     pub fn offered(before: Option<Told>, epoch: Epoch) -> Told {
-        Told { epoch: before.map_or(epoch, |told| told.epoch.max(epoch)), moved: None }
+        Told { epoch: before.map_or(epoch, |told| told.epoch.max(epoch)), moved: None, attempt: None }
     }
 
     /// The client heard that its session moves.
     pub fn moving(before: Option<Told>, epoch: Epoch) -> Told {
         let highest = Told::offered(before, epoch).epoch;
-        Told { epoch: highest, moved: Some(epoch).filter(|moved| *moved < highest) }
+        Told { epoch: highest, moved: Some(epoch).filter(|moved| *moved < highest), attempt: None }
     }
 }
 
 impl From<Epoch> for Told {
     fn from(epoch: Epoch) -> Told {
-        Told { epoch, moved: None }
+        Told { epoch, moved: None, attempt: None }
     }
 }
 

@@ -130,7 +130,11 @@ impl Sm {
             "resume" => Sm::Resume {
                 previd: previd()?,
                 h: handled().ok_or_else(bad)?,
-                told: epoch(stanza, "epoch").map(|told| Told { epoch: told, moved: epoch(stanza, "moved") }),
+                told: epoch(stanza, "epoch").map(|told| Told {
+                    epoch: told,
+                    moved: epoch(stanza, "moved"),
+                    attempt: stanza.attr_ns(dual::NS, "try").and_then(|n| n.parse().ok()),
+                }),
             },
             "resumed" => Sm::Resumed { previd: previd()?, h: handled().ok_or_else(bad)? },
             "failed" => Sm::Failed {
@@ -170,7 +174,7 @@ impl Sm {
                 w.open("resume", ns::SM).attr("previd", previd).attr("h", h);
                 if let Some(told) = told {
                     w.attr("xmlns:D", dual::NS).attr("D:epoch", told.epoch);
-                    w.attr_opt("D:moved", told.moved);
+                    w.attr_opt("D:moved", told.moved).attr_opt("D:try", told.attempt);
                 }
             }
             Sm::Resumed { previd, h } => {
@@ -227,6 +231,7 @@ mod tests {
                 previd: "p".into(),
                 h: Handled(7),
                 told: Some(Told {
+                    attempt: Some(3),
                     epoch: Epoch { term: 7, moves: 1 },
                     moved: Some(Epoch { term: 6, moves: 4 }),
                 }),

@@ -77,6 +77,8 @@ pub struct DualClient {
     parked_at: Option<Peer>,
     sm_id: Option<String>,
     told: Option<Told>,
+    /// How often the client has asked to go on with a session.
+    attempts: u32,
     offer: Option<Offer>,
     /// What was offered on the second stream since `<resume/>`: counts with `<resumed/>`.
     early: Option<(Epoch, Offer)>,
@@ -107,6 +109,7 @@ impl DualClient {
             parked_at: None,
             sm_id: None,
             told: None,
+            attempts: 0,
             offer: None,
             early: None,
             queries: VecDeque::new(),
@@ -137,6 +140,12 @@ impl DualClient {
     /// The epochs that the main stream told.
     pub fn told(&self) -> Option<Told> {
         self.told
+    }
+
+    /// What goes with a `<resume/>` that is about to be sent: what was told, and which attempt it is.
+    pub fn numbered(&mut self, told: Option<Told>) -> Option<Told> {
+        self.attempts = self.attempts.wrapping_add(1);
+        told.map(|told| Told { attempt: Some(self.attempts), ..told })
     }
 
     /// Something, anything, arrived on the main stream.

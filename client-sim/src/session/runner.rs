@@ -250,6 +250,7 @@ impl Runner {
             Output::Main(said) => send(&mut self.main, &said.to_bytes()),
             Output::Parked(said) => send(&mut self.parked, &said.to_bytes()),
             Output::Resume { previd, told } => {
+                let told = self.machine.numbered(told);
                 let resume =
                     Sm::Resume { previd: previd.as_str().into(), h: Handled(self.sm.inbound()), told };
                 send(&mut self.parked, &resume.to_bytes());
@@ -369,6 +370,7 @@ impl Runner {
     fn attempt(&mut self, place: Peer, pause: Duration) -> Task<Established> {
         let options = self.options.clone();
         let told = self.machine.told().filter(|_| options.dual);
+        let told = self.machine.numbered(told);
         let resumption = self.sm_id.clone().map(|previd| Resumption { previd, h: self.sm.inbound(), told });
         let token = self.by_token();
         Box::pin(async move {

@@ -165,6 +165,7 @@ impl World {
             Output::Main(said) => self.say(c, self.clients[c].main, said.to_bytes()),
             Output::Parked(said) => self.say(c, self.clients[c].parked, said.to_bytes()),
             Output::Resume { previd, told } => {
+                let told = self.clients[c].machine.numbered(told);
                 let h = Handled(self.clients[c].sm.inbound());
                 let resume = Sm::Resume { previd: previd.as_str().into(), h, told };
                 self.say(c, self.clients[c].parked, resume.to_bytes());

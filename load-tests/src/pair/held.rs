@@ -65,10 +65,16 @@ impl World {
         let nothing_missing = would == Some(Reply::MayMiss(Vec::new()));
         // Whoever may serve alone here must be the only one.
         let alone = to == Force::Active && self.hosts[1 - node].process.is_some() && !self.hears(node);
+        // Nor does anybody tell both nodes to serve within the same two seconds, without having looked what came of the first.
+        let just_told = self.told_active.is_some_and(|(other, at)| other != node && self.now < at + 2_000);
+        let alone = alone || to == Force::Active && just_told;
         if (to == Force::Inactive || nothing_missing) && !alone {
             let forced = matches!(self.op(node, Op::Force { to, confirmed: true }), Some(Reply::Forced(_)));
             match to {
-                Force::Active => self.coverage.forced += u32::from(forced),
+                Force::Active => {
+                    self.coverage.forced += u32::from(forced);
+                    self.told_active = Some((node, self.now)).filter(|_| forced).or(self.told_active);
+                }
                 Force::Inactive => self.coverage.held += u32::from(forced),
             }
         }

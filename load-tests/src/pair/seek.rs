@@ -111,6 +111,7 @@ impl World {
         let Some(previd) = client.sm_id.clone() else { return self.bind(c) };
         client.seek.step = Step::Resume;
         let told = client.machine.told().filter(|_| client.dual);
+        let told = client.machine.numbered(told);
         let resume = Sm::Resume { previd: previd.into(), h: Handled(client.sm.inbound()), told };
         self.say(c, self.clients[c].seek.socket, resume.to_bytes());
     }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
+use session_mover::frame::Frame;
 use session_mover::log::Which;
-use session_mover::msg::VERSIONS;
+use session_mover::msg::{Msg, VERSIONS};
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
@@ -137,6 +138,8 @@ pub struct World {
     pub profile: Profile,
     /// What happened in it.
     pub coverage: Coverage,
+    /// Who was made active by force last, and when.
+    pub(super) told_active: Option<(usize, u64)>,
     /// The first thing that went wrong.
     pub failure: Option<String>,
     /// Replies to the operator, newest last.
@@ -189,6 +192,7 @@ impl World {
             witness: Witness::default(),
             profile,
             coverage: Coverage::default(),
+            told_active: None,
             failure: None,
             replies: Vec::new(),
             moves: Vec::new(),
@@ -493,7 +497,10 @@ impl World {
 
     fn perform(&mut self, node: usize, out: Out) {
         if self.tracing && !matches!(out, Out::Beacon(_) | Out::Credit(_)) {
-            let text = shorten(&out);
+            let text = match &out {
+                Out::Link(link, Msg::Frame(bytes)) => in_words(*link, bytes),
+                out => shorten(out),
+            };
             self.trace(|| format!("{} -> {text}", ["a", "b"][node]));
         }
         match out {
@@ -554,6 +561,14 @@ impl World {
     /// An element of a client for the engine.
     pub(super) fn element(&mut self, node: usize, conn: Conn, stanza: Stanza) {
         self.feed(node, In::Client(Input::Element { conn, stanza }));
+    }
+}
+
+/// A frame of a log by its records.
+fn in_words(link: driver::Link, bytes: &Bytes) -> String {
+    match Frame::decode(bytes) {
+        Ok(f) => format!("Link({link:?}, Frame {} solo {} {:?})", f.at.seq, f.solo, f.records),
+        Err(why) => format!("Link({link:?}, Frame, {why})"),
     }
 }
 

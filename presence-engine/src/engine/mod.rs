@@ -29,6 +29,8 @@ mod tests;
 mod token;
 mod tuning;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use compact_str::CompactString;
 use xmpp_core::dual::{Dual, Peer};
@@ -264,6 +266,8 @@ pub struct Engine {
     /// Main streams of dual clients that a hand-over ended or made this node the front of, and its frame: what they were
     /// given before may still wait to be let go.
     left_behind: Vec<(u64, Conn, SmId)>,
+    /// Each session's last attempt to go on, of those whose clients number them.
+    attempts: BTreeMap<SmId, u32>,
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
@@ -301,6 +305,7 @@ impl Engine {
         let ha_told = state.group().ha;
         Engine {
             cfg,
+            attempts: BTreeMap::new(),
             state,
             edge,
             turn,

@@ -217,6 +217,17 @@ impl Engine {
         for session in sessions {
             self.release_stream(session, epoch, out);
         }
+        self.forget_remote(user);
+    }
+
+    /// Streams at the other node that wait for this one, where the user goes to the other node or comes from it: it goes on
+    /// with them by itself, and opens them anew when it gives the user away. What they bring is of before.
+    pub(super) fn forget_remote(&mut self, user: &BareJid) {
+        for conn in self.edge.holding() {
+            if conn.node != self.cfg.me && self.edge.user(conn) == Some(user) {
+                self.edge.remove(conn);
+            }
+        }
     }
 
     fn release_stream(&mut self, session: SmId, epoch: Epoch, out: &mut Vec<Output>) {

@@ -28,6 +28,7 @@ impl Engine {
             self.account_of_peer(record, out);
             if let Record::HandOver { user, to, counters, .. } = record {
                 if *to == self.cfg.me {
+                    self.forget_remote(user);
                     self.arrived.push(user.clone());
                 }
                 for (id, inbound, sent) in counters {

@@ -93,6 +93,15 @@ impl Engine {
             s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.as_ref().is_none_or(known))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
+        if told.and_then(|told| told.attempt).is_some_and(|attempt| self.is_late(id, attempt)) {
+            // Its client has given it up: the numbers of a stream that it reads would change under it.
+            if self.edge.parked_of(id) == Some(conn) {
+                out.push(Output::Parked(id, false));
+            }
+            self.edge.remove(conn);
+            out.push(Output::Close(conn, StreamError::new(StreamCondition::Conflict).to_bytes(), true));
+            return true;
+        }
         let s = self.state.session(id).expect("found above");
         match s.check(h.0) {
             Ok(()) => self.resumed(conn, id, h, out),
@@ -102,6 +111,18 @@ impl Engine {
             }
         }
         true
+    }
+
+    /// Whether the client has made a later attempt at this session, which was heard before this one.
+    fn is_late(&mut self, id: SmId, attempt: u32) -> bool {
+        if self.attempts.len() > 2 * self.state.session_count() + 16 {
+            let state = &self.state;
+            self.attempts.retain(|id, _| state.session(*id).is_some());
+        }
+        let last = self.attempts.entry(id).or_insert(attempt);
+        let late = attempt < *last;
+        *last = attempt.max(*last);
+        late
     }
 
     /// Whether this node knows of all that a client was told. The highest epoch may be its own, the user's, or one of the

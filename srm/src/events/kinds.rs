@@ -98,8 +98,8 @@ pub fn page() -> String {
          matters also its cause, how many users were moved, how long it took in milliseconds, and who asked for it.\n\n\
          They stand in the folder of `[node] data`, one object of JSON a line, in `events.jsonl` and the older \
          `events.old.jsonl`, each of at most 4 MiB. The last {} can be asked for.\n\n\
-         Causes: `operator`, `automatic`, `node stopped or crashed`, `network`, `node not heard during start`, `service \
-         stopped`, `database`.\n\n\
+         Causes: `operator`, `automatic`, `scheduled`, `a rule on another event`, `node stopped or crashed`, `network`, \
+         `clients logging in at the inactive node`, `node not heard during start`, `service stopped`, `database`.\n\n\
          | event | severity | when |\n|---|---|---|\n{kinds}\n\
          This page is generated from the list that the nodes use.\n",
         super::journal::RECENT

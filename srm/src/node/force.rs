@@ -9,6 +9,9 @@ use super::{Disk, Event, Force, Node, Reply};
 use crate::beacon::Held;
 use crate::safety::{Core, In, Role};
 
+/// Beacons come every second: a peer that has not been heard for longer may have gone on from what it said (1.25 s).
+const UNSURE_TICKS: u32 = 5;
+
 impl Node {
     /// What the operator's word would do, or did: what of each group may be missing here.
     pub(super) fn force_active(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
@@ -30,6 +33,14 @@ impl Node {
         let groups = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].role() != Role::Primary);
         let groups: Vec<Group> = groups.collect();
         let mut missing: Vec<String> = groups.iter().filter_map(|g| self.may_miss(*g)).collect();
+        let silent = self.evidence.silent().unwrap_or(0);
+        if !self.peer_is_silent() && silent >= UNSURE_TICKS {
+            let peer = &self.cfg.names[self.me.peer().index()];
+            missing.push(format!(
+                "{peer} has not been heard for {:.1} s: if it was made active since, both serve until they hear each other",
+                f64::from(silent) / 4.0
+            ));
+        }
         if self.may_overrule() {
             let peer = &self.cfg.names[self.me.peer().index()];
             missing.push(format!(

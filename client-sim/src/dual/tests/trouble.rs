@@ -258,7 +258,7 @@ fn an_epoch_never_goes_back_but_with_a_new_session() {
     client.on(offer("8.0", "b"));
     client.on(offer("7.0", "b"));
     assert_eq!(client.machine.told(), Some(epoch("8.0").into()));
-    let told = Told { epoch: epoch("8.0"), moved: Some(epoch("7.1")) };
+    let told = Told { epoch: epoch("8.0"), moved: Some(epoch("7.1")), attempt: None };
     let resume = Output::Resume { previd: "sm-1".into(), told: Some(told) };
     assert_eq!(client.on(moving("b")), [MUTE, resume, ANSWER], "the hand-over is named too");
     client.on(Input::Resumed);

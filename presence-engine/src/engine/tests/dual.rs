@@ -60,6 +60,27 @@ fn a_resumed_client_hears_the_epoch_before_what_waited_for_it() {
     assert_eq!(words(&duo.all(romeo)), ["offer 12.0", "resumed", "message"]);
 }
 
+/// It waited on the way, and its client has gone on elsewhere since. Resumed again, the session would number anew what the client
+/// has counted, and would take for delivered what it has not.
+#[test]
+fn an_attempt_that_comes_behind_a_later_one_takes_nothing_away() {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (dual(&mut duo, A), duo.login(JULIET));
+    duo.drop_tcp(romeo);
+    duo.send(juliet, &say(ROMEO, "1"));
+    let second = resume_of(&mut duo, ROMEO, "d:epoch='2.0' d:try='2'");
+    assert_eq!(words(&duo.all(second)), ["offer 2.0", "resumed", "message"]);
+    let first = resume_of(&mut duo, ROMEO, "d:epoch='2.0' d:try='1'");
+    assert!(duo.closed(first).is_some_and(|last| last.contains("conflict")));
+    duo.send(juliet, &say(ROMEO, "2"));
+    assert_eq!(words(&duo.all(second)), ["message"], "its stream goes on");
+    let third = resume_of(&mut duo, ROMEO, "d:epoch='2.0' d:try='3'");
+    assert_eq!(words(&duo.all(third)), ["offer 2.0", "resumed", "message", "message"]);
+    // Who does not number them is taken at its word.
+    let plain = resume_of(&mut duo, ROMEO, "d:epoch='2.0'");
+    assert_eq!(words(&duo.all(plain)), ["offer 2.0", "resumed", "message", "message"]);
+}
+
 #[test]
 fn dual_clients_hear_of_other_re_login_limits_and_nobody_else() {
     for socket in [A, B] {
