@@ -141,3 +141,50 @@ async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
     rig.fallback(1).await;
     rig.settle().await;
 }
+
+/// The counters as operators know them: X users at home on one node and Y on the other, all with a second stream. And what the
+/// operator may change while users are not at home.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_and_accounts_in_a_failover() {
+    let mut load = load(seed());
+    load.plain = 0.0;
+    let rig = Rig::start(2, load, QUICK, &[]).await;
+    let made = &rig.pair.made.nodes;
+    let client = Client::at(made[0].admin, &made[0].token_file).unwrap_or_else(|f| panic!("{f:?}"));
+    // Active, parked, composed; users served, users held.
+    let show = |expected: [[u64; 5]; 2]| {
+        rig.until(0, LIMIT, &format!("{expected:?}"), |status| {
+            let counters = status.nodes.iter().map(|node| {
+                let c = &node.counters;
+                let sessions =
+                    [c.jsm_sessions_client, c.jsm_sessions_client_inactive, c.jsm_sessions_composed];
+                [sessions[0], sessions[1], sessions[2], c.active_jsm_sessions, c.inactive_jsm_sessions]
+            });
+            counters.eq(expected)
+        })
+    };
+    show([[4, 4, 4, 4, 4]; 2]);
+    client.begin("failover", "a").unwrap_or_else(|f| panic!("{f:?}"));
+    show([[0, 8, 0, 0, 8], [8, 0, 8, 8, 0]]);
+    // No accounts are added then, unless that is allowed; all else goes on.
+    let added = format!("new@{}", srm::demo::pair::DOMAIN);
+    let refused = client.user_add(&added, "a password", None).unwrap_err().refusal;
+    assert!(refused.error.contains("no accounts are added"), "{refused:?}");
+    assert!(refused.hint.contains("allow_adding_users_in_failover"), "{refused:?}");
+    let users = || client.users().unwrap_or_else(|f| panic!("{f:?}")).len();
+    assert_eq!(users(), 8);
+    let allow = "srm.allow_adding_users_in_failover";
+    client.set(allow, Some("true")).unwrap_or_else(|f| panic!("{f:?}"));
+    client.user_add(&added, "a password", Some("a")).unwrap_or_else(|f| panic!("{f:?}"));
+    until("both nodes have it", || {
+        let status = client.status().unwrap_or_else(|f| panic!("{f:?}"));
+        status.nodes.iter().all(|node| node.users == 9)
+    });
+    client.set(allow, None).unwrap_or_else(|f| panic!("{f:?}"));
+    client.user_passwd(&added, "another password").unwrap_or_else(|f| panic!("{f:?}"));
+    client.user_remove(&added).unwrap_or_else(|f| panic!("{f:?}"));
+    assert_eq!(users(), 8);
+    rig.fallback(0).await;
+    show([[4, 4, 4, 4, 4]; 2]);
+    rig.settle().await;
+}

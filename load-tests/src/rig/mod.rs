@@ -25,9 +25,12 @@ pub async fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().await
 }
 
-/// Settings that tests use: short waits, everything else as it is.
-pub const QUICK: &[(&str, &str)] =
-    &[("srm.client_re_login_lower_limit", "0s"), ("srm.client_re_login_upper_limit", "1s")];
+/// Settings that tests use: short waits, and nothing that depends on the time of the day; everything else as it is.
+pub const QUICK: &[(&str, &str)] = &[
+    ("srm.client_re_login_lower_limit", "0s"),
+    ("srm.client_re_login_upper_limit", "1s"),
+    ("srm.nightly_check", "false"),
+];
 
 /// How many users, and how they chat.
 #[derive(Clone, Copy, Debug)]

@@ -20,9 +20,13 @@ use crate::clock::Clock;
 use crate::foreign::etcd;
 use crate::powerloss::Shim;
 
-/// Settings of every scenario besides its own: clients without a standby wait for minutes by default.
-const USUAL: [(&str, &str); 2] =
-    [("srm.client_re_login_lower_limit", "0s"), ("srm.client_re_login_upper_limit", "1s")];
+/// Settings of every scenario besides its own: clients without a standby wait for minutes by default, and nothing depends on the
+/// time of the day.
+const USUAL: [(&str, &str); 3] = [
+    ("srm.client_re_login_lower_limit", "0s"),
+    ("srm.client_re_login_upper_limit", "1s"),
+    ("srm.nightly_check", "false"),
+];
 /// Longest wait for the pair at the beginning.
 const LIMIT: Duration = Duration::from_secs(60);
 
