@@ -153,7 +153,7 @@ async fn everyday_use_and_kill_9_of_their_node() {
         .tempdir_in(rig::place())
         .expect("a temporary folder");
     let plan = Plan::local_pair(DOMAIN, dir.path()).expect("free ports");
-    let plan = QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value));
+    let plan = rig::with(plan, QUICK);
     let mut pair = Pair::make(&tandem(), &plan).expect("files");
     (0..2).for_each(|node| pair.start(node).expect("the node starts"));
     pair.wait_normal(LIMIT).expect("Normal");

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{QUICK, last_lines, tandem, turn};
+use load_tests::rig::{self, QUICK, last_lines, tandem, turn};
 use rustix::process::Signal;
 use srm::demo::pair::{DOMAIN, Pair};
 use srm::setup::Plan;
@@ -36,7 +36,7 @@ async fn systemd_hears_of_readiness_reloads_life_and_the_end() {
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let plan = Plan::local_single(DOMAIN, dir.path()).unwrap();
-    let plan = QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value));
+    let plan = rig::with(plan, QUICK);
     // The watchdog is for one process, which systemd names.
     let wrapper = dir.path().join("tandem");
     let script = format!("#!/bin/sh\nexport WATCHDOG_PID=$$\nexec {} \"$@\"\n", tandem().display());

@@ -426,6 +426,9 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (17_068, Profile::WITNESS),
         // A stream that waited for a node was attached as it had been before its user went away and came back.
         (16_462, Profile::SERVICES),
+        // What had waited at a node for a stream of the other, dead by then, took the session away from where its client was.
+        (13_097, Profile::HELD),
+        (16_477, Profile::HELD),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

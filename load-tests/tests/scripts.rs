@@ -142,7 +142,7 @@ impl Theatre {
             2 => Plan::local_pair(DOMAIN, dir.path()),
             _ => Plan::local_single(DOMAIN, dir.path()),
         };
-        let plan = QUICK.iter().fold(plan.expect("free ports"), |plan, (key, value)| plan.set(key, *value));
+        let plan = rig::with(plan.expect("free ports"), QUICK);
         let mut pair = Pair::make(&tandem(), &plan).expect("files");
         (0..nodes).for_each(|node| pair.start(node).expect("the node starts"));
         match nodes {

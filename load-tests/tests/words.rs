@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use load_tests::rig::{QUICK, last_lines, tandem, turn};
+use load_tests::rig::{self, QUICK, last_lines, tandem, turn};
 use srm::config::Config;
 use srm::demo::pair::{DOMAIN, Pair};
 use srm::setup::{Made, Plan};
@@ -142,7 +142,7 @@ async fn a_second_process_and_foreign_disks_are_refused() {
     let found = Found::new();
     let plan = |dir: &Path| {
         let plan = Plan::local_pair(DOMAIN, dir).unwrap();
-        QUICK.iter().fold(plan, |plan, (key, value)| plan.set(key, *value))
+        rig::with(plan, QUICK)
     };
     let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     let mut pair = Pair::make(&tandem(), &plan(dir.path())).unwrap();

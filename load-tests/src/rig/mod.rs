@@ -32,6 +32,15 @@ pub const QUICK: &[(&str, &str)] = &[
     ("srm.nightly_check", "false"),
 ];
 
+/// A plan with these settings: numbers, `true` and `false` as they are, everything else as text.
+pub fn with(plan: Plan, settings: &[(&str, &str)]) -> Plan {
+    settings.iter().fold(plan, |plan, (key, value)| match (value.parse::<i64>(), value.parse::<bool>()) {
+        (Ok(number), _) => plan.set(key, number),
+        (_, Ok(flag)) => plan.set(key, flag),
+        _ => plan.set(key, *value),
+    })
+}
+
 /// How many users, and how they chat.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -92,14 +101,7 @@ impl Rig {
         } else {
             Plan::local_single(DOMAIN, dir.path())
         };
-        let mut plan = plan.expect("free ports");
-        for (key, value) in settings {
-            plan = match (value.parse::<i64>(), value.parse::<bool>()) {
-                (Ok(number), _) => plan.set(key, number),
-                (_, Ok(flag)) => plan.set(key, flag),
-                _ => plan.set(key, *value),
-            };
-        }
+        let plan = with(plan.expect("free ports"), settings);
         let mut pair = Pair::make(&tandem(), &plan).expect("files are made");
         for (node, key, value) in env {
             pair.env(*node, key, Some(value));

@@ -432,6 +432,7 @@ impl Engine {
                     self.attach_fronts(out);
                 } else {
                     self.edge.forget_peer_parked();
+                    self.forget_held_of_peer();
                     self.detach_fronts(out);
                 }
                 self.retry(out);

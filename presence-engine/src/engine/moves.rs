@@ -220,6 +220,16 @@ impl Engine {
         self.forget_remote(user);
     }
 
+    /// Streams at the other node that wait for this one, when the link is gone: if that node lives it opens them anew, under other
+    /// names. Heard later, what they asked for would take the session away from where its client has gone meanwhile.
+    pub(super) fn forget_held_of_peer(&mut self) {
+        for conn in self.edge.holding() {
+            if conn.node != self.cfg.me {
+                self.edge.remove(conn);
+            }
+        }
+    }
+
     /// Streams at the other node that wait for this one, where the user goes to the other node or comes from it: it goes on
     /// with them by itself, and opens them anew when it gives the user away. What they bring is of before.
     pub(super) fn forget_remote(&mut self, user: &BareJid) {
