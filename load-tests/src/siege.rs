@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -257,17 +258,17 @@ impl Attacker {
         matches!(timeout(LIMIT, sent).await, Ok(Ok(())))
     }
 
-    /// Sends as much as the server takes within a time; how many bytes it took.
-    pub async fn flood(&mut self, bytes: &[u8], time: Duration) -> usize {
+    /// Sends `bytes` over and over, as much as the server takes within a time, adding to `taken` how
+    /// many bytes it took. Going on with the same `taken` goes on in the middle of `bytes`.
+    pub async fn flood(&mut self, bytes: &[u8], taken: &AtomicUsize, time: Duration) {
         let until = Instant::now() + time;
-        let mut sent = 0;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            match timeout(left, self.io.write(bytes)).await {
-                Ok(Ok(n)) if n > 0 => sent += n,
+            let rest = &bytes[taken.load(Relaxed) % bytes.len()..];
+            match timeout(left, self.io.write(rest)).await {
+                Ok(Ok(n)) if n > 0 => taken.fetch_add(n, Relaxed),
                 _ => break,
-            }
+            };
         }
-        sent
     }
 
     async fn fill(&mut self) -> io::Result<usize> {

@@ -1,5 +1,6 @@
 //! What is no XML, or more than XMPP allows.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use load_tests::siege::{HEADER, LIMIT, MALLORY, Siege};
@@ -150,7 +151,9 @@ async fn s5_parser_memory() {
     drop(open);
     // White space is legal between stanzas, and costs nothing to keep.
     let mut blank = siege.session("blank").await;
-    let sent = blank.flood(&[b' '; 65_536], Duration::from_secs(2)).await;
+    let taken = AtomicUsize::new(0);
+    blank.flood(&[b' '; 65_536], &taken, Duration::from_secs(2)).await;
+    let sent = taken.into_inner();
     assert!(sent > 1 << 20, "{sent}");
     blank.say("<iq type='get' id='after'><query xmlns='jabber:iq:roster'/></iq>").await;
     tokio::time::timeout(LIMIT, blank.until("id='after'")).await.expect("an answer");
