@@ -336,18 +336,27 @@ impl Node {
         for g in NodeIx::BOTH {
             self.feed(g, In::Sent(number), disk);
         }
+        let mut groups = [0, 1].map(|g| self.group_beacon(g));
+        let (mut heard, mut lease) = (self.last_number, [0, 1].map(|g| self.lease_left(g)));
+        let stranger = self.stranger.take();
+        if stranger.is_some() {
+            // What is known of holdings and of beacons is known of the run before: this one may have lost what that one
+            // had received (R6).
+            groups = groups.map(|g| crate::safety::Beacon { ack: None, holds: false, ..g });
+            (heard, lease) = (0, [0; 2]);
+        }
         let datagram = Datagram {
             node: self.me.index() as u8,
             boot: self.cfg.driver.boot,
-            to_boot: self.stranger.take().or(self.peer_boot).unwrap_or(0),
+            to_boot: stranger.or(self.peer_boot).unwrap_or(0),
             number,
             config: self.cfg.config_hash,
             activity: self.activity(),
             turn,
-            heard: self.last_number,
-            lease: [0, 1].map(|g| self.lease_left(g)),
+            heard,
+            lease,
             told: self.told(),
-            groups: [0, 1].map(|g| self.group_beacon(g)),
+            groups,
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
         self.report_to_witness();

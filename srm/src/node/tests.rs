@@ -7,6 +7,8 @@ use session_mover::msg::{Ack, Hello, VERSIONS};
 use session_mover::runs::Runs;
 use session_mover::store::{Batch, Store};
 
+mod runs;
+
 use super::look::LOOK_TICKS;
 use super::*;
 use crate::beacon::Datagram;
@@ -158,33 +160,6 @@ pub(super) fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [
         lease: [0; 2],
         told: Default::default(),
         groups: groups.map(group),
-    };
-    node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
-}
-
-/// A beacon of another run of the peer.
-fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
-    let group = |g| safety::Beacon {
-        reg: pair(g),
-        role: if g == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
-        ack: None,
-        holds: false,
-        alone: false,
-        took_other: false,
-        stopped: false,
-    };
-    let datagram = Datagram {
-        node: 0,
-        boot,
-        to_boot: 7,
-        number,
-        config: 1,
-        activity: Default::default(),
-        turn: Turn::First,
-        heard: 0,
-        lease: [0; 2],
-        told: Default::default(),
-        groups: NodeIx::BOTH.map(group),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
 }
@@ -527,24 +502,6 @@ fn who_serves_alone_after_a_start_says_that_the_peers_users_wait() {
     let shown = node.snapshot();
     assert_eq!(shown.row.0, 105, "{shown:?}");
     assert_eq!(shown.states[0], (view::State::Down, view::Reason::Unknown));
-}
-
-#[test]
-fn a_late_beacon_of_an_earlier_run_does_not_take_the_place_of_the_present_one() {
-    let (mut node, mut disk) = started(true);
-    hear_run(&mut node, &mut disk, 5, 80);
-    assert_eq!(node.peer_boot, Some(PEER_BOOT), "it was heard a moment ago");
-    hear(&mut node, &mut disk, 2);
-    assert_eq!(node.last_number, 2);
-    // A run that is silent may have been followed by another.
-    for _ in 0..super::hear::LATE_TICKS {
-        node.handle(0, In::Ticks(1), &mut disk);
-    }
-    hear_run(&mut node, &mut disk, 6, 1);
-    assert_eq!(node.peer_boot, Some(6));
-    // Whoever greets on a connection is there, whatever was believed.
-    link_up(&mut node, &mut disk);
-    assert_eq!(node.peer_boot, Some(PEER_BOOT));
 }
 
 fn with_witness() -> (Node, Memory) {
