@@ -1,6 +1,9 @@
 //! Requests are answered, whichever node or client dies (D10).
 
-use super::{A, B, Client, Duo, Input, bare};
+use bytes::Bytes;
+use xmpp_core::error::StreamError;
+
+use super::{A, B, Client, Conn, Duo, Input, Output, bare};
 
 const ORCHARD: &str = "romeo@example.org/orchard";
 const BALCONY: &str = "juliet@example.org/balcony";
@@ -137,4 +140,23 @@ fn an_owner_that_begins_anew_waits_anew() {
     assert_eq!(answers(&duo), 0);
     duo.after(2_000);
     assert_eq!(answers(&duo), 1, "it waits in his session");
+}
+
+/// D8: a node that loses its role may not say why a stream was to end: the session that was too short on it may be whole
+/// where it is led now.
+#[test]
+fn what_was_judged_by_a_void_state_is_not_told() {
+    let (mut duo, _, _) = two();
+    let id = duo.sm_id(ORCHARD);
+    let engine = duo.engines[0].as_mut().unwrap();
+    let (state, conn) = (engine.state().clone(), Conn { node: A, number: 999 });
+    let error = StreamError::handled_count_too_high(9, 1).to_bytes();
+    let left = Output::Close(conn, Bytes::new(), true);
+    let void = vec![Output::Close(conn, error, true), left.clone(), Output::Parked(id, true)];
+    let mut out = Vec::new();
+    engine.rebuilt(state, void, &mut out);
+    let closes: Vec<_> = out.iter().filter(|o| matches!(o, Output::Close(c, ..) if *c == conn)).collect();
+    let [Output::Close(_, told, true), bare] = closes[..] else { panic!("{closes:?}") };
+    assert!(told.starts_with(b"<stream:error><reset "), "{told:?}");
+    assert_eq!(bare, &left, "who ended the stream himself is told nothing");
 }
