@@ -132,6 +132,10 @@ pub struct Driver {
     outgoing: Outgoing,
     incoming: Incoming,
     unprocessed: VecDeque<Frame>,
+    /// Our log was compared with the peer's copy since this node started or lost a role, or there is nobody to compare it
+    /// with. Until then nothing of the peer is applied: the tail of ours may be void, and what a sender of it was told
+    /// elsewhere would come twice, out of that tail and out of the peer's log (D7).
+    compared: bool,
     /// How far the peer's log is applied.
     applied: Position,
     /// How far the peer has applied ours.
@@ -202,6 +206,7 @@ impl Driver {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             unprocessed: VecDeque::new(),
+            compared: false,
             applied: Position::default(),
             peer_applied: 0,
             fetched: false,
@@ -367,14 +372,20 @@ impl Driver {
         self.outgoing.live() && self.own.end().seq.saturating_sub(self.peer_applied) > MAX_PEER_LAG
     }
 
-    /// Whether frames of the peer wait to be applied.
+    /// Whether frames of the peer wait to be applied, and may be.
     pub fn has_unprocessed(&self) -> bool {
-        !self.unprocessed.is_empty()
+        self.compared && !self.unprocessed.is_empty()
+    }
+
+    /// The peer is gone, or its users are taken: what it said last is applied without waiting for it.
+    pub fn compare_no_more(&mut self) {
+        self.compared = true;
     }
 
     /// One turn: frames of the peer first, then `inputs`; the records of all of them are one frame.
     pub fn turn(&mut self, now_ms: u64, inputs: Vec<Input>, store: &mut dyn Storage) {
-        let count = self.unprocessed.len().min(FRAMES_PER_TURN).min(self.frames_to_check());
+        let waiting = if self.compared { self.unprocessed.len() } else { 0 };
+        let count = waiting.min(FRAMES_PER_TURN).min(self.frames_to_check());
         if count == 0 && inputs.is_empty() {
             return;
         }

@@ -52,6 +52,7 @@ impl Driver {
     /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn Storage) {
         self.rebuild(store);
+        self.compared = false;
         // What is in our log answers nothing that could still be lost with this process.
         store.sync(Which::Peer);
         self.commit.copied(self.peer.end().seq);

@@ -179,6 +179,7 @@ impl Driver {
             }
             self.cut_own(first_void - 1, store);
         }
+        self.compared = true;
         let (own, theirs) = (self.own.end().seq, copy.end().seq);
         if theirs > common && own > common {
             // Both went on from a common point, and the peer leads nothing of ours: its rest was never acknowledged.

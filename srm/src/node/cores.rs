@@ -30,6 +30,7 @@ impl Node {
         }
         if after.primary == self.me && before.primary != self.me {
             self.late[g] = !self.knows_all(group, before, after);
+            self.driver.compare_no_more();
         }
         for out in outs {
             match out {
@@ -89,6 +90,7 @@ impl Node {
             self.outs.push(Out::Event(Event::Called(callers)));
         }
         // What it said last may say that it leads alone (R2).
+        self.driver.compare_no_more();
         while self.driver.has_unprocessed() {
             self.driver.turn(self.now_ms, Vec::new(), disk);
         }

@@ -26,6 +26,7 @@ impl Node {
             return reply;
         }
         // What the peer said last may say that it leads alone (R2).
+        self.driver.compare_no_more();
         while self.driver.has_unprocessed() {
             self.driver.turn(self.now_ms, Vec::new(), disk);
         }
