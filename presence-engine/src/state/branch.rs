@@ -48,6 +48,13 @@ impl Way {
         }
     }
 
+    /// Whether a term that somebody was told is none of the values that led to `now`: the other node leads alone too, and
+    /// it is not settled yet who leads on.
+    pub(super) fn has_not(&self, term: u64, now: Reg) -> bool {
+        let later = term > self.pair && term > now.settled.0 && term < now.term.0;
+        later && !self.alone.contains(&term)
+    }
+
     /// The branch that ends with the value `settled`, above two Solo copies that met.
     pub(super) fn branch(&self, settled: Reg) -> Branch {
         let known = Epoch { term: self.pair, moves: u32::MAX };
@@ -62,6 +69,20 @@ mod tests {
 
     fn reg(term: u64, mode: Mode) -> Reg {
         Reg { term: Term(term), primary: NodeIx::B, mode, settled: Term(0) }
+    }
+
+    #[test]
+    fn a_term_beside_ours_is_not_known_before_it_is_settled() {
+        let mut way = Way::default();
+        way.step(reg(11, Mode::Pair));
+        way.step(reg(13, Mode::Solo));
+        let now = reg(13, Mode::Solo);
+        assert_eq!(
+            [10, 11, 12, 13, 14].map(|term| way.has_not(term, now)),
+            [false, false, true, false, false]
+        );
+        let settled = Reg { term: Term(15), settled: Term(12), ..now };
+        assert!(!way.has_not(12, settled), "who leads on decides then");
     }
 
     #[test]

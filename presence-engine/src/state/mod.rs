@@ -161,6 +161,12 @@ impl State {
         user.moved.max(Epoch { term, moves: 0 })
     }
 
+    /// Whether a client that was told this epoch may have lived where the other node leads the same users alone (D6).
+    pub fn is_beside(&self, user: &User, told: Epoch) -> bool {
+        let lead = self.leads[user.register.index()];
+        told > user.moved && lead.is_some_and(|reg| self.ways[user.register.index()].has_not(told.term, reg))
+    }
+
     /// Forwards whose effects no log holds yet, in the order of their logs.
     pub fn undone(&self) -> impl Iterator<Item = (RecordId, &Forward)> {
         self.undone.iter().map(|(id, f)| (*id, f))
