@@ -429,6 +429,18 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         // What had waited at a node for a stream of the other, dead by then, took the session away from where its client was.
         (13_097, Profile::HELD),
         (16_477, Profile::HELD),
+        // A backup that was back at once was told that it holds what the run before had held.
+        (4_579, Profile::HELD_APART),
+        // A node that lost its role told why a stream was to end, by a state that was void.
+        (304, Profile::HELD_APART),
+        // A message came out of the void tail of the own log, and out of the log of the node that leads its sender.
+        (2_871, Profile::HELD_APART),
+        // A client went on where its count was not the one of its branch.
+        (19_653, Profile::PARTITION),
+        // A witness had given a group to a node that died before it heard of it, and led much later with less than all.
+        (15_049, Profile::GROUP_APART),
+        // Who had lost its disk and leads both groups took no frames of the one that it was to fetch.
+        (1_381, Profile::HELD),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

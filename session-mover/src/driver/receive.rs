@@ -290,6 +290,12 @@ impl Driver {
         }
     }
 
+    /// Whether everything is here that the peer had when its connection was made.
+    pub fn has_all_of_peer(&self) -> bool {
+        let whole = self.lacks.is_none() && self.installing.is_none();
+        whole && self.incoming.live() && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at
+    }
+
     /// The peer waits for our copy to be durable. `done`: something just became so.
     pub(super) fn keep_copy(&mut self, done: bool, store: &mut dyn Storage) {
         let wanted = self.incoming.keep;

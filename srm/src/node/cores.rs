@@ -164,7 +164,9 @@ impl Node {
         }
         for group in NodeIx::BOTH {
             let g = group.index();
-            if self.driver.fetched() {
+            // Who led before may have the end of the group's records in its own log.
+            let whole = !self.cores[g].learns() || self.driver.has_all_of_peer();
+            if self.driver.fetched() && whole {
                 self.feed_once(group, In::Fetched, |c| !c.wants_fetch(), disk);
             }
             let near = self.driver.near() && self.driver.ships_to() == self.peer_boot;
@@ -226,12 +228,23 @@ impl Node {
     }
 
     fn view(&self) -> View {
-        let reg = |g: usize| Some(self.cores[g].reg()).filter(|reg| reg.term.0 != 0);
+        // What a node has only been told it does not speak or act upon: the peer would take its own log for void.
+        let reg = |g: usize| match &self.cores[g] {
+            core if core.learns() => core.durable(),
+            core => Some(core.reg()).filter(|reg| reg.term.0 != 0),
+        };
         View {
             regs: [reg(0), reg(1)],
             release: NodeIx::BOTH.map(|g| self.release_of(g)),
-            accept: [0, 1].map(|g| self.cores[g].accepts_frames()),
+            accept: [0, 1].map(|g| self.accepts(&self.cores[g])),
         }
+    }
+
+    /// Whether records of a group are taken from the peer. Who is to lead it, and is not let before it has all that the peer
+    /// has, takes them too: their writer leads it no more, so nothing is released by that.
+    fn accepts(&self, core: &crate::safety::Core) -> bool {
+        let waits = core.learns() || self.driver.is_behind() && core.role() == Role::Fenced && !core.asking();
+        core.accepts_frames() || waits
     }
 
     /// A state that was built anew serves nobody until each group that is led here says so again.

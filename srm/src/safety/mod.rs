@@ -114,6 +114,12 @@ impl Core {
         self.disk
     }
 
+    /// Whether a word of the peer or the witness names this node, which has never led under this value: whoever led before
+    /// may have written what this node lacks, and it leads only when it has all of that (R6).
+    pub fn learns(&self) -> bool {
+        self.role == Role::Fenced && self.wants_lead && self.pending.is_none() && !self.saved()
+    }
+
     /// Whether it would lead in Pair but for the operator's word: it still knows what its backup holds (R6), for nothing is
     /// acknowledged meanwhile.
     pub fn waits(&self) -> bool {

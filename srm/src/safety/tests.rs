@@ -133,3 +133,24 @@ fn who_is_held_answers_no_beacon_with_another() {
         assert_eq!((core.role(), core.release()), (Role::Primary, Release::Both));
     }
 }
+
+/// R6: what a node finds on its disk it has led under; what it is only told, the witness may have granted to a run before
+/// that died of it, and the peer went on leading.
+#[test]
+fn who_is_told_that_it_leads_learns_first_and_who_finds_it_does_not() {
+    let cfg = config(NodeIx::B, true);
+    let (before, granted) = (reg(6, NodeIx::A, Mode::Pair), reg(9, NodeIx::B, Mode::Solo));
+    let word = |reg| {
+        let (role, holds, alone) = (Role::Backup, false, false);
+        In::Beacon(Beacon { reg, role, ack: None, holds, alone, took_other: false, stopped: false })
+    };
+    for (on_disk, learns) in [(before, true), (granted, false)] {
+        let (mut core, mut out) = (Core::start(&cfg, Some(on_disk)), Vec::new());
+        core.on(&cfg, word(granted), &mut out);
+        assert_eq!((core.role(), core.wants_fetch(), core.learns()), (Role::Fenced, true, learns));
+        assert_eq!(core.durable(), Some(on_disk), "nothing is led yet");
+        core.on(&cfg, In::Fetched, &mut out);
+        assert_eq!((core.role(), core.learns()), (Role::Primary, false));
+        assert_eq!(core.durable(), Some(granted));
+    }
+}
