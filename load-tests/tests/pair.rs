@@ -441,6 +441,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (15_049, Profile::GROUP_APART),
         // Who had lost its disk and leads both groups took no frames of the one that it was to fetch.
         (1_381, Profile::HELD),
+        // The answer of somebody who is led on, to somebody who is led elsewhere by then.
+        (1_488, Profile::HELD_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

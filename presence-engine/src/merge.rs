@@ -215,7 +215,8 @@ impl Merge {
                 }
                 Effect::Out { to, id, stanza, .. } if !self.leads_session(state, to) => {
                     let Some(user) = state.session(*to).map(|s| s.user.clone()) else { continue };
-                    let Some(to) = addressee(stanza, &user).filter(|_| told.insert((*id, user))) else {
+                    let to = addressee(stanza, &user, of).filter(|_| told.insert((*id, user)));
+                    let Some(to) = to else {
                         continue;
                     };
                     let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
@@ -296,8 +297,8 @@ fn with_effects(record: &Record, new: Vec<Effect>) -> Record {
 }
 
 /// To whom a stanza in a session's queue was sent, if the other node should have it: messages of people, and requests
-/// that somebody waits for.
-fn addressee(stanza: &bytes::Bytes, user: &BareJid) -> Option<Jid> {
+/// that somebody waits for. Answers too, if who gave them is led here.
+fn addressee(stanza: &bytes::Bytes, user: &BareJid, of: Of) -> Option<Jid> {
     let stanza = Stanza::from_bytes(stanza.clone()).ok()?;
     let head = &stanza.head;
     let type_ = head.type_.as_deref();
@@ -306,7 +307,9 @@ fn addressee(stanza: &bytes::Bytes, user: &BareJid) -> Option<Jid> {
             type_ != Some("error") && !head.has_child(CARBONS, "sent") && !head.has_child(CARBONS, "received")
         }
         // A roster push is the server's own: the winner's roster is another.
-        Kind::Iq => matches!(type_, Some("get" | "set")) && !head.has_child(ROSTER, "query"),
+        Kind::Iq if head.has_child(ROSTER, "query") => false,
+        // Who was asked before the partition and is led here answers once, and the asker waits where it is led now.
+        Kind::Iq => matches!(type_, Some("get" | "set")) || of == Of::Valid,
         Kind::Presence | Kind::Other => false,
     };
     wanted.then(|| head.to.clone().unwrap_or_else(|| (**user).clone()))
