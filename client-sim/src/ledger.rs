@@ -238,6 +238,19 @@ impl Ledger {
         self.messages.iter().map(of).sum()
     }
 
+    /// The longest time since `since` in which no message of the senders that fit was acknowledged. Goes through all records.
+    pub fn longest_silence(&self, since: Instant, sender: impl Fn(&str) -> bool) -> Duration {
+        let since = since.saturating_duration_since(self.begun);
+        let mut times = vec![since, self.begun.elapsed()];
+        for shard in &self.messages {
+            let of = lock(shard);
+            let fitting = of.iter().filter(|(key, _)| sender(&key.sender));
+            times.extend(fitting.filter_map(|(_, message)| message.acknowledged).filter(|at| *at > since));
+        }
+        times.sort_unstable();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
     /// The verdict so far. Goes through all records: for the end of a run.
     pub fn report(&self) -> LedgerReport {
         let mut report = LedgerReport::default();

@@ -113,12 +113,21 @@ impl Crowd {
 
     /// Messages acknowledged so far, of senders at home on a node or of all.
     pub(super) fn acknowledged(&self, home: Option<Node>) -> u64 {
-        let Some(home) = home else { return self.fleet.snapshot().messages.acknowledged };
-        let at_home = |name: &str| {
-            let user = name.strip_prefix('u').and_then(|number| number.parse::<usize>().ok());
-            user.and_then(|user| self.homes.get(user)) == Some(&home.index())
-        };
-        self.fleet.ledger().acknowledged_of(at_home)
+        match home {
+            None => self.fleet.snapshot().messages.acknowledged,
+            Some(home) => self.fleet.ledger().acknowledged_of(|name| self.is_at_home(name, home)),
+        }
+    }
+
+    /// The longest time since `since` in which none was, likewise.
+    pub(super) fn longest_silence(&self, since: Instant, home: Option<Node>) -> Duration {
+        let fits = |name: &str| home.is_none_or(|home| self.is_at_home(name, home));
+        self.fleet.ledger().longest_silence(since, fits)
+    }
+
+    fn is_at_home(&self, name: &str, home: Node) -> bool {
+        let user = name.strip_prefix('u').and_then(|number| number.parse::<usize>().ok());
+        user.and_then(|user| self.homes.get(user)) == Some(&home.index())
     }
 
     /// A fault hits a node now: its clients are timed.

@@ -107,6 +107,7 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
             }
         }
         other => {
+            world.acting_since = Instant::now();
             let done = world.act(other);
             world.watch.acted();
             done

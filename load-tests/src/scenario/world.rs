@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) begun: Instant,
     /// Whose cable is pulled is gone for its clients: not if both nodes' are, then they wait.
     pub(super) cables_are_timed: bool,
+    /// When what was done last was begun.
+    pub(super) acting_since: Instant,
     /// Settings that differ from the defaults.
     pub(super) overrides: Vec<(String, String)>,
     /// The library that makes disks fail.
@@ -104,6 +106,7 @@ impl World {
             witness,
             net,
             begun,
+            acting_since: Instant::now(),
             cables_are_timed: !Node::BOTH.iter().all(|node| script.has(|s| *s == Step::Unplug(*node))),
             overrides,
             shim,

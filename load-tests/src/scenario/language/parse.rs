@@ -99,7 +99,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("parked", "each dual client has its second stream"),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),
-    ("flow DURATION", "it is never longer until one more is acknowledged (with `hold`)"),
+    (
+        "flow DURATION",
+        "it is never longer until one more is acknowledged (with `hold`; with `assert`: since what was done last was begun)",
+    ),
     ("flow DURATION of NODE", "one more of senders at home on the node"),
     ("no traffic", "none is"),
     ("no traffic of NODE", "none of senders at home on the node"),
