@@ -181,10 +181,18 @@ async fn counters_and_accounts_in_a_failover() {
         status.nodes.iter().all(|node| node.users == 9)
     });
     client.set(allow, None).unwrap_or_else(|f| panic!("{f:?}"));
+    // It is served where the others of its home are, and goes home with them.
+    let lives = || {
+        let users = client.users().unwrap_or_else(|f| panic!("{f:?}"));
+        let found = users.into_iter().find(|user| user.user == added).expect("it was added");
+        (found.home, found.owner)
+    };
+    assert_eq!(lives(), ("a".to_owned(), "b".to_owned()));
     client.user_passwd(&added, "another password").unwrap_or_else(|f| panic!("{f:?}"));
+    rig.fallback(0).await;
+    assert_eq!(lives(), ("a".to_owned(), "a".to_owned()));
     client.user_remove(&added).unwrap_or_else(|f| panic!("{f:?}"));
     assert_eq!(users(), 8);
-    rig.fallback(0).await;
     show([[4, 4, 4, 4, 4]; 2]);
     rig.settle().await;
 }

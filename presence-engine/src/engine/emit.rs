@@ -134,7 +134,7 @@ impl Engine {
         let of_effects = mask_of(&self.state, effects_of(record));
         let of_record = match record {
             Record::Lead { group, .. } => 1 << group.index(),
-            Record::UserAdd { home, .. } => 1 << home.index(),
+            Record::UserAdd { home, .. } => 1 << self.state.register_of_new(*home, self.cfg.me).index(),
             Record::Bind { user, .. }
             | Record::HandOver { user, .. }
             | Record::UserPasswd { user, .. }

@@ -135,6 +135,13 @@ impl State {
         self.leads[group.index()]
     }
 
+    /// The register of an account that `writer` adds: that of its home, or the writer's own while the home node is failed over
+    /// although it lives, and its users are away.
+    pub(crate) fn register_of_new(&self, home: NodeIx, writer: NodeIx) -> Group {
+        let led_there = self.leads[home.index()].is_some_and(|reg| reg.primary != writer);
+        if writer != home && led_there { writer } else { home }
+    }
+
     /// Why the home node's users are away although it lives; `None`: they are not.
     pub fn away(&self, group: Group) -> Option<Away> {
         self.away[group.index()]
@@ -216,7 +223,7 @@ impl State {
                 if first {
                     let account = User {
                         home: *home,
-                        register: *home,
+                        register: self.register_of_new(*home, place.log),
                         moved: Epoch::default(),
                         verifiers: verifiers.clone(),
                         sessions: BTreeMap::new(),

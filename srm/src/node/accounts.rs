@@ -57,7 +57,10 @@ impl Node {
             return Err(refused(format!("the account {user} exists"), "choose another name"));
         }
         let (home, assigned) = self.home_to_give(home);
-        if self.cores[home.index()].role() == Role::Primary && self.serving[home.index()] {
+        // Who is added while the others of this home are away lives where they are.
+        let register = if state.away(home).is_some() { home.peer() } else { home };
+        let of_home = register == home || self.cores[home.index()].reg().primary != self.me;
+        if of_home && self.cores[register.index()].role() == Role::Primary && self.serving[register.index()] {
             return Ok((home, assigned));
         }
         Err(match self.peer_up {
