@@ -132,11 +132,14 @@ impl Engine {
         let Some(u) = self.state.user(user) else { return true };
         let (epoch, me) = (told.epoch, self.cfg.me);
         let heard = |reg: Reg| reg.settled.0 >= epoch.term || reg.primary != me && reg.term.0 >= epoch.term;
+        // Its last word was the hand-over that is here: whatever it was told before, nothing came after it.
+        if told.moved == Some(u.moved) {
+            return true;
+        }
         if self.state.is_beside(u, epoch) && Term(epoch.term).issuer() != me {
             return false;
         }
         epoch <= self.epoch_to_tell(u)
-            || told.moved == Some(u.moved)
             || Term(epoch.term).issuer() == me
             || self.state.lead(u.register.peer()).is_some_and(heard)
     }
