@@ -441,6 +441,9 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (15_049, Profile::GROUP_APART),
         // Who had lost its disk and leads both groups took no frames of the one that it was to fetch.
         (1_381, Profile::HELD),
+        (7_872, Profile::GROUP_APART),
+        // A client whose last word was a hand-over, and who had heard before that its old group was led alone.
+        (3_247, Profile::HELD_APART),
         // The answer of somebody who is led on, to somebody who is led elsewhere by then.
         (1_488, Profile::HELD_APART),
     ];

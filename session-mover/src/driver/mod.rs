@@ -296,6 +296,7 @@ impl Driver {
     pub fn set_view(&mut self, view: View) {
         if self.view != view {
             self.view = view;
+            self.acknowledge_withheld();
             self.release();
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Incoming {
     met_at: u64,
     /// A part of the peer's check that is to be answered.
     pub(super) part: Option<Part>,
+    /// Stored while this node asked for promotion, and not acknowledged.
+    withheld: Option<Position>,
 }
 
 impl Incoming {
@@ -116,6 +118,7 @@ impl Driver {
             keeping: false,
             met_at: hello.runs.end().seq,
             part: None,
+            withheld: None,
         };
         self.barrier = None;
         // What a process finds when it starts, and greets with, is on its disk.
@@ -323,13 +326,21 @@ impl Driver {
             let led_by_peer = self.view.regs[g.index()].is_some_and(|reg| reg.primary != self.cfg.engine.me);
             led_by_peer && !self.view.accept[g.index()]
         });
-        if self.incoming.greeted
-            && !asking
-            && self.peer.at(at.seq) == Some(at)
-            && at.seq > self.incoming.acked.seq
-        {
+        if self.incoming.greeted && self.peer.at(at.seq) == Some(at) && at.seq > self.incoming.acked.seq {
+            if asking {
+                self.incoming.withheld = Some(at);
+                return;
+            }
+            self.incoming.withheld = None;
             self.incoming.acked = at;
             self.send_ack();
+        }
+    }
+
+    /// What was stored while this node asked is acknowledged when it asks no more: the peer may write nothing else.
+    pub(super) fn acknowledge_withheld(&mut self) {
+        if let Some(at) = self.incoming.withheld {
+            self.acknowledge(at);
         }
     }
 
