@@ -15,6 +15,7 @@ mod hear;
 mod hold;
 mod look;
 mod moves;
+mod pause;
 mod promise;
 mod restart;
 mod services;
@@ -173,6 +174,8 @@ pub struct Node {
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
     stall: stall::Stall,
+    /// For how many ticks more has been in flight than may be.
+    choked: u32,
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
     crashes: Crashes,
@@ -253,6 +256,7 @@ impl Node {
             looked: None,
             stuck: (0, 0),
             stall: stall::Stall::default(),
+            choked: 0,
             fenced: [0; 2],
             crashes: Crashes::default(),
             witness: WitnessView::default(),
@@ -390,6 +394,7 @@ impl Node {
         }
         self.watch_progress(n, disk);
         self.watch_disk(n);
+        self.watch_lag(n);
         self.tell_stalled();
         self.watch_states();
         self.watch_settings();
