@@ -136,6 +136,11 @@ impl Stage {
         self.world.paused.iter().filter(|(who, _)| *who == node).map(|(_, pause)| *pause).collect()
     }
 
+    /// How often a node has told that the other is gone.
+    pub fn losses(&self, node: usize) -> usize {
+        self.world.losses[node]
+    }
+
     /// Users whom a node serves, as it knows itself.
     pub fn served(&self, node: usize) -> usize {
         let process = self.world.hosts[node].process.as_ref();
@@ -262,6 +267,7 @@ impl World {
     /// Keeps what a test of rows asks for.
     pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
         self.coverage.switches += u32::from(matches!(news, News::Ha(_)));
+        self.losses[node] += usize::from(matches!(news, News::PeerGone(..)));
         if let News::Paused(_, pause) = news {
             self.paused.push((node, *pause));
         }

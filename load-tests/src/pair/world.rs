@@ -154,6 +154,8 @@ pub struct World {
     pub replies: Vec<(u64, Reply)>,
     /// What the nodes told of users on their way, and which node.
     pub moves: Vec<(usize, Moved)>,
+    /// How often each has told that the other is gone.
+    pub(super) losses: [usize; 2],
     /// What they told of moves that pause, or (`None`) go on.
     pub paused: Vec<(usize, Option<Pause>)>,
     /// What the nodes do by themselves.
@@ -208,6 +210,7 @@ impl World {
             failure: None,
             replies: Vec::new(),
             moves: Vec::new(),
+            losses: [0; 2],
             paused: Vec::new(),
             automatics: Automatics::default(),
             stubborn: [false; 2],

@@ -39,7 +39,7 @@ use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
 use crate::beacon::{Secret, Turn};
-use crate::evidence::{self, Evidence};
+use crate::evidence::{self, Evidence, Gone};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
 pub use automatic::Automatics;
@@ -142,6 +142,8 @@ pub struct Node {
     link_up: [bool; 2],
     told_parked: bool,
     peer_up: bool,
+    /// That the peer is gone was told since it was heard last, and how.
+    gone_told: Option<Gone>,
     peer_leaving: bool,
     /// The peer said that it is restarted: its end is no death.
     peer_restarts: bool,
@@ -228,6 +230,7 @@ impl Node {
             link_up: [false; 2],
             told_parked: false,
             peer_up: false,
+            gone_told: None,
             peer_leaving: false,
             peer_restarts: false,
             written: [None; 2],
