@@ -6,6 +6,7 @@ use presence_engine::ids::NodeIx;
 use presence_engine::record::Cursor;
 use ring::hmac;
 
+use crate::pause::Pause;
 use crate::safety::{self, Role};
 use crate::view::{Cause, Failure};
 
@@ -63,6 +64,10 @@ pub struct Told {
     pub asked: Option<NodeIx>,
     /// Lower and upper limit, in seconds, for clients that log in again at the sender; `None`: an older version.
     pub limits: Option<(u32, u32)>,
+    /// The sender's disk stands still.
+    pub disk_stalls: bool,
+    /// Why the move pauses that the sender is about.
+    pub paused: Option<Pause>,
 }
 
 /// Why a node does not serve although it might.
@@ -79,6 +84,8 @@ pub enum Held {
 
 /// In the byte behind the cores: limits follow.
 const LIMITS: u8 = 128;
+/// In the byte behind the limits: the disk stands still. The rest of it is the alarm for which a move pauses.
+const DISK_STALLS: u8 = 128;
 
 impl Told {
     fn encode(self, out: &mut Vec<u8>) {
@@ -107,6 +114,8 @@ impl Told {
         for seconds in [lower, upper] {
             out.extend_from_slice(&u16::try_from(seconds).unwrap_or(u16::MAX).to_le_bytes());
         }
+        let paused = self.paused.map_or(0, |pause| pause as u8 + 1);
+        out.push(paused | if self.disk_stalls { DISK_STALLS } else { 0 });
     }
 
     fn decode_more(self, c: &mut Cursor) -> Told {
@@ -114,7 +123,10 @@ impl Told {
         let asked = usize::from(first & !LIMITS).checked_sub(1).and_then(NodeIx::from_index);
         let mut seconds = || Some(u32::from(u16::from_le_bytes([c.u8().ok()?, c.u8().ok()?])));
         let limits = seconds().zip(seconds()).filter(|_| first & LIMITS != 0);
-        Told { asked, limits, ..self }
+        let last = c.u8().unwrap_or(0);
+        let disk_stalls = last & DISK_STALLS != 0;
+        let paused = usize::from(last & !DISK_STALLS).checked_sub(1).and_then(|n| Pause::ALL.get(n).copied());
+        Told { asked, limits, disk_stalls, paused, ..self }
     }
 
     /// What a newer version may say is nothing.
@@ -137,6 +149,8 @@ impl Told {
             // These stand at the end of the datagram: older versions do not say them.
             asked: None,
             limits: None,
+            disk_stalls: false,
+            paused: None,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -353,6 +367,8 @@ mod tests {
             knows: true,
             asked: Some(NodeIx::B),
             limits: Some((120, 7_200)),
+            disk_stalls: true,
+            paused: Some(Pause::PeerCrowd),
         };
         Datagram {
             node: 1,
@@ -383,16 +399,21 @@ mod tests {
         }
     }
 
-    /// As the version before wrote it: without what stands behind the cores.
+    /// As the versions before wrote it: without the last byte, and without anything behind the cores.
     #[test]
-    fn a_beacon_of_the_version_before_is_read() {
+    fn a_beacon_of_a_version_before_is_read() {
         let secret = Secret::new(b"secret");
         let bytes = datagram().encode(&secret);
-        let mut older = bytes[..bytes.len() - MAC_BYTES - 5].to_vec();
-        let mac = secret.seal(&older);
-        older.extend_from_slice(&mac);
-        let told = Told { asked: None, limits: None, ..datagram().told };
-        assert_eq!(Datagram::decode(&secret, &older), Some(Datagram { told, ..datagram() }));
+        let shorter_by = |n: usize| {
+            let mut older = bytes[..bytes.len() - MAC_BYTES - n].to_vec();
+            let mac = secret.seal(&older);
+            older.extend_from_slice(&mac);
+            Datagram::decode(&secret, &older)
+        };
+        let told = Told { disk_stalls: false, paused: None, ..datagram().told };
+        assert_eq!(shorter_by(1), Some(Datagram { told, ..datagram() }));
+        let told = Told { asked: None, limits: None, ..told };
+        assert_eq!(shorter_by(6), Some(Datagram { told, ..datagram() }));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod logging;
 pub mod node;
 pub mod notify;
+pub mod pause;
 pub mod safety;
 pub mod setup;
 mod slots;

@@ -264,6 +264,7 @@ impl World {
             old.into_iter().for_each(|socket| self.close_by_client(socket));
         }
         self.coverage.flips[cause as usize] += 1;
+        self.note_storm(|seen, now| seen.flipped.push((now, c)));
         let told = self.clients[c].told_h.take();
         if !told.is_some_and(|h| self.resumed(c, h)) {
             self.clients[c].main = None;
@@ -364,6 +365,7 @@ impl World {
         }
         let anew = resumed_h.is_none();
         let sm_id = self.clients[c].sm_id.clone();
+        self.note_storm(|seen, now| seen.found.push((now, c)));
         self.machine(c, Input::MainUp { at: peer(node), sm_id, anew, dual });
         if !sound {
             self.main_died(c);

@@ -33,7 +33,19 @@ impl World {
         }
     }
 
+    /// Whether the disk stands still: what it was to do is done when it goes on.
+    fn stalls(&mut self, node: usize, event: Event) -> bool {
+        let left = self.hosts[node].stalls_until.saturating_sub(self.now);
+        if left > 0 {
+            self.at(left, event);
+        }
+        left > 0
+    }
+
     pub(super) fn kept(&mut self, node: usize, generation: u64, seq: u64) {
+        if self.stalls(node, Event::Kept(node, generation, seq)) {
+            return;
+        }
         let host = &mut self.hosts[node];
         if host.writers[Which::Peer as usize].generation != generation {
             return;
@@ -45,6 +57,9 @@ impl World {
     }
 
     pub(super) fn written(&mut self, node: usize, which: Which, generation: u64, seq: u64) {
+        if self.stalls(node, Event::Written(node, which, generation, seq)) {
+            return;
+        }
         let host = &mut self.hosts[node];
         if host.writers[which as usize].generation != generation {
             return;
@@ -64,6 +79,9 @@ impl World {
     }
 
     pub(super) fn synced(&mut self, node: usize, which: Which, generation: u64, seq: u64) {
+        if self.stalls(node, Event::Synced(node, which, generation, seq)) {
+            return;
+        }
         let host = &mut self.hosts[node];
         let writer = &mut host.writers[which as usize];
         if writer.generation != generation {

@@ -148,6 +148,8 @@ pub struct Host {
     pub process: Option<Process>,
     /// One for each log.
     pub writers: [Writer; 2],
+    /// The disk answers no more until then.
+    pub stalls_until: u64,
     /// Its kernel answers, with a refusal where nobody listens.
     pub powered: bool,
     /// It has lost power, and its server has not started since.

@@ -22,7 +22,9 @@ pub mod rows;
 pub mod seek;
 mod services;
 pub mod socket;
+pub mod storm;
 mod tokens;
+mod trace;
 mod witness;
 pub mod world;
 

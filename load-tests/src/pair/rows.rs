@@ -4,6 +4,7 @@ use presence_engine::ids::NodeIx;
 use presence_engine::state::{GroupInfo, User};
 use srm::node::Stage as MoveStage;
 use srm::node::{Event as News, Health, In, Moved, Op, Reply, Service};
+use srm::pause::Pause;
 use srm::view::{Cause, Reason, State};
 use xmpp_core::jid::BareJid;
 
@@ -112,6 +113,40 @@ impl Stage {
     pub fn crowded(&mut self, node: usize, crowded: bool) {
         self.world.feed(node, In::Logins { per_second: 500, crowded });
         self.run(1);
+    }
+
+    /// The disk of a node does not answer for so long, and something is to be written there.
+    pub fn disk_stalls(&mut self, node: usize, for_ms: u64) {
+        self.world.hosts[node].stalls_until = self.world.now + for_ms;
+        self.more_users(node, 1);
+    }
+
+    /// So many more accounts at home at a node. Nobody waits until they are safe.
+    pub fn more_users(&mut self, node: usize, count: usize) {
+        let known = self.users(node).len();
+        for user in known..known + count {
+            let jid = BareJid::new(Some(&format!("u{user}")), "d").expect("a name");
+            let reply = self.op(node, Op::UserAdd(jid, Some(NodeIx::BOTH[node]), Box::default()));
+            assert!(!matches!(reply, Some(Reply::Refused(_))), "{reply:?}");
+        }
+    }
+
+    /// What a node has told of moves that pause, and of those that go on.
+    pub fn pauses(&self, node: usize) -> Vec<Option<Pause>> {
+        self.world.paused.iter().filter(|(who, _)| *who == node).map(|(_, pause)| *pause).collect()
+    }
+
+    /// How often a node has told that the other is gone.
+    pub fn losses(&self, node: usize) -> usize {
+        self.world.losses[node]
+    }
+
+    /// Users whom a node serves, as it knows itself.
+    pub fn served(&self, node: usize) -> usize {
+        let process = self.world.hosts[node].process.as_ref();
+        let state = process.map(|process| process.node.driver().engine().state());
+        let owners = state.into_iter().flat_map(|s| s.users().map(|(_, user)| s.owner(user)));
+        owners.flatten().filter(|owner| owner.index() == node).count()
     }
 
     /// `kill -9`.
@@ -232,6 +267,10 @@ impl World {
     /// Keeps what a test of rows asks for.
     pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
         self.coverage.switches += u32::from(matches!(news, News::Ha(_)));
+        self.losses[node] += usize::from(matches!(news, News::PeerGone(..)));
+        if let News::Paused(_, pause) = news {
+            self.paused.push((node, *pause));
+        }
         if let News::Moved(moved) = news {
             let service = matches!(moved.cause, Cause::Service | Cause::Database);
             self.coverage.service_moves += u32::from(service && moved.stage == MoveStage::Complete);

@@ -58,6 +58,8 @@ pub struct Socket {
     unread: VecDeque<Upward>,
     /// Elements on the way to the node.
     pub in_flight: u32,
+    /// It has come through the door of a machine that is in a storm.
+    pub(super) let_in: bool,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
             outstanding: 0,
             unread: VecDeque::new(),
             in_flight: 0,
+            let_in: false,
         };
         self.sockets.push(socket);
         let wait = self.rng.range(1, 12);
@@ -83,16 +86,30 @@ impl World {
 
     pub(super) fn socket_arrives(&mut self, socket: usize) {
         let s = &self.sockets[socket];
-        let (node, client) = (s.node, s.client);
         if !s.client_open {
             return;
         }
-        let host = &self.hosts[node];
+        let (host, let_in) = (&self.hosts[s.node], s.let_in);
         match &host.process {
             // No answer at all: the client gives up by itself.
             None if !host.powered => self.at(3_000, Event::Down(socket, Item::Refused)),
             None => self.at(2, Event::Down(socket, Item::Refused)),
             Some(process) if process.paused => self.at(100, Event::Arrive(socket)),
+            Some(_) if let_in => {}
+            Some(_) => {
+                if !self.at_the_door(socket) {
+                    self.logged_in(socket);
+                }
+            }
+        }
+    }
+
+    /// It is through TLS and SASL.
+    pub(super) fn logged_in(&mut self, socket: usize) {
+        let (node, client) = (self.sockets[socket].node, self.sockets[socket].client);
+        match &self.hosts[node].process {
+            _ if !self.sockets[socket].client_open => {}
+            None => self.at(2, Event::Down(socket, Item::Refused)),
             Some(process) => {
                 let boot = process.boot;
                 let s = &mut self.sockets[socket];

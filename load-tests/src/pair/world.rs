@@ -7,12 +7,12 @@ use bytes::Bytes;
 use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
-use session_mover::frame::Frame;
 use session_mover::log::Which;
 use session_mover::msg::{Msg, VERSIONS};
 use srm::beacon::Secret;
 use srm::evidence::{self, Probe};
 use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
+use srm::pause::Pause;
 use srm::safety::{self, Consent, RegisterKind};
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
@@ -29,6 +29,8 @@ use super::people::People;
 use super::questions::Questions;
 use super::rng::Rng;
 use super::socket::{Item, Socket, Upward};
+use super::storm::Storm;
+use super::trace::{in_words, shorten};
 use super::witness::Witness;
 use super::{Coverage, Profile};
 
@@ -62,6 +64,12 @@ pub enum Event {
     Probe(usize, u64, Option<Probe>),
     /// A client's connection attempt reaches a node.
     Arrive(usize),
+    /// It is through TLS and SASL at a machine that is in a storm.
+    LoggedIn(usize),
+    /// Some of those that wait before TLS may come in.
+    DoorOpens(usize),
+    /// A connection has waited before TLS for long enough.
+    DoorCloses(usize),
     /// Something from a client reaches a node.
     Up(usize, Upward),
     /// Something from a node reaches a client.
@@ -146,10 +154,16 @@ pub struct World {
     pub replies: Vec<(u64, Reply)>,
     /// What the nodes told of users on their way, and which node.
     pub moves: Vec<(usize, Moved)>,
+    /// How often each has told that the other is gone.
+    pub(super) losses: [usize; 2],
+    /// What they told of moves that pause, or (`None`) go on.
+    pub paused: Vec<(usize, Option<Pause>)>,
     /// What the nodes do by themselves.
     pub automatics: Automatics,
     /// Services of a node do not start when they are asked to.
     pub(super) stubborn: [bool; 2],
+    /// A machine that is in a storm of logins.
+    pub(super) storm: Option<Storm>,
     /// Draw lines of the trace.
     pub tracing: bool,
     trace: VecDeque<String>,
@@ -196,8 +210,11 @@ impl World {
             failure: None,
             replies: Vec::new(),
             moves: Vec::new(),
+            losses: [0; 2],
+            paused: Vec::new(),
             automatics: Automatics::default(),
             stubborn: [false; 2],
+            storm: None,
             tracing,
             trace: VecDeque::new(),
         }
@@ -257,6 +274,9 @@ impl World {
             Event::Datagram(node, bytes) => self.feed(node, In::Datagram(bytes)),
             Event::Probe(node, boot, first) => self.probe(node, boot, first),
             Event::Arrive(socket) => self.socket_arrives(socket),
+            Event::LoggedIn(socket) => self.logged_in(socket),
+            Event::DoorOpens(node) => self.door_opens(node),
+            Event::DoorCloses(socket) => self.door_closes(socket),
             Event::Up(socket, what) => self.socket_up(socket, what),
             Event::Down(socket, item) => self.socket_down(socket, item),
             Event::Timer(client, timer, number) => self.client_timer(client, timer, number),
@@ -371,6 +391,9 @@ impl World {
         if !self.is_boot(node, boot) {
             return;
         }
+        if let Some(wait) = self.waits_for_processor(node, 0) {
+            return self.at(wait, Event::Tick(node, boot));
+        }
         self.at(TICK_MS, Event::Tick(node, boot));
         if !self.hosts[node].runs() {
             return;
@@ -443,6 +466,9 @@ impl World {
         if !self.is_boot(node, boot) {
             return;
         }
+        if let Some(wait) = self.waits_for_processor(node, 1) {
+            return self.at(wait, Event::Step(node, boot));
+        }
         let wall = self.wall(node);
         let host = &mut self.hosts[node];
         let process = host.process.as_mut().expect("just seen");
@@ -511,7 +537,10 @@ impl World {
             Out::Close(conn, last, _) => self.close_by_server(conn, last),
             Out::Account(..) | Out::Control(_) | Out::Probed(_) => {}
             Out::StartServices => self.start_services(node),
-            Out::Beacon(bytes) => self.beacon(node, bytes),
+            Out::Beacon(bytes) => {
+                self.note_storm(|seen, now| seen.beacons[node].push(now));
+                self.beacon(node, bytes);
+            }
             Out::Probe => {
                 let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);
                 self.at(1, Event::Probe(node, boot, None));
@@ -562,21 +591,4 @@ impl World {
     pub(super) fn element(&mut self, node: usize, conn: Conn, stanza: Stanza) {
         self.feed(node, In::Client(Input::Element { conn, stanza }));
     }
-}
-
-/// A frame of a log by its records.
-fn in_words(link: driver::Link, bytes: &Bytes) -> String {
-    match Frame::decode(bytes) {
-        Ok(f) => format!("Link({link:?}, Frame {} solo {} {:?})", f.at.seq, f.solo, f.records),
-        Err(why) => format!("Link({link:?}, Frame, {why})"),
-    }
-}
-
-fn shorten(what: &impl std::fmt::Debug) -> String {
-    let mut text = format!("{what:?}");
-    if text.len() > 420 {
-        let end = (0..=420).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(end);
-    }
-    text
 }

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use srm::admin::Status;
 use srm::demo::pair::{protected, well};
+use srm::events::Record;
 
 use super::language::{Condition, Node};
 use super::world::World;
@@ -35,6 +36,12 @@ impl World {
             }
             Condition::Log(at, text) => {
                 demand(self.server(*at).log().contains(text), || format!("the log of {at} lacks {text:?}"))
+            }
+            Condition::Event(at, text) => {
+                let told = self.events(*at)?;
+                demand(told.iter().any(|line| has_in_order(line, text)), || {
+                    format!("no event of {at} is {text:?}, but these are:\n{}", told.join("\n"))
+                })
             }
             Condition::Ended(at) => match self.server_mut(*at).ended() {
                 Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
@@ -84,6 +91,24 @@ impl World {
         }
     }
 
+    /// Kind and text of each event that a node has written since the chat began.
+    fn events(&self, node: Node) -> Result<Vec<String>, String> {
+        let before = self.events_before[node.index()];
+        let all = self.all_events(node)?;
+        // A disk that was replaced begins with number 1.
+        let anew = all.last().is_none_or(|event| event.number < before);
+        let since = all.into_iter().filter(|event| anew || event.number > before);
+        Ok(since.map(|event| format!("{} {}", event.event, event.text)).collect())
+    }
+
+    /// The last events that `tandem events` shows at a node.
+    pub(super) fn all_events(&self, node: Node) -> Result<Vec<Record>, String> {
+        let told = self.server(node).tandem(&self.net, &["events", "--last", "1000", "--json"], "")?;
+        let failed = |error: serde_json::Error| format!("{told}: {error}");
+        let mut told: serde_json::Value = serde_json::from_str(&told).map_err(failed)?;
+        serde_json::from_value(told["events"].take()).map_err(|error| error.to_string())
+    }
+
     fn status(&self, node: Node) -> Result<Status, String> {
         self.watch.status(node).ok_or_else(|| format!("{node} does not answer"))
     }
@@ -106,6 +131,18 @@ impl World {
     }
 }
 
+/// Whether the parts of a text stand in a line, one behind the other.
+fn has_in_order(line: &str, text: &str) -> bool {
+    let mut rest = line;
+    text.split("...").all(|part| match rest.split_once(part.trim()) {
+        Some((_, behind)) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    })
+}
+
 fn demand(is_so: bool, instead: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(instead()) }
 }
@@ -123,4 +160,18 @@ fn ahead_s(log: &str) -> Option<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs() as i64;
     let ahead = (hours * 3600 + minutes * 60 + seconds - now).rem_euclid(DAY_S);
     Some(if ahead > DAY_S / 2 { ahead - DAY_S } else { ahead })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_an_event_stand_one_behind_the_other() {
+        let line = "failover-complete b serves the users of a; users: 6; cause: network";
+        assert!(has_in_order(line, "failover-complete ... cause: network"));
+        assert!(has_in_order(line, "users of a"));
+        assert!(!has_in_order(line, "cause: network ... failover-complete"));
+        assert!(!has_in_order(line, "failover-complete ... cause: operator"));
+    }
 }

@@ -61,6 +61,8 @@ pub(super) struct World {
     pub(super) net: Net,
     /// When the chat began.
     pub(super) begun: Instant,
+    /// Numbers of the last events that the nodes had written by then, if the scenario asks for any.
+    pub(super) events_before: [u64; 2],
     /// Whose cable is pulled is gone for its clients: not if both nodes' are, then they wait.
     pub(super) cables_are_timed: bool,
     /// When what was done last was begun.
@@ -107,6 +109,7 @@ impl World {
             net,
             begun,
             acting_since: Instant::now(),
+            events_before: [0; 2],
             cables_are_timed: !Node::BOTH.iter().all(|node| script.has(|s| *s == Step::Unplug(*node))),
             overrides,
             shim,
@@ -116,6 +119,12 @@ impl World {
         };
         world.prepare(script).map_err(|error| world.with_logs(&error))?;
         world.populate(script, seed).map_err(|error| world.with_logs(&error))?;
+        if script.asks_for_events() {
+            for node in Node::BOTH {
+                let last = world.all_events(node).map_err(|error| world.with_logs(&error))?.pop();
+                world.events_before[node.index()] = last.map_or(0, |event| event.number);
+            }
+        }
         world.begun = Instant::now();
         Ok(world)
     }

@@ -314,3 +314,18 @@ fn a_restart_of_either_node_in_every_state_ends_in_a_row_of_the_table_and_from_t
         }
     }
 }
+
+#[test]
+fn who_was_cut_off_tells_that_its_users_were_taken_over_and_why() {
+    let mut stage = Stage::pair(WITNESS);
+    forget_moves(&mut stage);
+    stage.cut_off(A, 5 * MINUTE);
+    stage.more_users(A, 1);
+    stage.expect([B], 16, 90 * SECOND);
+    stage.expect(BOTH, 102, 5 * MINUTE);
+    let a = NodeIx::A;
+    let complete = (a, false, Step::Complete, Cause::PeerDown);
+    assert_eq!(moves(&mut stage, A), [complete], "it has run all the time: nothing is found from before");
+    assert_eq!(moves(&mut stage, B), [(a, false, Step::Began, Cause::PeerDown), complete]);
+    assert_eq!(BOTH.map(|node| stage.losses(node)), [1; 2], "that the other is gone is told once");
+}

@@ -10,7 +10,7 @@ use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal}
 
 /// The product's own times for services.
 const DELAY: u64 = 90 * SECOND;
-const SERVICES: Automatics = Automatics {
+pub(super) const SERVICES: Automatics = Automatics {
     check: None,
     computed_limits: false,
     disabled: false,
@@ -47,8 +47,7 @@ fn a_fallback_waits_while_clients_storm_one_of_the_nodes_and_a_failover_for_a_se
         stage.stays(&[B], 4, 3 * MINUTE);
         let name = ["a", "b"][crowded];
         let alarms = stage.alarms(B);
-        let expected =
-            format!("the fallback waits: more clients log in at {name} than its processors can take");
+        let expected = format!("fallback paused: more clients log in at {name} than its processors can take");
         assert!(alarms.contains(&expected), "{alarms:?}");
         stage.crowded(crowded, false);
         stage.expect(BOTH, 1, 2 * SECOND);

@@ -54,6 +54,11 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
             let text = "high availability was disabled: if a node dies, its users wait for it".to_owned();
             told("ha-disabled", text)
         }
+        Event::Paused(what, Some(pause)) => {
+            let why = pause.what(name(me), peer);
+            told("move-paused", format!("{what} paused: {why}; it goes on when that is over"))
+        }
+        Event::Paused(what, None) => told("move-resumed", format!("{what} goes on")),
         Event::Rebalanced(p) if p.left == 0 => {
             told("rebalanced", format!("{} users were assigned to {peer}", p.done))
         }
@@ -214,6 +219,7 @@ fn moved(m: &Moved, names: &[String; 2]) -> Record {
 mod tests {
     use super::*;
     use crate::events::kinds::KINDS;
+    use crate::pause::Pause;
     use crate::view::{Facts, Ha, Place, Seen, shown};
 
     fn names() -> [String; 2] {
@@ -293,6 +299,8 @@ mod tests {
             Event::Ha(false),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 1 }),
+            Event::Paused("fallback", Some(Pause::Lag)),
+            Event::Paused("fallback", None),
             Event::PeerGone(Gone::Dead, None),
             Event::Checked(Report::default()),
             Event::Checked(Report {

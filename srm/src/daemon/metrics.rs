@@ -178,6 +178,8 @@ impl Metrics {
             Event::Ha(true) => "ha_enabled",
             Event::Ha(false) => "ha_disabled",
             Event::Rebalanced(_) => "rebalanced",
+            Event::Paused(_, Some(_)) => "move_paused",
+            Event::Paused(_, None) => "move_resumed",
             Event::Checked(report) if report.different + report.wrong > 0 => "check_failed",
             Event::Checked(_) => "checked",
             Event::Unprotected(_) => "unprotected",

@@ -42,6 +42,12 @@ pub const KINDS: &[Kind] = &[
     kind("fallback-began", Notice, "the users of a node are on their way back to it"),
     kind("fallback-complete", Notice, "they are served at home"),
     kind("fallback-ended", Warning, "it came to nothing; they are served by the backup"),
+    kind(
+        "move-paused",
+        Warning,
+        "a failover, a fallback or a rebalance waits, because of an alarm that says that going on would do harm",
+    ),
+    kind("move-resumed", Notice, "that alarm has cleared, and it goes on"),
     kind("service-down", Error, "a critical service of the node does not run, or does not do its work"),
     kind("service-up", Notice, "it does again"),
     kind("recovered", Notice, "the failed mode of both nodes was ended"),

@@ -85,7 +85,10 @@ impl Node {
         self.abandon_move();
         self.forget_failure();
         let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);
-        self.outs.push(Out::Event(Event::PeerGone(gone, silent_ms)));
+        // A peer that stays away is found to be silent again and again.
+        if self.gone_told.replace(gone) != Some(gone) {
+            self.outs.push(Out::Event(Event::PeerGone(gone, silent_ms)));
+        }
         if let Some(callers) = self.evidence.callers().filter(|_| gone == Gone::Silent) {
             self.outs.push(Out::Event(Event::Called(callers)));
         }
@@ -326,6 +329,9 @@ impl Node {
     /// What the engine must know of the peer, and the peer of our parked streams.
     fn follow_peer(&mut self) {
         let fresh = self.evidence.silent().is_some_and(|ticks| ticks < 12) && self.evidence.gone().is_none();
+        if fresh {
+            self.gone_told = None;
+        }
         let up = fresh && self.link_up[0] && self.link_up[1];
         if up != self.peer_up {
             self.peer_up = up;

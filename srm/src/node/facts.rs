@@ -19,6 +19,8 @@ pub(super) struct Shows {
     /// This run began after what each group is in: it has not seen the group at home.
     restarted: [bool; 2],
     places: [Place; 2],
+    /// Where this run last saw each group at rest: at home or at its backup.
+    rested: [Option<Place>; 2],
     /// What the peer told last.
     peer: Told,
     /// Row and group, as they were last told.
@@ -49,6 +51,7 @@ impl Default for Shows {
             causes: [Cause::Nothing; 2],
             restarted: [true; 2],
             places: [Place::Nobody; 2],
+            rested: [None; 2],
             peer: Told::default(),
             row: None,
             began: [Begin::default(); 2],
@@ -189,6 +192,8 @@ impl Node {
             restarted: self.shows.restarted,
             lacks_service: self.lacks_service(),
             crowded: self.storm.crowded,
+            disk_stalls: self.disk_alarm().is_some(),
+            paused: self.moving.as_ref().and_then(|moving| moving.paused),
             causes,
             failed: self.services.failed,
             ha_off: !self.ha(),
@@ -254,6 +259,9 @@ impl Node {
             let place = facts.place;
             let before = std::mem::replace(&mut self.shows.places[g], place);
             self.tell_move(group, before, &facts);
+            if matches!(place, Place::AtHome | Place::AtBackup) {
+                self.shows.rested[g] = Some(place);
+            }
             let settled = matches!(before, Place::AtHome | Place::AtBackup);
             let begins = matches!(place, Place::Leaving | Place::Returning | Place::Recovering);
             let forced = before == Place::Held && place == Place::AtBackup;
@@ -275,7 +283,8 @@ impl Node {
     /// What it means that a group is in another place.
     fn tell_move(&mut self, group: Group, before: Place, facts: &Facts) {
         let g = group.index();
-        let Some((back, stage)) = step(before, facts.place, self.shows.took[g]) else { return };
+        let known = (self.shows.took[g], self.shows.rested[g]);
+        let Some((back, stage)) = step(before, facts.place, known) else { return };
         let began = self.shows.began[g];
         let cause = match self.cause(group, facts.place) {
             // The backup is gone.
@@ -327,14 +336,16 @@ impl Node {
     }
 }
 
-/// What a change of place is: back home or not, and how far. `took`: this run took the group over.
-fn step(before: Place, now: Place, took: bool) -> Option<(bool, Stage)> {
+/// What a change of place is: back home or not, and how far. Known is whether this run took the group over, and where it
+/// has last seen it at rest.
+fn step(before: Place, now: Place, (took, rested): (bool, Option<Place>)) -> Option<(bool, Stage)> {
     use Place::{AtBackup, AtHome, Held, Leaving, Nobody, Recovering, Returning, Taking, Waiting};
     let (back, stage) = match (before, now) {
         (AtHome, Leaving) | (AtHome | Nobody | Waiting | Held, Taking) => (false, Stage::Began),
         (AtHome | Leaving | Taking, AtBackup) => (false, Stage::Complete),
-        (Nobody | Waiting | Held, AtBackup) if took => (false, Stage::Complete),
-        (Nobody | Waiting | Held, AtBackup) => (false, Stage::Found),
+        // A node that was cut off has seen its users at home, and learns now who serves them.
+        (Nobody | Waiting | Held, AtBackup) if took || rested == Some(AtHome) => (false, Stage::Complete),
+        (Nobody | Waiting | Held, AtBackup) if rested.is_none() => (false, Stage::Found),
         (Leaving | Taking, AtHome) => (false, Stage::Ended),
         (AtBackup, Returning | Recovering) => (true, Stage::Began),
         (AtBackup | Returning | Recovering, AtHome) => (true, Stage::Complete),

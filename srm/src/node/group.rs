@@ -341,9 +341,12 @@ impl Node {
 
     /// The next users of a rebalance: those whom nobody is logged in as first, then those whose clients can follow at
     /// once, and the others after `patience` ticks.
-    pub(super) fn pump_rebalance(&mut self, age: u64, patience: u64) {
+    pub(super) fn pump_rebalance(&mut self, age: u64, patience: u64, paused: bool) {
         if !self.is_at_rest_but_for_this() {
             return self.end_rebalance();
+        }
+        if paused {
+            return;
         }
         let end = self.driver.own_end().seq;
         if self.moving.as_ref().is_some_and(|m| self.driver.released() < m.batch) {
@@ -374,7 +377,7 @@ impl Node {
         self.both_normal() && self.peer_activity == Activity::None && NodeIx::BOTH.iter().all(at_home)
     }
 
-    fn end_rebalance(&mut self) {
+    pub(super) fn end_rebalance(&mut self) {
         if let Some(moving) = self.moving.take() {
             self.outs.push(Out::Event(Event::Rebalanced(moving.progress())));
         }

@@ -15,6 +15,7 @@ mod hear;
 mod hold;
 mod look;
 mod moves;
+mod pause;
 mod promise;
 mod restart;
 mod services;
@@ -38,7 +39,7 @@ use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
 use crate::beacon::{Secret, Turn};
-use crate::evidence::{self, Evidence};
+use crate::evidence::{self, Evidence, Gone};
 use crate::safety::{self, Consent, Core, RegisterKind};
 
 pub use automatic::Automatics;
@@ -141,6 +142,8 @@ pub struct Node {
     link_up: [bool; 2],
     told_parked: bool,
     peer_up: bool,
+    /// That the peer is gone was told since it was heard last, and how.
+    gone_told: Option<Gone>,
     peer_leaving: bool,
     /// The peer said that it is restarted: its end is no death.
     peer_restarts: bool,
@@ -173,6 +176,8 @@ pub struct Node {
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
     stall: stall::Stall,
+    /// For how many ticks more has been in flight than may be.
+    choked: u32,
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
     crashes: Crashes,
@@ -225,6 +230,7 @@ impl Node {
             link_up: [false; 2],
             told_parked: false,
             peer_up: false,
+            gone_told: None,
             peer_leaving: false,
             peer_restarts: false,
             written: [None; 2],
@@ -253,6 +259,7 @@ impl Node {
             looked: None,
             stuck: (0, 0),
             stall: stall::Stall::default(),
+            choked: 0,
             fenced: [0; 2],
             crashes: Crashes::default(),
             witness: WitnessView::default(),
@@ -390,6 +397,7 @@ impl Node {
         }
         self.watch_progress(n, disk);
         self.watch_disk(n);
+        self.watch_lag(n);
         self.tell_stalled();
         self.watch_states();
         self.watch_settings();

@@ -9,6 +9,7 @@ use xmpp_core::jid::BareJid;
 use super::automatic::SETTINGS_DIFFER;
 use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply};
 use crate::beacon::{Activity, Held, Turn};
+use crate::pause::Pause;
 use crate::safety::{In, Role};
 use crate::view::{Cause, Failure, State};
 
@@ -71,7 +72,9 @@ pub(super) struct Moving {
     /// The frame that the last batch of hand-overs is in.
     pub(super) batch: u64,
     /// How far it was when it was last seen to go on, and when.
-    seen: ((u64, u64, u64), u64),
+    pub(super) seen: ((u64, u64, u64), u64),
+    /// For what it pauses.
+    pub(super) paused: Option<Pause>,
 }
 
 impl Moving {
@@ -106,6 +109,16 @@ impl Moving {
 
     pub(super) fn peer_boot(&self) -> Option<u64> {
         self.peer_boot
+    }
+
+    /// Whether it can as well be made later: for neither node's trouble is it made worse.
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self.what, What::Failover | What::Fallback | What::Rebalance)
+            && !matches!(self.cause, Cause::Service | Cause::Database)
+    }
+
+    pub(super) fn is_failover(&self) -> bool {
+        self.what == What::Failover
     }
 
     /// Whether clients are waited for that have no parked stream yet: not by a node that cannot serve.
@@ -179,7 +192,8 @@ impl Node {
 
     fn begin(&mut self, what: What, cause: Cause, asked: Option<NodeIx>) {
         let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
-        let (absorbed, marked, batch, closing, seen) = (None, false, 0, None, ((0, 0, 0), since));
+        let (absorbed, marked, batch, closing, paused) = (None, false, 0, None, None);
+        let seen = ((0, 0, 0), since);
         self.moving = Some(Moving {
             what,
             since,
@@ -193,6 +207,7 @@ impl Node {
             batch,
             closing,
             seen,
+            paused,
         });
         self.shows.look = true;
         self.beacon_due = Some(Turn::First);
@@ -277,6 +292,17 @@ impl Node {
         self.begin(What::Recover, cause, None);
     }
 
+    /// A move that can wait does not keep from the users what they need more: those that have moved have moved.
+    pub(super) fn give_way(&mut self) {
+        match self.moving.as_ref().map(|moving| moving.what) {
+            Some(What::Rebalance) => self.end_rebalance(),
+            Some(What::Fallback) if self.moving.as_ref().is_some_and(|m| m.paused.is_some()) => {
+                self.abandon_move();
+            }
+            _ => {}
+        }
+    }
+
     /// The peer died, or is lost: what has moved has moved, what has not stays.
     pub(super) fn abandon_move(&mut self) {
         if self.moving.as_ref().is_some_and(|moving| moving.what != What::Leave) {
@@ -294,12 +320,13 @@ impl Node {
         if what == What::Leave && (age > LEAVE_TICKS || !leads || !self.can_give()) {
             return self.finish_leave();
         }
+        let paused = self.pauses();
         if what != What::Leave && !self.peer_up && age > 8 {
             // One that is restarted is waited for.
             return;
         }
         if what == What::Rebalance {
-            return self.pump_rebalance(age, u64::from(self.cfg.park_wait));
+            return self.pump_rebalance(age, u64::from(self.cfg.park_wait), paused);
         }
         if self.is_stuck() {
             return self.fail(if what == What::Fallback { Failure::TakeBack } else { Failure::TakeOver });
@@ -307,37 +334,14 @@ impl Node {
         if what == What::Fallback && self.home_must_start() {
             return;
         }
+        if paused && self.moving.as_ref().is_some_and(|moving| !moving.marked) {
+            return;
+        }
         if matches!(what, What::Fallback | What::Recover | What::Leave) && !self.give_register_back(disk) {
             return;
         }
         self.mark(what);
-        if self.move_waits().is_none() {
-            self.hand_over_batch(what, age);
-        } else if let Some(moving) = &mut self.moving {
-            moving.seen.1 = self.ticks;
-        }
-    }
-
-    /// What a move waits for that could as well be made later: for neither node's trouble is it made worse.
-    pub(super) fn move_waits(&self) -> Option<String> {
-        let moving = self.moving.as_ref()?;
-        let needed = !matches!(moving.what, What::Failover | What::Fallback)
-            || matches!(moving.cause, Cause::Service | Cause::Database);
-        if needed {
-            return None;
-        }
-        let (me, peer) = (&self.cfg.names[self.me.index()], &self.cfg.names[self.me.peer().index()]);
-        let crowd = |name: &str| format!("more clients log in at {name} than its processors can take");
-        let why = if self.disk_alarm().is_some() {
-            format!("the disk of {me} does not answer")
-        } else if self.storm.crowded {
-            crowd(me)
-        } else if self.peer_told().crowded {
-            crowd(peer)
-        } else {
-            return None;
-        };
-        Some(format!("the {} waits: {why}", moving.name()))
+        self.hand_over_batch(what, age, paused);
     }
 
     /// Nothing has gone on for a minute although the peer is there and no client is waited for.
@@ -406,7 +410,8 @@ impl Node {
         }
     }
 
-    fn hand_over_batch(&mut self, what: What, age: u64) {
+    /// The next users; if the move pauses, none, but if there are none left it comes to its end.
+    fn hand_over_batch(&mut self, what: What, age: u64, paused: bool) {
         // Paced by what is safe: the next batch when the last one has left.
         let end = self.driver.own_end().seq;
         if self.moving.as_ref().is_some_and(|m| self.driver.released() < m.batch) {
@@ -432,7 +437,7 @@ impl Node {
         if left == 0 {
             return self.finish_move(what);
         }
-        if !ready.is_empty() {
+        if !ready.is_empty() && !paused {
             if let Some(moving) = &mut self.moving {
                 moving.batch = end + 1;
             }

@@ -172,11 +172,15 @@ impl Node {
 
     /// A service of this node is down for too long.
     fn act(&mut self, cause: Cause) {
-        let settled = self.moving.is_none() && self.services.failed.is_none() && self.peer_up;
+        let settled = self.services.failed.is_none() && self.peer_up;
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
         let automatic = !self.cfg.automatics.disabled && !self.disarmed();
         if self.cfg.single || !automatic || !settled || !pair || self.peer_leaving {
             return;
+        }
+        if self.moving.is_some() {
+            // The table is to show that it came to nothing: it is acted on in the next tick.
+            return self.give_way();
         }
         let guest = self.facts(self.me.peer());
         let home = self.shown().row.id == 1;

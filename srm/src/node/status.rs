@@ -94,7 +94,7 @@ impl Node {
                 alarms.push(format!("cannot take over: this node does not hold everything of {name} yet"));
             }
         }
-        alarms.extend(self.move_waits());
+        alarms.extend(self.pause_alarm());
         alarms.extend(self.hold_alarm());
         alarms.extend(self.automatics_alarm());
         alarms.extend(self.ha_alarm());

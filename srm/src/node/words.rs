@@ -15,6 +15,7 @@ use super::group::{Check, GroupOp};
 use super::moves::{Progress, Refused};
 use super::services::{Health, Service};
 use crate::evidence::{Gone, Probe};
+use crate::pause::Pause;
 use crate::view::{Cause, Shown};
 use crate::witness::client::Said;
 use crate::witness::words::Ask;
@@ -250,6 +251,8 @@ pub enum Event {
     Ha(bool),
     /// The peer is held to be gone because so many of its clients call here.
     Called(u32),
+    /// A move of users, by its name, pauses for this, or (`None`) goes on.
+    Paused(&'static str, Option<Pause>),
     /// A rebalance has ended: users that moved, and that should have.
     Rebalanced(Progress),
     /// A check has come to its end.

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::{Class, Spent, thread_time};
-use super::{Counted, Entry, Host, ServerConfig};
+use super::admission::{Spent, thread_time};
+use super::{Class, Counted, Entry, Host, ServerConfig};
 use crate::error::{StreamCondition, StreamError};
 use crate::negotiate::{Carrier, Checked, ENTROPY_BYTES, Input, Negotiation, Output, Proved, Turn};
 use crate::sasl::{Bindings, PlainCheck, TLS_EXPORTER_LABEL};

@@ -8,6 +8,7 @@ mod hello;
 mod login;
 mod mailbox;
 mod rates;
+mod turnstile;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,9 +23,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use crate::negotiate::{Lookup, Proved};
-pub use admission::Logins;
 pub use mailbox::ConnSender;
 pub use rates::Rates;
+pub use turnstile::{Class, Logins, Turnstile, WHAT_FOLLOWS};
 
 use crate::error::{StreamCondition, StreamError};
 use crate::negotiate;

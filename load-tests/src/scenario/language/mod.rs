@@ -218,6 +218,8 @@ pub enum Condition {
     Alarm(Node, String),
     /// The node's log has this text, since its last start.
     Log(Node, String),
+    /// The node has written an event with this text since the chat began.
+    Event(Node, String),
     /// The node's process has ended by itself, and not well.
     Ended(Node),
     /// The node's process is there.
@@ -268,6 +270,22 @@ impl Step {
 }
 
 impl Script {
+    /// Whether a condition of the file is about events.
+    pub(super) fn asks_for_events(&self) -> bool {
+        fn is_event(condition: &Condition) -> bool {
+            match condition {
+                Condition::Not(inner) => is_event(inner),
+                other => matches!(other, Condition::Event(..)),
+            }
+        }
+        self.has(|step| match step {
+            Step::Wait(condition, _) | Step::Hold(condition, _) | Step::Assert(condition) => {
+                is_event(condition)
+            }
+            _ => false,
+        })
+    }
+
     /// Whether a step of the file is this.
     pub(super) fn has(&self, fits: impl Fn(&Step) -> bool) -> bool {
         self.lines.iter().any(|line| fits(&line.step))

@@ -88,6 +88,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("NODE misses NODE DURATION", "the first has not heard the second for so long, and says so"),
     ("NODE alarm \"TEXT\"", "it shows an alarm with this text"),
     ("NODE log \"TEXT\"", "its log has this text since its last start"),
+    (
+        "NODE event \"TEXT\"",
+        "`tandem events` there has one since the chat began with this kind and text; `...` stands for anything between",
+    ),
     ("NODE ended", "its process has ended by itself, with an error"),
     ("NODE runs", "its process is there"),
     ("pair", "all users have a standby on both views, and there is no alarm"),
@@ -381,6 +385,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         [one, "runs"] => node(one).map(Condition::Runs),
         [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
         [one, "log", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Log(n, t)),
+        [one, "event", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Event(n, t)),
         [one, "says", other, state] => Some(Condition::State(node(one)?, node(other)?, text(state)?)),
         [one, "misses", other, time] => {
             Some(Condition::Misses(node(one)?, node(other)?, duration(time).ok()?))
@@ -427,6 +432,7 @@ mod tests {
     fn a_whole_file() {
         let text = "# One.\n# Two.\nset srm.keep_alive_timeout 7s\nclients 8 dual, 4 plain, 2 slixmpp, chat\n\n\
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
+                    assert b event \"peer-down ... of it\"\n\
                     hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
@@ -438,6 +444,7 @@ mod tests {
         let expected = [
             Step::Kill(vec![Node::A, Node::B]),
             Step::Wait(state, Duration::from_secs(30)),
+            Step::Assert(Condition::Event(Node::B, "peer-down ... of it".to_owned())),
             Step::Hold(down, Duration::from_millis(300)),
             Step::Hold(Condition::Flow(Some(Node::B), Duration::from_secs(1)), Duration::from_secs(2)),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
