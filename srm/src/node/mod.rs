@@ -23,6 +23,7 @@ mod status;
 mod storm;
 #[cfg(test)]
 mod tests;
+mod through;
 mod witness;
 mod words;
 
@@ -172,6 +173,7 @@ pub struct Node {
     looked: Option<u64>,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
+    through: through::Through,
     stall: stall::Stall,
     /// Ticks since each group is fenced here.
     fenced: [u32; 2],
@@ -252,6 +254,7 @@ impl Node {
             path_down_told: false,
             looked: None,
             stuck: (0, 0),
+            through: through::Through::default(),
             stall: stall::Stall::default(),
             fenced: [0; 2],
             crashes: Crashes::default(),
@@ -389,6 +392,7 @@ impl Node {
             self.cores_hear_peer_gone(disk);
         }
         self.watch_progress(n, disk);
+        self.watch_link(n);
         self.watch_disk(n);
         self.tell_stalled();
         self.watch_states();
