@@ -53,6 +53,10 @@ impl World {
                 let met = faults_met(&self.journal(*at));
                 demand(met >= *number, || format!("{met} calls of {at} have met a fault"))
             }
+            Condition::PathMet(number) => {
+                let met = self.net.met();
+                demand(met >= *number, || format!("{met} packets have met a fault of their path"))
+            }
             Condition::Pair => self.on_both(paired),
             Condition::Protected => self.on_both(protected),
             Condition::Clients(home) => {

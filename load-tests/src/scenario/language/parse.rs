@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, Script, Site, Step};
+use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, PathFaults, Script, Site, Step};
 
 /// Every form that a line may have: how it begins, the form, and what it means.
 pub const FORMS: &[(&str, &str, &str)] = &[
@@ -11,6 +11,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
     ("etcd", "etcd", "the same with an etcd, which is meant by `witness` from here on"),
     ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
+    (
+        "clients",
+        "clients N dual, N plain, chat of N bytes",
+        "the same, with messages that are at least so long",
+    ),
     ("at", "at DURATION STEP", "not before this time since the chat began"),
     ("kill", "kill NODE [NODE]", "`kill -9`"),
     ("stop", "stop NODE", "SIGTERM; the node must end by itself, and well"),
@@ -29,7 +34,17 @@ pub const FORMS: &[(&str, &str, &str)] = &[
         "cut SITE from SITE [SITE]",
         "no path between the first of `a`, `b`, `witness`, `clients` and `half` (of the clients of each node: no way back to them) and the others; nobody is told",
     ),
-    ("mend", "mend", "all paths are there again"),
+    (
+        "cut",
+        "cut SITE -> SITE [SITE]",
+        "one way only: nothing gets from the first of `a`, `b`, `witness` and `clients` to the others; the way back is there",
+    ),
+    (
+        "path",
+        "path SITE SITE FAULT [FAULT ...]",
+        "what goes between two of `a`, `b`, `witness` and `clients`, in the place of what was there, is lost, late and so on",
+    ),
+    ("mend", "mend", "all paths are there again, and well"),
     ("kill", "kill witness", "`kill -9` of the witness"),
     ("start", "start witness", "`tandem witness`, or `etcd`"),
     ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
@@ -81,6 +96,20 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("well", "none of the last six any more"),
 ];
 
+/// Every fault of a path.
+pub const PATH_FORMS: &[(&str, &str)] = &[
+    ("loss N%", "so many packets in a hundred are lost, drawn by the seed"),
+    ("delay DURATION", "each takes so long, in either direction"),
+    ("twice N%", "so many come twice"),
+    ("disorder N%", "so many are held back for up to three seconds, and later ones overtake them"),
+    ("at most N bytes", "larger ones are lost, and nobody is told (a black hole)"),
+    (
+        "resets N%",
+        "so many TCP segments with data come by half, and both ends are told that the connection is over (RST)",
+    ),
+    ("flaps DURATION", "all are lost for so long, none for as long, and so on"),
+];
+
 /// Every condition.
 pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("NODE \"STATE\"", "the node shows this state of its own, or `STATE / REASON`"),
@@ -104,6 +133,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("no traffic", "none is"),
     ("no traffic of NODE", "none of senders at home on the node"),
     ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),
+    ("path met N", "the paths that are not well have done something to N packets"),
     ("NODE clock +DURATION|-DURATION", "the last line of its log bears a time that is off by this"),
     ("slixmpp resumed", "each slixmpp client that lost its stream has its session back"),
     ("not CONDITION", "it is not so"),
@@ -207,7 +237,7 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     for (index, part) in text.split('"').enumerate() {
         match index % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            0 => words.extend(part.replace("->", " -> ").split_whitespace().map(str::to_owned)),
             _ => words.push(format!("\"{part}")),
         }
     }
@@ -223,6 +253,10 @@ fn forms(first: &str) -> String {
     let mut all = forms.collect::<Vec<_>>().join("; or ");
     if first == "disk" {
         let faults: Vec<_> = DISK_FORMS.iter().map(|(form, _)| *form).collect();
+        all.push_str(&format!(", where FAULT is one of: {}", faults.join(", ")));
+    }
+    if first == "path" {
+        let faults: Vec<_> = PATH_FORMS.iter().map(|(form, _)| *form).collect();
         all.push_str(&format!(", where FAULT is one of: {}", faults.join(", ")));
     }
     if matches!(first, "wait" | "hold" | "assert") {
@@ -250,6 +284,9 @@ fn clients(list: &[&str]) -> Option<Clients> {
             [number, "plain"] => clients.plain = number.parse().ok()?,
             ["2", "slixmpp"] => clients.slixmpp = 2,
             ["chat"] => clients.chat = true,
+            ["chat", "of", bytes, "bytes"] => {
+                (clients.chat, clients.bytes) = (true, Some(bytes.parse().ok()?));
+            }
             _ => return None,
         }
     }
@@ -264,6 +301,14 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["disk", "witness", "empty"] => Some(Step::EmptyWitness),
         ["cut", one, "from", others @ ..] => {
             site(one).zip(sites(others, one)).map(|(one, others)| Step::Cut(one, others))
+        }
+        ["cut", one, "->", others @ ..] => {
+            let others = sites(others, one).filter(|others| !others.contains(&Site::Half));
+            end(one).zip(others).map(|(one, others)| Step::CutOneWay(one, others))
+        }
+        ["path", one, other, faults @ ..] => {
+            let ends = end(one).zip(end(other)).filter(|(one, other)| one != other);
+            ends.zip(path_faults(faults)?).map(|((one, other), faults)| Step::Path(one, other, faults))
         }
         ["mend"] => Some(Step::Mend),
         ["kill", list @ ..] => nodes(list).map(Step::Kill),
@@ -327,6 +372,47 @@ fn sites(words: &[&str], but: &str) -> Option<Vec<Site>> {
     sites.filter(|sites| differ && !sites.is_empty())
 }
 
+/// A site that has one address.
+fn end(word: &str) -> Option<Site> {
+    site(word).filter(|site| *site != Site::Half)
+}
+
+/// All that a path does. A number in the place of another is an error of its own.
+fn path_faults(words: &[&str]) -> Result<Option<PathFaults>, String> {
+    let mut faults = PathFaults::default();
+    let mut rest = words;
+    while !rest.is_empty() {
+        let (fault, value, more) = match rest {
+            ["at", "most", bytes, "bytes", more @ ..] => ("at most", *bytes, more),
+            [fault, value, more @ ..] => (*fault, *value, more),
+            _ => return Ok(None),
+        };
+        match fault {
+            "loss" => faults.loss = percent(value)?,
+            "twice" => faults.twice = percent(value)?,
+            "disorder" => faults.disorder = percent(value)?,
+            "resets" => faults.resets = percent(value)?,
+            "delay" => faults.delay = duration(value)?,
+            "flaps" => faults.flaps = Some(duration(value)?).filter(|time| !time.is_zero()),
+            "at most" => {
+                let bytes = value.parse().map_err(|_| format!("{value:?} is not a number of bytes"))?;
+                faults.at_most = Some(bytes);
+            }
+            _ => return Ok(None),
+        }
+        rest = more;
+    }
+    Ok(Some(faults).filter(|faults| *faults != PathFaults::default()))
+}
+
+/// `30%`.
+fn percent(word: &str) -> Result<u8, String> {
+    let number = word.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
+    number
+        .filter(|number| (1..=100).contains(number))
+        .ok_or_else(|| format!("{word:?} is not a chance: a number from 1 to 100 with %, such as 30%"))
+}
+
 fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
     Ok(Some(match words {
         ["empty"] => DiskStep::Empty,
@@ -370,6 +456,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
         ["no", "traffic", "of", one] => node(one).map(|one| Condition::NoTraffic(Some(one))),
+        ["path", "met", number] => Some(Condition::PathMet(number.parse().ok()?)),
         [one, "met", number] => Some(Condition::Met(node(one)?, number.parse().ok()?)),
         [one, "clock", by] => Some(Condition::Clock(node(one)?, jump(by).ok()??)),
         ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
@@ -428,7 +515,7 @@ mod tests {
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
-        assert_eq!(script.clients, Clients { dual: 8, plain: 4, slixmpp: 2, chat: true });
+        assert_eq!(script.clients, Clients { dual: 8, plain: 4, slixmpp: 2, chat: true, bytes: None });
         let steps: Vec<_> = script.lines.iter().map(|line| line.step.clone()).collect();
         let state = Condition::State(Node::B, Node::B, "Running in Backup Mode / Peer Down".to_owned());
         let down = Condition::Not(Box::new(Condition::State(Node::B, Node::A, "down".to_owned())));
@@ -458,6 +545,15 @@ mod tests {
             ("wait a Normal 5s\nledger", "where CONDITION is one of: NODE \"STATE\","),
             ("wait pair 5\nledger", "\"5\" is not a time: a number with ms, s, m or h"),
             ("disk a wet\nledger", "where FAULT is one of: empty, keep,"),
+            (
+                "path a a loss 3%\nledger",
+                "allowed is: path SITE SITE FAULT [FAULT ...], where FAULT is one of: loss N%",
+            ),
+            ("path a half loss 3%\nledger", "allowed is: path SITE SITE FAULT"),
+            ("path a b\nledger", "allowed is: path SITE SITE FAULT"),
+            ("path a b loss 101%\nledger", "\"101%\" is not a chance: a number from 1 to 100 with %"),
+            ("path a b flaps 0s\nledger", "allowed is: path SITE SITE FAULT"),
+            ("cut half -> a\nledger", "allowed is: cut SITE from SITE [SITE]; or cut SITE -> SITE [SITE]"),
             ("wait a \"Normal 5s\nledger", "must end with it"),
             ("kill a\nset srm.x 5\nledger", "set must come before everything that happens"),
             ("kill a", "line 3: the last line must close the books: ledger"),
@@ -473,10 +569,37 @@ mod tests {
     }
 
     #[test]
+    fn cuts_and_paths() {
+        let steps = |rest: &str| {
+            let script = parse("x", &format!("{HEAD}{rest}\nledger")).unwrap();
+            script.lines.into_iter().map(|line| line.step).collect::<Vec<_>>()
+        };
+        let [a, b] = Node::BOTH.map(Site::Node);
+        assert_eq!(steps("cut a->b")[0], Step::CutOneWay(a, vec![b]));
+        assert_eq!(steps("cut b -> a clients")[0], Step::CutOneWay(b, vec![a, Site::Clients]));
+        assert_eq!(steps("cut a from b half")[0], Step::Cut(a, vec![b, Site::Half]));
+        let faults = PathFaults {
+            loss: 30,
+            delay: Duration::from_millis(500),
+            twice: 1,
+            disorder: 100,
+            at_most: Some(1_300),
+            resets: 2,
+            flaps: Some(Duration::from_secs(2)),
+        };
+        let all = "path a witness delay 500ms loss 30% twice 1% disorder 100% at most 1300 bytes resets 2% flaps 2s";
+        assert_eq!(steps(all)[0], Step::Path(a, Site::Witness, faults));
+        let steps = steps("path a b loss 3%\nwait path met 10 5s");
+        assert_eq!(steps[1], Step::Wait(Condition::PathMet(10), Duration::from_secs(5)));
+        assert!(steps[0].is_fault());
+    }
+
+    #[test]
     fn the_document_has_every_form() {
         let document = include_str!("../../../../docs/testing.md");
         let forms = FORMS.iter().map(|(_, form, what)| (*form, *what));
-        for (form, what) in forms.chain(DISK_FORMS.iter().copied()).chain(CONDITION_FORMS.iter().copied()) {
+        let more = [DISK_FORMS, PATH_FORMS, CONDITION_FORMS].into_iter().flatten().copied();
+        for (form, what) in forms.chain(more) {
             let row = format!("| `{}` | {what} |", form.replace('|', "\\|"));
             assert!(document.contains(&row), "docs/testing.md lacks the row\n{row}");
         }
