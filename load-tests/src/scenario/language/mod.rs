@@ -1,11 +1,13 @@
 //! The language of scenarios: what a file may say. `parse.rs` reads it.
 
+mod forms;
 mod parse;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use parse::{FORMS, ParseError, parse};
+pub use forms::FORMS;
+pub use parse::{ParseError, parse};
 
 /// A node of the pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
