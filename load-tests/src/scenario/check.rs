@@ -57,9 +57,9 @@ impl World {
                 demand((ahead - by).abs() < 60, || format!("the last line of {at}'s log is {ahead} s ahead"))
             }
             Condition::Met(at, number) => {
-                let met = faults_met(&self.journal(*at));
-                demand(met >= *number, || format!("{met} calls of {at} have met a fault"))
+                met_enough(faults_met(&self.journal(*at)), *number, &format!("calls of {at}"))
             }
+            Condition::PathMet(number) => met_enough(self.net.met(), *number, "packets"),
             Condition::Pair => self.on_both(paired),
             Condition::Protected => self.on_both(protected),
             Condition::Clients(home) => {
@@ -145,6 +145,10 @@ fn has_in_order(line: &str, text: &str) -> bool {
 
 fn demand(is_so: bool, instead: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(instead()) }
+}
+
+fn met_enough(met: u64, number: u64, what: &str) -> Result<(), String> {
+    demand(met >= number, || format!("{met} {what} have met a fault"))
 }
 
 /// All users have a standby, wherever they are served.

@@ -72,6 +72,7 @@ impl Crowd {
         options.silence = SILENCE;
         options.from = [Site::Clients, Site::Half].map(|site| address_of(site).into()).to_vec();
         options.seed = seed;
+        options.body_len = clients.bytes.unwrap_or(options.body_len);
         let fleet = runtime.block_on(Fleet::start(options));
         let puppets = if clients.slixmpp > 0 { foreign(ca) } else { Vec::new() };
         let crowd = Crowd { fleet, homes, puppets, said: 0, runtime };

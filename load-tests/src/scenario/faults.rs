@@ -49,6 +49,8 @@ impl World {
             }
             Step::Plug(node) => self.net.plug(*node, true),
             Step::Cut(one, others) => self.net.cut(*one, others),
+            Step::CutOneWay(one, others) => self.net.cut_one_way(*one, others),
+            Step::Path(one, other, faults) => self.net.lay_path(*one, *other, faults),
             Step::Mend => self.net.mend(),
             Step::KillWitness => self.witness()?.kill(),
             Step::StartWitness => self.start_witness(),

@@ -27,10 +27,14 @@ async fn interrupted() {
     tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
 }
 
+/// The programs that play scenarios, or test what they are played with.
+const PROGRAMS: [&str; 3] = ["scenarios", "soak", "load_tests"];
+
 /// Whether the process with this id is a run of scenarios.
 fn is_alive(pid: u32) -> bool {
-    let exe = fs::read_link(format!("/proc/{pid}/exe"));
-    exe.is_ok_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("scenarios")))
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    PROGRAMS.iter().any(|program| name.starts_with(program))
 }
 
 /// The process that a name of ours belongs to.

@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::language::{Node, Site};
+use super::language::{Node, PathFaults, Site};
 use super::own_prefix;
+use super::path::{self, Path};
 
 /// Where `ip netns` keeps its names.
 pub(super) const NAMES: &str = "/run/netns";
@@ -88,6 +89,10 @@ pub(super) fn names() -> Vec<String> {
 
 /// The network of one scenario.
 pub(super) struct Net {
+    /// Between whom there is more than the bridge. They end first.
+    paths: Vec<([Site; 2], Path)>,
+    /// Of the next path's luck.
+    seed: u64,
     clients: Space,
     nodes: [Space; 2],
     witness: Space,
@@ -95,9 +100,10 @@ pub(super) struct Net {
 
 impl Net {
     /// Makes it. The calling thread is where the clients are from then on.
-    pub(super) fn make(number: usize) -> Result<Net, String> {
+    pub(super) fn make(number: usize, seed: u64) -> Result<Net, String> {
         let space = |suffix: &str| Space::make(format!("{}{number}-{suffix}", own_prefix()));
-        let net = Net { clients: space("c")?, nodes: [space("a")?, space("b")?], witness: space("w")? };
+        let (clients, nodes, witness) = (space("c")?, [space("a")?, space("b")?], space("w")?);
+        let net = Net { paths: Vec::new(), seed, clients, nodes, witness };
         let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
         for clients in [Site::Clients, Site::Half] {
             lines.push_str(&format!("addr add {}/24 dev br0\n", address_of(clients)));
@@ -146,14 +152,20 @@ impl Net {
 
     /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told. Half of the
     /// clients, or all of them, have two addresses and one way: of half of them only the way back is cut.
-    pub(super) fn cut(&self, one: Site, others: &[Site]) -> Result<(), String> {
+    pub(super) fn cut(&mut self, one: Site, others: &[Site]) -> Result<(), String> {
         for other in others {
-            let mut ways = vec![(one, *other), (*other, one)];
-            if one == Site::Clients {
-                ways.push((*other, Site::Half));
-            }
-            for (at, to) in ways.into_iter().filter(|(at, _)| *at != Site::Half) {
-                let to = address_of(to);
+            self.cut_one_way(one, &[*other])?;
+            self.cut_one_way(*other, &[one])?;
+        }
+        Ok(())
+    }
+
+    /// The same of what the first sends; what it is sent arrives.
+    pub(super) fn cut_one_way(&mut self, at: Site, others: &[Site]) -> Result<(), String> {
+        for other in others {
+            self.leave_path(at, *other);
+            // What half of the clients send goes the way of all.
+            for to in addresses_of(*other).iter().filter(|_| at != Site::Half) {
                 let dev = device(at);
                 let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev {dev} nud permanent\n");
                 self.at(at).configure(&lines)?;
@@ -162,8 +174,40 @@ impl Net {
         Ok(())
     }
 
+    /// What goes between the two is carried by a thread that does this to it, in the place of what was between them.
+    pub(super) fn lay_path(&mut self, one: Site, other: Site, faults: &PathFaults) -> Result<(), String> {
+        self.leave_path(one, other);
+        let ways = [(one, other), (other, one)];
+        let device =
+            |(at, to)| self.inside(at, || path::device(&path_to(to))).map_err(|e| format!("{NEEDED}\n{e}"));
+        let ends = [device(ways[0])?, device(ways[1])?];
+        let path = Path::begin(ends, faults.clone(), self.seed);
+        for (at, to) in ways {
+            let (dev, from) = (path_to(to), address_of(at));
+            let mut lines = format!("link set {dev} up\n");
+            for to in addresses_of(to) {
+                lines.push_str(&format!("route replace {to}/32 dev {dev} src {from}\n"));
+            }
+            self.at(at).configure(&lines)?;
+        }
+        self.seed = self.seed.wrapping_add(1);
+        self.paths.push(([one, other], path));
+        Ok(())
+    }
+
+    /// The path between the two, if there is one, is given up. What is on it is lost.
+    fn leave_path(&mut self, one: Site, other: Site) {
+        self.paths.retain(|(ends, _)| !(ends.contains(&one) && ends.contains(&other)));
+    }
+
+    /// How many packets the paths have done something to.
+    pub(super) fn met(&self) -> u64 {
+        self.paths.iter().map(|(_, path)| path.met()).sum()
+    }
+
     /// Everybody finds everybody again.
-    pub(super) fn mend(&self) -> Result<(), String> {
+    pub(super) fn mend(&mut self) -> Result<(), String> {
+        self.paths.clear();
         SITES.into_iter().chain([Site::Clients]).try_for_each(|site| {
             self.at(site).configure(&format!("neigh flush dev {} nud permanent\n", device(site)))
         })
@@ -178,6 +222,15 @@ fn device(site: Site) -> &'static str {
     if matches!(site, Site::Clients | Site::Half) { "br0" } else { "eth0" }
 }
 
+/// The device of a path, at the end from which it leads to this site.
+fn path_to(site: Site) -> String {
+    match site {
+        Site::Node(node) => format!("path-{node}"),
+        Site::Witness => "path-w".to_owned(),
+        Site::Clients | Site::Half => "path-c".to_owned(),
+    }
+}
+
 fn cable(site: Site) -> String {
     match site {
         Site::Clients | Site::Half => unreachable!("clients are where the cables end"),
@@ -189,6 +242,12 @@ fn cable(site: Site) -> String {
 /// A node's address.
 pub(super) fn address(node: Node) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 1 + u8::from(node == Node::B))
+}
+
+/// All that lead to somebody: all clients have both of theirs.
+fn addresses_of(site: Site) -> Vec<Ipv4Addr> {
+    let half = (site == Site::Clients).then_some(Site::Half);
+    [site].into_iter().chain(half).map(address_of).collect()
 }
 
 /// Anybody's.

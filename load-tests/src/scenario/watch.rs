@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use srm::admin::Status;
 
@@ -15,11 +15,13 @@ use super::node::Server;
 
 /// How often a node is asked.
 const PERIOD: Duration = Duration::from_millis(100);
-/// An answer that took longer is not taken for the present.
+/// A look that took longer is not taken for the present.
 const PROMPT: Duration = Duration::from_millis(300);
+/// A node answers within this time: it asks the other one for its figures, for two seconds at most.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// A node that is asked answers, or does not, within this time.
-const FRESH: Duration = Duration::from_secs(2);
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What was seen so far.
 #[derive(Default)]
@@ -36,8 +38,22 @@ struct Seen {
 #[derive(Clone)]
 struct Look {
     asked: Instant,
-    answered: Instant,
+    /// When the node looked at itself, at the latest.
+    looked: Instant,
     status: Status,
+}
+
+impl Look {
+    /// An answer that is here now, to a question of then. The node says by its clock, if that is right, when it had looked at
+    /// itself: for the peer's figures it may have waited.
+    fn new(asked: Instant, asked_at: SystemTime, status: Status) -> Look {
+        let answered = Instant::now();
+        let own =
+            status.nodes.iter().find(|node| node.local).map(|node| Duration::from_millis(node.clock_ms + 1));
+        let after = own.and_then(|own| own.checked_sub(asked_at.duration_since(UNIX_EPOCH).ok()?));
+        let looked = after.map(|after| asked + after).filter(|looked| *looked < answered);
+        Look { asked, looked: looked.unwrap_or(answered), status }
+    }
 }
 
 /// The two watching threads; they end when this is dropped.
@@ -155,8 +171,8 @@ fn summary(node: Node, status: &Status) -> String {
 
 /// Two answers that overlap and both say that their node releases alone for the users of the same home.
 fn led_alone_by_both(a: &Look, b: &Look) -> Option<String> {
-    let prompt = |look: &Look| look.answered - look.asked < PROMPT;
-    let overlap = a.asked.max(b.asked).saturating_duration_since(a.answered.min(b.answered)) < 2 * PERIOD;
+    let prompt = |look: &Look| look.looked - look.asked < PROMPT;
+    let overlap = a.asked.max(b.asked).saturating_duration_since(a.looked.min(b.looked)) < 2 * PERIOD;
     if !(prompt(a) && prompt(b) && overlap) {
         return None;
     }
@@ -182,17 +198,17 @@ impl Eyes {
     fn look(&self, space: &File) {
         net::enter(space).expect("the namespace is there");
         let http: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(1)))
+            .timeout_global(Some(ANSWER))
             .proxy(None)
             .max_idle_connections(1)
             .build()
             .into();
         while !self.over.load(Ordering::Relaxed) {
-            let asked = Instant::now();
+            let (asked, asked_at) = (Instant::now(), SystemTime::now());
             let answer =
                 http.get("http://127.0.0.1:20075/v1/status").header("Authorization", &self.token).call();
             let status = answer.ok().and_then(|mut answer| answer.body_mut().read_json::<Status>().ok());
-            let look = status.map(|status| Look { asked, answered: Instant::now(), status });
+            let look = status.map(|status| Look::new(asked, asked_at, status));
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).note(self.begun, self.node, look);
             std::thread::sleep(PERIOD);
         }

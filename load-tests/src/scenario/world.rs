@@ -84,7 +84,7 @@ impl World {
         let folder = Folder(std::env::temp_dir().join(format!("{}{number}", own_prefix())));
         let failed = |error: std::io::Error| format!("{}: {error}", folder.0.display());
         disk::mount_memory(&folder.0, MEGABYTES)?;
-        let net = Net::make(number)?;
+        let net = Net::make(number, seed)?;
         let pair = folder.0.join("pair");
         init(tandem, &pair, address, script.witness)?;
         let witness = script.witness.map(|kind| Witness::new(kind, &pair, tandem)).transpose()?;

@@ -24,6 +24,7 @@ mod status;
 mod storm;
 #[cfg(test)]
 mod tests;
+mod through;
 mod witness;
 mod words;
 
@@ -175,6 +176,7 @@ pub struct Node {
     looked: Option<u64>,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
     stuck: (u64, u32),
+    through: through::Through,
     stall: stall::Stall,
     /// For how many ticks more has been in flight than may be.
     choked: u32,
@@ -258,6 +260,7 @@ impl Node {
             path_down_told: false,
             looked: None,
             stuck: (0, 0),
+            through: through::Through::default(),
             stall: stall::Stall::default(),
             choked: 0,
             fenced: [0; 2],
@@ -396,6 +399,7 @@ impl Node {
             self.cores_hear_peer_gone(disk);
         }
         self.watch_progress(n, disk);
+        self.watch_link(n);
         self.watch_disk(n);
         self.watch_lag(n);
         self.tell_stalled();

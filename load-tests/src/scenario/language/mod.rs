@@ -1,11 +1,13 @@
 //! The language of scenarios: what a file may say. `parse.rs` reads it.
 
+mod forms;
 mod parse;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use parse::{FORMS, ParseError, parse};
+pub use forms::FORMS;
+pub use parse::{ParseError, parse};
 
 /// A node of the pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +85,8 @@ pub struct Clients {
     pub slixmpp: usize,
     /// They talk and change presence all the time.
     pub chat: bool,
+    /// Each message is at least so long.
+    pub bytes: Option<usize>,
 }
 
 /// One line of what happens.
@@ -119,7 +123,11 @@ pub enum Step {
     Plug(Node),
     /// No path between the first and the others any more; each still sees everybody else.
     Cut(Site, Vec<Site>),
-    /// All paths are there again.
+    /// No path from the first to the others any more; the way back is there.
+    CutOneWay(Site, Vec<Site>),
+    /// What goes between the two takes a path that does this to it.
+    Path(Site, Site, PathFaults),
+    /// All paths are there again, and well.
     Mend,
     /// `kill -9` of the witness.
     KillWitness,
@@ -149,6 +157,25 @@ pub enum Step {
     Assert(Condition),
     /// The books are closed.
     Ledger(Books),
+}
+
+/// What a path does to the packets on it. Chances are in percent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathFaults {
+    /// Chance that one is lost.
+    pub loss: u8,
+    /// Each takes so long, in either direction.
+    pub delay: Duration,
+    /// Chance that one comes twice.
+    pub twice: u8,
+    /// Chance that one is held back, so that later ones overtake it.
+    pub disorder: u8,
+    /// Those with more bytes are lost, all of them.
+    pub at_most: Option<usize>,
+    /// Chance that one with data of a TCP connection is the last of it, and comes by half.
+    pub resets: u8,
+    /// All are lost for so long, none for so long, and again.
+    pub flaps: Option<Duration>,
 }
 
 /// How strictly the books are kept.
@@ -247,6 +274,8 @@ pub enum Condition {
     Clock(Node, i64),
     /// So many calls of the node have met a fault of its disk.
     Met(Node, u64),
+    /// So many packets have met a fault of their path.
+    PathMet(u64),
     /// The slixmpp clients are logged in, with the session that they had.
     SlixmppResumed,
     /// It is not so.
@@ -260,7 +289,8 @@ impl Step {
             Step::Kill(_) | Step::Stop(_) | Step::Pause(_) | Step::PauseReleasing(_) | Step::Continue(_) => {
                 true
             }
-            Step::Cut(..) | Step::Mend | Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
+            Step::Cut(..) | Step::CutOneWay(..) | Step::Path(..) | Step::Mend => true,
+            Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
             Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Panic(_) | Step::Clock(..) => true,
             Step::Tandem(_, command) => !command.starts_with("fallback"),
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),

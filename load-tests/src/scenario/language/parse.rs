@@ -3,118 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, Script, Site, Step};
-
-/// Every form that a line may have: how it begins, the form, and what it means.
-pub const FORMS: &[(&str, &str, &str)] = &[
-    ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
-    ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
-    ("etcd", "etcd", "the same with an etcd, which is meant by `witness` from here on"),
-    ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
-    ("at", "at DURATION STEP", "not before this time since the chat began"),
-    ("kill", "kill NODE [NODE]", "`kill -9`"),
-    ("stop", "stop NODE", "SIGTERM; the node must end by itself, and well"),
-    ("pause", "pause NODE [NODE]", "SIGSTOP"),
-    (
-        "pause",
-        "pause NODE releasing",
-        "SIGSTOP of itself, between the decision to answer a client and the socket",
-    ),
-    ("continue", "continue NODE [NODE]", "SIGCONT"),
-    ("start", "start NODE [NODE]", "`tandem serve`"),
-    ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
-    ("plug", "plug NODE", "and put in again"),
-    (
-        "cut",
-        "cut SITE from SITE [SITE]",
-        "no path between the first of `a`, `b`, `witness`, `clients` and `half` (of the clients of each node: no way back to them) and the others; nobody is told",
-    ),
-    ("mend", "mend", "all paths are there again"),
-    ("kill", "kill witness", "`kill -9` of the witness"),
-    ("start", "start witness", "`tandem witness`, or `etcd`"),
-    ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
-    ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
-    ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
-    ("disk", "disk NODE FAULT", "something happens to the disk"),
-    ("clock", "clock NODE +DURATION|-DURATION", "the wall clock jumps"),
-    ("fallback", "fallback NODE", "`tandem fallback`, which must succeed"),
-    ("failover", "failover NODE", "`tandem failover`, which must succeed"),
-    (
-        "tandem",
-        "tandem NODE \"COMMAND\"",
-        "a command of the operator there, such as \"service stop router\", which must succeed",
-    ),
-    ("talk", "talk N", "the slixmpp clients say N messages to each other"),
-    ("wait", "wait CONDITION DURATION", "until it is so, at most this long"),
-    ("hold", "hold CONDITION DURATION", "it must be so all this time"),
-    ("assert", "assert CONDITION", "it must be so now"),
-    ("ledger", "ledger", "the chat ends and the books are closed"),
-    (
-        "ledger",
-        "ledger, refused clients may see twice",
-        "plain clients whose session was refused, and who talk with them, are excused",
-    ),
-];
-
-/// Every fault of a disk, in the same way.
-pub const DISK_FORMS: &[(&str, &str)] = &[
-    ("empty", "replaced by an empty one (of a node that does not run, as the next nine)"),
-    ("keep", "its content is copied"),
-    ("put back", "the copy is put back"),
-    ("of peer", "it has the content of the other node's disk"),
-    ("of other cluster", "it has the content of a disk of this node in another cluster"),
-    ("store lost", "the node's store is gone, its logs are not"),
-    ("store damaged", "a file of its store is damaged"),
-    ("store of peer", "its store is that of the other node"),
-    ("torn", "the last record of the node's own log is torn"),
-    ("rotten", "a byte in the middle of the node's own log is changed"),
-    ("full", "something else fills it"),
-    ("free", "and removes what it wrote"),
-    ("read-only", "the file system gives up"),
-    ("writable", "the file system is repaired (of a node that does not run)"),
-    ("sync fails once", "one fdatasync of the node's own log fails"),
-    ("write fails once", "one write to it fails"),
-    ("write short once", "one write to it is cut short, which is no error"),
-    ("slow DURATION", "each fdatasync takes so long"),
-    ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
-    ("store fails", "each write to the node's store fails"),
-    ("well", "none of the last six any more"),
-];
-
-/// Every condition.
-pub const CONDITION_FORMS: &[(&str, &str)] = &[
-    ("NODE \"STATE\"", "the node shows this state of its own, or `STATE / REASON`"),
-    ("NODE says NODE \"STATE\"", "what the first shows of the second"),
-    ("NODE misses NODE DURATION", "the first has not heard the second for so long, and says so"),
-    ("NODE alarm \"TEXT\"", "it shows an alarm with this text"),
-    ("NODE log \"TEXT\"", "its log has this text since its last start"),
-    (
-        "NODE event \"TEXT\"",
-        "`tandem events` there has one since the chat began with this kind and text; `...` stands for anything between",
-    ),
-    ("NODE ended", "its process has ended by itself, with an error"),
-    ("NODE runs", "its process is there"),
-    ("pair", "all users have a standby on both views, and there is no alarm"),
-    ("protected", "the same, both nodes are Normal, and all users are at home"),
-    ("clients", "everybody has a session with a live stream"),
-    ("clients of NODE", "everybody at home on the node has one"),
-    ("clients at NODE", "everybody has one with this node"),
-    ("no clients of NODE", "nobody at home on the node has one"),
-    ("parked", "each dual client has its second stream"),
-    ("traffic N", "N more messages are acknowledged"),
-    ("traffic N of NODE", "N more of senders at home on the node"),
-    (
-        "flow DURATION",
-        "it is never longer until one more is acknowledged (with `hold`; with `assert`: since what was done last was begun)",
-    ),
-    ("flow DURATION of NODE", "one more of senders at home on the node"),
-    ("no traffic", "none is"),
-    ("no traffic of NODE", "none of senders at home on the node"),
-    ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),
-    ("NODE clock +DURATION|-DURATION", "the last line of its log bears a time that is off by this"),
-    ("slixmpp resumed", "each slixmpp client that lost its stream has its session back"),
-    ("not CONDITION", "it is not so"),
-];
+use super::forms::{CONDITION_FORMS, DISK_FORMS, FORMS, PATH_FORMS};
+use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, PathFaults, Script, Site, Step};
 
 /// Where a file cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +104,7 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     for (index, part) in text.split('"').enumerate() {
         match index % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            0 => words.extend(part.replace("->", " -> ").split_whitespace().map(str::to_owned)),
             _ => words.push(format!("\"{part}")),
         }
     }
@@ -230,6 +120,10 @@ fn forms(first: &str) -> String {
     let mut all = forms.collect::<Vec<_>>().join("; or ");
     if first == "disk" {
         let faults: Vec<_> = DISK_FORMS.iter().map(|(form, _)| *form).collect();
+        all.push_str(&format!(", where FAULT is one of: {}", faults.join(", ")));
+    }
+    if first == "path" {
+        let faults: Vec<_> = PATH_FORMS.iter().map(|(form, _)| *form).collect();
         all.push_str(&format!(", where FAULT is one of: {}", faults.join(", ")));
     }
     if matches!(first, "wait" | "hold" | "assert") {
@@ -257,6 +151,9 @@ fn clients(list: &[&str]) -> Option<Clients> {
             [number, "plain"] => clients.plain = number.parse().ok()?,
             ["2", "slixmpp"] => clients.slixmpp = 2,
             ["chat"] => clients.chat = true,
+            ["chat", "of", bytes, "bytes"] => {
+                (clients.chat, clients.bytes) = (true, Some(bytes.parse().ok()?));
+            }
             _ => return None,
         }
     }
@@ -271,6 +168,14 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["disk", "witness", "empty"] => Some(Step::EmptyWitness),
         ["cut", one, "from", others @ ..] => {
             site(one).zip(sites(others, one)).map(|(one, others)| Step::Cut(one, others))
+        }
+        ["cut", one, "->", others @ ..] => {
+            let others = sites(others, one).filter(|others| !others.contains(&Site::Half));
+            end(one).zip(others).map(|(one, others)| Step::CutOneWay(one, others))
+        }
+        ["path", one, other, faults @ ..] => {
+            let ends = end(one).zip(end(other)).filter(|(one, other)| one != other);
+            ends.zip(path_faults(faults)?).map(|((one, other), faults)| Step::Path(one, other, faults))
         }
         ["mend"] => Some(Step::Mend),
         ["kill", list @ ..] => nodes(list).map(Step::Kill),
@@ -334,6 +239,47 @@ fn sites(words: &[&str], but: &str) -> Option<Vec<Site>> {
     sites.filter(|sites| differ && !sites.is_empty())
 }
 
+/// A site that has one address.
+fn end(word: &str) -> Option<Site> {
+    site(word).filter(|site| *site != Site::Half)
+}
+
+/// All that a path does. A number in the place of another is an error of its own.
+fn path_faults(words: &[&str]) -> Result<Option<PathFaults>, String> {
+    let mut faults = PathFaults::default();
+    let mut rest = words;
+    while !rest.is_empty() {
+        let (fault, value, more) = match rest {
+            ["at", "most", bytes, "bytes", more @ ..] => ("at most", *bytes, more),
+            [fault, value, more @ ..] => (*fault, *value, more),
+            _ => return Ok(None),
+        };
+        match fault {
+            "loss" => faults.loss = percent(value)?,
+            "twice" => faults.twice = percent(value)?,
+            "disorder" => faults.disorder = percent(value)?,
+            "resets" => faults.resets = percent(value)?,
+            "delay" => faults.delay = duration(value)?,
+            "flaps" => faults.flaps = Some(duration(value)?).filter(|time| !time.is_zero()),
+            "at most" => {
+                let bytes = value.parse().map_err(|_| format!("{value:?} is not a number of bytes"))?;
+                faults.at_most = Some(bytes);
+            }
+            _ => return Ok(None),
+        }
+        rest = more;
+    }
+    Ok(Some(faults).filter(|faults| *faults != PathFaults::default()))
+}
+
+/// `30%`.
+fn percent(word: &str) -> Result<u8, String> {
+    let number = word.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
+    number
+        .filter(|number| (1..=100).contains(number))
+        .ok_or_else(|| format!("{word:?} is not a chance: a number from 1 to 100 with %, such as 30%"))
+}
+
 fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
     Ok(Some(match words {
         ["empty"] => DiskStep::Empty,
@@ -377,6 +323,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
         ["no", "traffic", "of", one] => node(one).map(|one| Condition::NoTraffic(Some(one))),
+        ["path", "met", number] => Some(Condition::PathMet(number.parse().ok()?)),
         [one, "met", number] => Some(Condition::Met(node(one)?, number.parse().ok()?)),
         [one, "clock", by] => Some(Condition::Clock(node(one)?, jump(by).ok()??)),
         ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
@@ -437,7 +384,7 @@ mod tests {
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
-        assert_eq!(script.clients, Clients { dual: 8, plain: 4, slixmpp: 2, chat: true });
+        assert_eq!(script.clients, Clients { dual: 8, plain: 4, slixmpp: 2, chat: true, bytes: None });
         let steps: Vec<_> = script.lines.iter().map(|line| line.step.clone()).collect();
         let state = Condition::State(Node::B, Node::B, "Running in Backup Mode / Peer Down".to_owned());
         let down = Condition::Not(Box::new(Condition::State(Node::B, Node::A, "down".to_owned())));
@@ -468,6 +415,15 @@ mod tests {
             ("wait a Normal 5s\nledger", "where CONDITION is one of: NODE \"STATE\","),
             ("wait pair 5\nledger", "\"5\" is not a time: a number with ms, s, m or h"),
             ("disk a wet\nledger", "where FAULT is one of: empty, keep,"),
+            (
+                "path a a loss 3%\nledger",
+                "allowed is: path SITE SITE FAULT [FAULT ...], where FAULT is one of: loss N%",
+            ),
+            ("path a half loss 3%\nledger", "allowed is: path SITE SITE FAULT"),
+            ("path a b\nledger", "allowed is: path SITE SITE FAULT"),
+            ("path a b loss 101%\nledger", "\"101%\" is not a chance: a number from 1 to 100 with %"),
+            ("path a b flaps 0s\nledger", "allowed is: path SITE SITE FAULT"),
+            ("cut half -> a\nledger", "allowed is: cut SITE from SITE [SITE]; or cut SITE -> SITE [SITE]"),
             ("wait a \"Normal 5s\nledger", "must end with it"),
             ("kill a\nset srm.x 5\nledger", "set must come before everything that happens"),
             ("kill a", "line 3: the last line must close the books: ledger"),
@@ -483,10 +439,37 @@ mod tests {
     }
 
     #[test]
+    fn cuts_and_paths() {
+        let steps = |rest: &str| {
+            let script = parse("x", &format!("{HEAD}{rest}\nledger")).unwrap();
+            script.lines.into_iter().map(|line| line.step).collect::<Vec<_>>()
+        };
+        let [a, b] = Node::BOTH.map(Site::Node);
+        assert_eq!(steps("cut a->b")[0], Step::CutOneWay(a, vec![b]));
+        assert_eq!(steps("cut b -> a clients")[0], Step::CutOneWay(b, vec![a, Site::Clients]));
+        assert_eq!(steps("cut a from b half")[0], Step::Cut(a, vec![b, Site::Half]));
+        let faults = PathFaults {
+            loss: 30,
+            delay: Duration::from_millis(500),
+            twice: 1,
+            disorder: 100,
+            at_most: Some(1_300),
+            resets: 2,
+            flaps: Some(Duration::from_secs(2)),
+        };
+        let all = "path a witness delay 500ms loss 30% twice 1% disorder 100% at most 1300 bytes resets 2% flaps 2s";
+        assert_eq!(steps(all)[0], Step::Path(a, Site::Witness, faults));
+        let steps = steps("path a b loss 3%\nwait path met 10 5s");
+        assert_eq!(steps[1], Step::Wait(Condition::PathMet(10), Duration::from_secs(5)));
+        assert!(steps[0].is_fault());
+    }
+
+    #[test]
     fn the_document_has_every_form() {
         let document = include_str!("../../../../docs/testing.md");
         let forms = FORMS.iter().map(|(_, form, what)| (*form, *what));
-        for (form, what) in forms.chain(DISK_FORMS.iter().copied()).chain(CONDITION_FORMS.iter().copied()) {
+        let more = [DISK_FORMS, PATH_FORMS, CONDITION_FORMS].into_iter().flatten().copied();
+        for (form, what) in forms.chain(more) {
             let row = format!("| `{}` | {what} |", form.replace('|', "\\|"));
             assert!(document.contains(&row), "docs/testing.md lacks the row\n{row}");
         }

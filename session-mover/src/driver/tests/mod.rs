@@ -3,6 +3,7 @@
 mod checks;
 mod sides;
 mod snapshots;
+mod twice;
 
 use bytes::Bytes;
 use presence_engine::ids::{SmId, StanzaId};

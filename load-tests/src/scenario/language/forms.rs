@@ -1,0 +1,142 @@
+//! Every form that a file may use, with what it means: for errors, and for `docs/testing.md`.
+
+/// Every form that a line may have: how it begins, the form, and what it means.
+pub const FORMS: &[(&str, &str, &str)] = &[
+    ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
+    ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
+    ("etcd", "etcd", "the same with an etcd, which is meant by `witness` from here on"),
+    ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
+    (
+        "clients",
+        "clients N dual, N plain, chat of N bytes",
+        "the same, with messages that are at least so long",
+    ),
+    ("at", "at DURATION STEP", "not before this time since the chat began"),
+    ("kill", "kill NODE [NODE]", "`kill -9`"),
+    ("stop", "stop NODE", "SIGTERM; the node must end by itself, and well"),
+    ("pause", "pause NODE [NODE]", "SIGSTOP"),
+    (
+        "pause",
+        "pause NODE releasing",
+        "SIGSTOP of itself, between the decision to answer a client and the socket",
+    ),
+    ("continue", "continue NODE [NODE]", "SIGCONT"),
+    ("start", "start NODE [NODE]", "`tandem serve`"),
+    ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
+    ("plug", "plug NODE", "and put in again"),
+    (
+        "cut",
+        "cut SITE from SITE [SITE]",
+        "no path between the first of `a`, `b`, `witness`, `clients` and `half` (of the clients of each node: no way back to them) and the others; nobody is told",
+    ),
+    (
+        "cut",
+        "cut SITE -> SITE [SITE]",
+        "one way only: nothing gets from the first of `a`, `b`, `witness` and `clients` to the others; the way back is there",
+    ),
+    (
+        "path",
+        "path SITE SITE FAULT [FAULT ...]",
+        "what goes between two of `a`, `b`, `witness` and `clients`, in the place of what was there, is lost, late and so on",
+    ),
+    ("mend", "mend", "all paths are there again, and well"),
+    ("kill", "kill witness", "`kill -9` of the witness"),
+    ("start", "start witness", "`tandem witness`, or `etcd`"),
+    ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
+    ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
+    ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
+    ("disk", "disk NODE FAULT", "something happens to the disk"),
+    ("clock", "clock NODE +DURATION|-DURATION", "the wall clock jumps"),
+    ("fallback", "fallback NODE", "`tandem fallback`, which must succeed"),
+    ("failover", "failover NODE", "`tandem failover`, which must succeed"),
+    (
+        "tandem",
+        "tandem NODE \"COMMAND\"",
+        "a command of the operator there, such as \"service stop router\", which must succeed",
+    ),
+    ("talk", "talk N", "the slixmpp clients say N messages to each other"),
+    ("wait", "wait CONDITION DURATION", "until it is so, at most this long"),
+    ("hold", "hold CONDITION DURATION", "it must be so all this time"),
+    ("assert", "assert CONDITION", "it must be so now"),
+    ("ledger", "ledger", "the chat ends and the books are closed"),
+    (
+        "ledger",
+        "ledger, refused clients may see twice",
+        "plain clients whose session was refused, and who talk with them, are excused",
+    ),
+];
+
+/// Every fault of a disk, in the same way.
+pub const DISK_FORMS: &[(&str, &str)] = &[
+    ("empty", "replaced by an empty one (of a node that does not run, as the next nine)"),
+    ("keep", "its content is copied"),
+    ("put back", "the copy is put back"),
+    ("of peer", "it has the content of the other node's disk"),
+    ("of other cluster", "it has the content of a disk of this node in another cluster"),
+    ("store lost", "the node's store is gone, its logs are not"),
+    ("store damaged", "a file of its store is damaged"),
+    ("store of peer", "its store is that of the other node"),
+    ("torn", "the last record of the node's own log is torn"),
+    ("rotten", "a byte in the middle of the node's own log is changed"),
+    ("full", "something else fills it"),
+    ("free", "and removes what it wrote"),
+    ("read-only", "the file system gives up"),
+    ("writable", "the file system is repaired (of a node that does not run)"),
+    ("sync fails once", "one fdatasync of the node's own log fails"),
+    ("write fails once", "one write to it fails"),
+    ("write short once", "one write to it is cut short, which is no error"),
+    ("slow DURATION", "each fdatasync takes so long"),
+    ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
+    ("store fails", "each write to the node's store fails"),
+    ("well", "none of the last six any more"),
+];
+
+/// Every fault of a path.
+pub const PATH_FORMS: &[(&str, &str)] = &[
+    ("loss N%", "so many packets in a hundred are lost, drawn by the seed"),
+    ("delay DURATION", "each takes so long, in either direction"),
+    ("twice N%", "so many come twice"),
+    ("disorder N%", "so many are held back for up to three seconds, and later ones overtake them"),
+    ("at most N bytes", "larger ones are lost, and nobody is told (a black hole)"),
+    (
+        "resets N%",
+        "so many TCP segments with data come by half, and both ends are told that the connection is over (RST)",
+    ),
+    ("flaps DURATION", "all are lost for so long, none for as long, and so on"),
+];
+
+/// Every condition.
+pub const CONDITION_FORMS: &[(&str, &str)] = &[
+    ("NODE \"STATE\"", "the node shows this state of its own, or `STATE / REASON`"),
+    ("NODE says NODE \"STATE\"", "what the first shows of the second"),
+    ("NODE misses NODE DURATION", "the first has not heard the second for so long, and says so"),
+    ("NODE alarm \"TEXT\"", "it shows an alarm with this text"),
+    ("NODE log \"TEXT\"", "its log has this text since its last start"),
+    (
+        "NODE event \"TEXT\"",
+        "`tandem events` there has one since the chat began with this kind and text; `...` stands for anything between",
+    ),
+    ("NODE ended", "its process has ended by itself, with an error"),
+    ("NODE runs", "its process is there"),
+    ("pair", "all users have a standby on both views, and there is no alarm"),
+    ("protected", "the same, both nodes are Normal, and all users are at home"),
+    ("clients", "everybody has a session with a live stream"),
+    ("clients of NODE", "everybody at home on the node has one"),
+    ("clients at NODE", "everybody has one with this node"),
+    ("no clients of NODE", "nobody at home on the node has one"),
+    ("parked", "each dual client has its second stream"),
+    ("traffic N", "N more messages are acknowledged"),
+    ("traffic N of NODE", "N more of senders at home on the node"),
+    (
+        "flow DURATION",
+        "it is never longer until one more is acknowledged (with `hold`; with `assert`: since what was done last was begun)",
+    ),
+    ("flow DURATION of NODE", "one more of senders at home on the node"),
+    ("no traffic", "none is"),
+    ("no traffic of NODE", "none of senders at home on the node"),
+    ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),
+    ("path met N", "the paths that are not well have done something to N packets"),
+    ("NODE clock +DURATION|-DURATION", "the last line of its log bears a time that is off by this"),
+    ("slixmpp resumed", "each slixmpp client that lost its stream has its session back"),
+    ("not CONDITION", "it is not so"),
+];
