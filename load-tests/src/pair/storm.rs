@@ -55,8 +55,6 @@ pub struct Storm {
     pumped: bool,
     /// When each processor has done all that it was given.
     free: Vec<u64>,
-    /// For when the node's clock and its turn wait for one.
-    waits: [Option<u64>; 2],
     pub(super) seen: Seen,
 }
 
@@ -69,7 +67,7 @@ impl Storm {
             (0..200).for_each(|_| door.learn(class, Duration::from_millis(cost) / WHAT_FOLLOWS));
         }
         let (pumped, free) = (false, vec![0; cores]);
-        Storm { node, machine, door, pumped, free, waits: [None; 2], seen: Seen::default() }
+        Storm { node, machine, door, pumped, free, seen: Seen::default() }
     }
 
     fn clock(now: u64) -> Duration {
@@ -158,19 +156,22 @@ impl World {
         }
     }
 
-    /// How long a node's clock (0) or its turn (1) must wait for a processor; once, then it has its turn.
-    pub(super) fn waits_for_processor(&mut self, node: usize, what: usize) -> Option<u64> {
+    /// What a node itself does waits for a processor, behind all logins that were let in; `None`: it is done then.
+    pub(super) fn behind_logins(&mut self, event: Event) -> Option<Event> {
+        let node = match event {
+            Event::Tick(node, _) | Event::Step(node, _) | Event::Datagram(node, _) => node,
+            Event::Drain(dialler, 0, _) => dialler,
+            Event::Drain(dialler, ..) => 1 - dialler,
+            _ => return Some(event),
+        };
         let now = self.now;
-        let storm = self.stormed(node)?;
-        if storm.waits[what].take_if(|at| *at <= now).is_some() || storm.waits[what].is_some() {
-            return None;
-        }
-        let wait = storm.free.iter().min()?.saturating_sub(now);
+        let free = self.stormed(node).and_then(|storm| storm.free.iter().min().copied());
+        let wait = free.unwrap_or(0).saturating_sub(now);
         if wait == 0 {
-            return None;
+            return Some(event);
         }
-        storm.waits[what] = Some(now + wait);
-        Some(wait)
+        self.at(wait, Event::Served(Box::new(event)));
+        None
     }
 
     /// Something of interest in a storm.

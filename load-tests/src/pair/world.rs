@@ -68,6 +68,8 @@ pub enum Event {
     LoggedIn(usize),
     /// Some of those that wait before TLS may come in.
     DoorOpens(usize),
+    /// What waited for a processor of a machine that is in a storm.
+    Served(Box<Event>),
     /// A connection has waited before TLS for long enough.
     DoorCloses(usize),
     /// Something from a client reaches a node.
@@ -252,7 +254,9 @@ impl World {
         while self.failure.is_none() && self.queue.peek().is_some_and(|due| due.0.0 <= end) {
             let Reverse(Due(at, _, event)) = self.queue.pop().expect("just seen");
             self.now = at;
-            self.happen(event);
+            if let Some(event) = self.behind_logins(event) {
+                self.happen(event);
+            }
         }
         self.now = self.now.max(end);
     }
@@ -277,6 +281,7 @@ impl World {
             Event::LoggedIn(socket) => self.logged_in(socket),
             Event::DoorOpens(node) => self.door_opens(node),
             Event::DoorCloses(socket) => self.door_closes(socket),
+            Event::Served(event) => self.happen(*event),
             Event::Up(socket, what) => self.socket_up(socket, what),
             Event::Down(socket, item) => self.socket_down(socket, item),
             Event::Timer(client, timer, number) => self.client_timer(client, timer, number),
@@ -391,9 +396,6 @@ impl World {
         if !self.is_boot(node, boot) {
             return;
         }
-        if let Some(wait) = self.waits_for_processor(node, 0) {
-            return self.at(wait, Event::Tick(node, boot));
-        }
         self.at(TICK_MS, Event::Tick(node, boot));
         if !self.hosts[node].runs() {
             return;
@@ -465,9 +467,6 @@ impl World {
     fn step(&mut self, node: usize, boot: u64) {
         if !self.is_boot(node, boot) {
             return;
-        }
-        if let Some(wait) = self.waits_for_processor(node, 1) {
-            return self.at(wait, Event::Step(node, boot));
         }
         let wall = self.wall(node);
         let host = &mut self.hosts[node];
