@@ -17,6 +17,7 @@ mod offline;
 mod peer;
 mod poison;
 mod presence;
+mod probe;
 mod remote;
 mod requests;
 mod resume;
@@ -24,6 +25,7 @@ mod roster;
 mod route;
 mod stanza;
 mod subscribe;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -44,7 +46,7 @@ use crate::front::{Fronted, Relay};
 use crate::ids::{Away, Conn, Group, NodeIx, Position, Reg, SmId, Term};
 use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
-use crate::state::{GroupInfo, JsmSession, Place, State};
+use crate::state::{GroupInfo, Place, State};
 
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
@@ -156,8 +158,12 @@ pub enum Input {
     Tick,
     /// Re-login limits have changed: dual clients are told.
     OfferAgain,
-    /// Somebody wants to know whether turns are made and what they put out is let go: answered by [`Output::Probed`].
+    /// Somebody wants to know whether turns are made: answered by [`Output::Probed`], which waits for nothing.
     Probe(u64),
+    /// Write a record that says nothing, to see whether records become durable.
+    Nothing,
+    /// A request of the server to itself: the answer is delivered to the connection [`Conn::SELF`].
+    Loop(Stanza),
     /// Add an account.
     UserAdd {
         /// The account.
@@ -248,7 +254,7 @@ pub enum Output {
     Poison(Print),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
-    /// The probe of this number has come through, and all that was put out before it.
+    /// The probe of this number has come through the engine.
     Probed(u64),
 }
 
@@ -291,9 +297,6 @@ pub struct Engine {
     /// Empty between records; kept for its room.
     live: Vec<(Conn, Bytes)>,
 }
-
-/// How often lost sessions are looked through, in milliseconds.
-const SWEEP_MS: u64 = 1_000;
 
 impl Engine {
     /// An engine over a state that was rebuilt from the logs.
@@ -340,6 +343,11 @@ impl Engine {
         &mut self.state
     }
 
+    /// All accounts, and what is needed at login.
+    pub fn accounts(&self) -> impl Iterator<Item = (BareJid, Verifiers)> {
+        self.state.users().map(|(user, u)| (user.clone(), u.verifiers.clone()))
+    }
+
     /// Whether any account belongs to the group's register.
     pub fn has_members(&self, group: Group) -> bool {
         self.state.users().any(|(_, u)| u.register == group)
@@ -382,10 +390,12 @@ impl Engine {
             out.push(Output::Close(conn, lost.to_bytes(), true));
         }
         // Parked streams carry no state of a session; what they were to be told and their credit stay true.
-        let parked = |conn: &Conn| matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }));
+        let parked = |conn: &Conn| {
+            conn.number == Conn::SELF || matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }))
+        };
         out.extend(void.into_iter().filter(|output| match output {
             Output::Deliver(conn, _) | Output::Credit(conn) => parked(conn),
-            Output::Close(..) | Output::Probed(_) => true,
+            Output::Close(..) => true,
             _ => false,
         }));
     }
@@ -447,6 +457,8 @@ impl Engine {
             Input::Tick => self.tick(out),
             Input::OfferAgain => self.offer_all(out),
             Input::Probe(number) => out.push(Output::Probed(number)),
+            Input::Nothing => self.write_nothing(out),
+            Input::Loop(stanza) => self.loop_back(&stanza, out),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
             Input::Group(group) => self.describe_group(group, out),
             Input::Assign { user, home } => self.assign(&user, home, out),
@@ -577,27 +589,5 @@ impl Engine {
         } else {
             self.emit(Record::Detached { session, at_ms }, out);
         }
-    }
-
-    fn tick(&mut self, out: &mut Vec<Output>) {
-        let now = self.turn.now_ms;
-        self.edge.tick();
-        self.answer_held(out);
-        self.sweep_fronts(out);
-        self.sweep_remote(out);
-        if now < self.next_sweep_ms {
-            return;
-        }
-        self.next_sweep_ms = now + SWEEP_MS;
-        self.edge.forget_parks(now);
-        self.call_off_overdue(out);
-        let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
-        let ended: Vec<SmId> = self.state.timed().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
-        for id in ended {
-            if self.edge.conn_of(id).is_none() {
-                self.detach(id, true, out);
-            }
-        }
-        self.lapse(out);
     }
 }

@@ -44,6 +44,7 @@ pub const KINDS: &[Kind] = &[
     kind("fallback-ended", Warning, "it came to nothing; they are served by the backup"),
     kind("service-down", Error, "a critical service of the node does not run, or does not do its work"),
     kind("service-up", Notice, "it does again"),
+    kind("service-restarted", Warning, "it does not do its work, and its supervisor has it begin anew"),
     kind("recovered", Notice, "the failed mode of both nodes was ended"),
     kind(
         "clients-call",

@@ -15,6 +15,7 @@ mod hear;
 mod hold;
 mod look;
 mod moves;
+mod probes;
 mod promise;
 mod restart;
 mod services;
@@ -159,6 +160,7 @@ pub struct Node {
     automatic: automatic::Automatic,
     checks: Checks,
     services: services::Services,
+    probes: probes::Probes,
     moving: Option<Moving>,
     storm: storm::Storm,
     /// Accounts that are being changed, and the operator's question.
@@ -239,6 +241,7 @@ impl Node {
             automatic: automatic::Automatic::default(),
             checks: Checks::default(),
             services: services::Services::default(),
+            probes: probes::Probes::default(),
             moving: None,
             storm: storm::Storm {
                 fixed: cfg.driver.engine.relogin_s,
@@ -327,6 +330,8 @@ impl Node {
         self.now_ms = self.now_ms.max(now_ms);
         match input {
             In::Client(input) => return self.inbox.push(input),
+            In::Commit(number) => return self.probe_commit(number),
+            In::Loop(stanza) => return self.probe_loop(stanza),
             In::Stored(which, at, synced) => {
                 self.driver.stored(which, at, synced, disk);
             }
@@ -354,6 +359,7 @@ impl Node {
             In::Witness(said) => self.witness_says(said, disk),
             In::Op(number, op) => self.op(number, op, disk),
             In::Service(service, health) => self.service(service, health),
+            In::Restart(service) => self.restart_service(service),
             In::Logins { per_second, crowded } => self.logins(per_second, crowded),
         }
         self.settle(disk);
@@ -372,6 +378,7 @@ impl Node {
             self.driver.turn(self.now_ms, inputs, disk);
             self.settle(disk);
         }
+        self.probes_began(disk);
         self.settle(disk);
     }
 
@@ -390,6 +397,7 @@ impl Node {
         }
         self.watch_progress(n, disk);
         self.watch_disk(n);
+        self.watch_commits();
         self.tell_stalled();
         self.watch_states();
         self.watch_settings();

@@ -106,6 +106,20 @@ impl Node {
         }
     }
 
+    /// A service begins anew, whatever it was. Nobody's session is touched.
+    pub(super) fn restart_service(&mut self, service: Service) {
+        match service {
+            // Its store was opened anew: a checkpoint shows whether it takes one.
+            Service::Database => self.driver.checkpoint_soon(),
+            // All that waits for users that are led here is taken up again.
+            Service::PresenceEngine | Service::Router => self.serving = [false; 2],
+            Service::Authentication => {
+                let accounts = self.driver.engine().accounts();
+                self.outs.extend(accounts.map(|(user, verifiers)| Out::Account(user, Some(verifiers))));
+            }
+        }
+    }
+
     /// Critical services that are down.
     fn down(&self) -> impl Iterator<Item = Service> {
         let critical = |s: &Service| *s != Service::Authentication || self.cfg.automatics.authentication;

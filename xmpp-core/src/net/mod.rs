@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::negotiate::{Lookup, Proved};
 pub use admission::Logins;
-pub use mailbox::ConnSender;
+pub use mailbox::{ConnSender, Inbox};
 pub use rates::Rates;
 
 use crate::error::{StreamCondition, StreamError};
