@@ -203,7 +203,11 @@ impl Worker {
                 }
             }
             Job::Probe => self.probe(),
-            Job::Reopen => self.reopen(),
+            Job::Reopen => {
+                self.reopen();
+                // Who asks for that has seen to the disk.
+                self.write_held();
+            }
         }
         self.seen.engine(self.store.as_ref().err());
     }

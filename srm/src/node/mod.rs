@@ -46,7 +46,7 @@ pub use automatic::Automatics;
 pub(crate) use automatic::SETTINGS_DIFFER;
 pub use check::Checks;
 pub use crashes::{Crash, Crashes};
-pub use group::{Check, GroupOp};
+pub use group::{Check, GroupOp, SERVICES};
 use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
@@ -337,7 +337,7 @@ impl Node {
             }
             In::Checkpointed(result) => {
                 self.driver.checkpointed(result.is_ok(), disk);
-                self.outs.extend(result.err().map(|why| Out::Event(Event::StoreFailed(why))));
+                self.tell_store(result.err());
             }
             In::Ticks(n) => self.tick(n, disk),
             In::Datagram(bytes) => self.datagram(&bytes, disk),

@@ -89,6 +89,8 @@ pub(super) struct Services {
     guarded: bool,
     /// Since when a fallback waits for the home node's services.
     waits: Option<u64>,
+    /// Why the store did not take the last checkpoint.
+    store_failed: Option<String>,
 }
 
 impl Node {
@@ -118,6 +120,13 @@ impl Node {
                 self.outs.extend(accounts.map(|(user, verifiers)| Out::Account(user, Some(verifiers))));
             }
         }
+    }
+
+    /// The store took a checkpoint, or failed: told once of those that fail for one reason in a row.
+    pub(super) fn tell_store(&mut self, failed: Option<String>) {
+        let news = failed.clone().filter(|why| self.services.store_failed.as_ref() != Some(why));
+        self.services.store_failed = failed;
+        self.outs.extend(news.map(|why| Out::Event(Event::StoreFailed(why))));
     }
 
     /// Critical services that are down.
