@@ -187,3 +187,8 @@ pub struct Conn {
     /// Counts from 1.
     pub number: u64,
 }
+
+impl Conn {
+    /// Number of the connection that a node has with itself.
+    pub const SELF: u64 = 0;
+}

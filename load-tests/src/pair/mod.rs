@@ -120,7 +120,7 @@ impl Profile {
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 34;
+pub const FIGURES: usize = 35;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +153,8 @@ pub struct Coverage {
     pub leaves: u32,
     /// Critical services that stopped.
     pub services: u32,
+    /// Stanzas of a node to itself that came back.
+    pub loops: u32,
     /// Users moved because of one.
     pub service_moves: u32,
     /// Rebalances that began.
@@ -211,6 +213,7 @@ impl Coverage {
             ("streams that outlive their owner", self.outlived),
             ("planned exits", self.leaves),
             ("services that stop", self.services),
+            ("stanzas of a node to itself", self.loops),
             ("moves for a service", self.service_moves),
             ("rebalances", self.rebalances),
             ("checks of all accounts", self.checks),

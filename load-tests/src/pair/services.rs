@@ -1,8 +1,12 @@
 //! Critical services that stop, and start again.
 
 use srm::node::{Automatics, Health, In, Service};
+use xmpp_core::stanza::Stanza;
 
 use super::world::{Event, World};
+
+/// What a node says to itself.
+const PING: &[u8] = b"<iq xmlns='jabber:client' type='get' id='1' to='d'><ping xmlns='urn:xmpp:ping'/></iq>";
 
 impl World {
     /// A service of this run of a node is in this way from now on.
@@ -19,6 +23,14 @@ impl World {
             for service in Service::ALL {
                 self.service(node, service, Health::Runs);
             }
+        }
+    }
+
+    /// What a real node does every five seconds to see that its database and its router work.
+    pub(super) fn probe_services(&mut self, node: usize) {
+        if self.profile.services && self.now / 250 % 20 == 7 * node as u64 {
+            self.feed_later(node, In::Commit(0));
+            self.feed_later(node, In::Loop(Stanza::parse(PING).expect("it is one")));
         }
     }
 

@@ -405,6 +405,7 @@ impl World {
         let ticks = ((now - process.ticked) / TICK_MS).clamp(1, 60_000);
         process.ticked = now;
         self.feed(node, In::Ticks(ticks as u16));
+        self.probe_services(node);
     }
 
     fn wake(&mut self, node: usize, boot: u64) {
@@ -531,6 +532,8 @@ impl World {
         match out {
             Out::Link(link, msg) => self.wire_send(node, link, msg),
             Out::CloseLink(link, _) => self.wire_close(node, link),
+            // What it said to itself is back.
+            Out::Deliver(conn, _) if conn.number == Conn::SELF => self.coverage.loops += 1,
             Out::Deliver(conn, bytes) => self.deliver(conn, bytes),
             Out::Credit(conn) => self.credit(conn),
             Out::Close(conn, last, _) => self.close_by_server(conn, last),

@@ -17,6 +17,7 @@ mod offline;
 mod peer;
 mod poison;
 mod presence;
+mod probe;
 mod remote;
 mod requests;
 mod resume;
@@ -24,6 +25,7 @@ mod roster;
 mod route;
 mod stanza;
 mod subscribe;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -45,7 +47,7 @@ use crate::front::Relay;
 use crate::ids::{Conn, Group, NodeIx, Position, SmId, Term};
 use crate::merge::Seen;
 use crate::record::Record;
-use crate::state::{JsmSession, Place, State};
+use crate::state::{Place, State};
 
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
@@ -131,9 +133,6 @@ pub struct Engine {
     live: Vec<(Conn, Bytes)>,
 }
 
-/// How often lost sessions are looked through, in milliseconds.
-const SWEEP_MS: u64 = 1_000;
-
 impl Engine {
     /// An engine over a state that was rebuilt from the logs.
     pub fn new(cfg: Config, state: State) -> Engine {
@@ -179,6 +178,11 @@ impl Engine {
         &mut self.state
     }
 
+    /// All accounts, and what is needed at login.
+    pub fn accounts(&self) -> impl Iterator<Item = (BareJid, Verifiers)> {
+        self.state.users().map(|(user, u)| (user.clone(), u.verifiers.clone()))
+    }
+
     /// Whether any account belongs to the group's register.
     pub fn has_members(&self, group: Group) -> bool {
         self.state.users().any(|(_, u)| u.register == group)
@@ -221,14 +225,16 @@ impl Engine {
             out.push(Output::Close(conn, lost.to_bytes(), true));
         }
         // Parked streams carry no state of a session; what they were to be told and their credit stay true.
-        let parked = |conn: &Conn| matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }));
+        let parked = |conn: &Conn| {
+            conn.number == Conn::SELF || matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }))
+        };
         out.extend(void.into_iter().filter_map(|output| match output {
             Output::Deliver(conn, _) | Output::Credit(conn) if !parked(&conn) => None,
             // Why it was to end was judged by a state that is void: a session that was too short here may be whole elsewhere.
             Output::Close(conn, error, end) if error.starts_with(b"<stream:error>") => {
                 Some(Output::Close(conn, lost.to_bytes(), end))
             }
-            Output::Deliver(..) | Output::Credit(_) | Output::Close(..) | Output::Probed(_) => Some(output),
+            Output::Deliver(..) | Output::Credit(_) | Output::Close(..) => Some(output),
             _ => None,
         }));
     }
@@ -290,6 +296,8 @@ impl Engine {
             Input::Tick => self.tick(out),
             Input::OfferAgain => self.offer_all(out),
             Input::Probe(number) => out.push(Output::Probed(number)),
+            Input::Nothing => self.write_nothing(out),
+            Input::Loop(stanza) => self.loop_back(&stanza, out),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
             Input::Group(group) => self.describe_group(group, out),
             Input::Assign { user, home } => self.assign(&user, home, out),
@@ -420,27 +428,5 @@ impl Engine {
         } else {
             self.emit(Record::Detached { session, at_ms }, out);
         }
-    }
-
-    fn tick(&mut self, out: &mut Vec<Output>) {
-        let now = self.turn.now_ms;
-        self.edge.tick();
-        self.answer_held(out);
-        self.sweep_fronts(out);
-        self.sweep_remote(out);
-        if now < self.next_sweep_ms {
-            return;
-        }
-        self.next_sweep_ms = now + SWEEP_MS;
-        self.edge.forget_parks(now);
-        self.call_off_overdue(out);
-        let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
-        let ended: Vec<SmId> = self.state.timed().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
-        for id in ended {
-            if self.edge.conn_of(id).is_none() {
-                self.detach(id, true, out);
-            }
-        }
-        self.lapse(out);
     }
 }

@@ -249,7 +249,7 @@ impl Engine {
         let user = s.user.clone();
         let mut route = self.farewell(session);
         self.return_requests(s, &mut route);
-        let Route { effects, volatile } = route;
+        let Route { effects, volatile, .. } = route;
         self.emit_with(Record::End { session, at_ms: self.turn.now_ms, effects }, volatile, out);
         self.flush_others(&user, out);
     }
@@ -263,7 +263,7 @@ impl Engine {
             self.state.timed().filter(|(_, s)| late(s)).map(|(id, s)| (id, s.user.clone())).collect();
         for (session, user) in lapsed {
             if self.serves(&user) {
-                let Route { effects, volatile } = self.farewell(session);
+                let Route { effects, volatile, .. } = self.farewell(session);
                 self.emit_with(Record::Lapse { session, effects }, volatile, out);
             }
         }

@@ -23,6 +23,8 @@ pub(super) struct Route {
     pub(super) effects: Vec<Effect>,
     /// The volatile stanzas that its gaps stand for, one for each `Effect::Gap`, in order. Presence has no `to` yet.
     pub(super) volatile: Vec<Bytes>,
+    /// Answers for the server itself.
+    pub(super) to_self: Vec<Bytes>,
 }
 
 impl Route {
@@ -169,7 +171,9 @@ impl Engine {
 
     /// A stanza of the server itself for the session that caused it.
     pub(super) fn answer(&self, bytes: Bytes, to: &Jid, id: StanzaId, route: &mut Route) {
-        let Some(user) = self.state.user(&to.to_bare()) else { return };
+        let Some(user) = self.state.user(&to.to_bare()) else {
+            return route.to_self.extend(self.is_self(to).then_some(bytes));
+        };
         if !self.serves(&to.to_bare()) {
             route.effects.push(Effect::Forward(Forward { to: to.clone(), id, stanza: bytes }));
         } else if let Some(session) = to.resource().and_then(|r| user.sessions.get(r)) {

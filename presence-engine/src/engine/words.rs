@@ -80,6 +80,10 @@ pub enum Input {
     OfferAgain,
     /// Somebody wants to know whether turns are made and what they put out is let go: answered by [`Output::Probed`].
     Probe(u64),
+    /// Write a record that says nothing, to see whether records become durable.
+    Nothing,
+    /// A request of the server to itself: the answer is delivered to the connection [`Conn::SELF`].
+    Loop(Stanza),
     /// Add an account.
     UserAdd {
         /// The account.

@@ -327,7 +327,7 @@ pub enum Record {
         effects: Vec<Effect>,
     },
     /// What a void branch of a sender's session had brought to users of this node, or offers to those of the other
-    /// (D7). It counts for no session.
+    /// (D7). It counts for no session. Without effects it says nothing: see [`Record::nothing`].
     Kept {
         /// The stanza.
         stanza: StanzaId,
@@ -336,4 +336,17 @@ pub enum Record {
         /// What is left of its effects.
         effects: Vec<Effect>,
     },
+}
+
+impl Record {
+    /// One that changes nothing, and that every version reads: it is written to see whether records become durable.
+    pub fn nothing() -> Record {
+        let stanza = StanzaId { session: SmId::default(), number: 0 };
+        Record::Kept { stanza, at_ms: 0, effects: Vec::new() }
+    }
+
+    /// Whether it is such a one.
+    pub fn says_nothing(&self) -> bool {
+        matches!(self, Record::Kept { effects, .. } if effects.is_empty())
+    }
 }

@@ -274,6 +274,7 @@ impl State {
                 keys.insert(Key::Forward(*forward));
                 self.effects(place, effects, keys);
             }
+            record if record.says_nothing() => {}
             Record::Kept { stanza, effects, .. } => {
                 keys.insert(Key::Kept(*stanza));
                 self.effects(place, effects, keys);

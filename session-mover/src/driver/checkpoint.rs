@@ -214,6 +214,11 @@ impl Driver {
         }
     }
 
+    /// The next checkpoint is taken as soon as it may be, however little has changed.
+    pub fn checkpoint_soon(&mut self) {
+        self.checkpointed = 0;
+    }
+
     fn frames(&self) -> u64 {
         self.own.end().seq + self.applied.seq
     }

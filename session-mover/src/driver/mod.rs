@@ -316,6 +316,16 @@ impl Driver {
         self.commit.own_end()
     }
 
+    /// How far the copy of the peer's log is durable.
+    pub fn copy_synced(&self) -> u64 {
+        self.kept
+    }
+
+    /// Whether nothing up to this own frame waits for a disk or for the peer.
+    pub fn is_done(&self, seq: u64) -> bool {
+        self.commit.is_done(seq)
+    }
+
     /// Copy of the peer's log: its end.
     pub fn peer_end(&self) -> Position {
         self.peer.end()
@@ -448,7 +458,10 @@ impl Driver {
                     records.push(record);
                 }
                 // Evidence and news of sockets tell nobody anything that is not safe: they do not wait.
-                now @ (Output::Report { .. } | Output::MainLost(_) | Output::Parked(..)) => {
+                now @ (Output::Report { .. }
+                | Output::MainLost(_)
+                | Output::Parked(..)
+                | Output::Probed(_)) => {
                     self.dos.push(Do::Release(now));
                 }
                 // The owner waited for what it let go; here it must not wait for something else again.

@@ -109,7 +109,8 @@ impl Driver {
         let mut reader = Reader::new(which, keep + 1);
         let mut released = 0;
         while let Some(frame) = reader.pop(store) {
-            released += u64::from(frame.solo & frame.groups != 0);
+            let says = frame.records.iter().any(|record| !record.says_nothing());
+            released += u64::from(says && frame.solo & frame.groups != 0);
         }
         released
     }

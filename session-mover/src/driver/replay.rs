@@ -113,11 +113,11 @@ pub(super) fn apply(state: &mut State, log: NodeIx, frame: &Frame) {
     frame.records.iter().for_each(|record| state.apply(&mut place, record));
 }
 
-/// Client records while the group was led alone (R0).
+/// Client records while the group was led alone (R0). One that says nothing tells nobody anything.
 pub(super) fn note_alone(alone: &mut [Term; 2], frame: &Frame) {
     for g in NodeIx::BOTH {
         let bit = 1 << g.index();
-        let clients = frame.records.iter().any(|r| !matches!(r, Record::Lead { .. }));
+        let clients = frame.records.iter().any(|r| !matches!(r, Record::Lead { .. }) && !r.says_nothing());
         if frame.solo & frame.groups & bit != 0 && clients {
             alone[g.index()] = frame.terms[g.index()];
         }

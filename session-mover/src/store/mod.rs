@@ -11,6 +11,7 @@ mod redb;
 mod sled;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs::File;
 use std::io;
@@ -19,13 +20,14 @@ use std::path::Path;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use behind::{Behind, Hooks};
+pub use behind::{Behind, Hooks, Open};
 pub use checked::Checked;
 pub(crate) use checked::hash;
 pub use kept::{Kept, unsign};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 pub use sled::SledStore;
+pub use watch::{Found, Watch};
 
 /// Why a store cannot be used. It is then cleared and built again from the logs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

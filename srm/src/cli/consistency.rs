@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Client;
 use super::output::{Answer, Exit, Failure, Progress, users};
-use crate::admin::{CheckStatus, NodeStatus};
+use crate::admin::{CheckStatus, NodeStatus, ServiceStatus};
 
 /// How often the status is asked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -48,16 +48,27 @@ fn judge(found: &[NodeStatus]) -> Result<Answer, Failure> {
     };
     let lines: Vec<String> = found
         .iter()
-        .map(|node| format!("{}: {}\n", node.name, line(&node.check, &other(&node.name))))
+        .map(|node| {
+            let (name, found) = (&node.name, line(&node.check, &other(&node.name)));
+            let down = down(node)
+                .map(|s| format!("{name}: critical service {} is {}: {}\n", s.name, s.state, s.why));
+            format!("{name}: {found}\n{}", down.collect::<String>())
+        })
         .collect();
-    let wrong: Vec<&NodeStatus> =
-        found.iter().filter(|node| node.check.different + node.check.wrong > 0).collect();
+    let is_wrong =
+        |node: &&NodeStatus| node.check.different + node.check.wrong > 0 || down(node).next().is_some();
+    let wrong: Vec<&NodeStatus> = found.iter().filter(is_wrong).collect();
     if wrong.is_empty() {
         return Ok(Answer::new(lines.concat(), json!({ "nodes": checks(found) })));
     }
     let hints = wrong.iter().map(|node| hint(node, &other(&node.name))).collect::<Vec<_>>();
     let failure = Failure::new(Exit::Refused, lines.concat().trim_end().to_owned(), hints.join("; "));
     Err(Failure { more: json!({ "nodes": checks(found) }), ..failure })
+}
+
+/// Critical services of the node that do not do their work.
+fn down(node: &NodeStatus) -> impl Iterator<Item = &ServiceStatus> {
+    node.services.iter().filter(|s| s.critical && s.state != "running")
 }
 
 fn checks(found: &[NodeStatus]) -> BTreeMap<&str, &CheckStatus> {
@@ -86,6 +97,11 @@ fn hint(node: &NodeStatus, other: &str) -> String {
         format!(
             "stop {other}, move its data folder away, and start it again: it gets everything from {}",
             node.name
+        )
+    } else if let Some(service) = down(node).next() {
+        format!(
+            "`tandem service restart {} --node {}`, once what it names is mended",
+            service.name, node.name
         )
     } else {
         format!(
@@ -133,5 +149,22 @@ mod tests {
             failure.refusal.error
         );
         assert!(failure.refusal.hint.starts_with("nothing is lost"), "{}", failure.refusal.hint);
+        let service = |critical| ServiceStatus {
+            name: "database".to_owned(),
+            state: "failing".to_owned(),
+            why: "the store cannot be used: EIO".to_owned(),
+            critical,
+            seconds: 3,
+            restarts: 1,
+        };
+        let with = |critical| {
+            let check = CheckStatus { users: Some(2), pairs: Some(7), ..CheckStatus::default() };
+            judge(&[NodeStatus { services: vec![service(critical)], ..node("a", check) }])
+        };
+        assert!(with(false).is_ok());
+        let failure = with(true).unwrap_err();
+        let named = "a: critical service database is failing: the store cannot be used: EIO";
+        assert!(failure.refusal.error.ends_with(named), "{}", failure.refusal.error);
+        assert!(failure.refusal.hint.starts_with("`tandem service restart database --node a`"));
     }
 }

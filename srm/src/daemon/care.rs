@@ -1,7 +1,7 @@
 //! What operators do to a node that is there: restart it, start and stop its services, end the failed mode.
 
 use super::ops::{Answer, Ask, Operations, stopping};
-use crate::admin::{Refusal, ServiceAction};
+use crate::admin::{Refusal, ServiceAction, ServiceStatus};
 use crate::node::{Op, Reply, Service};
 
 impl Operations {
@@ -33,6 +33,10 @@ impl Operations {
             self.services.wait_for(known).await;
         }
         Ok(())
+    }
+
+    pub(super) fn services_now(&self) -> Vec<ServiceStatus> {
+        self.services.list(self.live.config().srm.enable_authentication_monitoring)
     }
 
     pub(super) async fn service_at(

@@ -11,7 +11,7 @@ use presence_engine::ids::{Group, NodeIx, Position};
 use presence_engine::record::Cursor;
 use serde::{Deserialize, Serialize};
 use session_mover::log::{FileLog, LogStore, Opened, Storage, Stored, Which};
-use session_mover::store::{Batch, Behind, Store};
+use session_mover::store::{Batch, Behind, Store, Watch};
 use tracing::warn;
 
 use super::crashes::{self, TurnFile};
@@ -91,6 +91,13 @@ impl NodeDisk {
         });
         let disk = NodeDisk { log, store, cores, turn, data: data.to_owned(), _lock: lock };
         Ok(Found { disk, durable, opened, crashes, crashed })
+    }
+}
+
+impl NodeDisk {
+    /// For whoever watches over the store.
+    pub fn watch_store(&self) -> Watch {
+        self.store.watch()
     }
 }
 

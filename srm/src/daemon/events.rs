@@ -105,7 +105,8 @@ pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> 
         Event::StoreFailed(why) => told(
             "store-failed",
             format!(
-                "the store failed ({why}); it is set aside and written anew from the logs or by the peer"
+                "the store failed ({why}); this node serves on from its logs, and the store is written anew as soon as it \
+                 takes that"
             ),
         ),
         Event::Resynced(own, peer) => told(

@@ -3,8 +3,8 @@
 use super::differences::{clocks_differ, versions_differ};
 use super::ops::{Answer, Ask, Operations, stopping};
 use super::worker::now_ms;
-use crate::admin::{CheckShown, GroupShown, Member, Moving, NodeStatus, Refusal};
-use crate::node::{Check, GroupOp, Op, Reply};
+use crate::admin::{CheckShown, GroupShown, Member, Moving, NodeStatus, Refusal, ServiceStatus};
+use crate::node::{Check, GroupOp, Op, Reply, SERVICES, Service};
 
 impl Operations {
     pub(super) async fn group_shown(&self) -> GroupShown {
@@ -35,18 +35,27 @@ impl Operations {
             Some(Reply::Checks(checks)) => checks,
             _ => Vec::new(),
         };
-        let (versions, clocks) = match self.peer_now().await {
-            Some((peer, asked_ms)) => (versions_differ(&peer), clocks_differ(&peer, asked_ms, now_ms())),
+        let peer = self.peer_now().await;
+        let (versions, clocks) = match &peer {
+            Some((peer, asked_ms)) => (versions_differ(peer), clocks_differ(peer, *asked_ms, now_ms())),
             // What is not known is not well.
             None => {
                 let silent = format!("node {} did not answer", self.names[self.me.peer().index()]);
                 (Some(silent.clone()), Some(silent))
             }
         };
+        let mut services = lame(&self.names[self.me.index()], &self.services_now());
+        if let Some((peer, _)) = &peer {
+            services.extend(lame(&peer.name, &peer.services));
+        }
+        name_services(&mut checks, &services);
+        let store = services.into_iter().find(|lame| lame.fails && lame.service == Service::Database);
         let mut check = |what, wrong: Option<String>, hint| {
             let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
             checks.push(Check::new(what, well, text, hint));
         };
+        let hint = "see what its disk says; then `tandem service restart database --node NODE`";
+        check("store", store.map(|lame| lame.text), hint);
         check("versions", versions, "run the same version on both nodes");
         check("clocks", clocks, "let both nodes run NTP");
         checks
@@ -146,6 +155,32 @@ impl Operations {
     }
 }
 
+/// A critical service that does not run.
+struct Lame {
+    service: Service,
+    /// It runs, but does not do its work.
+    fails: bool,
+    text: String,
+}
+
+fn lame(node: &str, services: &[ServiceStatus]) -> Vec<Lame> {
+    let down = services.iter().filter(|s| s.critical && s.state != "running");
+    down.filter_map(|s| {
+        let text = format!("{} of {node} is {}: {}", s.name, s.state, s.why);
+        Some(Lame { service: Service::named(&s.name)?, fails: s.state == "failing", text })
+    })
+    .collect()
+}
+
+/// The node's check knows that services are down; which, and why, is known here.
+fn name_services(checks: &mut [Check], lame: &[Lame]) {
+    let names: Vec<&str> = lame.iter().map(|lame| lame.text.as_str()).collect();
+    let services = checks.iter_mut().find(|check| check.what == SERVICES).and_then(|c| c.wrong.as_mut());
+    if let Some((wrong, _)) = services.filter(|_| !names.is_empty()) {
+        *wrong = format!("{} ({wrong})", names.join("; "));
+    }
+}
+
 fn told(op: &GroupOp) -> String {
     match op {
         GroupOp::Create { name, .. } => format!("the group {name}"),
@@ -160,4 +195,31 @@ fn shown(check: Check) -> CheckShown {
     let well = check.wrong.is_none();
     let (error, hint) = check.wrong.unwrap_or_default();
     CheckShown { what: check.what.to_owned(), well, needed: check.stops, error, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, state: &str, critical: bool) -> ServiceStatus {
+        let (name, state, why) = (name.to_owned(), state.to_owned(), "EIO".to_owned());
+        ServiceStatus { name, state, why, critical, seconds: 1, restarts: 0 }
+    }
+
+    #[test]
+    fn services_that_are_down_are_named_with_their_node_and_the_reason() {
+        let services = [
+            service("database", "failing", true),
+            service("router", "running", true),
+            service("authentication", "stopped", false),
+        ];
+        let found = lame("a", &services);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].fails && found[0].service == Service::Database);
+        let check = |what| Check::new(what, false, "they are down", "start them");
+        let mut checks = [check("nodes"), check(SERVICES)];
+        name_services(&mut checks, &found);
+        let wrong: Vec<&str> = checks.iter().map(|c| c.wrong.as_ref().unwrap().0.as_str()).collect();
+        assert_eq!(wrong, ["they are down", "database of a is failing: EIO (they are down)"]);
+    }
 }

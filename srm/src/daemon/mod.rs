@@ -18,6 +18,7 @@ mod metrics;
 mod notify;
 mod ops;
 mod panics;
+mod probes;
 mod reload;
 mod rules;
 mod services;
@@ -43,6 +44,7 @@ use presence_engine::ids::NodeIx;
 use session_mover::driver;
 use session_mover::link;
 use session_mover::msg::VERSIONS;
+use session_mover::store::Watch;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,8 +73,9 @@ use disk::NodeDisk;
 pub(crate) use disk::lock;
 use metrics::Metrics;
 use ops::Operations;
+use probes::Probes;
 use reload::Live;
-use services::Services;
+use services::{LastResort, Services};
 use trouble::Trouble;
 use worker::{FromNode, ToNode, Worker};
 
@@ -140,6 +143,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
             "torn log tails set aside (bytes)"
         );
     }
+    let store = disk.watch_store();
     let inc = u64::from_le_bytes(random());
     if let Some(inputs) = found.crashed {
         error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
@@ -198,7 +202,8 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         heart,
         log,
         chronicle,
-        again: Again::prepare(),
+        again: Arc::new(Again::prepare()),
+        store,
     };
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
@@ -359,7 +364,8 @@ struct Shell {
     log: LogLevel,
     chronicle: Arc<Chronicle>,
     /// How this process is started anew.
-    again: Again,
+    again: Arc<Again>,
+    store: Watch,
 }
 
 impl Shell {
@@ -372,13 +378,7 @@ impl Shell {
         self.listen_for_clients(&leaving).await?;
         self.link().await?;
         self.witness(asked)?;
-        let services = Services::new(
-            &self.config.node.data,
-            self.accounts.clone(),
-            self.chronicle.clone(),
-            self.to_node.clone(),
-            self.ready.clone(),
-        );
+        let services = self.services();
         Services::supervise(&services);
         let operations = Operations::new(
             self.names.clone(),
@@ -434,6 +434,26 @@ impl Shell {
                 },
             }
         }
+    }
+
+    fn services(&self) -> Arc<Services> {
+        let (accounts, to_node, ready) = (&self.accounts, &self.to_node, &self.ready);
+        let (live, again, chronicle) = (self.live.clone(), self.again.clone(), self.chronicle.clone());
+        let last_resort = LastResort {
+            delay: Box::new(move || live.config().srm.critical_service_delay),
+            end: Box::new(move |why| {
+                chronicle.tell("gave-up", format!("this node gives up: {why}"));
+                chronicle.flush(std::time::Duration::from_secs(1));
+                let error = again.now();
+                eprintln!("tandem: fatal: {why}: {error}. The process ends; the other node serves.");
+                std::process::abort()
+            }),
+        };
+        let domain = &self.config.node.domains[0];
+        let probes =
+            Probes::new(domain, accounts.clone(), to_node.clone(), ready.clone(), self.store.clone());
+        let chronicle = self.chronicle.clone();
+        Services::new(probes, accounts.clone(), chronicle, to_node.clone(), ready.clone(), last_resort)
     }
 
     fn leave(&self, leaving: &Arc<AtomicBool>, operations: &Arc<Operations>) {

@@ -297,7 +297,7 @@ impl Operations {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock_ms: now_ms(),
             run: s.run,
-            services: self.services.list(self.live.config().srm.enable_authentication_monitoring),
+            services: self.services_now(),
             check: check_status(&s.checks),
             settings: settings(&self.live.config()),
         }

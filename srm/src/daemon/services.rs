@@ -1,21 +1,16 @@
-//! Critical services as supervised parts: each is probed by having it do its work, and one that died is started again at
-//! once. What the node does about one that stays down is decided in [`crate::node`].
+//! Critical services as supervised parts: each is probed by having it do its work ([`super::probes`]), one that died is started
+//! again at once, and one that does not do its work is restarted, ever more seldom. What the node does about one that stays
+//! down is decided in [`crate::node`].
 
-use std::fs::OpenOptions;
-use std::io::{Seek, Write};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-use xmpp_core::negotiate::Lookup;
-use xmpp_core::sasl::ScramHash;
-
 use super::accounts::Accounts;
 use super::chronicle::Chronicle;
-use super::worker::{ToNode, Want};
+use super::probes::{self, Outcome, Probes};
+use super::worker::ToNode;
 use crate::admin::{Refusal, ServiceAction, ServiceStatus};
 use crate::events::Record;
 use crate::node::{Health, In, Service};
@@ -24,19 +19,34 @@ use crate::node::{Health, In, Service};
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two probes.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long a probe may take.
-const LIMIT: Duration = Duration::from_secs(5);
+/// So many probes in a row that fail, and it is restarted;
+const BAD: u32 = 2;
+/// again after this at the earliest, then after twice as long, and so on,
+const PAUSE: Duration = Duration::from_secs(10);
+/// up to this,
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// until it has been well for so long.
+const CALM: Duration = Duration::from_secs(600);
 
 /// The parts of this node.
 pub(super) struct Services {
     parts: Mutex<[Part; 4]>,
+    probes: Probes,
     accounts: Arc<Accounts>,
     chronicle: Arc<Chronicle>,
     to_node: Sender<ToNode>,
     /// The node serves its users now.
     pub(super) ready: Arc<AtomicBool>,
-    /// What the database is probed with.
-    file: PathBuf,
+    last_resort: LastResort,
+}
+
+/// For an engine that makes no turns: the node's thread stands still, and nothing in this process can fail over or start it
+/// again.
+pub(super) struct LastResort {
+    /// How long it may stand still: as long as any critical service may be down.
+    pub(super) delay: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// Starts the process anew; the text says why.
+    pub(super) end: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Part {
@@ -44,6 +54,7 @@ struct Part {
     since: Instant,
     /// How often it was started again.
     restarts: u64,
+    care: Care,
 }
 
 enum State {
@@ -54,6 +65,39 @@ enum State {
     Dead(Instant),
     /// It runs and does not do its work: why.
     Fails(String),
+}
+
+/// What its supervisor remembers of one that failed.
+#[derive(Debug, Default)]
+struct Care {
+    /// Probes in a row that failed.
+    bad: u32,
+    /// Restarts since it was calm.
+    tries: u32,
+    /// No restart before this.
+    next: Option<Instant>,
+}
+
+impl Care {
+    /// A probe failed: whether it is to be restarted now.
+    fn fails(&mut self, now: Instant) -> bool {
+        self.bad += 1;
+        let due = self.bad >= BAD && self.next.is_none_or(|next| now >= next);
+        if due {
+            let pause = PAUSE * (1 << self.tries.min(6));
+            self.tries += 1;
+            self.next = Some(now + pause.min(LONGEST_PAUSE));
+        }
+        due
+    }
+
+    /// It did its work, as it has for so long.
+    fn works(&mut self, well_for: Duration) {
+        self.bad = 0;
+        if well_for >= CALM {
+            *self = Care::default();
+        }
+    }
 }
 
 impl State {
@@ -69,15 +113,18 @@ impl State {
 impl Services {
     /// All of them run.
     pub(super) fn new(
-        data: &std::path::Path,
+        probes: Probes,
         accounts: Arc<Accounts>,
         chronicle: Arc<Chronicle>,
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
+        last_resort: LastResort,
     ) -> Arc<Services> {
-        let parts = [(); 4].map(|()| Part { state: State::Runs, since: Instant::now(), restarts: 0 });
-        let file = data.join("probe");
-        Arc::new(Services { parts: Mutex::new(parts), accounts, chronicle, to_node, ready, file })
+        let now = Instant::now();
+        let parts =
+            [(); 4].map(|()| Part { state: State::Runs, since: now, restarts: 0, care: Care::default() });
+        let parts = Mutex::new(parts);
+        Arc::new(Services { parts, probes, accounts, chronicle, to_node, ready, last_resort })
     }
 
     /// Supervises all of them, for ever.
@@ -97,6 +144,7 @@ impl Services {
             });
             if let Some(until) = dead {
                 if Instant::now() >= until {
+                    self.probes.restart(service);
                     self.turn(service, State::Runs, "its supervisor has started it again");
                 }
                 continue;
@@ -105,22 +153,75 @@ impl Services {
                 continue;
             }
             probed = Instant::now();
-            let found = self.probe(service).await;
-            let state = self.with(service, |part| match (&part.state, found) {
-                (State::Runs, Some(Err(why))) => Some(State::Fails(why)),
-                (State::Fails(_), Some(Ok(()))) => Some(State::Runs),
-                _ => None,
-            });
-            match state {
-                Some(State::Fails(why)) => self.turn(service, State::Fails(why.clone()), &why),
-                Some(state) => self.turn(service, state, "it does its work again"),
-                None => {}
-            }
+            let outcome = self.probes.of(service).await;
+            self.probed(service, outcome);
         }
+    }
+
+    /// What a probe came to.
+    fn probed(&self, service: Service, outcome: Outcome) {
+        let restart = match outcome {
+            None => false,
+            Some(Ok(())) => {
+                let failed = self.with(service, |part| {
+                    part.care.works(part.since.elapsed());
+                    matches!(part.state, State::Fails(_))
+                });
+                if failed {
+                    self.turn(service, State::Runs, "it does its work again");
+                }
+                false
+            }
+            Some(Err(why)) => {
+                let runs = self.with(service, |part| match part.state {
+                    State::Runs | State::Fails(_) => Some(part.care.fails(Instant::now())),
+                    State::Stopped | State::Dead(_) => None,
+                });
+                let Some(restart) = runs else { return };
+                self.turn(service, State::Fails(why.clone()), &why);
+                restart
+            }
+        };
+        if restart {
+            self.restart_failing(service);
+        }
+        if service == Service::PresenceEngine {
+            self.look_at_engine();
+        }
+    }
+
+    /// It stays one that fails until a probe shows that this helped.
+    fn restart_failing(&self, service: Service) {
+        let (name, why) = (service.name(), self.why(service));
+        self.with(service, |part| part.restarts += 1);
+        let text = format!("critical service {name} is restarted by its supervisor: {why}");
+        self.tell("service-restarted", text);
+        self.probes.restart(service);
+    }
+
+    /// Time in which this process stood still itself does not count: so many probes, each with its limit.
+    fn look_at_engine(&self) {
+        let bad = self.with(Service::PresenceEngine, |part| part.care.bad);
+        let (stood, delay) = (probes::LIMIT * bad, (self.last_resort.delay)());
+        if stood >= delay {
+            let why = format!("the engine has made no turn for {} s; it is started anew", stood.as_secs());
+            (self.last_resort.end)(&why);
+        }
+    }
+
+    fn why(&self, service: Service) -> String {
+        self.with(service, |part| match &part.state {
+            State::Fails(why) => why.clone(),
+            _ => String::new(),
+        })
     }
 
     fn with<T>(&self, service: Service, look: impl FnOnce(&mut Part) -> T) -> T {
         look(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner)[service as usize])
+    }
+
+    fn tell(&self, event: &str, text: String) {
+        self.chronicle.write(Record { event: event.to_owned(), text, ..Record::default() });
     }
 
     /// It is in another state from now on.
@@ -136,6 +237,9 @@ impl Services {
         if service == Service::Authentication {
             self.accounts.serve(health != Health::Stopped);
         }
+        if before == health && health == Health::Fails {
+            return;
+        }
         let _ = self.to_node.send(ToNode::In(In::Service(service, health)));
         if before != health {
             let (event, now) = match health {
@@ -143,59 +247,8 @@ impl Services {
                 Health::Fails => ("service-down", "fails"),
                 Health::Stopped => ("service-down", "does not run"),
             };
-            let text = format!("critical service {} {now}: {why}", service.name());
-            self.chronicle.write(Record { event: event.to_owned(), text, ..Record::default() });
+            self.tell(event, format!("critical service {} {now}: {why}", service.name()));
         }
-    }
-
-    /// `None`: nothing can be said now.
-    async fn probe(&self, service: Service) -> Option<Result<(), String>> {
-        let late = || format!("no answer within {} s", LIMIT.as_secs());
-        match service {
-            Service::Database => {
-                let file = self.file.clone();
-                let work = tokio::task::spawn_blocking(move || commit(&file));
-                Some(match tokio::time::timeout(LIMIT, work).await {
-                    Ok(Ok(Ok(()))) => Ok(()),
-                    Ok(Ok(Err(error))) => Err(format!("{} cannot be written: {error}", self.file.display())),
-                    Ok(Err(_)) => return None,
-                    Err(_) => Err(format!("a commit: {}", late())),
-                })
-            }
-            Service::PresenceEngine => match self.ask(Want::Turn).await {
-                Some(()) => Some(Ok(())),
-                None => Some(Err(format!("a turn of the engine: {}", late()))),
-            },
-            Service::Router => {
-                // A node that may let nothing go does not have a broken router.
-                let ready = || self.ready.load(Ordering::Relaxed);
-                let was_ready = ready();
-                match self.ask(Want::Release).await {
-                    Some(()) => Some(Ok(())),
-                    None if was_ready && ready() => {
-                        Some(Err(format!("from a client's queue to a client's queue: {}", late())))
-                    }
-                    None => None,
-                }
-            }
-            Service::Authentication => {
-                let accounts = self.accounts.clone();
-                let work = tokio::task::spawn_blocking(move || {
-                    matches!(accounts.lookup("probe", None, ScramHash::Sha256), Lookup::Unavailable)
-                });
-                match tokio::time::timeout(LIMIT, work).await {
-                    Ok(Ok(false)) => Some(Ok(())),
-                    Ok(_) => None,
-                    Err(_) => Some(Err(format!("credentials: {}", late()))),
-                }
-            }
-        }
-    }
-
-    async fn ask(&self, want: Want) -> Option<()> {
-        let (tell, told) = oneshot::channel();
-        self.to_node.send(ToNode::Probe(want, tell)).ok()?;
-        tokio::time::timeout(LIMIT, told).await.ok()?.ok()
     }
 
     /// Waits until it runs, for a second at most.
@@ -226,6 +279,7 @@ impl Services {
             State::Dead(_) | State::Stopped => None,
         });
         found.unwrap_or_else(|| {
+            self.probes.restart(service);
             self.turn(service, State::Runs, why);
             Ok(())
         })
@@ -237,7 +291,10 @@ impl Services {
             ServiceAction::Start => {
                 self.start(service, "the operator started it").map_err(|why| Refusal {
                     error: format!("{} does not start: {why}", service.name()),
-                    hint: "if it does not start at all: `tandem restart` of this node".to_owned(),
+                    hint: format!(
+                        "`tandem service restart {}`; if it does not start at all: `tandem restart` of this node",
+                        service.name()
+                    ),
                     ..Refusal::default()
                 })?
             }
@@ -277,18 +334,11 @@ impl Services {
     }
 }
 
-/// A small write that is on disk when it returns: what every commit of the database needs.
-fn commit(file: &std::path::Path) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(file)?;
-    file.rewind()?;
-    file.write_all(b"written to see that the disk takes it\n")?;
-    file.sync_data()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
+    use super::super::probes::tests::store;
     use super::*;
 
     fn services() -> (Arc<Services>, Receiver<ToNode>, tempfile::TempDir) {
@@ -297,7 +347,21 @@ mod tests {
         let accounts = Arc::new(Accounts::new([0; 32]));
         let chronicle = Chronicle::start(dir.path(), "a").unwrap();
         let ready = Arc::new(AtomicBool::new(true));
-        (Services::new(dir.path(), accounts, chronicle, to_node, ready), node, dir)
+        let probes = Probes::new("d", accounts.clone(), to_node.clone(), ready.clone(), store().1);
+        let last_resort = LastResort {
+            delay: Box::new(|| Duration::from_secs(20)),
+            end: Box::new(|why| panic!("the process ends: {why}")),
+        };
+        (Services::new(probes, accounts, chronicle, to_node, ready, last_resort), node, dir)
+    }
+
+    /// What its supervisor has begin anew.
+    fn restarted(node: &Receiver<ToNode>) -> Vec<Service> {
+        let only = |told| match told {
+            ToNode::In(In::Restart(service)) => Some(service),
+            _ => None,
+        };
+        node.try_iter().filter_map(only).collect()
     }
 
     fn told(node: &Receiver<ToNode>) -> Vec<(Service, Health)> {
@@ -344,28 +408,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_measures_work() {
-        let (services, node, dir) = services();
-        // The node's thread answers for the engine only.
-        std::thread::spawn(move || {
-            let mut held = Vec::new();
-            for told in node {
-                match told {
-                    ToNode::Probe(Want::Turn, answer) => _ = answer.send(()),
-                    ToNode::Probe(Want::Release, answer) => held.push(answer),
-                    _ => {}
-                }
-            }
-        });
-        assert_eq!(services.probe(Service::PresenceEngine).await, Some(Ok(())));
-        assert_eq!(services.probe(Service::Authentication).await, Some(Ok(())));
-        assert_eq!(services.probe(Service::Database).await, Some(Ok(())));
-        std::fs::remove_file(dir.path().join("probe")).unwrap();
-        std::fs::create_dir(dir.path().join("probe")).unwrap();
-        assert!(services.probe(Service::Database).await.unwrap().unwrap_err().contains("cannot be written"));
-        services.ready.store(false, Ordering::Relaxed);
-        let router = services.probe(Service::Router);
-        services.ready.store(false, Ordering::Relaxed);
-        assert_eq!(router.await, None, "a node that may let nothing go does not have a broken router");
+    async fn one_that_does_not_do_its_work_is_restarted_and_stays_down_until_it_does() {
+        let (services, node, _dir) = services();
+        let fails = || Some(Err("EIO".to_owned()));
+        services.probed(Service::Database, fails());
+        assert_eq!(told(&node), [(Service::Database, Health::Fails)]);
+        services.probed(Service::Database, fails());
+        assert_eq!(restarted(&node), [Service::Database], "the second one in a row");
+        services.probed(Service::Database, None);
+        services.probed(Service::Database, fails());
+        assert_eq!(restarted(&node), [], "not again at once");
+        assert_eq!(state(&services, "database"), "failing", "a restart does not make it well");
+        assert_eq!(services.list(false)[0].restarts, 1);
+        services.probed(Service::Database, Some(Ok(())));
+        assert_eq!(told(&node), [(Service::Database, Health::Runs)]);
+        services.probed(Service::Database, fails());
+        services.probed(Service::Database, fails());
+        assert_eq!(restarted(&node), [], "nor because it was well for a moment");
+        // What the operator stopped is nobody's business but his.
+        services.act(Service::Router, ServiceAction::Stop).unwrap();
+        (0..3).for_each(|_| services.probed(Service::Router, fails()));
+        assert_eq!(restarted(&node), []);
+        assert_eq!(state(&services, "router"), "stopped");
+    }
+
+    #[test]
+    fn restarts_become_ever_more_seldom_until_it_has_been_well_for_long() {
+        let mut care = Care::default();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let restarts: Vec<u64> = (0..1_200).step_by(5).filter(|s| care.fails(at(*s))).collect();
+        assert_eq!(restarts, [5, 15, 35, 75, 155, 315, 615, 915]);
+        care.works(CALM - Duration::from_secs(1));
+        assert!(!care.fails(at(1_205)) && !care.fails(at(1_210)), "it has not been well for long");
+        care.works(CALM);
+        assert!(!care.fails(at(1_211)) && care.fails(at(1_212)));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the process ends: the engine has made no turn for 20 s")]
+    async fn an_engine_that_stands_still_for_as_long_as_a_service_may_be_down_ends_the_process() {
+        let (services, _node, _dir) = services();
+        for number in 1.. {
+            services.probed(Service::PresenceEngine, Some(Err("a turn: not within 5 s".into())));
+            assert!(number < 4, "20 s are over");
+        }
     }
 }

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use session_mover::store::{Behind, Checked, Hooks, Kept, RedbStore, SledStore, Store, StoreError, unsign};
+use session_mover::store::{
+    Behind, Checked, Found, Hooks, Kept, RedbStore, SledStore, Store, StoreError, Watch, unsign,
+};
 use tracing::warn;
 
 use crate::config::Engine;
@@ -22,6 +24,7 @@ pub fn open(
     done: impl Fn(Result<(), String>) + Send + 'static,
 ) -> anyhow::Result<Behind> {
     let place = Place { engine, data: data.to_owned() };
+    let again = Place { engine, data: data.to_owned() };
     fs::create_dir_all(data.join("store"))
         .with_context(|| format!("{}: cannot be made", data.join("store").display()))?;
     let store = match place.open() {
@@ -38,8 +41,18 @@ pub fn open(
         before: Box::new(before),
         done: Box::new(move |result| done(result.map_err(|error| error.0))),
         anew: Box::new(move || place.anew()),
+        open: Box::new(move || again.open()),
     };
     Behind::start(store, hooks).context("the store's thread cannot be started")
+}
+
+/// For the operator: a store that cannot be used, nor written anew.
+pub fn alarm(store: &Watch) -> Option<String> {
+    let Found::Wrong(why) = store.look() else { return None };
+    Some(format!(
+        "the store of this node cannot be written ({why}): this node serves on from its logs, which grow. Make room on its \
+         disk, or mend it; then `tandem service restart database`"
+    ))
 }
 
 struct Place {
@@ -76,11 +89,14 @@ impl Place {
         })
     }
 
-    /// Sets aside what there is and opens an empty one.
+    /// Sets aside what there is and opens an empty one. What has never held a checkpoint is not worth keeping: on a disk that
+    /// takes nothing there is one at each attempt.
     fn anew(&self) -> Result<Box<dyn Store + Send>, StoreError> {
         let (dir, aside) = (self.dir(), self.data.join("aside"));
         let failed = |error: std::io::Error| StoreError(format!("{}: {error}", dir.display()));
-        if dir.exists() {
+        if dir.exists() && !self.sign().exists() {
+            fs::remove_dir_all(&dir).map_err(failed)?;
+        } else if dir.exists() {
             fs::create_dir_all(&aside).map_err(failed)?;
             let target =
                 (0u32..).map(|n| aside.join(format!("store-{}-{n}", self.name()))).find(|p| !p.exists());

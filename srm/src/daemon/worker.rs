@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::disk::NodeDisk;
 use super::events;
 use super::metrics::Metrics;
+use super::store;
 use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
@@ -55,6 +56,8 @@ pub enum ToNode {
     Control(Bytes),
     /// Answer when this is so.
     Probe(Want, oneshot::Sender<()>),
+    /// Where what this node says to itself is to come.
+    Inbox(ConnSender),
 }
 
 /// How far a probe is to come.
@@ -62,8 +65,10 @@ pub enum ToNode {
 pub enum Want {
     /// A turn of the engine that began after the question is made.
     Turn,
-    /// What it put out may leave, and has come to where clients' queues are filled.
-    Release,
+    /// Something was made durable in this node's log since this was last so.
+    Commit,
+    /// The last stanza to itself waits neither for a disk nor for the peer. If that is not so, there is no answer.
+    LetGo,
 }
 
 /// What the node's thread asks of the asynchronous side.
@@ -118,8 +123,6 @@ struct Edges {
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
     next_reply: u64,
     probes: BTreeMap<u64, oneshot::Sender<()>>,
-    /// Probes that are answered when the next turn is made.
-    turns: Vec<oneshot::Sender<()>>,
     /// Client input that waits because too much is in flight (D9).
     deferred: VecDeque<In>,
 }
@@ -156,7 +159,6 @@ impl Worker {
             replies: BTreeMap::new(),
             next_reply: 1,
             probes: BTreeMap::new(),
-            turns: Vec::new(),
             deferred: VecDeque::new(),
         };
         let mut last_tick = boottime_ms();
@@ -183,7 +185,6 @@ impl Worker {
             }
             let now_ms = self.now_ms();
             self.node.step(now_ms, &mut self.disk);
-            edges.turns.drain(..).for_each(|asks| _ = asks.send(()));
             while !edges.deferred.is_empty() && self.node.clients_may_send() {
                 for input in edges.deferred.drain(..edges.deferred.len().min(BATCH)).collect::<Vec<_>>() {
                     self.client(input, &mut edges);
@@ -232,28 +233,34 @@ impl Worker {
             ToNode::Snapshot(answer) => {
                 let mut snapshot = self.node.snapshot();
                 snapshot.alarms.extend(self.trouble.alarms());
+                snapshot.alarms.extend(store::alarm(&self.disk.watch_store()));
                 let _ = answer.send(snapshot);
             }
             ToNode::Users(answer) => _ = answer.send(self.users()),
             ToNode::Sessions(answer) => _ = answer.send(self.sessions()),
             ToNode::Control(bytes) => _ = self.node.send_control(&bytes),
             ToNode::Probe(want, answer) => self.probe(want, answer, edges),
+            ToNode::Inbox(sender) => _ = edges.clients.insert(Conn::SELF, sender),
         }
     }
 
     /// What asks whether clients are served does not wait as they may have to.
     fn probe(&mut self, want: Want, answer: oneshot::Sender<()>, edges: &mut Edges) {
+        if want == Want::LetGo {
+            if self.node.loop_is_let_go() {
+                let _ = answer.send(());
+            }
+            return;
+        }
         let number = edges.next_reply;
         edges.next_reply += 1;
-        match want {
-            Want::Turn => edges.turns.push(answer),
-            Want::Release => {
-                // Nobody waits any more for those that came to nothing.
-                edges.probes.retain(|_, answer| !answer.is_closed());
-                _ = edges.probes.insert(number, answer);
-            }
-        }
-        self.handle(In::Client(Input::Probe(number)));
+        // Nobody waits any more for those that came to nothing.
+        edges.probes.retain(|_, answer| !answer.is_closed());
+        edges.probes.insert(number, answer);
+        self.handle(match want {
+            Want::Commit => In::Commit(number),
+            _ => In::Client(Input::Probe(number)),
+        });
     }
 
     fn client(&mut self, input: In, edges: &mut Edges) {
@@ -336,7 +343,9 @@ impl Worker {
                 Out::Deliver(conn, bytes) => {
                     if let Some(client) = edges.clients.get(&conn.number) {
                         session_mover::kill_point!("release.before");
-                        self.metrics.deliver(bytes.len());
+                        if conn.number != Conn::SELF {
+                            self.metrics.deliver(bytes.len());
+                        }
                         client.send(ToConn::Write(bytes));
                         session_mover::kill_point!("release.after");
                     }

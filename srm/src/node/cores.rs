@@ -132,6 +132,7 @@ impl Node {
         }
         self.follow_peer();
         self.watch_changes();
+        self.answer_commits();
         if self.shows.look {
             self.watch_states();
         }

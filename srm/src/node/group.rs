@@ -15,6 +15,8 @@ use crate::config::Assignment;
 use crate::safety::{Consent, In, RegisterKind, Role};
 use crate::view::{Ha, Place, State};
 
+/// The check of critical services.
+pub const SERVICES: &str = "critical services";
 /// Longest name and description, in characters.
 const LONGEST: usize = 128;
 /// The nodes may say different things of the group for so long (30 s), in ticks: one that starts has yet to read it.
@@ -236,7 +238,7 @@ impl Node {
         let whole = !self.driver.is_behind() && !self.driver.lacks_own();
         let same = self.same_settings();
         let mut services = Check::new(
-            "critical services",
+            SERVICES,
             !self.lacks_service() && !self.peer_told().lacks_service,
             "critical services are down; after the delay their node fails over, or, if they are down on both, both run in \
              failed mode",

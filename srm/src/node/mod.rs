@@ -16,6 +16,7 @@ mod hold;
 mod look;
 mod moves;
 mod pause;
+mod probes;
 mod promise;
 mod restart;
 mod services;
@@ -47,7 +48,7 @@ pub use automatic::Automatics;
 pub(crate) use automatic::SETTINGS_DIFFER;
 pub use check::Checks;
 pub use crashes::{Crash, Crashes};
-pub use group::{Check, GroupOp};
+pub use group::{Check, GroupOp, SERVICES};
 use moves::Moving;
 pub use moves::{Progress, Refused};
 use promise::Promises;
@@ -163,6 +164,7 @@ pub struct Node {
     automatic: automatic::Automatic,
     checks: Checks,
     services: services::Services,
+    probes: probes::Probes,
     moving: Option<Moving>,
     storm: storm::Storm,
     /// Accounts that are being changed, and the operator's question.
@@ -247,6 +249,7 @@ impl Node {
             automatic: automatic::Automatic::default(),
             checks: Checks::default(),
             services: services::Services::default(),
+            probes: probes::Probes::default(),
             moving: None,
             storm: storm::Storm {
                 fixed: cfg.driver.engine.relogin_s,
@@ -337,12 +340,14 @@ impl Node {
         self.now_ms = self.now_ms.max(now_ms);
         match input {
             In::Client(input) => return self.inbox.push(input),
+            In::Commit(number) => return self.probe_commit(number),
+            In::Loop(stanza) => return self.probe_loop(stanza),
             In::Stored(which, at, synced) => {
                 self.driver.stored(which, at, synced, disk);
             }
             In::Checkpointed(result) => {
                 self.driver.checkpointed(result.is_ok(), disk);
-                self.outs.extend(result.err().map(|why| Out::Event(Event::StoreFailed(why))));
+                self.tell_store(result.err());
             }
             In::Ticks(n) => self.tick(n, disk),
             In::Datagram(bytes) => self.datagram(&bytes, disk),
@@ -364,6 +369,7 @@ impl Node {
             In::Witness(said) => self.witness_says(said, disk),
             In::Op(number, op) => self.op(number, op, disk),
             In::Service(service, health) => self.service(service, health),
+            In::Restart(service) => self.restart_service(service),
             In::Logins { per_second, crowded } => self.logins(per_second, crowded),
         }
         self.settle(disk);
@@ -382,6 +388,7 @@ impl Node {
             self.driver.turn(self.now_ms, inputs, disk);
             self.settle(disk);
         }
+        self.probes_began(disk);
         self.settle(disk);
     }
 
@@ -402,6 +409,7 @@ impl Node {
         self.watch_link(n);
         self.watch_disk(n);
         self.watch_lag(n);
+        self.watch_commits();
         self.tell_stalled();
         self.watch_states();
         self.watch_settings();

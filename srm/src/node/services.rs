@@ -89,6 +89,8 @@ pub(super) struct Services {
     guarded: bool,
     /// Since when a fallback waits for the home node's services.
     waits: Option<u64>,
+    /// Why the store did not take the last checkpoint.
+    store_failed: Option<String>,
 }
 
 impl Node {
@@ -104,6 +106,27 @@ impl Node {
             self.shows.look = true;
             self.beacon_due = Some(Turn::First);
         }
+    }
+
+    /// A service begins anew, whatever it was. Nobody's session is touched.
+    pub(super) fn restart_service(&mut self, service: Service) {
+        match service {
+            // Its store was opened anew: a checkpoint shows whether it takes one.
+            Service::Database => self.driver.checkpoint_soon(),
+            // All that waits for users that are led here is taken up again.
+            Service::PresenceEngine | Service::Router => self.serving = [false; 2],
+            Service::Authentication => {
+                let accounts = self.driver.engine().accounts();
+                self.outs.extend(accounts.map(|(user, verifiers)| Out::Account(user, Some(verifiers))));
+            }
+        }
+    }
+
+    /// The store took a checkpoint, or failed: told once of those that fail for one reason in a row.
+    pub(super) fn tell_store(&mut self, failed: Option<String>) {
+        let news = failed.clone().filter(|why| self.services.store_failed.as_ref() != Some(why));
+        self.services.store_failed = failed;
+        self.outs.extend(news.map(|why| Out::Event(Event::StoreFailed(why))));
     }
 
     /// Critical services that are down.

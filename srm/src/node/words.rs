@@ -9,6 +9,7 @@ use session_mover::driver::{Link, Why};
 use session_mover::log::{Storage, Which};
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
+use xmpp_core::stanza::Stanza;
 
 use super::crashes::Crashes;
 use super::group::{Check, GroupOp};
@@ -86,6 +87,12 @@ pub enum In {
     Op(u64, Op),
     /// News of a critical service of this node.
     Service(Service, Health),
+    /// A critical service begins anew.
+    Restart(Service),
+    /// A commit to the own log is wanted; answered by [`Out::Probed`] with the number.
+    Commit(u64),
+    /// A stanza of this node to itself; the answer is delivered to the connection that it has with itself.
+    Loop(Stanza),
     /// What is measured of logins.
     Logins {
         /// So many this node can take in a second.
@@ -182,7 +189,7 @@ pub enum Out {
     Beacon(Bytes),
     /// Probe the peer twice, 20 ms apart.
     Probe,
-    /// A probe of the engine has come through.
+    /// A probe of the engine or of the log has come through.
     Probed(u64),
     /// Start the critical services that do not run.
     StartServices,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::ToConn;
 
@@ -169,6 +169,37 @@ impl Mailbox {
     /// `n` of the bytes sent were given to TLS.
     pub fn written(&self, n: usize) {
         self.0.queued.fetch_sub(n, Ordering::Relaxed);
+    }
+}
+
+/// What comes to a connection that has no socket: a node's own, for what it says to itself.
+pub struct Inbox {
+    mailbox: Mailbox,
+    queue: Mutex<Queue>,
+}
+
+impl Inbox {
+    /// One that holds at most `limit` bytes, and its sender.
+    pub fn new(limit: usize) -> (ConnSender, Inbox) {
+        let (sender, mailbox) = mailbox(limit);
+        (sender, Inbox { mailbox, queue: Mutex::default() })
+    }
+
+    /// The next that was sent; `None`: nothing comes any more.
+    pub async fn next(&self) -> Option<ToConn> {
+        std::future::poll_fn(|cx| {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken = self.mailbox.take(cx, &mut queue);
+            let message = queue.pop();
+            if let Some(ToConn::Write(bytes) | ToConn::Close { last: bytes, .. }) = &message {
+                self.mailbox.written(bytes.len());
+            }
+            match message {
+                None if !taken.abandoned && !taken.overflow => Poll::Pending,
+                message => Poll::Ready(message),
+            }
+        })
+        .await
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use crate::negotiate::{Lookup, Proved};
-pub use mailbox::ConnSender;
+pub use mailbox::{ConnSender, Inbox};
 pub use rates::Rates;
 pub use turnstile::{Class, Logins, Turnstile, WHAT_FOLLOWS};
 

@@ -11,6 +11,7 @@ mod messages;
 mod moves;
 mod people;
 mod poison;
+mod probe;
 mod requests;
 mod roster;
 mod services;
