@@ -188,6 +188,9 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         witness,
     };
     panics::end_the_process(config.node.data.clone(), handled);
+    // Before the node: what it does next comes behind.
+    let version = env!("CARGO_PKG_VERSION");
+    chronicle.tell("started", format!("{} has started, version {version}", config.node.name));
     let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
     let shell = Shell {
         config: config.clone(),
@@ -392,8 +395,6 @@ impl Shell {
         let (admin, token) = (self.config.admin.listen, self.live.token.clone());
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
-        let version = env!("CARGO_PKG_VERSION");
-        self.chronicle.tell("started", format!("{} has started, version {version}", self.config.node.name));
         tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
         tokio::spawn(rules::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
         tokio::spawn(reload::watch(self.live.clone()));

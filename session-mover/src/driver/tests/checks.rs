@@ -57,7 +57,7 @@ fn an_account_that_the_peer_holds_otherwise_or_lacks_or_has_too_many_is_named() 
     assert_eq!((report.users, report.different, report.named), (Some(40), 1, vec!["a7@d".to_owned()]));
     // The other node's are none of its business.
     assert_eq!(check(&mut b, &mut a).different, 0);
-    let place = Place { log: NodeIx::B, at: Position::default(), forwards: 0 };
+    let place = Place { log: NodeIx::A, at: Position::default(), forwards: 0 };
     for record in [
         Record::UserAdd { user: jid("zz"), home: NodeIx::A, verifiers: Verifiers::default() },
         Record::UserRemove { user: jid("a9"), effects: Vec::new() },
