@@ -99,7 +99,15 @@ fn nothing_goes_wrong_without_faults() {
 #[test]
 fn services_stop_and_operators_act() {
     let figures = hunt("services", 2_000, Profile::SERVICES);
-    at_least(&figures, &[("stanzas of a node to itself", 1_990), ("services that stop", 1_200), ("moves for a service", 400), ("fallbacks", 600)]);
+    at_least(
+        &figures,
+        &[
+            ("stanzas of a node to itself", 1_990),
+            ("services that stop", 1_200),
+            ("moves for a service", 400),
+            ("fallbacks", 600),
+        ],
+    );
 }
 
 #[test]

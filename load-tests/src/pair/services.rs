@@ -6,8 +6,7 @@ use xmpp_core::stanza::Stanza;
 use super::world::{Event, World};
 
 /// What a node says to itself.
-const PING: &[u8] =
-    b"<iq xmlns='jabber:client' type='get' id='1' to='d'><ping xmlns='urn:xmpp:ping'/></iq>";
+const PING: &[u8] = b"<iq xmlns='jabber:client' type='get' id='1' to='d'><ping xmlns='urn:xmpp:ping'/></iq>";
 
 impl World {
     /// A service of this run of a node is in this way from now on.
