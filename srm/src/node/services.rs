@@ -331,6 +331,9 @@ impl Node {
                 (false, false) if self.would_fail_over() => {
                     format!("after {after} s {peer} is to serve all users")
                 }
+                (false, _) if how == "fails" => {
+                    "see `tandem service list`; it is tried again by itself".to_owned()
+                }
                 (false, _) => "start it: `tandem service start`".to_owned(),
             };
             alarms.push(format!("critical service {name} {how}, for {seconds} s: {then}"));

@@ -1,5 +1,6 @@
 //! What a node does to see that it works.
 
+use xmpp_core::jid::Jid;
 use xmpp_core::stanza::Stanza;
 
 use super::{A, Client, Duo};
@@ -44,6 +45,10 @@ fn nobody_else_reaches_the_servers_own_address_or_speaks_from_it() {
     duo.send(romeo, &PING.replace(" id=", " from='example.org/self' id="));
     assert!(duo.got_one(romeo).contains("to='romeo@example.org/orchard'"), "the sender is stamped");
     assert!(duo.raw(own).is_empty());
+    let engine = duo.engines[0].as_ref().unwrap();
+    let is_self = |text| engine.is_self(&Jid::parse(text).unwrap());
+    assert!(is_self("example.org/self"));
+    assert!(!is_self("romeo@example.org/self") && !is_self("example.org") && !is_self("example.net/self"));
 }
 
 #[test]
