@@ -46,7 +46,7 @@ use xmpp_core::stanza::Kind;
 use crate::front::Relay;
 use crate::ids::{Conn, Group, NodeIx, Position, SmId, Term};
 use crate::merge::Seen;
-use crate::record::Record;
+use crate::record::{Record, Verifiers};
 use crate::state::{Place, State};
 
 pub use edge::Counters;

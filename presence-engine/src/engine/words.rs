@@ -78,7 +78,7 @@ pub enum Input {
     Tick,
     /// Re-login limits have changed: dual clients are told.
     OfferAgain,
-    /// Somebody wants to know whether turns are made and what they put out is let go: answered by [`Output::Probed`].
+    /// Somebody wants to know whether turns are made: answered by [`Output::Probed`], which waits for nothing.
     Probe(u64),
     /// Write a record that says nothing, to see whether records become durable.
     Nothing,
@@ -174,6 +174,6 @@ pub enum Output {
     Poison(Print),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
-    /// The probe of this number has come through, and all that was put out before it.
+    /// The probe of this number has come through the engine.
     Probed(u64),
 }
