@@ -33,6 +33,8 @@ pub(super) struct Shows {
     pub(super) forced: [bool; 2],
     /// Something happened that may have changed the row: it is not waited for a tick.
     pub(super) look: bool,
+    /// Since which tick it is known that the peer serves users of this node, and not why.
+    unexplained: Option<u64>,
 }
 
 /// How a move of users began.
@@ -58,13 +60,15 @@ impl Default for Shows {
             took: [false; 2],
             forced: [false; 2],
             look: false,
+            unexplained: None,
         }
     }
 }
 
 impl Node {
     pub(super) fn facts(&self, group: Group) -> Facts {
-        let heard = self.hears_peer();
+        // One that said that it restarts is as it was until it is back, or held to be gone.
+        let heard = self.hears_peer() || self.peer_restarts && self.evidence.gone().is_none();
         let place = self.place(group, heard);
         let g = group.index();
         let serves = !self.lacks_service();
@@ -250,7 +254,7 @@ impl Node {
     pub(super) fn watch_states(&mut self) {
         // What the peer's log says comes before what its beacons say of the same.
         self.shows.look = self.driver.has_unprocessed();
-        if self.shows.look {
+        if self.shows.look || self.is_unexplained() {
             return;
         }
         for group in NodeIx::BOTH {
@@ -278,6 +282,19 @@ impl Node {
             self.shows.row = Some(row);
             self.outs.push(Out::Event(Event::Row(shown)));
         }
+    }
+
+    /// Users of this node are served by the peer, which has not said yet why: a register is heard of on more ways than its
+    /// reason. It is waited for as long as a word of the peer may take.
+    fn is_unexplained(&mut self) -> bool {
+        let known = self.shows.causes[self.me.index()] != Cause::Nothing
+            || self.driver.engine().state().away(self.me).is_some();
+        if known || self.place(self.me, self.hears_peer()) != Place::AtBackup {
+            self.shows.unexplained = None;
+            return false;
+        }
+        let since = *self.shows.unexplained.get_or_insert(self.ticks);
+        self.ticks < since + u64::from(HEARD_TICKS)
     }
 
     /// What it means that a group is in another place.
