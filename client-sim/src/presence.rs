@@ -93,6 +93,8 @@ struct Owner {
     session: u64,
     /// All that was said in this session; empty when logged out.
     said: Vec<Content>,
+    /// The last word of the session before, if this one follows it.
+    before: Option<Content>,
 }
 
 /// The last that a contact was shown.
@@ -103,6 +105,8 @@ struct Shown {
     /// Which of that session's presences it was.
     index: usize,
     available: bool,
+    /// It may as well have been the last word of the session before, on its way to a contact that had just begun.
+    either: bool,
 }
 
 impl PresenceRecord {
@@ -116,6 +120,7 @@ impl PresenceRecord {
         self.with(|inner| {
             let owner = inner.owners.entry(full_jid.to_owned()).or_default();
             owner.session += 1;
+            owner.before = owner.said.last().copied();
             owner.said = vec![content];
             inner.report.changes += 1;
         });
@@ -215,17 +220,23 @@ impl Inner {
                 self.report.flicker(format_args!("{contact} was shown unavailable of {full_jid}"));
             }
             let (session, index) = current.map_or((0, 0), |last| (last.session, last.index));
-            seen.insert(full_jid.to_owned(), Shown { session, index, available: false });
+            seen.insert(full_jid.to_owned(), Shown { session, index, available: false, either: false });
             return;
         };
         let repeats = current.is_some_and(|last| last.available && owner.said[last.index] == content);
+        if let Some(last) = current.filter(|last| repeats && last.either) {
+            seen.insert(full_jid.to_owned(), Shown { either: false, ..last });
+            return;
+        }
         // The same words again may have been said again: then it is the later one.
         let begin = from + usize::from(repeats);
         let found =
             owner.said.iter().skip(begin).position(|said| *said == content).map(|found| begin + found);
         match (found, current) {
             (Some(index), _) => {
-                seen.insert(full_jid.to_owned(), Shown { session: owner.session, index, available: true });
+                let either = last.is_none() && owner.before == Some(content);
+                let shown = Shown { session: owner.session, index, available: true, either };
+                seen.insert(full_jid.to_owned(), shown);
             }
             (None, Some(_)) if repeats => {
                 self.report.repeats += 1;
@@ -236,7 +247,10 @@ impl Inner {
             }
             // Of an earlier session, still on its way.
             (None, None) => {
-                seen.insert(full_jid.to_owned(), Shown { session: 0, index: 0, available: true });
+                seen.insert(
+                    full_jid.to_owned(),
+                    Shown { session: 0, index: 0, available: true, either: false },
+                );
             }
         }
     }
@@ -317,6 +331,17 @@ mod tests {
         record.logs_in(JID, Content::empty());
         record.shown("u1", &presence("", ""));
         assert_eq!(verdict(&record), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_contact_that_begins_may_be_shown_the_session_before_and_then_the_new_one_once() {
+        let record = logged_in();
+        record.begins("u1");
+        record.logs_in(JID, Content::empty());
+        for repeats in [0, 0, 1] {
+            record.shown("u1", &presence("", ""));
+            assert_eq!(verdict(&record), (0, repeats, 0));
+        }
     }
 
     #[test]
