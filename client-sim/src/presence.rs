@@ -93,8 +93,8 @@ struct Owner {
     session: u64,
     /// All that was said in this session; empty when logged out.
     said: Vec<Content>,
-    /// The last word of the session before, if this one follows it.
-    before: Option<Content>,
+    /// All that was said in the session before: its node may not have heard the last of it.
+    before: Vec<Content>,
 }
 
 /// The last that a contact was shown.
@@ -105,7 +105,7 @@ struct Shown {
     /// Which of that session's presences it was.
     index: usize,
     available: bool,
-    /// It may as well have been the last word of the session before, on its way to a contact that had just begun.
+    /// It may as well have been said in the session before, on its way to a contact that had just begun.
     either: bool,
 }
 
@@ -120,7 +120,7 @@ impl PresenceRecord {
         self.with(|inner| {
             let owner = inner.owners.entry(full_jid.to_owned()).or_default();
             owner.session += 1;
-            owner.before = owner.said.last().copied();
+            owner.ends();
             owner.said = vec![content];
             inner.report.changes += 1;
         });
@@ -141,7 +141,7 @@ impl PresenceRecord {
         self.with(|inner| {
             let owner = inner.owners.entry(full_jid.to_owned()).or_default();
             owner.session += 1;
-            owner.said.clear();
+            owner.ends();
         });
     }
 
@@ -194,6 +194,15 @@ impl PresenceRecord {
     }
 }
 
+impl Owner {
+    /// Its session is over, if it has one.
+    fn ends(&mut self) {
+        if !self.said.is_empty() {
+            self.before = std::mem::take(&mut self.said);
+        }
+    }
+}
+
 impl Inner {
     /// Those of `expected` who have not been shown the last that was said.
     fn missing(&self) -> impl Iterator<Item = &(String, String)> {
@@ -234,7 +243,7 @@ impl Inner {
             owner.said.iter().skip(begin).position(|said| *said == content).map(|found| begin + found);
         match (found, current) {
             (Some(index), _) => {
-                let either = last.is_none() && owner.before == Some(content);
+                let either = last.is_none() && owner.before.contains(&content);
                 let shown = Shown { session: owner.session, index, available: true, either };
                 seen.insert(full_jid.to_owned(), shown);
             }

@@ -319,9 +319,12 @@ impl Edge {
         self.conns.get(&conn).is_some_and(|c| !c.held.is_empty())
     }
 
-    /// Connections with something that waits.
+    /// Connections with something that waits, in the order in which they began to: of two attempts to resume a session the
+    /// later one is read by its client, and gives the numbers that hold.
     pub(super) fn holding(&self) -> Vec<Conn> {
-        self.due.holding.iter().copied().collect()
+        let mut holding: Vec<Conn> = self.due.holding.iter().copied().collect();
+        holding.sort_by_key(|conn| self.held_since(*conn));
+        holding
     }
 
     pub(super) fn held_since(&self, conn: Conn) -> u64 {
