@@ -454,6 +454,10 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (3_247, Profile::HELD_APART),
         // The answer of somebody who is led on, to somebody who is led elsewhere by then.
         (1_488, Profile::HELD_APART),
+        // A resume that had been given up was taken after the one that its client reads.
+        (7_552, Profile::PEOPLE_APART),
+        // Behind a move that was dropped with a tail, users of the peer counted as led here.
+        (6_739, Profile::PEOPLE_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -50,6 +50,8 @@ enum Of {
 pub struct Merge {
     me: NodeIx,
     led: [bool; 2],
+    /// Whom a move that is dropped had put into which group: the tail says of them with it what it says.
+    went: BTreeMap<BareJid, Group>,
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
 }
@@ -60,11 +62,11 @@ pub type Kept = (u8, Record);
 impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
-        Merge { me, led, moved: BTreeMap::new() }
+        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new() }
     }
 
-    /// What is left of a record that is about to be applied to `state`, this branch as it was then. `old` and `new`:
-    /// where its effects stood and will stand; `new` moves on.
+    /// What is left of a record that is about to be applied to `state`, this branch as it was then, but for moves
+    /// ([`moves`]). `old` and `new`: where its effects stood and will stand; `new` moves on.
     pub fn keep(
         &mut self,
         state: &State,
@@ -73,17 +75,17 @@ impl Merge {
         new: &mut Place,
         record: &Record,
     ) -> Vec<Kept> {
-        let of_user = |user: &BareJid| state.user(user).map(|u| u.register);
-        let of_session = |id: &SmId| state.session(*id).and_then(|s| of_user(&s.user));
+        let user_of = |id: &SmId| state.session(*id).map(|s| &s.user);
+        let of_session = |id: &SmId| user_of(id).and_then(|user| state.user(user)).map(|u| u.register);
         match record {
             Record::SmIn { session, effects, .. }
             | Record::End { session, effects, .. }
             | Record::Lapse { session, effects } => {
-                self.of_one(state, spot, (old, new), of_session(session), record, effects)
+                self.of_one(state, spot, (old, new), user_of(session), record, effects)
             }
             // A session that makes way for the new one returns requests, to askers who may be led here.
             Record::Bind { user, effects, .. } => {
-                self.of_one(state, spot, (old, new), of_user(user), record, effects)
+                self.of_one(state, spot, (old, new), Some(user), record, effects)
             }
             Record::Cancel { forward, effects } => {
                 let asked = state.undone_forward(*forward).and_then(|f| of_session(&f.id.session));
@@ -122,12 +124,27 @@ impl Merge {
             | Record::Flush { session, .. }
             | Record::Detached { session, .. } => self.as_it_is(of_session(session), record),
             // Nobody hands over alone, and what one branch gave or took the other never heard of.
-            Record::HandOver { .. } | Record::Absorb { .. } | Record::Assign { .. } => Vec::new(),
+            Record::HandOver { user, to, .. } => {
+                self.went.insert(user.clone(), *to);
+                Vec::new()
+            }
+            Record::Absorb { from, into } => {
+                let members = state.users().filter(|(user, u)| self.then(user, u.register) == *from);
+                let went: Vec<_> = members.map(|(user, _)| (user.clone(), *into)).collect();
+                self.went.extend(went);
+                Vec::new()
+            }
+            Record::Assign { .. } => Vec::new(),
         }
     }
 
-    fn of(&self, group: Group, spot: Spot) -> Of {
-        match (self.led[group.index()], spot.released[group.index()]) {
+    /// The group with which the tail let go what it says of a user of `group`.
+    fn then(&self, user: &BareJid, group: Group) -> Group {
+        self.went.get(user).copied().unwrap_or(group)
+    }
+
+    fn of(&self, user: &BareJid, group: Group, spot: Spot) -> Of {
+        match (self.led[group.index()], spot.released[self.then(user, group).index()]) {
             (true, _) => Of::Valid,
             (false, true) => Of::Told,
             (false, false) => Of::Untold,
@@ -140,12 +157,14 @@ impl Merge {
         state: &State,
         spot: Spot,
         (old, new): (Place, &mut Place),
-        group: Option<Group>,
+        user: Option<&BareJid>,
         record: &Record,
         effects: &[Effect],
     ) -> Vec<Kept> {
-        let Some(group) = group else { return Vec::new() };
-        let of = self.of(group, spot);
+        let Some((user, group)) = user.and_then(|user| Some((user, state.user(user)?.register))) else {
+            return Vec::new();
+        };
+        let of = self.of(user, group, spot);
         let effects = self.effects(state, old, new, effects, of);
         let mask = mask_of(state, &effects);
         match of {
@@ -255,6 +274,12 @@ impl Merge {
     fn leads_session(&self, state: &State, id: &SmId) -> bool {
         state.session(*id).is_some_and(|s| self.leads(state, &s.user))
     }
+}
+
+/// Whether a record puts users into another group. None is left of a tail, so none is applied before what stands behind
+/// it is judged: who leads the group that a user stays in leads the user.
+pub fn moves(record: &Record) -> bool {
+    matches!(record, Record::HandOver { .. } | Record::Absorb { .. })
 }
 
 /// A stanza for a user of the other node: it may be there already if it comes from a void branch.

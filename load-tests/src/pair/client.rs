@@ -518,7 +518,7 @@ impl World {
             );
             Outgoing { id: String::new(), bytes: text.into(), survives: false }
         } else {
-            let id = ledger::name(c, to, self.ledger.sent(c, to, bare || !bound));
+            let id = ledger::name(c, to, self.ledger.sent(c, to, bare, bound));
             let text = format!("<message to='{address}' id='{id}' type='chat'><body>{id}</body></message>");
             Outgoing { id, bytes: text.into(), survives: true }
         };

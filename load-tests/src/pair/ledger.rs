@@ -14,6 +14,8 @@ pub struct Entry {
     /// Any device of the receiver's user may get it: it was sent to the bare JID, or the session that it was for was
     /// not there all the time (RFC 6121 8.5.3.2).
     any: bool,
+    /// It was sent to the bare JID.
+    bare: bool,
     /// Sent or fetched again after a session was refused: the client may see it twice (D6).
     pub excused: bool,
     /// It was not acknowledged when no node ran: see [`Ledger::nobody_runs`].
@@ -24,8 +26,9 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 struct Flow {
     entries: Vec<Entry>,
-    /// The highest number that each client showed.
-    highest: BTreeMap<usize, u64>,
+    /// The highest number that each client showed, of what was for it or its account, and of what was for another
+    /// device (`true`).
+    highest: BTreeMap<(usize, bool), u64>,
 }
 
 /// All messages, by sender and receiver.
@@ -61,11 +64,11 @@ impl Ledger {
         self.users.iter().filter(|user| **user == self.users[client]).count() > 1
     }
 
-    /// A new message; its number, from 1. `any`: any device of the receiver's user may get it.
-    pub fn sent(&mut self, from: usize, to: usize, any: bool) -> u64 {
-        let any = any || self.anew.contains(&self.users[to]);
+    /// A new message; its number, from 1. `bare`: to the account, `bound`: the receiver has a session.
+    pub fn sent(&mut self, from: usize, to: usize, bare: bool, bound: bool) -> u64 {
+        let any = bare || !bound || self.anew.contains(&self.users[to]);
         let flow = self.flows.entry((from, to)).or_default();
-        flow.entries.push(Entry { any, ..Entry::default() });
+        flow.entries.push(Entry { any, bare, ..Entry::default() });
         flow.entries.len() as u64
     }
 
@@ -91,6 +94,8 @@ impl Ledger {
             return Some(format!("{id} was sent by nobody"));
         };
         let (again, excused, twice) = (entry.at & (1 << at) != 0, entry.excused, entry.twice);
+        // It waited for its device until that bound anew (D14), and what came to the account meanwhile did not.
+        let around = to != at && !entry.bare;
         (entry.shown, entry.at) = (true, entry.at | 1 << at);
         if to != at && !entry.any && !excused {
             return Some(format!("{id} went to another device, u{at}"));
@@ -99,8 +104,9 @@ impl Ledger {
             return (!excused && !twice).then(|| format!("{id} is shown twice"));
         }
         let flow = self.flows.entry((from, to)).or_default();
-        let highest = flow.highest.get(&at).copied().unwrap_or(0);
-        flow.highest.insert(at, highest.max(number));
+        let shown = |around| flow.highest.get(&(at, around)).copied().unwrap_or(0);
+        let highest = if around { shown(true) } else { shown(false).max(shown(true)) };
+        flow.highest.insert((at, around), highest.max(number));
         (number < highest && !excused).then(|| format!("{id} is shown after {}", name(from, to, highest)))
     }
 
@@ -149,5 +155,55 @@ impl Ledger {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody, and a user's laptop and phone, by their numbers.
+    const FROM: usize = 0;
+    const LAPTOP: usize = 1;
+    const PHONE: usize = 2;
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        [0, 1, 1].into_iter().for_each(|user| ledger.client_of(user));
+        ledger
+    }
+
+    #[test]
+    fn what_waited_for_another_device_may_come_after_what_did_not_wait() {
+        let mut ledger = ledger();
+        ledger.refused(LAPTOP);
+        for bare in [false, false, true, true] {
+            ledger.sent(FROM, LAPTOP, bare, false);
+        }
+        for number in [3, 1, 2, 4] {
+            assert_eq!(ledger.shown(PHONE, &name(FROM, LAPTOP, number)), None);
+        }
+    }
+
+    #[test]
+    fn what_waited_together_comes_in_order_and_so_does_what_did_not_wait() {
+        for bare in [false, true] {
+            let mut ledger = ledger();
+            ledger.refused(LAPTOP);
+            (0..2).for_each(|_| _ = ledger.sent(FROM, LAPTOP, bare, false));
+            assert_eq!(ledger.shown(PHONE, &name(FROM, LAPTOP, 2)), None);
+            let wrong = ledger.shown(PHONE, &name(FROM, LAPTOP, 1));
+            assert_eq!(wrong.as_deref(), Some("m0.1.1 is shown after m0.1.2"));
+        }
+    }
+
+    #[test]
+    fn at_its_own_device_everything_comes_in_order() {
+        let mut ledger = ledger();
+        ledger.sent(FROM, LAPTOP, false, true);
+        ledger.sent(FROM, LAPTOP, true, true);
+        assert_eq!(ledger.shown(LAPTOP, &name(FROM, LAPTOP, 2)), None);
+        let wrong = ledger.shown(LAPTOP, &name(FROM, LAPTOP, 1));
+        assert_eq!(wrong.as_deref(), Some("m0.1.1 is shown after m0.1.2"));
     }
 }

@@ -22,6 +22,9 @@ struct Question {
     answers: u32,
     /// The session that was asked ended: what it answered may be lost with it.
     excused: bool,
+    /// It was not acknowledged when no node ran, and may be shown and answered twice: see
+    /// [`Ledger::nobody_runs`](super::ledger::Ledger::nobody_runs).
+    twice: bool,
 }
 
 /// All requests, by who asked (a client) and a number.
@@ -37,6 +40,12 @@ impl Questions {
     /// None yet.
     pub fn new(seed: u64) -> Questions {
         Questions { rng: Rng::new(seed ^ 0x7175_6572_7900), asked: BTreeMap::new() }
+    }
+
+    /// Both nodes are dead: what is not acknowledged is sent again, and may have been processed.
+    pub fn nobody_runs(&mut self) {
+        let questions = self.asked.values_mut().map(|(_, _, q)| q);
+        questions.filter(|q| !q.acknowledged).for_each(|q| q.twice = true);
     }
 }
 
@@ -87,7 +96,7 @@ impl World {
             (Some("get"), Some(from)) => {
                 let bytes = Bytes::from(format!("<iq to='{from}' id='q{n}' type='result'/>"));
                 self.clients[c].sm.push(Outgoing { id: String::new(), bytes, survives: false });
-                let again = std::mem::replace(&mut q.shown, true) && !q.excused;
+                let again = std::mem::replace(&mut q.shown, true) && !q.excused && !q.twice;
                 *asked != Some(c) || again
             }
             (type_, _) => {
@@ -97,7 +106,7 @@ impl World {
                 // Somebody who got it before it was called off may answer all the same.
                 q.excused |= called_off;
                 q.answers += 1;
-                let bad = q.answers > 1 || type_ == Some("error");
+                let bad = (q.answers > 1 && !q.twice) || type_ == Some("error");
                 *asker != c || (bad && q.stands && !q.excused)
             }
         };

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use presence_engine::ids::{Mode, NodeIx, Position};
-use presence_engine::merge::{Merge, Seen, Spot};
+use presence_engine::merge::{Merge, Seen, Spot, moves};
 use presence_engine::record::Record;
 use presence_engine::state::{JsmSession, Place, State};
 
@@ -72,7 +72,9 @@ impl Driver {
                 groups |= mask;
                 records.push(kept);
             }
-            state.apply(&mut old, record);
+            if !moves(record) {
+                state.apply(&mut old, record);
+            }
         }
         let led =
             NodeIx::BOTH.iter().filter(|g| !self.peer_leads_now(**g)).fold(0, |m, g| m | 1 << g.index());

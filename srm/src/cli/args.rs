@@ -64,7 +64,7 @@ pub(super) enum Command {
         command: SrmCommand,
     },
     /// Move the users of NODE to its peer
-    Failover(MoveArgs),
+    Failover(FailoverArgs),
     /// Move the users of NODE back to it
     Fallback(MoveArgs),
     /// Restart NODE; its users stay its own, and their clients resume when it is back
@@ -140,7 +140,8 @@ impl Command {
             Command::Status(args) => args.client.json,
             Command::Events(args) => args.client.json,
             Command::Srm { command: SrmCommand::Table(args) } => args.json,
-            Command::Failover(args) | Command::Fallback(args) => args.client.json,
+            Command::Failover(args) => args.action.client.json,
+            Command::Fallback(args) => args.client.json,
             Command::Restart(args) => args.client.json,
             Command::Recover(args) => args.client.json,
             Command::Drill(args) => args.client.json,
@@ -381,6 +382,22 @@ pub(super) struct LogArgs {
     pub level: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FailoverArgs {
+    #[command(flatten)]
+    pub action: MoveArgs,
+    /// Do not ask at a terminal
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+impl FailoverArgs {
+    /// Nobody is asked.
+    pub(super) fn unasked(action: MoveArgs) -> FailoverArgs {
+        FailoverArgs { action, yes: true }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -75,7 +75,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Events(args) => events::events(&Client::find(&args.client)?, &args),
         Command::Srm { command: SrmCommand::Table(args) } => Ok(srm_table(&args)),
         Command::Failover(args) => {
-            moves::failover(&Client::find(&args.client)?, &args, &mut Progress::stderr())
+            moves::failover(&Client::find(&args.action.client)?, &args, &mut Progress::stderr())
         }
         Command::Fallback(args) => {
             moves::fallback(&Client::find(&args.client)?, &args, &mut Progress::stderr())

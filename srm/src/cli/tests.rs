@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::CommandFactory;
 use serde_json::json;
 
-use super::args::{FailArgs, ForceArgs, MoveArgs, ServiceArgs, UserAddArgs};
+use super::args::{FailArgs, FailoverArgs, ForceArgs, MoveArgs, ServiceArgs, UserAddArgs};
 use super::group_args::{AssignArgs, GroupArgs, HaCommand};
 use super::output::Paint;
 use super::*;
@@ -45,7 +45,7 @@ impl Pair {
     }
 
     fn failover(&self, node: &str) -> Result<Answer, Failure> {
-        moves::failover(&self.client(), &self.moving(node), &mut Progress::none())
+        moves::failover(&self.client(), &FailoverArgs::unasked(self.moving(node)), &mut Progress::none())
     }
 
     fn fallback(&self, node: &str) -> Result<Answer, Failure> {
@@ -122,7 +122,8 @@ fn failover_waits_until_it_is_complete_and_fallback_undoes_it() {
 fn without_waiting_it_has_only_begun() {
     let pair = Pair::start();
     let args = MoveArgs { no_wait: true, ..pair.moving("a") };
-    let answer = moves::failover(&pair.client(), &args, &mut Progress::none()).unwrap();
+    let answer =
+        moves::failover(&pair.client(), &FailoverArgs::unasked(args), &mut Progress::none()).unwrap();
     assert!(answer.text.contains("has begun"));
     assert_eq!(answer.json["moving"]["left"], 3);
 }

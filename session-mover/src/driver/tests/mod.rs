@@ -1,6 +1,7 @@
 //! Two drivers without nodes around them.
 
 mod checks;
+mod moves;
 mod sides;
 mod snapshots;
 mod twice;

@@ -11,7 +11,7 @@ use serde_json::json;
 use xmpp_core::dual::Peer;
 use xmpp_core::tls::{Authority, c2s_client};
 
-use super::args::{DrillArgs, MoveArgs};
+use super::args::{DrillArgs, FailoverArgs, MoveArgs};
 use super::output::{Answer, Exit, Failure, Progress};
 use super::{Client, ClientArgs, consistency, moves, user};
 use crate::admin::{NodeStatus, Status};
@@ -218,7 +218,7 @@ impl Drill {
 
     fn fail_over(&mut self) -> Result<(), String> {
         self.over = true;
-        let args = self.move_args();
+        let args = FailoverArgs::unasked(self.move_args());
         let moved = moves::failover(&self.client, &args, &mut Progress::none());
         moved.map(|_| ()).map_err(|failure| failure.refusal.error)
     }

@@ -1,0 +1,92 @@
+//! Moves of users in a tail that is set aside: none of them holds, and what stands behind them is judged by where the users
+//! stay (D7).
+
+use presence_engine::ids::{Epoch, Mode, Reg};
+use presence_engine::record::{Forward, Verifiers};
+use xmpp_core::jid::Jid;
+
+use super::*;
+
+const ROMEO: SmId = SmId([1; 16]);
+const JULIET: SmId = SmId([2; 16]);
+const NURSE: SmId = SmId([3; 16]);
+
+fn reg(term: u64, primary: NodeIx, mode: Mode) -> Reg {
+    Reg { term: Term(term), primary, mode, settled: Term(0) }
+}
+
+fn lead(group: NodeIx, term: u64, mode: Mode) -> Record {
+    Record::Lead { group, reg: reg(term, NodeIx::A, mode), at_ms: 1, late: false }
+}
+
+fn jid(name: &str) -> BareJid {
+    BareJid::parse(&format!("{name}@d")).unwrap()
+}
+
+fn said(by: SmId, number: u32, to: SmId) -> Record {
+    let id = StanzaId { session: by, number };
+    Record::SmIn { session: by, number, effects: vec![Effect::Out { to, id, keep: true, stanza: stanza() }] }
+}
+
+fn stanza() -> Bytes {
+    Bytes::from_static(
+        b"<message xmlns='jabber:client' from='juliet@d/r' to='nurse@d/r' id='m'><body>x</body></message>",
+    )
+}
+
+/// What is left of the tail of node a, which led both groups and leads its own on, behind the frame of its start.
+fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
+    let mut start = vec![lead(NodeIx::A, 4, Mode::Pair), lead(NodeIx::B, 4, Mode::Pair)];
+    let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
+    for (name, home, session) in people {
+        let user = jid(name);
+        start.push(Record::UserAdd { user: user.clone(), home, verifiers: Verifiers::default() });
+        start.push(Record::Bind { session, user, resource: "r".into(), at_ms: 1, effects: Vec::new() });
+        start.push(Record::Enable { session, resume_ms: 1_000 });
+    }
+    let mut log = MemoryLog::default();
+    for (seq, (groups, solo, records)) in (1..).zip([(3, 0, start)].into_iter().chain(tail)) {
+        let frame = Frame { groups, solo, records, ..frame(seq, 0) };
+        log.append(Which::Own, frame.at, frame.encode());
+    }
+    log.sync(Which::Own);
+    let mut driver = driver(NodeIx::A, 1, &mut log);
+    driver.set_view(View {
+        regs: [reg(8, NodeIx::A, Mode::Solo), reg(7, NodeIx::B, Mode::Solo)].map(Some),
+        ..driver.view
+    });
+    let (instead, _) = driver.merged(1, &mut log);
+    let decoded = instead.iter().map(|bytes| Frame::decode(bytes).unwrap());
+    decoded.map(|frame| (frame.groups, frame.records)).collect()
+}
+
+#[test]
+fn users_that_were_taken_into_the_own_group_in_it_are_the_peers_all_the_same() {
+    let tail = vec![
+        (3, 0, vec![Record::Absorb { from: NodeIx::B, into: NodeIx::A }]),
+        (1, 0, vec![said(JULIET, 1, NURSE), Record::Detached { session: JULIET, at_ms: 5 }]),
+        // Alone with its own group, in which they were then: so they were told that it is safe.
+        (1, 1, vec![lead(NodeIx::A, 6, Mode::Solo)]),
+    ];
+    let to = Jid::parse("nurse@d/r").unwrap();
+    let id = StanzaId { session: JULIET, number: 1 };
+    let effects = vec![Effect::Offer(Forward { to, id, stanza: stanza() })];
+    let left = left(tail);
+    assert_eq!(left[0], (0, vec![Record::Kept { stanza: id, at_ms: 0, effects }]), "{left:?}");
+    let sessions = left.iter().flat_map(|(_, records)| records);
+    assert_eq!(sessions.filter(|r| matches!(r, Record::SmIn { .. } | Record::Detached { .. })).count(), 0);
+}
+
+#[test]
+fn a_user_that_was_handed_over_in_it_stays_and_with_it_what_it_said() {
+    let epoch = Epoch { term: 4, moves: 1 };
+    let hand_over = Record::HandOver {
+        user: jid("romeo"),
+        to: NodeIx::B,
+        epoch,
+        applied_peer: Position::default(),
+        counters: vec![(ROMEO, 0, 0)],
+    };
+    let left = left(vec![(3, 0, vec![hand_over]), (2, 3, vec![said(ROMEO, 1, ROMEO)])]);
+    assert_eq!(left, [(1, vec![said(ROMEO, 1, ROMEO)])]);
+}
