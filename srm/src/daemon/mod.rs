@@ -15,6 +15,7 @@ mod disk;
 mod events;
 mod group;
 mod metrics;
+mod notices;
 mod notify;
 mod ops;
 mod panics;
@@ -72,6 +73,7 @@ use clock::Clock;
 use disk::NodeDisk;
 pub(crate) use disk::lock;
 use metrics::Metrics;
+use notices::Notices;
 use ops::Operations;
 use probes::Probes;
 use reload::Live;
@@ -160,16 +162,17 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let (witness, asked) = unbounded_channel();
     let chronicle = Chronicle::start(&config.node.data, &config.node.name)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let notices = Notices::new(accounts.clone(), ready.clone(), to_node.clone());
     {
         let _runtime = runtime.enter();
-        chronicle.notify_by(chronicle::notifier(config)?);
+        chronicle.notify_by(chronicle::notifier(config, &notices)?);
     }
-    let live = Live::new(config, metrics.clone(), chronicle.clone(), to_node.clone())?;
+    let live = Live::new(config, metrics.clone(), chronicle.clone(), notices.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
         None => None,
     };
-    let ready = Arc::new(AtomicBool::new(false));
     let heart = Arc::new(AtomicU64::new(boottime_ms()));
     let worker = Worker {
         node,
@@ -392,6 +395,7 @@ impl Shell {
             self.to_node.clone(),
             services.clone(),
         );
+        self.live.notices.reach(&operations);
         let (admin, token) = (self.config.admin.listen, self.live.token.clone());
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");

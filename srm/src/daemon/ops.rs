@@ -17,6 +17,7 @@ use super::chronicle::Chronicle;
 use super::differences::{clocks_differ, limits_differ, settings, settings_differ, versions_differ};
 use super::events::admin_api;
 use super::metrics::{Metrics, Shown};
+use super::notices::Posted;
 use super::reload::Live;
 use super::services::Services;
 use super::worker::{ToNode, now_ms};
@@ -50,6 +51,7 @@ pub(super) enum Ask {
     Assign { user: String, home: Option<String> },
     Rebalance,
     Check,
+    Notice(Posted),
 }
 
 #[derive(Serialize, Deserialize, Debug)]
@@ -182,6 +184,7 @@ impl Operations {
             Ask::Assign { user, home } => done(self.assign_here(&user, home.as_deref()).await),
             Ask::Rebalance => self.answer_rebalance().await,
             Ask::Check => done(self.check_here().await),
+            Ask::Notice(posted) => done(self.notice_here(&posted).await),
         }
     }
 

@@ -227,6 +227,8 @@ impl Worker {
             ToNode::Op(op, answer) => {
                 let number = edges.next_reply;
                 edges.next_reply += 1;
+                // Nobody waits any more for those that came to nothing.
+                edges.replies.retain(|_, answer| !answer.is_closed());
                 edges.replies.insert(number, answer);
                 self.handle(In::Op(number, op));
             }

@@ -150,6 +150,10 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
+            Op::Notice(id, stanza) => match self.notice(number, id, stanza) {
+                Some(reply) => reply,
+                None => return,
+            },
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
             Op::Check => self.check_op(),
