@@ -72,6 +72,10 @@ pub(super) enum Command {
     /// Nobody takes them over meanwhile, unless it is gone for longer than the keep-alive time-out. To let users go on without a
     /// break, move them first: `tandem failover`.
     Restart(MoveArgs),
+    /// Stop NODE: its users go to the other node, or, where that cannot take them, are told that the server is shut down
+    ///
+    /// It stays down until it is started again. Sessions of clients that know stream management wait for its return.
+    Stop(StopArgs),
     /// Bring both nodes out of Running in Failed Mode: services that are down are started, no stream is dropped
     Recover(RecoverArgs),
     /// Confirm that failover and fallback work: with a test user, fail a node over, use the other, and go back
@@ -142,6 +146,7 @@ impl Command {
             Command::Srm { command: SrmCommand::Table(args) } => args.json,
             Command::Failover(args) | Command::Fallback(args) => args.client.json,
             Command::Restart(args) => args.client.json,
+            Command::Stop(args) => args.client.json,
             Command::Recover(args) => args.client.json,
             Command::Drill(args) => args.client.json,
             Command::Service { command: ServiceCommand::List(args) } => args.client.json,
@@ -387,6 +392,23 @@ pub(super) struct LogArgs {
 pub(super) struct MoveArgs {
     /// Name of the node
     pub node: String,
+    /// Return as soon as it has begun
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StopArgs {
+    /// Name of the node
+    pub node: String,
+    /// What clients are told that the other node does not take over [default: that the server is shut down]
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Let nobody log in any more, and give clients so long to leave by themselves, such as 10min
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub drain: Option<std::time::Duration>,
     /// Return as soon as it has begun
     #[arg(long)]
     pub no_wait: bool,

@@ -24,6 +24,7 @@ mod serve;
 mod service;
 mod setup_args;
 mod status;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -83,6 +84,7 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Restart(args) => {
             restart::restart(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
+        Command::Stop(args) => stop::stop(&Client::find(&args.client)?, &args, &mut Progress::stderr()),
         Command::Drill(args) => drill::drill(&args, &mut Progress::stderr()),
         Command::Recover(args) => service::recover(&Client::find(&args.client)?),
         Command::Service { command } => service(&command),

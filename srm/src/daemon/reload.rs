@@ -16,6 +16,7 @@ use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 use super::chronicle::{self, Chronicle};
 use super::metrics::Metrics;
 use super::notices::Notices;
+use super::stopping::Stopping;
 use super::worker::ToNode;
 use super::{clients, notify, tuning};
 use crate::admin::{Reloaded, Token};
@@ -42,6 +43,8 @@ pub(super) struct Live {
     pub chronicle: Arc<Chronicle>,
     /// Takes what accounts are told of them.
     pub notices: Arc<Notices>,
+    /// How this process is stopped.
+    pub stopping: Arc<Stopping>,
     to_node: Sender<ToNode>,
     now: Mutex<Now>,
 }
@@ -98,6 +101,7 @@ impl Live {
             metrics,
             chronicle,
             notices,
+            stopping: Stopping::new(),
             to_node,
             now: Mutex::new(Now { config: config.clone(), files, validities, restart, failed }),
         }))

@@ -205,6 +205,8 @@ pub enum Out {
     Event(Event),
     /// The peer knows: end the process and begin anew.
     Restart,
+    /// Nobody takes over what is here: clients are told that the server is shut down.
+    Shut,
     /// Everything is handed over: end the process.
     Leave,
     /// This node cannot go on, and the peer can: end the process at once, as if it had died. The text says why.
