@@ -83,6 +83,14 @@ impl Client {
         self.post(&format!("/v1/nodes/{}/restart", escape(node)), &Value::Null).map(|_: Value| ())
     }
 
+    /// Metrics, in the text format of Prometheus.
+    pub fn metrics(&self) -> Result<String, Failure> {
+        let request = self.agent.get(self.url("/metrics")).header("Authorization", self.bearer());
+        let mut answer = request.call().map_err(|error| self.unreachable(error))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(error))?;
+        if answer.status().is_success() { Ok(text) } else { Err(self.stranger()) }
+    }
+
     /// Has a node stopped.
     pub fn stop(&self, node: &str, stop: &Stop) -> Result<Stopped, Failure> {
         let body = serde_json::to_value(stop).unwrap_or(Value::Null);
