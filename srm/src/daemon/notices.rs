@@ -96,7 +96,7 @@ impl Operations {
 fn op(posted: &Posted) -> Result<Op, String> {
     let stanza = Stanza::parse(posted.stanza.as_bytes());
     let stanza = stanza.map_err(|error| format!("the message cannot be sent: {error}"))?;
-    Ok(Op::Notice(StanzaId { session: SmId(posted.name), number: 0 }, stanza))
+    Ok(Op::Notice(StanzaId { session: SmId(posted.name), number: 0 }, Box::new(stanza)))
 }
 
 fn done(reply: Option<Reply>) -> Result<(), Refusal> {

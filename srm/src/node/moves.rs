@@ -150,7 +150,7 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
-            Op::Notice(id, stanza) => match self.notice(number, id, stanza) {
+            Op::Notice(id, stanza) => match self.notice(number, id, *stanza) {
                 Some(reply) => reply,
                 None => return,
             },

@@ -135,7 +135,7 @@ pub enum Op {
         confirmed: bool,
     },
     /// A message of the server to one of its accounts.
-    Notice(StanzaId, Stanza),
+    Notice(StanzaId, Box<Stanza>),
     /// End and begin anew at once; nobody takes over meanwhile.
     Restart,
     /// Hand everything over and leave (SIGTERM).
