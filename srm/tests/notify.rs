@@ -59,7 +59,7 @@ impl Node {
         fs::write(&self.config, format!("{}\n{tables}", self.text)).unwrap();
         let config = Config::load(&self.config).unwrap();
         config.check_files().unwrap();
-        Notifier::start(&config.notify, &config.node.name, &config.node.domains[0]).unwrap()
+        Notifier::start(&config.notify, &config.node.name, &config.node.domains[0], None).unwrap()
     }
 }
 

@@ -556,6 +556,8 @@ impl World {
                 let boot = self.hosts[node].process.as_ref().map_or(0, |p| p.boot);
                 self.at(50, Event::End(node, boot));
             }
+            // Here streams end with their process.
+            Out::Shut => {}
             Out::Leave => {
                 self.coverage.leaves += 1;
                 self.die(node, false);

@@ -162,10 +162,8 @@ impl Engine {
                 let of = self.state.undone_forward(*forward).map_or(0, |f| of_session(&f.id.session));
                 if of == 0 { 1 << self.cfg.me.index() } else { of }
             }
-            record if record.says_nothing() => 1 << self.cfg.me.index(),
-            // Its effects say whose it is.
-            Record::Kept { .. } => 0,
-            Record::Away { .. } | Record::Group(_) => 1 << self.cfg.me.index(),
+            // Of no session: the node's own, whomever its effects are for.
+            Record::Kept { .. } | Record::Away { .. } | Record::Group(_) => 1 << self.cfg.me.index(),
             Record::Absorb { .. } => 0b11,
         };
         of_effects | of_record

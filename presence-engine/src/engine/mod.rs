@@ -13,6 +13,7 @@ mod iq;
 mod limits;
 mod login;
 mod moves;
+mod notice;
 mod offline;
 mod peer;
 mod poison;
@@ -52,6 +53,7 @@ use crate::state::{Place, State};
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
+pub use notice::{Notice, Unsent};
 use poison::Guard;
 pub use poison::{Print, Trap};
 use requests::Waiting;
@@ -298,6 +300,7 @@ impl Engine {
             Input::Probe(number) => out.push(Output::Probed(number)),
             Input::Nothing => self.write_nothing(out),
             Input::Loop(stanza) => self.loop_back(&stanza, out),
+            Input::Notice(notice) => self.notice(&notice, out),
             Input::UserAdd { user, home, verifiers } => self.user_add(user, home, verifiers, out),
             Input::Group(group) => self.describe_group(group, out),
             Input::Assign { user, home } => self.assign(&user, home, out),

@@ -5,7 +5,7 @@ use compact_str::CompactString;
 use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
-use super::{Print, Token};
+use super::{Notice, Print, Token, Unsent};
 use crate::front::{Fronted, Relay};
 use crate::ids::{Away, Conn, Group, NodeIx, Reg, SmId};
 use crate::record::{Record, Verifiers};
@@ -84,6 +84,8 @@ pub enum Input {
     Nothing,
     /// A request of the server to itself: the answer is delivered to the connection [`Conn::SELF`].
     Loop(Stanza),
+    /// A message of the server to an account: answered by [`Output::Noticed`].
+    Notice(Box<Notice>),
     /// Add an account.
     UserAdd {
         /// The account.
@@ -176,4 +178,6 @@ pub enum Output {
     Account(BareJid, Option<Verifiers>),
     /// The probe of this number has come through the engine.
     Probed(u64),
+    /// The message of the server of this number is kept, or why it is not.
+    Noticed(u64, Result<(), Unsent>),
 }

@@ -21,6 +21,8 @@ pub(crate) struct Fake {
 struct State {
     /// Nodes that were restarted, in order.
     runs: Vec<String>,
+    /// Nodes that were stopped, in order, and how.
+    stops: Vec<(String, Stop)>,
     moving: Option<(Moving, String, bool)>,
     failed_over: Option<String>,
     forced: Option<String>,
@@ -58,6 +60,11 @@ impl Fake {
     /// Nodes that were restarted, in order.
     pub fn restarted(&self) -> Vec<String> {
         self.state.lock().unwrap().runs.clone()
+    }
+
+    /// Nodes that were stopped, in order, and how.
+    pub fn stopped(&self) -> Vec<(String, Stop)> {
+        self.state.lock().unwrap().stops.clone()
     }
 
     /// What was done to services: node, service, action.
@@ -175,6 +182,11 @@ impl Daemon for Fake {
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
         self.state.lock().unwrap().runs.push(node.to_owned());
         Box::pin(async { Ok(()) })
+    }
+
+    fn stop<'a>(&'a self, node: &'a str, stop: Stop) -> BoxFuture<'a, Result<Stopped, Refusal>> {
+        self.state.lock().unwrap().stops.push((node.to_owned(), stop));
+        Box::pin(async { Ok(Stopped { hands_over: false, streams: 3 }) })
     }
 
     fn service<'a>(

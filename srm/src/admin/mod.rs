@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] of both nodes |
 //! | `POST /v1/nodes/{node}/failover`, `.../fallback` | 202 and [`Moving`], or a [`Refusal`]; the status tells the rest |
 //! | `POST /v1/nodes/{node}/restart` | 202 and `{node}`, or a [`Refusal`]; it is done when the status shows another `run` of the node |
+//! | `POST /v1/nodes/{node}/stop` with `{text?, drain_s?}` | 202 and [`Stopped`], or a [`Refusal`]; it is done when the node does not answer any more |
 //! | `POST /v1/nodes/{node}/services/{service}` with `{action, seconds?}`, one of `start`, `stop`, `restart` and `fail` | `{node, service, action}`, or a [`Refusal`]; the status lists the services |
 //! | `POST /v1/recover` | `{}`, or a [`Refusal`] |
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
@@ -322,6 +323,25 @@ pub struct SessionStatus {
     pub queued: u64,
 }
 
+/// How a node is to be stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// What clients are told that no other node takes over; else a text of the server.
+    pub text: Option<String>,
+    /// For how many seconds clients may go on, while nobody logs in; else none.
+    pub drain_s: Option<u64>,
+}
+
+/// How a node stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The other node takes its users over: no client is told anything, and none is waited for.
+    pub hands_over: bool,
+    /// Streams of clients when it was asked for.
+    pub streams: u64,
+}
+
 /// What the API asks of the node that it belongs to. All of it answers within seconds; what takes longer is told by
 /// the status.
 pub trait Daemon: Send + Sync + 'static {
@@ -333,6 +353,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn fallback<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>>;
     /// Has `node` end and begin anew; nobody takes its users over meanwhile. The name is that of a node in the status.
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>>;
+    /// Has `node` stopped. The name is that of a node in the status.
+    fn stop<'a>(&'a self, node: &'a str, stop: Stop) -> BoxFuture<'a, Result<Stopped, Refusal>>;
     /// Starts or stops a service of `node`, or lets it fail. The name is that of a node in the status.
     fn service<'a>(
         &'a self,

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction};
+use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction, Stop};
 use crate::node::{Force, Service};
 
 /// How long the node may take for an answer.
@@ -136,6 +136,7 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
         .route("/v1/nodes/{node}/failover", post(failover))
         .route("/v1/nodes/{node}/fallback", post(fallback))
         .route("/v1/nodes/{node}/restart", post(restart))
+        .route("/v1/nodes/{node}/stop", post(stop))
         .route("/v1/nodes/{node}/services/{service}", post(service))
         .route("/v1/recover", post(recover))
         .route(
@@ -272,6 +273,34 @@ async fn restart(State(shared): Node, Path(node): Path<String>) -> Result<Respon
     shared.known(&node).await?;
     match answer(shared.daemon.restart(&node)).await? {
         Ok(()) => Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "node": node }))).into_response()),
+        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
+    }
+}
+
+/// Longest text for clients in bytes, and longest time in which they may go on, in seconds.
+const LONGEST_TEXT: usize = 1_024;
+const LONGEST_DRAIN: u64 = 86_400;
+
+async fn stop(
+    State(shared): Node,
+    Path(node): Path<String>,
+    body: Result<Json<Stop>, JsonRejection>,
+) -> Result<Response, Response> {
+    shared.known(&node).await?;
+    let hint = "send {\"text\"?, \"drain_s\"?} as application/json";
+    let Json(stop) = body.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text(), hint))?;
+    let wrong = |text: &String| text.len() > LONGEST_TEXT || text.contains(char::is_control);
+    if stop.text.as_ref().is_some_and(wrong) {
+        let error = format!("the text has one line of at most {LONGEST_TEXT} bytes");
+        return Err(refuse(StatusCode::BAD_REQUEST, error, "shorten it"));
+    }
+    if stop.drain_s.is_some_and(|seconds| seconds > LONGEST_DRAIN) {
+        let error = format!("clients are waited for {LONGEST_DRAIN} s at most");
+        return Err(refuse(StatusCode::BAD_REQUEST, error, "choose a shorter time"));
+    }
+    tracing::info!(event = "admin_stop", node);
+    match answer(shared.daemon.stop(&node, stop)).await? {
+        Ok(stopped) => Ok((StatusCode::ACCEPTED, Json(stopped)).into_response()),
         Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::ServiceAction;
 use super::fake::{Fake, TOKEN};
+use super::{ServiceAction, Stop};
 
 /// Sends a request with these header lines, gives status and body.
 async fn raw(to: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
@@ -282,6 +282,26 @@ async fn events_are_told_from_a_number_on() {
         assert_eq!(code, 400, "{refusal}");
         assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("after=NUMBER")));
     }
+}
+
+#[tokio::test]
+async fn a_known_node_is_stopped_as_it_is_asked_for() {
+    let (fake, api) = start().await;
+    let (code, body) = ask(api, "POST /v1/nodes/b/stop", r#"{"text":"until noon","drain_s":60}"#).await;
+    assert_eq!((code, body), (202, json!({ "hands_over": false, "streams": 3 })));
+    assert_eq!(ask(api, "POST /v1/nodes/a/stop", "{}").await.0, 202);
+    assert_eq!(ask(api, "POST /v1/nodes/c/stop", "{}").await.0, 404);
+    for (wrong, said) in [
+        (r#"{"text":"a\nb"}"#.to_owned(), "one line"),
+        (format!(r#"{{"text":"{}"}}"#, "x".repeat(1_025)), "at most 1024"),
+        (r#"{"drain_s":86401}"#.to_owned(), "86400 s at most"),
+        (r#"{"when":"now"}"#.to_owned(), "unknown field"),
+    ] {
+        let (code, refusal) = ask(api, "POST /v1/nodes/a/stop", &wrong).await;
+        assert!(code == 400 && refusal["error"].as_str().is_some_and(|why| why.contains(said)), "{refusal}");
+    }
+    let asked = Stop { text: Some("until noon".into()), drain_s: Some(60) };
+    assert_eq!(fake.stopped(), [("b".to_owned(), asked), ("a".to_owned(), Stop::default())]);
 }
 
 #[tokio::test]

@@ -72,6 +72,14 @@ pub(super) enum Command {
     /// Nobody takes them over meanwhile, unless it is gone for longer than the keep-alive time-out. To let users go on without a
     /// break, move them first: `tandem failover`.
     Restart(MoveArgs),
+    /// Stop NODE: its users go to the other node, or, where that cannot take them, are told that the server is shut down
+    ///
+    /// It stays down until it is started again. Sessions of clients that know stream management wait for its return.
+    Stop(StopArgs),
+    /// Pack what somebody who helps needs to see into FILE.tar.gz: states, events, metrics, settings; no secrets, no messages
+    ///
+    /// Where the node does not run, what its disk has is all that there is. The other node's events and log are packed there.
+    SupportBundle(BundleArgs),
     /// Bring both nodes out of Running in Failed Mode: services that are down are started, no stream is dropped
     Recover(RecoverArgs),
     /// Confirm that failover and fallback work: with a test user, fail a node over, use the other, and go back
@@ -143,6 +151,8 @@ impl Command {
             Command::Failover(args) => args.action.client.json,
             Command::Fallback(args) => args.client.json,
             Command::Restart(args) => args.client.json,
+            Command::Stop(args) => args.client.json,
+            Command::SupportBundle(args) => args.client.json,
             Command::Recover(args) => args.client.json,
             Command::Drill(args) => args.client.json,
             Command::Service { command: ServiceCommand::List(args) } => args.client.json,
@@ -407,6 +417,35 @@ pub(super) struct MoveArgs {
     /// Return as soon as it has begun
     #[arg(long)]
     pub no_wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StopArgs {
+    /// Name of the node
+    pub node: String,
+    /// What clients are told that the other node does not take over [default: that the server is shut down]
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Let nobody log in any more, and give clients so long to leave by themselves, such as 10min
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub drain: Option<std::time::Duration>,
+    /// Return as soon as it has begun
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BundleArgs {
+    /// The file to write; nothing is written over
+    #[arg(value_name = "FILE.tar.gz")]
+    pub file: PathBuf,
+    /// File of the node's log, whose last part is packed too [default: none, as the log goes to standard output]
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

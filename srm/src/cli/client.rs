@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::ClientArgs;
 use super::output::{Exit, Failure};
 use crate::admin::{
-    Forced, GroupShown, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
+    Forced, GroupShown, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, Stop,
+    Stopped, UserStatus,
 };
 use crate::config;
 use crate::events::Record;
@@ -80,6 +81,20 @@ impl Client {
     /// Has a node restarted.
     pub fn restart(&self, node: &str) -> Result<(), Failure> {
         self.post(&format!("/v1/nodes/{}/restart", escape(node)), &Value::Null).map(|_: Value| ())
+    }
+
+    /// Metrics, in the text format of Prometheus.
+    pub fn metrics(&self) -> Result<String, Failure> {
+        let request = self.agent.get(self.url("/metrics")).header("Authorization", self.bearer());
+        let mut answer = request.call().map_err(|error| self.unreachable(error))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(error))?;
+        if answer.status().is_success() { Ok(text) } else { Err(self.stranger()) }
+    }
+
+    /// Has a node stopped.
+    pub fn stop(&self, node: &str, stop: &Stop) -> Result<Stopped, Failure> {
+        let body = serde_json::to_value(stop).unwrap_or(Value::Null);
+        self.post(&format!("/v1/nodes/{}/stop", escape(node)), &body)
     }
 
     /// Starts or stops a service of a node, or lets it fail.

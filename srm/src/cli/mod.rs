@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err, reason = "a command fails once")]
 
 mod args;
+mod bundle;
 mod check;
 mod client;
 mod consistency;
@@ -24,6 +25,7 @@ mod serve;
 mod service;
 mod setup_args;
 mod status;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -83,6 +85,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Restart(args) => {
             restart::restart(&Client::find(&args.client)?, &args, &mut Progress::stderr())
         }
+        Command::Stop(args) => stop::stop(&Client::find(&args.client)?, &args, &mut Progress::stderr()),
+        Command::SupportBundle(args) => bundle::bundle(&args),
         Command::Drill(args) => drill::drill(&args, &mut Progress::stderr()),
         Command::Recover(args) => service::recover(&Client::find(&args.client)?),
         Command::Service { command } => service(&command),

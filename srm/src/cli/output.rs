@@ -179,7 +179,7 @@ impl Progress {
 pub(super) struct Paint(bool);
 
 impl Paint {
-    #[cfg(test)]
+    /// For a file.
     pub const PLAIN: Paint = Paint(false);
     #[cfg(test)]
     pub const COLOUR: Paint = Paint(true);

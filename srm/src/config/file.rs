@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use xmpp_core::jid::BareJid;
 
 use super::check::{self, Faults};
 use super::error::{ConfigError, Source};
@@ -116,7 +117,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let link = file.link.map(|link| link.resolve(base, &mut faults));
     let link_port = link.as_ref().map_or(default_link().port(), |link| link.listen.port());
     let etcd = file.etcd.map(|etcd| etcd.resolve(base, link.as_ref(), &mut faults));
-    let notify = notify::resolve(file.notify, base, &mut faults);
+    // In the form in which addresses are compared; one that cannot be is refused below.
+    let domain = file.node.domains.first().and_then(|domain| BareJid::new(None, domain).ok());
+    let domain = domain.as_ref().map(|jid| jid.domain());
+    let notify = notify::resolve(file.notify, base, domain, &mut faults);
     let mut config = Config {
         path: path.into(),
         settings,

@@ -37,7 +37,7 @@ pub use limits::Limits;
 pub(crate) use link::with_port;
 pub use link::{Commit, Link, Peer, Policy, Secret};
 pub use notify::{
-    Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook,
+    Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook, Xmpp,
 };
 pub use reference::reference;
 pub(crate) use reference::{about_section, commented, defaults};

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use xmpp_core::jid::BareJid;
 
 use super::check::Faults;
 use super::file::read_private;
@@ -38,7 +39,7 @@ impl Notify {
     /// The files that it names, by the key that names each.
     pub(super) fn files(&self) -> Vec<(&'static str, &Path)> {
         let files = match &self.way {
-            Way::Syslog(_) | Way::Snmp(_) => Vec::new(),
+            Way::Syslog(_) | Way::Snmp(_) | Way::Xmpp(_) => Vec::new(),
             Way::Smtp(smtp) => vec![
                 ("notify.password_file", smtp.login.as_ref().map(|login| login.password_file.as_path())),
                 ("notify.ca", smtp.ca.as_deref()),
@@ -56,7 +57,7 @@ impl Notify {
     /// Reads the files that it names, and those of the machine that it needs.
     pub(super) fn check_files(&self, faults: &mut Faults<'_>) {
         let (ca, tls, secret) = match &self.way {
-            Way::Syslog(_) | Way::Snmp(_) => return,
+            Way::Syslog(_) | Way::Snmp(_) | Way::Xmpp(_) => return,
             Way::Smtp(smtp) => {
                 let password = smtp.login.as_ref().map(Login::password);
                 (&smtp.ca, smtp.tls != SmtpTls::None, password.map(|read| ("password_file", read)))
@@ -102,6 +103,8 @@ pub enum Way {
     Snmp(Snmp),
     /// HTTP POST.
     Webhook(Webhook),
+    /// A message to accounts of this server.
+    Xmpp(Xmpp),
 }
 
 /// Receivers of syslog.
@@ -207,6 +210,17 @@ impl Webhook {
     pub fn secret(&self) -> Option<Result<String, String>> {
         self.secret_file.as_deref().map(|path| secret_in(path, SECRET_BYTES, "a secret"))
     }
+}
+
+/// Accounts that get messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xmpp {
+    /// Their bare JIDs, at least one.
+    pub to: Vec<BareJid>,
+    /// The subject.
+    pub subject: Template,
+    /// The text.
+    pub body: Template,
 }
 
 fn secret_in(path: &Path, least: usize, what: &str) -> Result<String, String> {

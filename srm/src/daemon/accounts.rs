@@ -49,6 +49,11 @@ impl Accounts {
         }
     }
 
+    /// Whether an account is there.
+    pub fn has(&self, user: &BareJid) -> bool {
+        user.local().is_some_and(|local| self.map.contains_key(local))
+    }
+
     /// Answers from now on, or no longer: then nobody can log in.
     pub fn serve(&self, on: bool) {
         self.stopped.store(!on, Ordering::Relaxed);

@@ -1,7 +1,9 @@
-//! What operators do to a node that is there: restart it, start and stop its services, end the failed mode.
+//! What operators do to a node that is there: restart it, stop it, start and stop its services, end the failed mode.
+
+use std::time::Duration;
 
 use super::ops::{Answer, Ask, Operations, stopping};
-use crate::admin::{Refusal, ServiceAction, ServiceStatus};
+use crate::admin::{Refusal, ServiceAction, ServiceStatus, Stop, Stopped};
 use crate::node::{Op, Reply, Service};
 
 impl Operations {
@@ -20,6 +22,31 @@ impl Operations {
             return self.restart_here().await.map(|_| ());
         }
         self.done_there(node, Ask::Restart).await
+    }
+
+    /// Where the other node takes everybody over nobody is waited for: the hand-over disturbs less than a refused login.
+    pub(super) async fn stop_here(&self, stop: &Stop) -> Result<Stopped, Refusal> {
+        let Some(snapshot) = self.snapshot().await else { return Err(stopping()) };
+        let hands_over = snapshot.taken_over;
+        let drain = stop.drain_s.filter(|_| !hands_over).map(Duration::from_secs);
+        let streams = self.live.stopping.streams() as u64;
+        self.live.stopping.ask(stop.text.as_deref(), drain);
+        Ok(Stopped { hands_over, streams })
+    }
+
+    pub(super) async fn stop_at(&self, node: &str, stop: Stop) -> Result<Stopped, Refusal> {
+        self.asked(&format!("stop of {node}"));
+        if self.index(node).unwrap_or(self.me) == self.me {
+            return self.stop_here(&stop).await;
+        }
+        match self.ask_peer(Ask::Stop(stop)).await {
+            Some(Answer::Stopped(stopped)) => Ok(stopped),
+            Some(Answer::Refused(refusal)) => Err(refusal),
+            _ => {
+                let hint = "ask it itself, on its machine, or repair the path between the nodes";
+                Err(self.refusal(format!("node {node} does not answer"), hint.to_owned()).await)
+            }
+        }
     }
 
     pub(super) async fn service_here(&self, service: &str, action: ServiceAction) -> Result<(), Refusal> {

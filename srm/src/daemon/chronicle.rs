@@ -12,11 +12,12 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::notices::Notices;
 use super::worker::now_ms;
 use crate::config::Config;
 use crate::events::journal::{Journal, RECENT};
 use crate::events::{Record, Severity, kinds};
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Post};
 
 /// Events of this node.
 pub struct Chronicle {
@@ -29,8 +30,9 @@ pub struct Chronicle {
 ///
 /// # Errors
 /// A file that it names cannot be used.
-pub fn notifier(config: &Config) -> anyhow::Result<Notifier> {
-    Notifier::start(&config.notify, &config.node.name, &config.node.domains[0])
+pub fn notifier(config: &Config, notices: &Arc<Notices>) -> anyhow::Result<Notifier> {
+    let post = Some(notices.clone() as Arc<dyn Post>);
+    Notifier::start(&config.notify, &config.node.name, &config.node.domains[0], post)
 }
 
 enum Note {

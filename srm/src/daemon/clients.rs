@@ -19,6 +19,7 @@ use xmpp_core::tls::{self, Identity, Tickets, TlsError};
 use super::accounts::Accounts;
 use super::metrics::Metrics;
 use super::random;
+use super::stopping::Stopping;
 use super::worker::ToNode;
 use crate::config::{self, Config};
 use crate::node::In;
@@ -30,7 +31,7 @@ pub(super) struct Clients {
     pub next: AtomicU64,
     pub accounts: Arc<Accounts>,
     pub to_node: Sender<ToNode>,
-    pub leaving: Arc<AtomicBool>,
+    pub stopping: Arc<Stopping>,
     pub ready: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
 }
@@ -47,7 +48,7 @@ impl Clients {
 
 impl Host for Clients {
     fn lookup(&self, user: &str, token: Option<TokenName>, hash: ScramHash) -> Lookup {
-        if self.leaving.load(Ordering::Relaxed) {
+        if self.stopping.is_closed() {
             return Lookup::Unavailable;
         }
         self.accounts.lookup(user, token, hash)
@@ -69,6 +70,7 @@ impl Host for Clients {
 
     fn opened(&self, proved: Proved, peer: SocketAddr, tx: ConnSender) -> ConnId {
         self.metrics.login();
+        self.stopping.opened();
         let id = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
         debug!(conn = id.0, user = %proved.user, %peer, "logged in");
         let conn = self.conn(id);
@@ -95,6 +97,7 @@ impl Host for Clients {
 
     fn closed(&self, conn: ConnId, clean: bool) {
         debug!(conn = conn.0, clean, "connection ended");
+        self.stopping.ended();
         self.send(Input::Closed { conn: self.conn(conn), clean });
     }
 }

@@ -1,10 +1,36 @@
 //! The presence redundancy group at the operator's request: asked of either node, done by the one that can.
 
+use presence_engine::ids::{Mode, NodeIx};
+
 use super::differences::{clocks_differ, versions_differ};
 use super::ops::{Answer, Ask, Operations, stopping};
 use super::worker::now_ms;
-use crate::admin::{CheckShown, GroupShown, Member, Moving, NodeStatus, Refusal, ServiceStatus};
-use crate::node::{Check, GroupOp, Op, Reply, SERVICES, Service};
+use crate::admin::{CheckShown, GroupShown, GroupStatus, Member, Moving, NodeStatus, Refusal, ServiceStatus};
+use crate::node::{Check, GroupOp, Op, Reply, SERVICES, Service, Snapshot};
+use crate::safety::{Release, Role};
+
+/// One register, as it is shown.
+pub(super) fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
+    let (_, mode, role, term, release) = s.groups[group.index()];
+    GroupStatus {
+        home,
+        primary,
+        mode: if mode == Mode::Pair { "Pair" } else { "Solo" }.to_owned(),
+        role: match role {
+            Role::Primary => "Primary",
+            Role::Backup => "Backup",
+            Role::Fenced => "Fenced",
+        }
+        .to_owned(),
+        term,
+        release: match release {
+            Release::Alone => "own disk",
+            Release::Both => "own disk and peer",
+            Release::Nothing => "nothing",
+        }
+        .to_owned(),
+    }
+}
 
 impl Operations {
     pub(super) async fn group_shown(&self) -> GroupShown {

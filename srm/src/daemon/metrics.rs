@@ -439,6 +439,7 @@ mod tests {
             witness: Some(true),
             checks: Default::default(),
             run: 1,
+            taken_over: true,
             digest: 0,
         }
     }

@@ -15,6 +15,7 @@ mod disk;
 mod events;
 mod group;
 mod metrics;
+mod notices;
 mod notify;
 mod ops;
 mod panics;
@@ -23,6 +24,7 @@ mod reload;
 mod rules;
 mod services;
 mod settings;
+mod stopping;
 mod store;
 mod storm;
 mod trouble;
@@ -32,7 +34,7 @@ mod worker;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -72,6 +74,7 @@ use clock::Clock;
 use disk::NodeDisk;
 pub(crate) use disk::lock;
 use metrics::Metrics;
+use notices::Notices;
 use ops::Operations;
 use probes::Probes;
 use reload::Live;
@@ -160,16 +163,17 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let (witness, asked) = unbounded_channel();
     let chronicle = Chronicle::start(&config.node.data, &config.node.name)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let notices = Notices::new(accounts.clone(), ready.clone(), to_node.clone());
     {
         let _runtime = runtime.enter();
-        chronicle.notify_by(chronicle::notifier(config)?);
+        chronicle.notify_by(chronicle::notifier(config, &notices)?);
     }
-    let live = Live::new(config, metrics.clone(), chronicle.clone(), to_node.clone())?;
+    let live = Live::new(config, metrics.clone(), chronicle.clone(), notices.clone(), to_node.clone())?;
     let beacon = match config.pair() {
         Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
         None => None,
     };
-    let ready = Arc::new(AtomicBool::new(false));
     let heart = Arc::new(AtomicU64::new(boottime_ms()));
     let worker = Worker {
         node,
@@ -184,6 +188,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         trouble: Trouble::new(names[me.peer().index()].clone()),
         heart: heart.clone(),
         metrics: metrics.clone(),
+        stopping: live.stopping.clone(),
         tell,
         witness,
     };
@@ -377,8 +382,8 @@ impl Shell {
         mut from_node: UnboundedReceiver<FromNode>,
         asked: UnboundedReceiver<Ask>,
     ) -> anyhow::Result<()> {
-        let leaving = Arc::new(AtomicBool::new(false));
-        self.listen_for_clients(&leaving).await?;
+        let stopping = self.live.stopping.clone();
+        self.listen_for_clients().await?;
         self.link().await?;
         self.witness(asked)?;
         let services = self.services();
@@ -392,6 +397,7 @@ impl Shell {
             self.to_node.clone(),
             services.clone(),
         );
+        self.live.notices.reach(&operations);
         let (admin, token) = (self.config.admin.listen, self.live.token.clone());
         crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
         info!(node = self.config.node.name, "serving");
@@ -405,8 +411,9 @@ impl Shell {
         let mut int = signal(SignalKind::interrupt())?;
         loop {
             tokio::select! {
-                _ = term.recv() => self.leave(&leaving, &operations),
-                _ = int.recv() => self.leave(&leaving, &operations),
+                _ = term.recv() => self.leave(&operations),
+                _ = int.recv() => self.leave(&operations),
+                () = stopping.due() => self.leave(&operations),
                 _ = hup.recv() => {
                     let live = self.live.clone();
                     tokio::spawn(async move { live.reload().await });
@@ -426,6 +433,7 @@ impl Shell {
                     Some(FromNode::Leave) => {
                         // The goodbye and the last words to clients are queued; give the sockets a moment to send them.
                         tokio::time::sleep(LAST_WORDS).await;
+                        stopping.goodbye().await;
                         info!("left");
                         self.chronicle.flush(std::time::Duration::from_secs(1));
                         self.chronicle.settle(TOLD).await;
@@ -457,17 +465,18 @@ impl Shell {
         Services::new(probes, accounts.clone(), chronicle, to_node.clone(), ready.clone(), last_resort)
     }
 
-    fn leave(&self, leaving: &Arc<AtomicBool>, operations: &Arc<Operations>) {
-        if leaving.swap(true, Ordering::Relaxed) {
+    fn leave(&self, operations: &Arc<Operations>) {
+        if !self.live.stopping.begin() {
             warn!("told to stop twice: ending at once, clients resume at the other node");
             std::process::exit(0);
         }
-        self.chronicle.tell("stopping", "told to stop: hands its users over");
+        self.chronicle
+            .tell("stopping", "told to stop: hands its users over, if the other node can take them");
         notify::stopping();
         operations.leave();
     }
 
-    async fn listen_for_clients(&self, leaving: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    async fn listen_for_clients(&self) -> anyhow::Result<()> {
         let c2s = &self.config.c2s;
         let host: Arc<dyn Host> = Arc::new(Clients {
             me: self.me,
@@ -475,7 +484,7 @@ impl Shell {
             next: AtomicU64::new(1),
             accounts: self.accounts.clone(),
             to_node: self.to_node.clone(),
-            leaving: leaving.clone(),
+            stopping: self.live.stopping.clone(),
             ready: self.ready.clone(),
             metrics: self.metrics.clone(),
         });

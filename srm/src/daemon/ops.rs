@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use presence_engine::ids::{Mode, NodeIx};
+use presence_engine::ids::NodeIx;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -16,20 +16,21 @@ use super::check::check_status;
 use super::chronicle::Chronicle;
 use super::differences::{clocks_differ, limits_differ, settings, settings_differ, versions_differ};
 use super::events::admin_api;
+use super::group::group_status;
 use super::metrics::{Metrics, Shown};
+use super::notices::Posted;
 use super::reload::Live;
 use super::services::Services;
 use super::worker::{ToNode, now_ms};
 use crate::admin::{
-    BoxFuture, CountersStatus, Daemon, Forced, GroupShown, GroupStatus, LogStatus, Moving, NodeStatus,
-    Refusal, Reloaded, ServiceAction, SessionStatus, Status, UserStatus,
+    BoxFuture, CountersStatus, Daemon, Forced, GroupShown, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
+    ServiceAction, SessionStatus, Status, Stop, Stopped, UserStatus,
 };
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
 use crate::node::SETTINGS_DIFFER;
 use crate::node::{By, Force, GroupOp, Op, Reply, Service, Snapshot};
-use crate::safety::{Release, Role};
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
@@ -50,6 +51,8 @@ pub(super) enum Ask {
     Assign { user: String, home: Option<String> },
     Rebalance,
     Check,
+    Notice(Posted),
+    Stop(Stop),
 }
 
 #[derive(Serialize, Deserialize, Debug)]
@@ -57,6 +60,7 @@ pub(super) enum Answer {
     Status(Box<NodeStatus>),
     Moving(Moving),
     Done,
+    Stopped(Stopped),
     Refused(Refusal),
 }
 
@@ -182,6 +186,11 @@ impl Operations {
             Ask::Assign { user, home } => done(self.assign_here(&user, home.as_deref()).await),
             Ask::Rebalance => self.answer_rebalance().await,
             Ask::Check => done(self.check_here().await),
+            Ask::Notice(posted) => done(self.notice_here(&posted).await),
+            Ask::Stop(stop) => match self.stop_here(&stop).await {
+                Ok(stopped) => Answer::Stopped(stopped),
+                Err(refusal) => Answer::Refused(refusal),
+            },
         }
     }
 
@@ -373,28 +382,6 @@ impl Operations {
     }
 }
 
-fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
-    let (_, mode, role, term, release) = s.groups[group.index()];
-    GroupStatus {
-        home,
-        primary,
-        mode: if mode == Mode::Pair { "Pair" } else { "Solo" }.to_owned(),
-        role: match role {
-            Role::Primary => "Primary",
-            Role::Backup => "Backup",
-            Role::Fenced => "Fenced",
-        }
-        .to_owned(),
-        term,
-        release: match release {
-            Release::Alone => "own disk",
-            Release::Both => "own disk and peer",
-            Release::Nothing => "nothing",
-        }
-        .to_owned(),
-    }
-}
-
 pub(super) fn stopping() -> Refusal {
     let error = "the node does not answer".to_owned();
     Refusal { error, hint: "it may be stopping; ask again in a moment".to_owned(), ..Refusal::default() }
@@ -426,6 +413,10 @@ impl Daemon for Operations {
 
     fn restart<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(self.restart_at(node))
+    }
+
+    fn stop<'a>(&'a self, node: &'a str, stop: Stop) -> BoxFuture<'a, Result<Stopped, Refusal>> {
+        Box::pin(self.stop_at(node, stop))
     }
 
     fn service<'a>(

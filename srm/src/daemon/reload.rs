@@ -15,6 +15,8 @@ use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 
 use super::chronicle::{self, Chronicle};
 use super::metrics::Metrics;
+use super::notices::Notices;
+use super::stopping::Stopping;
 use super::worker::ToNode;
 use super::{clients, notify, tuning};
 use crate::admin::{Reloaded, Token};
@@ -39,6 +41,10 @@ pub(super) struct Live {
     metrics: Arc<Metrics>,
     /// Keeps the events.
     pub chronicle: Arc<Chronicle>,
+    /// Takes what accounts are told of them.
+    pub notices: Arc<Notices>,
+    /// How this process is stopped.
+    pub stopping: Arc<Stopping>,
     to_node: Sender<ToNode>,
     now: Mutex<Now>,
 }
@@ -75,6 +81,7 @@ impl Live {
         config: &Config,
         metrics: Arc<Metrics>,
         chronicle: Arc<Chronicle>,
+        notices: Arc<Notices>,
         to_node: Sender<ToNode>,
     ) -> anyhow::Result<Arc<Live>> {
         let tickets = Tickets::new(ticket_secrets(config));
@@ -93,6 +100,8 @@ impl Live {
             tickets,
             metrics,
             chronicle,
+            notices,
+            stopping: Stopping::new(),
             to_node,
             now: Mutex::new(Now { config: config.clone(), files, validities, restart, failed }),
         }))
@@ -178,8 +187,10 @@ impl Live {
         change.taken.sort();
         change.taken.dedup();
         let tells = change.taken.iter().any(|key| key == "notify" || key.starts_with("notify."));
-        let notifier =
-            tells.then(|| chronicle::notifier(&config)).transpose().map_err(|error| text(&error))?;
+        let notifier = tells
+            .then(|| chronicle::notifier(&config, &self.notices))
+            .transpose()
+            .map_err(|error| text(&error))?;
         let before = self.clients.load_full();
         self.clients.store(Arc::new(made.clients.after(&before)));
         if let (Some(link), Some((server, client))) = (&self.link, made.link) {

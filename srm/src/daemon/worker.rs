@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::disk::NodeDisk;
 use super::events;
 use super::metrics::Metrics;
+use super::stopping::Stopping;
 use super::store;
 use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
@@ -113,6 +114,8 @@ pub struct Worker {
     pub heart: Arc<AtomicU64>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How this process is stopped.
+    pub stopping: Arc<Stopping>,
     /// To the asynchronous side.
     pub tell: UnboundedSender<FromNode>,
 }
@@ -125,6 +128,8 @@ struct Edges {
     probes: BTreeMap<u64, oneshot::Sender<()>>,
     /// Client input that waits because too much is in flight (D9).
     deferred: VecDeque<In>,
+    /// Clients were told that the server is shut down: nothing that they say counts any more.
+    shut: bool,
 }
 
 impl Edges {
@@ -160,6 +165,7 @@ impl Worker {
             next_reply: 1,
             probes: BTreeMap::new(),
             deferred: VecDeque::new(),
+            shut: false,
         };
         let mut last_tick = boottime_ms();
         self.dispatch(&mut edges);
@@ -210,6 +216,9 @@ impl Worker {
 
     fn event(&mut self, event: ToNode, edges: &mut Edges) {
         match event {
+            // That they close their streams now does not end their sessions.
+            ToNode::In(In::Client(Input::Element { .. } | Input::Closed { .. })) if edges.shut => {}
+            ToNode::Opened(_, sender, _) if edges.shut => sender.send(self.goodbye()),
             ToNode::In(input @ In::Client(_)) => {
                 if edges.deferred.is_empty() && self.node.clients_may_send() {
                     self.client(input, edges);
@@ -227,6 +236,8 @@ impl Worker {
             ToNode::Op(op, answer) => {
                 let number = edges.next_reply;
                 edges.next_reply += 1;
+                // Nobody waits any more for those that came to nothing.
+                edges.replies.retain(|_, answer| !answer.is_closed());
                 edges.replies.insert(number, answer);
                 self.handle(In::Op(number, op));
             }
@@ -389,6 +400,7 @@ impl Worker {
                 Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Restart => _ = self.tell.send(FromNode::Restart),
+                Out::Shut => self.shut(edges),
                 Out::Leave => _ = self.tell.send(FromNode::Leave),
                 Out::GiveUp(why) => self.give_up(why),
                 Out::Reply(number, reply) => {
@@ -399,6 +411,22 @@ impl Worker {
                 Out::Event(event) => self.log(event),
             }
         }
+    }
+
+    /// Says goodbye to all clients. It does not wait for the log: that the process ends is no news of any session, and what
+    /// waits for the log is not seen, as if the process had died.
+    fn shut(&self, edges: &mut Edges) {
+        edges.shut = true;
+        edges.deferred.clear();
+        for (number, client) in std::mem::take(&mut edges.clients) {
+            if number != Conn::SELF {
+                client.send(self.goodbye());
+            }
+        }
+    }
+
+    fn goodbye(&self) -> ToConn {
+        ToConn::Close { last: self.stopping.last_words(), end_stream: true }
     }
 
     fn log(&self, event: Event) {

@@ -15,6 +15,7 @@ mod hear;
 mod hold;
 mod look;
 mod moves;
+mod notice;
 mod pause;
 mod probes;
 mod promise;
@@ -568,6 +569,7 @@ impl Node {
                 self.outs.push(Out::Account(user, verifiers));
             }
             Output::Probed(number) => self.outs.push(Out::Probed(number)),
+            Output::Noticed(number, taken) => self.noticed(number, taken),
             Output::Record { .. } | Output::Relay(_) | Output::Tell(_) | Output::Fronted(_) => {}
         }
     }

@@ -150,6 +150,10 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
+            Op::Notice(id, stanza) => match self.notice(number, id, *stanza) {
+                Some(reply) => reply,
+                None => return,
+            },
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
             Op::Check => self.check_op(),
@@ -471,7 +475,20 @@ impl Node {
         self.shows.look = true;
     }
 
+    /// Whether the other node serves, or will, whoever is served here: by a hand-over, or because it leads already.
+    pub(super) fn is_taken_over(&self) -> bool {
+        let alone = |g: Group| {
+            let core = &self.cores[g.index()];
+            core.role() == Role::Primary && core.reg().mode != Mode::Pair
+        };
+        let there = self.peer_up && !self.peer_leaving && self.peer_told().held == Held::No;
+        !self.cfg.single && self.ha() && there && !NodeIx::BOTH.into_iter().any(alone)
+    }
+
     fn finish_leave(&mut self) {
+        if !self.is_taken_over() {
+            self.outs.push(Out::Shut);
+        }
         self.moving = None;
         self.outs.push(Out::Link(Link::Out, Msg::Control(vec![GOODBYE].into())));
         self.outs.push(Out::Leave);

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub checks: Checks,
     /// This run: a random number.
     pub run: u64,
+    /// The other node takes over what is here if this one is stopped.
+    pub taken_over: bool,
     /// Digest of the replicated state.
     pub digest: u64,
 }
@@ -71,6 +73,7 @@ impl Node {
             witness: self.witness_decides(),
             checks: self.checks.clone(),
             run: self.cfg.driver.boot,
+            taken_over: self.is_taken_over(),
             digest: state.digest(),
         }
     }

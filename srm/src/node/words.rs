@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use presence_engine::engine::Input;
-use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg};
+use presence_engine::ids::{Conn, Group, NodeIx, Position, Reg, StanzaId};
 use presence_engine::record::Verifiers;
 use session_mover::driver::check::Report;
 use session_mover::driver::{Link, Why};
@@ -134,6 +134,8 @@ pub enum Op {
         /// The operator was told what it means and wants it.
         confirmed: bool,
     },
+    /// A message of the server to one of its accounts.
+    Notice(StanzaId, Box<Stanza>),
     /// End and begin anew at once; nobody takes over meanwhile.
     Restart,
     /// Hand everything over and leave (SIGTERM).
@@ -203,6 +205,8 @@ pub enum Out {
     Event(Event),
     /// The peer knows: end the process and begin anew.
     Restart,
+    /// Nobody takes over what is here: clients are told that the server is shut down.
+    Shut,
     /// Everything is handed over: end the process.
     Leave,
     /// This node cannot go on, and the peer can: end the process at once, as if it had died. The text says why.

@@ -1,4 +1,5 @@
-//! Tells people and their tools of events: by syslog, e-mail, SNMP traps and webhooks, as `[[notify]]` says.
+//! Tells people and their tools of events: by syslog, e-mail, SNMP traps, webhooks and messages of XMPP, as
+//! `[[notify]]` says.
 //!
 //! Each receiver has a queue and a task of its own, so that a slow or dead one holds up nobody. A queue is bounded
 //! ([`WAITING`]): where it is full, the oldest event is dropped and counted. What a receiver does not take is tried again
@@ -19,6 +20,7 @@ mod text;
 mod trust;
 mod udp;
 mod webhook;
+mod xmpp;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use anyhow::{Context, anyhow};
 use lettre::transport::smtp::authentication::Credentials;
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
+use xmpp_core::jid::BareJid;
 
 use crate::config::{self, SmtpTls, Wants, Way};
 use crate::events::Record;
@@ -38,6 +41,7 @@ pub use snmp::DEFAULT_OID;
 pub use template::Template;
 pub(crate) use trust::authorities;
 pub use webhook::{Hook, SIGNATURE};
+pub use xmpp::{Message, Post, Unposted};
 
 use queue::Queue;
 use task::Deliver;
@@ -46,6 +50,9 @@ use template::Sender;
 /// Tells of events. Dropping it ends all deliveries at once.
 pub struct Notifier {
     receivers: Vec<Receiver>,
+    /// Accounts of this server that are told, and the number of the table of each.
+    accounts: Vec<(usize, BareJid)>,
+    post: Option<Arc<dyn Post>>,
     tasks: JoinSet<Infallible>,
 }
 
@@ -57,10 +64,16 @@ struct Receiver {
 impl Notifier {
     /// Starts a task for each receiver, in the tokio runtime that it is called in. It reads the files that the
     /// configuration names (passwords, secrets, authorities); the error says which cannot be used. `node` and `domain`
-    /// are this node's name and the first domain that it serves.
-    pub fn start(config: &[config::Notify], node: &str, domain: &str) -> anyhow::Result<Notifier> {
+    /// are this node's name and the first domain that it serves; `post` takes what is for accounts of this server.
+    pub fn start(
+        config: &[config::Notify],
+        node: &str,
+        domain: &str,
+        post: Option<Arc<dyn Post>>,
+    ) -> anyhow::Result<Notifier> {
         tokio::runtime::Handle::try_current().context("events are told from within a tokio runtime")?;
-        let mut notifier = Notifier { receivers: Vec::new(), tasks: JoinSet::new() };
+        let (receivers, accounts, tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        let mut notifier = Notifier { receivers, accounts, post, tasks };
         let sender = Sender { node: node.to_owned(), domain: domain.to_owned() };
         for notify in config {
             let started = notifier.add(notify, &sender);
@@ -78,9 +91,17 @@ impl Notifier {
         }
     }
 
-    /// One sentence for each receiver that does not work at present: its last attempt failed. For an alarm.
+    /// One sentence for each receiver that does not work at present: its last attempt failed, or it is an account that is
+    /// not there. For an alarm.
     pub fn troubles(&self) -> Vec<String> {
-        self.receivers.iter().filter_map(|receiver| receiver.queue.trouble()).collect()
+        let missing = |account: &BareJid| self.post.as_ref().is_some_and(|post| post.misses(account));
+        let missing = self.accounts.iter().filter(|(_, account)| missing(account)).map(|(number, account)| {
+            format!(
+                "notify.{number}.to: there is no account {account}, which is to be told of events: `tandem user add \
+                 {account}`, or correct the setting"
+            )
+        });
+        self.receivers.iter().filter_map(|receiver| receiver.queue.trouble()).chain(missing).collect()
     }
 
     /// What became of the events, for each receiver.
@@ -104,6 +125,7 @@ impl Notifier {
             Way::Smtp(way) => return self.add_smtp(notify, way, sender),
             Way::Snmp(way) => self.add_snmp(notify, way, sender),
             Way::Webhook(way) => return self.add_webhook(notify, way),
+            Way::Xmpp(way) => return self.add_xmpp(notify, way, sender),
         }
         Ok(())
     }
@@ -176,6 +198,28 @@ impl Notifier {
         for to in &way.to {
             let receiver = webhook::Webhook::new(to.clone(), secret.as_deref(), &roots);
             self.spawn(notify, format!("the webhook {to}"), receiver);
+        }
+        Ok(())
+    }
+
+    fn add_xmpp(
+        &mut self,
+        notify: &config::Notify,
+        way: &config::Xmpp,
+        sender: &Sender,
+    ) -> anyhow::Result<()> {
+        let post = self.post.clone().context("only a node that runs writes to its accounts")?;
+        for to in &way.to {
+            self.accounts.push((notify.number, to.clone()));
+            let receiver = xmpp::Xmpp {
+                number: notify.number,
+                to: to.clone(),
+                subject: way.subject.clone(),
+                body: way.body.clone(),
+                sender: sender.clone(),
+                post: post.clone(),
+            };
+            self.spawn(notify, format!("the account {to}"), receiver);
         }
         Ok(())
     }

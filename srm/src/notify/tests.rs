@@ -70,7 +70,7 @@ async fn a_receiver_that_does_not_answer_holds_up_no_other_and_is_told_of() {
     let to =
         vec![at(true, stuck.local_addr().unwrap()), at(true, dead), at(false, socket.local_addr().unwrap())];
     let config = [syslog(to, Some(Severity::Warning), &[])];
-    let notifier = Notifier::start(&config, "b", "im.example").unwrap();
+    let notifier = Notifier::start(&config, "b", "im.example", None).unwrap();
     let mut bytes = [0; 4096];
     for number in 1..=30 {
         notifier.tell(&Record { number, ..record() });
@@ -90,7 +90,7 @@ async fn a_receiver_that_does_not_answer_holds_up_no_other_and_is_told_of() {
 async fn a_datagram_that_nobody_takes_is_told_again_once_somebody_does() {
     let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let config = [syslog(vec![at(false, address)], Some(Severity::Warning), &[])];
-    let notifier = Notifier::start(&config, "b", "im.example").unwrap();
+    let notifier = Notifier::start(&config, "b", "im.example", None).unwrap();
     notifier.tell(&record());
     let there_is_trouble = async {
         while notifier.troubles().is_empty() {
@@ -109,7 +109,7 @@ async fn a_datagram_that_nobody_takes_is_told_again_once_somebody_does() {
 async fn a_connection_that_ended_is_made_anew_and_nothing_is_lost_with_it() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = [syslog(vec![at(true, listener.local_addr().unwrap())], Some(Severity::Warning), &[])];
-    let notifier = Notifier::start(&config, "b", "im.example").unwrap();
+    let notifier = Notifier::start(&config, "b", "im.example", None).unwrap();
     for number in 1..=3 {
         notifier.tell(&Record { number, ..record() });
         let (stream, _) = timeout(LIMIT, listener.accept()).await.expect("it connects").unwrap();
@@ -135,7 +135,7 @@ async fn a_connection_that_ended_is_made_anew_and_nothing_is_lost_with_it() {
 async fn dropping_the_notifier_ends_its_tasks() {
     let stuck = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = [syslog(vec![at(true, stuck.local_addr().unwrap())], Some(Severity::Warning), &[])];
-    let notifier = Notifier::start(&config, "b", "im.example").unwrap();
+    let notifier = Notifier::start(&config, "b", "im.example", None).unwrap();
     let queue = Arc::downgrade(&notifier.receivers[0].queue);
     notifier.tell(&record());
     let _connection = timeout(LIMIT, stuck.accept()).await.expect("it connects").unwrap();

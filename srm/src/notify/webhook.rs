@@ -49,8 +49,13 @@ impl Hook {
 
     /// The text without what may be a secret in this URL.
     fn hide(&self, text: &str) -> String {
-        let path = self.0.path_and_query().map_or("/", |path| path.as_str());
+        let path = self.path();
         if path == "/" { text.to_owned() } else { text.replace(path, "/..") }
+    }
+
+    /// What may be a secret in it: never to be shown.
+    pub fn path(&self) -> &str {
+        self.0.path_and_query().map_or("/", |path| path.as_str())
     }
 
     /// Whether it is reached over TLS.

@@ -9,6 +9,7 @@ mod fronts;
 mod group;
 mod messages;
 mod moves;
+mod notice;
 mod people;
 mod poison;
 mod probe;
@@ -26,7 +27,7 @@ use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sasl::TokenKey;
 use xmpp_core::stanza::Stanza;
 
-use super::{Config, Engine, Input, Limits, Output, Token, Turn};
+use super::{Config, Engine, Input, Limits, Output, Token, Turn, Unsent};
 use crate::front::{Fronted, Relay};
 use crate::ids::{Conn, Group, Mode, NodeIx, Position, Reg, SmId, Term};
 use crate::record::{Cursor, Record, Verifiers};
@@ -54,6 +55,8 @@ pub(super) struct Duo {
     pub(super) now_ms: u64,
     /// Effects and records of all frames so far.
     pub(super) log: Vec<Record>,
+    /// What became of messages of the server.
+    pub(super) noticed: Vec<(u64, Result<(), Unsent>)>,
 }
 
 /// A client on a stream.
@@ -105,6 +108,7 @@ impl Duo {
             conns: 0,
             now_ms: 1_700_000_000_000,
             log: Vec::new(),
+            noticed: Vec::new(),
         };
         for node in NodeIx::BOTH {
             duo.input(node, Input::PeerUp(true));
@@ -180,6 +184,7 @@ impl Duo {
                     self.post(node, output);
                 }
                 Output::Fronted(output) => self.release(node, at, vec![*output]),
+                Output::Noticed(number, taken) => self.noticed.push((number, taken)),
                 Output::Deliver(conn, stanza) => {
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
                     self.inboxes.entry(conn).or_default().push(text);

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use xmpp_core::jid::BareJid;
 
 use super::super::check::Faults;
-use super::{Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook};
+use super::{
+    Community, HostPort, Login, Notify, Smtp, SmtpTls, Snmp, Syslog, SyslogTo, Wants, Way, Webhook, Xmpp,
+};
 use crate::events::Severity;
 use crate::events::kinds::KINDS;
 use crate::notify::{self, DEFAULT_OID, Hook, Template};
@@ -18,6 +21,8 @@ const TEMPLATE_BYTES: usize = 4096;
 const SUBJECT: &str = "[{severity}] {domain}: {event} ({source})";
 const MAIL: &str = "{text}\n\nevent: {event}\nseverity: {severity}\nat: {date} {time}\ncause: {cause}\nrow: {row}\n\
                     node: {source}\nid: {id}\n";
+/// Many clients do not show a subject: the text says it all.
+const MESSAGE: &str = "[{severity}] {text}\n{event} of {source}, {date} {time}, {id}";
 
 /// Ways of telling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -27,6 +32,7 @@ enum By {
     Smtp,
     Snmp,
     Webhook,
+    Xmpp,
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -42,23 +48,23 @@ enum OneOrMore {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct NotifyFile {
-    /// How: `"syslog"` (RFC 5424), `"smtp"` (e-mail), `"snmp"` (SNMPv2c traps, docs/TANDEM-MIB.txt) or `"webhook"` (HTTP
-    /// POST of the event as JSON). No default.
+    /// How: `"syslog"` (RFC 5424), `"smtp"` (e-mail), `"snmp"` (SNMPv2c traps, docs/TANDEM-MIB.txt), `"webhook"` (HTTP
+    /// POST of the event as JSON) or `"xmpp"` (a message to an account of this server). No default.
     by: By,
     /// The receiver, or a list of up to 32: for syslog `udp://HOST:PORT` or `tcp://HOST:PORT`, for smtp an address of
-    /// mail, for snmp `udp://HOST:PORT`, for a webhook its URL. No default.
+    /// mail, for snmp `udp://HOST:PORT`, for a webhook its URL, for xmpp an account `NAME@DOMAIN`. No default.
     to: OneOrMore,
     /// Of which events: those of this severity and worse, of `"info"`, `"notice"`, `"warning"`, `"error"` and
     /// `"critical"`. Default `"warning"`, or none but those in `events` where there is that.
     severity: Option<Severity>,
     /// Of which kinds of events besides, however severe, such as `["failover-complete"]`. Default none.
     events: Option<Vec<String>>,
-    /// The subject of a mail, with placeholders: {date}, {time}, {id}, {source} (the node whose event it is), {severity},
+    /// The subject of a mail or a message, with placeholders: {date}, {time}, {id}, {source} (the node whose event it is), {severity},
     /// {event}, {row}, {cause}, {text}, {node} (this node) and {domain}; braces are written twice. At most 4096 bytes.
     /// Default `"[{severity}] {domain}: {event} ({source})"`.
     subject: Option<String>,
-    /// The text of a mail, of a message of syslog or in a trap, with the same placeholders and limit. Default: all of the
-    /// event in a mail, else `"{text}"`.
+    /// The text of a mail, of a message, of a line of syslog or in a trap, with the same placeholders and limit. Default:
+    /// all of the event in a mail and in a message of XMPP, else `"{text}"`.
     body: Option<String>,
     /// smtp: the mail server, `HOST:PORT`. No default.
     server: Option<String>,
@@ -86,8 +92,12 @@ pub(in super::super) struct NotifyFile {
 
 /// Which way each key is for, and what to do where it stands beside another.
 const FITS: [(&str, &[By], &str); 12] = [
-    ("subject", &[By::Smtp], "only a mail has a subject: remove it"),
-    ("body", &[By::Syslog, By::Smtp, By::Snmp], "a webhook gets the whole event as JSON: remove it"),
+    ("subject", &[By::Smtp, By::Xmpp], "only a mail and a message have a subject: remove it"),
+    (
+        "body",
+        &[By::Syslog, By::Smtp, By::Snmp, By::Xmpp],
+        "a webhook gets the whole event as JSON: remove it",
+    ),
     ("server", &[By::Smtp], "the receiver stands in `to`: remove it"),
     ("tls", &[By::Smtp], "whether a webhook has TLS is said by its URL, and the others have none: remove it"),
     ("from", &[By::Smtp], "only a mail has a sender: remove it"),
@@ -123,14 +133,17 @@ impl By {
             By::Smtp => "smtp",
             By::Snmp => "snmp",
             By::Webhook => "webhook",
+            By::Xmpp => "xmpp",
         }
     }
 }
 
-/// What the tables say; those with a fault are missing. `base` is the folder that names of files are relative to.
+/// What the tables say; those with a fault are missing. `base` is the folder that names of files are relative to,
+/// `domain` the one that accounts belong to.
 pub(in super::super) fn resolve(
     tables: Vec<NotifyFile>,
     base: &Path,
+    domain: Option<&str>,
     faults: &mut Faults<'_>,
 ) -> Vec<Notify> {
     if tables.len() > MOST {
@@ -138,13 +151,14 @@ pub(in super::super) fn resolve(
         faults.add("notify", problem, "put receivers that are told alike into one list `to`");
     }
     let tables = (1..).zip(tables);
-    tables.filter_map(|(number, table)| Reader { number, base, faults }.notify(table)).collect()
+    tables.filter_map(|(number, table)| Reader { number, base, domain, faults }.notify(table)).collect()
 }
 
 /// Reads one table.
 struct Reader<'a, 'b> {
     number: usize,
     base: &'a Path,
+    domain: Option<&'a str>,
     faults: &'a mut Faults<'b>,
 }
 
@@ -162,6 +176,7 @@ impl Reader<'_, '_> {
             By::Smtp => self.smtp(table).map(Way::Smtp),
             By::Snmp => self.snmp(table).map(Way::Snmp),
             By::Webhook => self.webhook(table).map(Way::Webhook),
+            By::Xmpp => self.xmpp(table).map(Way::Xmpp),
         };
         fits?;
         Some(Notify { number: self.number, wants: wants?, way: way? })
@@ -247,12 +262,7 @@ impl Reader<'_, '_> {
                 "remove it, or choose another tls",
             );
         }
-        let subject = match &table.subject {
-            Some(subject) if subject.contains(char::is_control) => {
-                self.fault("subject", "a subject has one line", "write it on one, and the rest into body")
-            }
-            _ => self.template("subject", table.subject, SUBJECT),
-        };
+        let subject = self.subject(table.subject);
         let body = self.template("body", table.body, MAIL);
         Some(Smtp {
             to: to?,
@@ -349,6 +359,36 @@ impl Reader<'_, '_> {
         }
         let path = |path: Option<PathBuf>| path.map(|path| self.base.join(path));
         Some(Webhook { to, secret_file: path(table.secret_file), ca: path(table.ca) })
+    }
+
+    fn xmpp(&mut self, table: NotifyFile) -> Option<Xmpp> {
+        let domain = self.domain?;
+        let to = self.receivers(table.to, |text| {
+            let account = BareJid::parse(text).ok().filter(|jid| jid.local().is_some());
+            let like = || format!("write it such as \"admin@{domain}\"");
+            let account = account.ok_or_else(|| (format!("{text:?} is no NAME@DOMAIN"), like()))?;
+            if account.domain() != domain {
+                return Err((
+                    format!("{account} is no account of {domain}, which this server serves"),
+                    like(),
+                ));
+            }
+            Ok(account)
+        });
+        let subject = self.subject(table.subject);
+        let body = self.template("body", table.body, MESSAGE);
+        Some(Xmpp { to: to?, subject: subject?, body: body? })
+    }
+
+    fn subject(&mut self, written: Option<String>) -> Option<Template> {
+        if written.as_ref().is_some_and(|subject| subject.contains(char::is_control)) {
+            return self.fault(
+                "subject",
+                "a subject has one line",
+                "write it on one, and the rest into body",
+            );
+        }
+        self.template("subject", written, SUBJECT)
     }
 
     /// The receivers, each read by `read`, which says what is wrong with it and what to do.

@@ -61,6 +61,10 @@ fn each_way_has_its_defaults() {
         panic!()
     };
     assert!(way.to[0].is_https() && way.secret().is_none());
+    let Way::Xmpp(way) = sound("by = \"xmpp\"\nto = [\"Admin@IM.example\", \"b@im.example\"]").way else {
+        panic!()
+    };
+    assert_eq!(way.to.iter().map(|to| to.as_str()).collect::<Vec<_>>(), ["admin@im.example", "b@im.example"]);
     assert!(load("").unwrap().notify.is_empty());
 }
 
@@ -80,9 +84,10 @@ fn keys_of_another_way_are_refused_with_what_to_do() {
         ("smtp", MAIL),
         ("snmp", "by = \"snmp\"\nto = \"udp://h:1\"\n"),
         ("webhook", "by = \"webhook\"\nto = \"http://h\"\n"),
+        ("xmpp", "by = \"xmpp\"\nto = \"admin@im.example\"\n"),
     ];
     for (key, value, of) in [
-        ("subject", "\"x\"", "smtp"),
+        ("subject", "\"x\"", "smtp xmpp"),
         ("server", "\"h:1\"", "smtp"),
         ("tls", "\"none\"", "smtp"),
         ("from", "\"a@b.example\"", "smtp"),
@@ -93,7 +98,7 @@ fn keys_of_another_way_are_refused_with_what_to_do() {
         ("community", "\"c\"", "snmp"),
         ("oid", "\"1.3.6.1.4.1.1\"", "snmp"),
         ("facility", "\"user\"", "syslog"),
-        ("body", "\"x\"", "syslog smtp snmp"),
+        ("body", "\"x\"", "syslog smtp snmp xmpp"),
     ] {
         for (way, table) in ways.iter().filter(|(way, _)| !of.split(' ').any(|known| known == *way)) {
             let (at, line, why) = refusal(&format!("{table}{key} = {value}"));
@@ -143,6 +148,17 @@ fn what_a_way_needs_is_asked_for() {
         ("by = \"snmp\"\nto = \"tcp://h:162\"".into(), "to", "not udp://HOST:PORT"),
         (format!("{hook}ca = \"f\""), "ca", "no receiver has TLS"),
         ("by = \"webhook\"\nto = \"h.example\"".into(), "to", "https://"),
+        (
+            "by = \"xmpp\"\nto = \"im.example\"".into(),
+            "to",
+            "no NAME@DOMAIN; write it such as \"admin@im.example\"",
+        ),
+        ("by = \"xmpp\"\nto = \"admin@im.example/x\"".into(), "to", "no NAME@DOMAIN"),
+        (
+            "by = \"xmpp\"\nto = \"a@other.example\"".into(),
+            "to",
+            "a@other.example is no account of im.example",
+        ),
     ] {
         let (at, line, why) = refusal(&table);
         assert!(at == key && why.contains(said), "{table}: {at}: {why}");
@@ -207,11 +223,11 @@ fn files_are_checked_with_the_others_and_a_change_takes_effect_at_once() {
 fn the_example_in_the_documents_is_sound() {
     let page = include_str!("../../../../docs/notify.md");
     let example = page.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
-    let config = load(example).unwrap();
+    let config = load(&example.replace("admin@example.org", "admin@im.example")).unwrap();
     let told = |at: usize, severity, event: &str| {
         config.notify[at].wants.takes(&Record { severity, event: event.into(), ..Record::default() })
     };
-    assert_eq!(config.notify.len(), 4);
+    assert_eq!(config.notify.len(), 5);
     assert!(told(0, Severity::Warning, "x") && !told(0, Severity::Notice, "x"));
     assert!(told(1, Severity::Info, "failover-complete") && !told(1, Severity::Warning, "x"));
 }

@@ -1,0 +1,158 @@
+//! A node that stops and whose clients nobody takes over: they are told so, and their sessions wait for its return. And one
+//! whose peer takes them over: then nobody is told anything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client_sim::conn::Account;
+use client_sim::session::{Event, Options, Session};
+use load_tests::rig::{Load, QUICK, Rig, last_lines, seed};
+use rustix::process::Signal;
+use srm::admin::Stop;
+use srm::cli::Client;
+use srm::demo::pair::{DOMAIN, PASSWORD};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Somebody at a client.
+struct Person {
+    session: Session,
+    events: UnboundedReceiver<Event>,
+}
+
+impl Person {
+    fn new(rig: &Rig, user: &str) -> Person {
+        let (tell, events) = unbounded_channel();
+        let account = Account {
+            user: user.into(),
+            domain: DOMAIN.into(),
+            password: PASSWORD.into(),
+            resource: Some("r".into()),
+            keys: Arc::default(),
+        };
+        let mut options = Options::new(account, rig.pair.dialer().unwrap(), rig.pair.places());
+        options.first = Some(rig.pair.made.nodes[0].name.clone());
+        Person { session: Session::spawn(options, Arc::new(tell)), events }
+    }
+
+    async fn next<T>(&mut self, rig: &Rig, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let found = tokio::time::timeout(LIMIT, async {
+            loop {
+                let event = self.events.recv().await.expect("the client runs");
+                if let Some(found) = wanted(&event) {
+                    return found;
+                }
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}\n{}", rig.logs()))
+    }
+
+    async fn bound(&mut self, rig: &Rig) {
+        self.next(rig, "bound", |event| matches!(event, Event::Bound { .. }).then_some(())).await;
+    }
+
+    async fn resumed(&mut self, rig: &Rig) {
+        let resumed = |event: &Event| match event {
+            Event::Resumed { .. } => Some(()),
+            Event::SessionGone { .. } | Event::Bound { .. } => panic!("the session is lost: {event:?}"),
+            _ => None,
+        };
+        self.next(rig, "resumed", resumed).await;
+    }
+
+    /// The reason for which the server ended the stream.
+    async fn shown_out(&mut self, rig: &Rig) -> String {
+        let reason = |event: &Event| match event {
+            Event::MainLost { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        self.next(rig, "the stream ends", reason).await
+    }
+}
+
+fn client(rig: &Rig, node: usize) -> Client {
+    let made = &rig.pair.made.nodes[node];
+    Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+fn load() -> Load {
+    Load { users: 8, plain: 0.5, interval: Duration::from_millis(100), seed: seed() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_alone_tells_its_clients_and_keeps_their_sessions() {
+    let mut rig = Rig::start(1, load(), QUICK, &[]).await;
+    rig.pair.user_add(0, "eva", 0).unwrap();
+    let mut eva = Person::new(&rig, "eva");
+    eva.bound(&rig).await;
+    rig.traffic(50).await;
+    for text in [None, Some("back in a minute")] {
+        rig.mark_fault(0);
+        match text {
+            None => _ = rig.pair.signal(0, Signal::TERM).unwrap(),
+            Some(text) => {
+                let stop = Stop { text: Some(text.to_owned()), drain_s: None };
+                let done = client(&rig, 0).stop("a", &stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+                assert!(!done.hands_over && done.streams == 9, "{done:?}");
+            }
+        }
+        let reason = eva.shown_out(&rig).await;
+        let told = text.unwrap_or("the server is shut down; your session waits until it is back");
+        assert!(reason.contains("system-shutdown") && reason.contains(told), "{reason}");
+        assert_eq!(rig.pair.wait(0, LIMIT).unwrap().code(), Some(0), "{}", rig.logs());
+        rig.pair.start(0).unwrap();
+        eva.resumed(&rig).await;
+        rig.clients_go_on(LIMIT).await;
+        rig.traffic(20).await;
+    }
+    rig.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_hands_over_where_it_can_and_else_waits_for_its_clients() {
+    let mut rig = Rig::start(2, load(), QUICK, &[]).await;
+    for user in ["eva", "max"] {
+        rig.pair.user_add(0, user, 0).unwrap();
+    }
+    let mut eva = Person::new(&rig, "eva");
+    eva.bound(&rig).await;
+    eva.next(&rig, "parked", |event| matches!(event, Event::Parked { .. }).then_some(())).await;
+
+    // The other node is well: a takes nobody's stream away with words, and waits for nobody, whatever it is told.
+    rig.mark_fault(0);
+    let stop = Stop { text: Some("goodbye".into()), drain_s: Some(600) };
+    // Asked at the other node, as an operator may.
+    let done = client(&rig, 1).stop("a", &stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert!(done.hands_over, "{done:?}");
+    let flipped = |event: &Event| match event {
+        Event::Flipped { .. } => Some(()),
+        Event::MainLost { reason, .. } => panic!("{reason}"),
+        _ => None,
+    };
+    eva.next(&rig, "flipped", flipped).await;
+    assert_eq!(rig.pair.wait(0, LIMIT).unwrap().code(), Some(0));
+    rig.clients_go_on(LIMIT).await;
+
+    // b is alone now. It lets nobody in any more, and goes on with who is there.
+    let done = client(&rig, 1).stop("b", &stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert!(!done.hands_over && done.streams >= 9, "{done:?}");
+    rig.traffic(20).await;
+    let mut max = Person::new(&rig, "max");
+    let refused = |event: &Event| match event {
+        Event::AttemptFailed { node, reason } if node == "b" => Some(reason.clone()),
+        Event::Bound { .. } => panic!("let in"),
+        _ => None,
+    };
+    let reason = max.next(&rig, "refused", refused).await;
+    assert!(reason.contains("temporary-auth-failure"), "{reason}");
+    max.session.stop().await;
+    rig.settle().await;
+    // The last ones leave by themselves, long before the time is over.
+    let began = Instant::now();
+    eva.session.stop().await;
+    let Rig { mut pair, fleet, .. } = rig;
+    fleet.stop().await;
+    assert_eq!(pair.wait(1, LIMIT).unwrap().code(), Some(0), "{}", last_lines(&pair));
+    assert!(began.elapsed() < LIMIT);
+}

@@ -1,0 +1,68 @@
+//! `tandem stop`: has a node stopped, and waits until it is.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Client;
+use super::args::StopArgs;
+use super::output::{Answer, Exit, Failure, Progress};
+use crate::admin::{Status, Stop};
+
+/// How often the status is asked.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long it may take when all clients have left: the time of a hand-over, and more.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks, and waits until the node does not answer any more, or its peer does not hear it.
+pub(super) fn stop(client: &Client, args: &StopArgs, progress: &mut Progress) -> Result<Answer, Failure> {
+    let node = args.node.as_str();
+    let local = client.status()?.nodes.iter().any(|known| known.name == node && known.local);
+    let drain_s = args.drain.map(|time| time.as_secs());
+    let stopped = client.stop(node, &Stop { text: args.text.clone(), drain_s })?;
+    let answer = |text: String, done: bool| {
+        let json = json!({
+            "node": node, "action": "stop", "done": done, "hands_over": stopped.hands_over, "streams": stopped.streams,
+        });
+        Answer::new(text, json)
+    };
+    let how = match (stopped.hands_over, args.drain) {
+        (true, _) => format!("{node} hands its users over and stops"),
+        (false, None) => format!("{node} stops; streams that are told so: {}", stopped.streams),
+        (false, Some(_)) => {
+            format!("{node} lets nobody log in any more, and waits for {} streams to end", stopped.streams)
+        }
+    };
+    if args.no_wait {
+        return Ok(answer(format!("{how}\n"), false));
+    }
+    progress.show(how);
+    let (began, patience) = (Instant::now(), PATIENCE + args.drain.unwrap_or_default());
+    let gone = loop {
+        if is_gone(client.status().ok().as_ref(), node, local) {
+            break true;
+        }
+        if began.elapsed() > patience {
+            break false;
+        }
+        thread::sleep(LOOK);
+    };
+    progress.end();
+    if !gone {
+        let error = format!("{node} was told to stop and is still there after {} s", patience.as_secs());
+        return Err(Failure::new(Exit::Refused, error, "see its log, and `tandem status`"));
+    }
+    Ok(answer(format!("{node} has stopped after {:.1} s\n", began.elapsed().as_secs_f64()), true))
+}
+
+/// Nobody answers where the node itself was asked, or its peer holds it to be gone.
+fn is_gone(status: Option<&Status>, node: &str, local: bool) -> bool {
+    match status {
+        None => local,
+        Some(status) => {
+            let known = status.nodes.iter().find(|known| known.name == node);
+            !local && known.is_some_and(|known| known.run == 0)
+        }
+    }
+}
