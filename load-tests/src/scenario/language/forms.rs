@@ -120,6 +120,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("NODE runs", "its process is there"),
     ("pair", "all users have a standby on both views, and there is no alarm"),
     ("protected", "the same, both nodes are Normal, and all users are at home"),
+    (
+        "same",
+        "`tandem check` compares all accounts on both nodes and finds no difference, and each node has received all that the other had written by then",
+    ),
     ("clients", "everybody has a session with a live stream"),
     ("clients of NODE", "everybody at home on the node has one"),
     ("clients at NODE", "everybody has one with this node"),

@@ -255,6 +255,8 @@ pub enum Condition {
     Pair,
     /// The same, and every group is at home.
     Protected,
+    /// Both nodes hold the same, and have each other's logs.
+    Same,
     /// Everybody, or everybody at home on a node, has a session with a live stream.
     Clients(Option<Node>),
     /// Everybody has one with this node. A cut tells a client nothing: until its limit of silence is over, it takes a

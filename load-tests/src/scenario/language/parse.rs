@@ -312,6 +312,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
     match words {
         ["pair"] => Some(Condition::Pair),
         ["protected"] => Some(Condition::Protected),
+        ["same"] => Some(Condition::Same),
         ["clients"] => Some(Condition::Clients(None)),
         ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
         ["clients", "at", one] => node(one).map(Condition::ClientsAt),
