@@ -46,6 +46,17 @@ impl World {
                     format!("no event of {at} is {text:?}, but these are:\n{}", told.join("\n"))
                 })
             }
+            Condition::Events(at, number, text) => {
+                let told = self.events(*at)?;
+                let found = told.iter().filter(|line| has_in_order(line, text)).count();
+                demand(found == *number, || {
+                    format!("{found} events of {at} are {text:?}; all are:\n{}", told.join("\n"))
+                })
+            }
+            Condition::Counts(at, number, metric) => {
+                let shown = self.server(*at).metric(&self.net, metric)?;
+                demand(shown >= *number as f64, || format!("{metric} of {at} is {shown}"))
+            }
             Condition::Ended(at) => match self.server_mut(*at).ended() {
                 Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
                 None => Err(format!("{at} has not ended by itself")),
