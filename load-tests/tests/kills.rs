@@ -1,6 +1,7 @@
 //! kill -9 of either node under load, at seeded moments and at every named point: nothing lost, doubled or reordered.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use load_tests::rig::{Load, QUICK, Rig, seed};
 use rand::rngs::StdRng;
@@ -95,7 +96,7 @@ async fn every_kill_point_once() {
             }
             _ => {
                 let nth = match *point {
-                    "core.before_persist" => 1,
+                    "core.before_persist" | "move.before_event" | "move.after_event" => 1,
                     "core.after_persist" => 2,
                     "beacon.before_send" => 6,
                     _ => 30,
@@ -258,6 +259,100 @@ async fn a_single_node_survives_kills() {
         rig.kill(0);
         rig.pair.start(0).unwrap();
         rig.clients_go_on(LIMIT).await;
+    }
+    rig.settle().await;
+}
+
+/// When the file that names the point is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Armed {
+    /// Before the operator asks.
+    Before,
+    /// As soon as it was begun.
+    During,
+}
+
+/// Where a node dies while users are on their way. Nothing is cut from a log there: `log.truncate.after_aside` is another test's.
+const ON_THE_WAY: &[(Armed, &str)] = &[
+    (Armed::Before, "move.before_event"),
+    (Armed::Before, "move.after_event"),
+    (Armed::During, "move.before_event"),
+    (Armed::During, "move.after_event"),
+    (Armed::During, "log.own.before_write"),
+    (Armed::During, "log.own.after_write"),
+    (Armed::During, "log.own.after_sync"),
+    (Armed::During, "log.peer.before_write"),
+    (Armed::During, "log.peer.after_write"),
+    (Armed::During, "link.frame.before_send"),
+    (Armed::During, "link.frame.after_send"),
+    (Armed::During, "link.ack.before_send"),
+    (Armed::During, "link.ack.after_send"),
+    (Armed::During, "beacon.before_send"),
+    (Armed::During, "release.before"),
+    (Armed::During, "release.after"),
+];
+
+/// The operator asks for something, and a node dies at a point on the way. Whatever came of it, both nodes show a row of the
+/// table, and from there users go home.
+async fn dies_on_the_way(rig: &mut Rig, what: &str, of: usize, dying: usize, at: (Armed, &str), file: &Path) {
+    let told = format!("{what} of {of}, {dying} dies: {at:?}");
+    let (armed, point) = at;
+    let arm = || std::fs::write(file, point).expect("the file is written");
+    rig.mark_fault(dying);
+    if armed == Armed::Before {
+        arm();
+    }
+    // Who is asked may be dead before it has answered.
+    let _ = rig.pair.action(1 - dying, of, what);
+    if armed == Armed::During {
+        arm();
+    }
+    let deadline = Instant::now() + LIMIT;
+    while !rig.pair.ended(dying) {
+        assert!(Instant::now() < deadline, "{told}: the point is not reached\n{}", rig.logs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.pair.wait(dying, LIMIT).expect("a killed process ends");
+    assert!(!file.exists(), "{told}: it died of something else\n{}", rig.logs());
+    rig.pair.start(dying).expect("it starts again");
+    rig.until_paired(LIMIT);
+    rig.clients_go_on(LIMIT).await;
+    for node in [0, 1] {
+        rig.until(node, LIMIT, &format!("a row of the table after {told}"), |s| s.row.is_some());
+    }
+    println!("{told}: row {:?}", rig.pair.status(of).and_then(|s| s.row));
+}
+
+/// Everybody is served at home again.
+async fn home(rig: &mut Rig) {
+    for node in [0, 1] {
+        let name = rig.pair.made.nodes[node].name.clone();
+        let away = |s: srm::admin::Status| s.groups.iter().any(|g| g.home == name && g.primary != name);
+        if rig.pair.status(1 - node).is_some_and(away) {
+            rig.fallback(node).await;
+        }
+    }
+}
+
+/// A node dies at each point of a failover and of a fallback, in turn who gives the users away and who gets them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_at_every_point_of_a_failover_and_a_fallback() {
+    let seed = seed();
+    let files = tempfile::tempdir().unwrap();
+    let files = [0, 1].map(|node| files.path().join(node.to_string()));
+    let env = [0, 1].map(|node| (node, "TANDEM_KILL_FILE", files[node].to_str().unwrap().to_owned()));
+    let mut rig = Rig::start(2, load(seed), QUICK, &env).await;
+    for (index, at) in ON_THE_WAY.iter().enumerate() {
+        // Each node is home to those who move, every other time; who dies changes less often.
+        let (of, giver) = (index % 2, index / 2 % 2 == 0);
+        let dying = if giver { of } else { 1 - of };
+        dies_on_the_way(&mut rig, "failover", of, dying, *at, &files[dying]).await;
+        home(&mut rig).await;
+        rig.pair.action(1 - of, of, "failover").expect("a failover without a death");
+        rig.until(1 - of, LIMIT, "failed over", |s| s.moving.is_none() && s.row == Some(3));
+        assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
+        dies_on_the_way(&mut rig, "fallback", of, 1 - dying, *at, &files[1 - dying]).await;
+        home(&mut rig).await;
     }
     rig.settle().await;
 }

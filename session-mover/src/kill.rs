@@ -1,6 +1,7 @@
 //! Named points at which a test may kill the process: `TANDEM_KILL_AT=name` or `name:3` for the third time it is
-//! reached; or make it stand still, as SIGSTOP does: `TANDEM_STOP_AT=name=FILE`, the next time it is reached while there is
-//! such a file. Without the variables a point costs two loads and two branches.
+//! reached, or `TANDEM_KILL_FILE=FILE`, the next time that the point is reached whose name is all that this file holds; or
+//! make it stand still, as SIGSTOP does: `TANDEM_STOP_AT=name=FILE`, the next time it is reached while there is such a file.
+//! Without the variables a point costs three loads and three branches.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ struct Target {
 
 static TARGET: OnceLock<Option<Target>> = OnceLock::new();
 static HITS: AtomicU64 = AtomicU64::new(0);
+static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
 /// Name and file.
 static STOP: OnceLock<Option<(String, PathBuf)>> = OnceLock::new();
 
@@ -33,6 +35,8 @@ pub const POINTS: &[&str] = &[
     "beacon.before_send",
     "release.before",
     "release.after",
+    "move.before_event",
+    "move.after_event",
 ];
 
 /// Called by [`crate::kill_point!`].
@@ -45,12 +49,19 @@ pub fn hit(name: &str) {
             wanted.split_once(':').map_or((wanted.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
         Some(Target { name: name.to_owned(), nth })
     });
-    let Some(target) = target else { return };
-    if target.name == name && HITS.fetch_add(1, Ordering::Relaxed) + 1 == target.nth {
+    let nth = |target: &Target| target.name == name && HITS.fetch_add(1, Ordering::Relaxed) + 1 == target.nth;
+    if target.as_ref().is_some_and(nth) || is_in_file(name) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // SIGKILL of the own process does not return; if it did, this does not.
         std::process::abort();
     }
+}
+
+fn is_in_file(name: &str) -> bool {
+    let file = FILE.get_or_init(|| std::env::var_os("TANDEM_KILL_FILE").map(PathBuf::from));
+    let Some(file) = file else { return false };
+    // Whoever takes the file away dies, once.
+    std::fs::read_to_string(file).is_ok_and(|wanted| wanted == name) && std::fs::remove_file(file).is_ok()
 }
 
 fn stop(name: &str) {

@@ -1,8 +1,8 @@
 //! Whether a condition of a scenario is so, and what is seen instead.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use srm::admin::Status;
+use srm::admin::{LogStatus, Status};
 use srm::demo::pair::{protected, well};
 use srm::events::Record;
 
@@ -11,6 +11,9 @@ use super::world::World;
 use crate::powerloss::faults_met;
 
 const DAY_S: i64 = 24 * 3600;
+
+/// Longest that a frame takes to the other node, where nothing is in its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 impl World {
     /// Whether it is so now; else what is seen instead.
@@ -43,6 +46,17 @@ impl World {
                     format!("no event of {at} is {text:?}, but these are:\n{}", told.join("\n"))
                 })
             }
+            Condition::Events(at, number, text) => {
+                let told = self.events(*at)?;
+                let found = told.iter().filter(|line| has_in_order(line, text)).count();
+                demand(found == *number, || {
+                    format!("{found} events of {at} are {text:?}; all are:\n{}", told.join("\n"))
+                })
+            }
+            Condition::Counts(at, number, metric) => {
+                let shown = self.server(*at).metric(&self.net, metric)?;
+                demand(shown >= *number as f64, || format!("{metric} of {at} is {shown}"))
+            }
             Condition::Ended(at) => match self.server_mut(*at).ended() {
                 Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
                 None => Err(format!("{at} has not ended by itself")),
@@ -62,6 +76,7 @@ impl World {
             Condition::PathMet(number) => met_enough(self.net.met(), *number, "packets"),
             Condition::Pair => self.on_both(paired),
             Condition::Protected => self.on_both(protected),
+            Condition::Same => self.same(),
             Condition::Clients(home) => {
                 let (up, all) = self.crowd().in_session(*home);
                 demand(up == all, || format!("{up} of {all} clients have a session"))
@@ -89,6 +104,37 @@ impl World {
             }
             Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
         }
+    }
+
+    /// Whether both nodes hold the same: accounts, by their digests, and logs, by their ends.
+    fn same(&mut self) -> Result<(), String> {
+        let told = self.server(Node::A).tandem(&self.net, &["check", "--json"], "")?;
+        let told: serde_json::Value =
+            serde_json::from_str(&told).map_err(|error| format!("{told}: {error}"))?;
+        let compared = |node: Node| told["nodes"][node.to_string()]["users"].as_u64();
+        let [Some(a), Some(b)] = Node::BOTH.map(compared) else {
+            return Err(format!("the accounts were not compared on both nodes: {told}"));
+        };
+        let accounts = self.crowd().accounts() as u64;
+        demand(a + b == accounts, || format!("{} of {accounts} accounts were compared", a + b))?;
+        self.watch.tell(&format!("        both nodes hold the same of {accounts} accounts"));
+        Node::BOTH.into_iter().try_for_each(|node| {
+            let end = self.log_status(node)?.own_end;
+            self.until(ON_ITS_WAY, |world| {
+                let received = world.log_status(node.other())?.received;
+                demand(received >= end, || {
+                    format!("{} has {received} of the {end} frames of {node}'s log", node.other())
+                })
+            })
+        })
+    }
+
+    /// How far logs are at a node, as it says now.
+    fn log_status(&self, node: Node) -> Result<LogStatus, String> {
+        let told = self.server(node).tandem(&self.net, &["status", "--json"], "")?;
+        let status: Status = serde_json::from_str(&told).map_err(|error| format!("{told}: {error}"))?;
+        let own = status.nodes.into_iter().find(|n| n.name == node.to_string());
+        own.map(|own| own.log).ok_or_else(|| format!("{node} says nothing of itself"))
     }
 
     /// Kind and text of each event that a node has written since the chat began.

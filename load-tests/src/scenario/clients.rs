@@ -92,6 +92,11 @@ impl Crowd {
         Ok(crowd)
     }
 
+    /// How many accounts there are, those of the slixmpp clients too.
+    pub(super) fn accounts(&self) -> usize {
+        self.homes.len() + self.puppets.len()
+    }
+
     /// Whether everybody (at home on a node) has a session with a live stream; or how many have.
     pub(super) fn in_session(&self, home: Option<Node>) -> (usize, usize) {
         let counts = |user: &usize| home.is_none_or(|home| self.homes[*user] == home.index());

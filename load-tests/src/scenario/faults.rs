@@ -60,6 +60,10 @@ impl World {
                 self.crowd().fault_at(*node, Instant::now());
                 self.crowd().say_mandrake(*node)
             }
+            Step::PanicStream(node) => {
+                let file = self.panic_file(*node);
+                std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))
+            }
             Step::Disk(node, fault) => self.disk(*node, fault),
             Step::Clock(node, by) => {
                 let file = self.clock_file(*node);

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::language::{Node, Site};
 use super::net::Net;
+use super::watch::{ADMIN, http};
 
 /// One node.
 pub(super) struct Server {
@@ -106,6 +107,25 @@ impl Server {
                 text(&output.stderr)
             )),
         }
+    }
+
+    /// What it shows for monitoring under this name, in all.
+    pub(super) fn metric(&self, net: &Net, name: &str) -> Result<f64, String> {
+        let failed = |error: io::Error| format!("the metrics of {}: {error}", self.node);
+        let ask = || {
+            let ask = http().get(format!("{ADMIN}/metrics")).header("Authorization", &self.token()?);
+            ask.call().and_then(|mut answer| answer.body_mut().read_to_string()).map_err(ureq::Error::into_io)
+        };
+        let shown = net.inside(Site::Node(self.node), ask).map_err(failed)?;
+        let samples = shown.lines().filter_map(|line| line.strip_prefix(name));
+        let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
+        Ok(samples.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// What lets the operator in at its admin API.
+    pub(super) fn token(&self) -> io::Result<String> {
+        let token = fs::read_to_string(self.folder.join("admin.token"))?;
+        Ok(format!("Bearer {}", token.trim()))
     }
 
     /// Whether its process is there. One that has ended by itself is noticed here.

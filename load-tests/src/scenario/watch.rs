@@ -1,7 +1,7 @@
 //! Somebody who looks at both nodes' status all the time: what waits look at, the story for the reader, and whether two
 //! nodes ever let go of something alone for the same users.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,6 +17,8 @@ use super::node::Server;
 const PERIOD: Duration = Duration::from_millis(100);
 /// A look that took longer is not taken for the present.
 const PROMPT: Duration = Duration::from_millis(300);
+/// The admin API of a node, in its own namespace.
+pub(super) const ADMIN: &str = "http://127.0.0.1:20075";
 /// A node answers within this time: it asks the other one for its figures, for two seconds at most.
 const ANSWER: Duration = Duration::from_secs(4);
 
@@ -72,13 +74,13 @@ impl Watch {
         for server in servers {
             let failed = |error: std::io::Error| format!("{}: {error}", server.node);
             let space = net.of(server.node).another().map_err(failed)?;
-            let token = fs::read_to_string(server.folder.join("admin.token")).map_err(failed)?;
+            let token = server.token().map_err(failed)?;
             let eyes = Eyes {
                 node: server.node,
                 begun: watch.begun,
                 seen: Arc::clone(&watch.seen),
                 over: Arc::clone(&watch.over),
-                token: format!("Bearer {}", token.trim()),
+                token,
             };
             watch.threads.push(std::thread::spawn(move || eyes.look(&space)));
         }
@@ -185,6 +187,12 @@ fn led_alone_by_both(a: &Look, b: &Look) -> Option<String> {
     Node::BOTH.map(|n| n.to_string()).into_iter().find(|home| alone(a, home) && alone(b, home))
 }
 
+/// Who asks a node, at [`ADMIN`] in its own namespace.
+pub(super) fn http() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).proxy(None);
+    config.max_idle_connections(1).build().into()
+}
+
 /// What one watching thread has.
 struct Eyes {
     node: Node,
@@ -197,16 +205,10 @@ struct Eyes {
 impl Eyes {
     fn look(&self, space: &File) {
         net::enter(space).expect("the namespace is there");
-        let http: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(ANSWER))
-            .proxy(None)
-            .max_idle_connections(1)
-            .build()
-            .into();
+        let http = http();
         while !self.over.load(Ordering::Relaxed) {
             let (asked, asked_at) = (Instant::now(), SystemTime::now());
-            let answer =
-                http.get("http://127.0.0.1:20075/v1/status").header("Authorization", &self.token).call();
+            let answer = http.get(format!("{ADMIN}/v1/status")).header("Authorization", &self.token).call();
             let status = answer.ok().and_then(|mut answer| answer.body_mut().read_json::<Status>().ok());
             let look = status.map(|status| Look::new(asked, asked_at, status));
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).note(self.begun, self.node, look);

@@ -158,7 +158,11 @@ impl World {
             let env = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
             self.servers[node.index()].env = env.collect();
             let stop = format!("release.before={}", self.stop_file(node).display());
+            let panic = format!("stream:{}", self.panic_file(node).display());
             let server = self.server_mut(node);
+            if script.has(|step| *step == Step::PanicStream(node)) {
+                server.env.insert("TANDEM_PANIC_AT".into(), panic.into());
+            }
             if script.has(|step| *step == Step::Panic(node)) {
                 server.env.insert("TANDEM_PANIC_AT".into(), format!("element:{MANDRAKE}").into());
             }
@@ -237,6 +241,11 @@ impl World {
     /// While this file is there, the node stands still before the next answer to a client.
     pub(super) fn stop_file(&self, node: Node) -> PathBuf {
         self.folder.0.join(format!("stop-{node}"))
+    }
+
+    /// While this file is there, the next connection panics at the node over which a client says something.
+    pub(super) fn panic_file(&self, node: Node) -> PathBuf {
+        self.folder.0.join(format!("panic-{node}"))
     }
 
     /// Where the copy of a node's disk is kept.

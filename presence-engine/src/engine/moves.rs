@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use xmpp_core::dual::{Dual, Failure};
+use xmpp_core::error::StreamError;
 use xmpp_core::jid::BareJid;
 
 use super::edge::Phase;
@@ -118,6 +119,23 @@ impl Engine {
         };
         let here = |conn: &Conn| conn.node == self.cfg.me;
         self.edge.bound().filter(|(conn, session)| here(conn) && of(session)).map(|(conn, _)| conn).collect()
+    }
+
+    /// What ends, at a node that stays fenced, the streams that wait here for a session of a group: those of clients without a
+    /// second stream, and those that have logged in and have no session yet. The other node is where it may be (D13).
+    pub fn send_away(&self, group: Group) -> Vec<Output> {
+        let Some(peer) = &self.cfg.peer else { return Vec::new() };
+        let last = StreamError::see_other_host(&format!("{}:{}", peer.host, peer.port)).to_bytes();
+        let waits = |conn: &Conn| {
+            let of_group = self.edge.user(*conn).and_then(|user| self.state.user(user));
+            let plain = match self.edge.phase(*conn) {
+                Some(Phase::Bound(session)) => self.state.session(session).is_none_or(|s| !s.dual),
+                phase => phase == Some(Phase::Fresh),
+            };
+            conn.node == self.cfg.me && plain && of_group.is_some_and(|user| user.register == group)
+        };
+        let waiting = self.edge.unparked().into_iter().filter(waits);
+        waiting.map(|conn| Output::Close(conn, last.clone(), true)).collect()
     }
 
     /// Calls a parked client: its session is served here now.

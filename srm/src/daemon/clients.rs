@@ -17,6 +17,7 @@ use xmpp_core::stanza::Stanza;
 use xmpp_core::tls::{self, Identity, Tickets, TlsError};
 
 use super::accounts::Accounts;
+use super::crashes;
 use super::metrics::Metrics;
 use super::random;
 use super::stopping::Stopping;
@@ -91,6 +92,7 @@ impl Host for Clients {
     }
 
     fn element(&self, conn: ConnId, stanza: Stanza) {
+        crashes::stream_trap();
         self.metrics.element();
         self.send(Input::Element { conn: self.conn(conn), stanza });
     }

@@ -7,7 +7,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use presence_engine::engine::{Print, Trap};
@@ -111,6 +112,18 @@ pub fn write(data: &Path, crashes: &Crashes) -> anyhow::Result<()> {
     file.write_all(&serde_json::to_vec(crashes)?).and_then(|()| file.sync_all()).with_context(context)?;
     fs::rename(&new, &path).with_context(context)?;
     File::open(data).and_then(|folder| folder.sync_all()).with_context(context)
+}
+
+/// For tests: `TANDEM_PANIC_AT=stream:FILE` has the task of the next connection panic that hands something over while there
+/// is such a file. Whoever takes the file away panics, once.
+pub fn stream_trap() {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let of = || Some(PathBuf::from(std::env::var("TANDEM_PANIC_AT").ok()?.strip_prefix("stream:")?));
+    if let Some(file) = FILE.get_or_init(of)
+        && fs::remove_file(file).is_ok()
+    {
+        panic!("asked for by TANDEM_PANIC_AT");
+    }
 }
 
 /// For tests: `TANDEM_PANIC_AT=element:TEXT` or `forward:TEXT` is what the engine is to panic at.

@@ -430,6 +430,11 @@ impl Worker {
     }
 
     fn log(&self, event: Event) {
+        // How far a failover or a fallback is.
+        let moved = matches!(event, Event::Moved(_));
+        if moved {
+            session_mover::kill_point!("move.before_event");
+        }
         self.metrics.event(&event);
         if let Event::Register(group, reg) = event {
             let name = |g: NodeIx| self.names[g.index()].as_str();
@@ -438,6 +443,9 @@ impl Worker {
         let shown = self.node.shown();
         if let Some(record) = events::record(&event, &self.names, self.me, &shown) {
             self.chronicle.write(record);
+        }
+        if moved {
+            session_mover::kill_point!("move.after_event");
         }
     }
 

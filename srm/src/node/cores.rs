@@ -13,6 +13,8 @@ use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, 
 
 /// How long a group is fenced before its dual clients are told, in ticks (1 s after the lease).
 const STALLED_TICKS: u32 = 4;
+/// How often a node that stays fenced sends those away who wait there, in ticks (10 s).
+const SEND_AWAY_TICKS: u32 = 40;
 
 impl Node {
     /// One input for one core. A register copy is on disk before anything that depends on it goes on.
@@ -426,7 +428,21 @@ impl Node {
                     self.outs.push(Out::Deliver(conn, Dual::Stalled.to_bytes()));
                 }
             }
+            if fenced && self.sends_away(group) {
+                let away = self.driver.engine().send_away(group);
+                away.into_iter().for_each(|output| self.released(output));
+            }
         }
+    }
+
+    /// For the keep-alive time-out the node has not known whether it still serves these users: by then the other does, if it may
+    /// and lives. Where it is known to be dead, nobody is better off there. Not all at once: who comes back waits here first.
+    fn sends_away(&self, group: Group) -> bool {
+        let fenced = self.fenced[group.index()];
+        let since = fenced.checked_sub(self.cfg.evidence.silence);
+        let owned = self.cores[group.index()].reg().primary == self.me;
+        let unknown = !self.cfg.single && !self.peer_up && self.evidence.gone() != Some(Gone::Dead);
+        owned && unknown && since.is_some_and(|since| since.is_multiple_of(SEND_AWAY_TICKS))
     }
 
     /// Whether each group has found its place: led, backed, but not fenced.

@@ -139,6 +139,8 @@ pub enum Step {
     PowerOff(Vec<Node>),
     /// A client says something that hits a bug, which panics.
     Panic(Node),
+    /// A client says something that hits a bug in the task of its connection.
+    PanicStream(Node),
     /// Something happens to the disk.
     Disk(Node, DiskStep),
     /// The wall clock is put forward or back, in seconds.
@@ -247,6 +249,10 @@ pub enum Condition {
     Log(Node, String),
     /// The node has written an event with this text since the chat began.
     Event(Node, String),
+    /// The node has written so many events with this text since the chat began.
+    Events(Node, usize, String),
+    /// The samples of this metric of the node are at least this much together.
+    Counts(Node, u64, String),
     /// The node's process has ended by itself, and not well.
     Ended(Node),
     /// The node's process is there.
@@ -255,6 +261,8 @@ pub enum Condition {
     Pair,
     /// The same, and every group is at home.
     Protected,
+    /// Both nodes hold the same, and have each other's logs.
+    Same,
     /// Everybody, or everybody at home on a node, has a session with a live stream.
     Clients(Option<Node>),
     /// Everybody has one with this node. A cut tells a client nothing: until its limit of silence is over, it takes a
@@ -291,7 +299,8 @@ impl Step {
             }
             Step::Cut(..) | Step::CutOneWay(..) | Step::Path(..) | Step::Mend => true,
             Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
-            Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Panic(_) | Step::Clock(..) => true,
+            Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Clock(..) => true,
+            Step::Panic(_) | Step::PanicStream(_) => true,
             Step::Tandem(_, command) => !command.starts_with("fallback"),
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
             _ => false,
@@ -305,7 +314,7 @@ impl Script {
         fn is_event(condition: &Condition) -> bool {
             match condition {
                 Condition::Not(inner) => is_event(inner),
-                other => matches!(other, Condition::Event(..)),
+                other => matches!(other, Condition::Event(..) | Condition::Events(..)),
             }
         }
         self.has(|step| match step {

@@ -187,6 +187,7 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["stop", one] => node(one).map(Step::Stop),
         ["unplug", one] => node(one).map(Step::Unplug),
         ["plug", one] => node(one).map(Step::Plug),
+        ["panic", one, "stream"] => node(one).map(Step::PanicStream),
         ["panic", one] => node(one).map(Step::Panic),
         ["fallback", one] => node(one).map(|one| Step::Move(one, "fallback")),
         ["failover", one] => node(one).map(|one| Step::Move(one, "failover")),
@@ -312,6 +313,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
     match words {
         ["pair"] => Some(Condition::Pair),
         ["protected"] => Some(Condition::Protected),
+        ["same"] => Some(Condition::Same),
         ["clients"] => Some(Condition::Clients(None)),
         ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
         ["clients", "at", one] => node(one).map(Condition::ClientsAt),
@@ -333,6 +335,12 @@ fn condition(words: &[&str]) -> Option<Condition> {
         [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
         [one, "log", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Log(n, t)),
         [one, "event", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Event(n, t)),
+        [one, "events", number, what] => {
+            Some(Condition::Events(node(one)?, number.parse().ok()?, text(what)?))
+        }
+        [one, "counts", number, what] => {
+            Some(Condition::Counts(node(one)?, number.parse().ok()?, text(what)?))
+        }
         [one, "says", other, state] => Some(Condition::State(node(one)?, node(other)?, text(state)?)),
         [one, "misses", other, time] => {
             Some(Condition::Misses(node(one)?, node(other)?, duration(time).ok()?))
