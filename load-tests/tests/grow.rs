@@ -86,6 +86,9 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
         rig.kill(node);
         rig.until(1 - node, LIMIT, "the other serves all", |s| s.groups.iter().all(|g| g.primary != name));
         rig.traffic(30).await;
+        if node == 0 {
+            refused_alone(&rig);
+        }
         rig.pair.start(node).unwrap();
         rig.pair.wait_all(LIMIT, "Pair", has_peer).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
         run(&rig, &["fallback", name]);
@@ -110,6 +113,17 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
     rig.traffic(50).await;
     let report = rig.settle().await;
     assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
+
+/// Node a does not serve without its peer only because somebody took the peer out of its file.
+fn refused_alone(rig: &Rig) {
+    let file = &rig.pair.made.nodes[0].config;
+    let alone = file.with_file_name("alone.toml");
+    fs::write(&alone, without(&fs::read_to_string(file).unwrap(), &["[peer]", "[link]"])).unwrap();
+    let done = Command::new(tandem()).args(["serve", "-c"]).arg(&alone).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+    assert!(!done.status.success(), "{said}");
+    assert!(said.contains("the other node may serve the same users. Put [peer] and [link] back"), "{said}");
 }
 
 /// The file without these sections.

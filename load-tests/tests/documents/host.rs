@@ -31,7 +31,7 @@ for unit in tandem tandem-witness; do
   mkdir "/run/units/$unit.service.d"
   printf '[Service]\nStandardOutput=append:/run/tandem.log\nStandardError=inherit\n' > "/run/units/$unit.service.d/log.conf"
 done
-printf '127.0.0.1 localhost\n10.98.0.1 a.example.org\n10.98.0.2 b.example.org\n' > /etc/hosts
+printf '127.0.0.1 localhost\n10.98.0.1 a.example.org\n10.98.0.2 b.example.org b2.example.org\n' > /etc/hosts
 ip link set lo up
 install -m 755 "$2/scp" /usr/local/bin/
 exec 3<&0

@@ -92,6 +92,8 @@ impl Engine {
                     self.edge.remove(old);
                 }
                 self.is_bound(conn, session, stanza, &full, out);
+                // What came while it had no stream was stored.
+                self.flush_more(session, out);
             }
             return true;
         }

@@ -64,7 +64,7 @@ impl Engine {
         }
         match stanza.head.kind {
             Kind::Message => self.route_message(stanza, to, &user, id, route),
-            Kind::Iq => match found.and_then(|u| named(u, to)) {
+            Kind::Iq => match found.and_then(|u| self.named(u, to)) {
                 Some(session) => route.out(session, id, stanza.bytes.clone()),
                 None => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
             },
@@ -79,7 +79,7 @@ impl Engine {
     fn route_message(&self, stanza: &Stanza, to: &Jid, user: &BareJid, id: StanzaId, route: &mut Route) {
         let type_ = Type::of(stanza.head.type_.as_deref());
         let u = self.state.user(user);
-        let resource = u.and_then(|u| named(u, to));
+        let resource = u.and_then(|u| self.named(u, to));
         let names = match to.resource() {
             None => Named::Bare,
             Some(_) if resource.is_some() => Named::Resource,
@@ -93,7 +93,9 @@ impl Engine {
             Delivery::Store => self.store(stanza, user, id, true, Vec::new(), route),
             Delivery::One => given.extend(resource),
             Delivery::All => given.extend(
-                self.sessions_of(user).filter_map(|(id, s)| s.priority.is_some_and(|p| p >= 0).then_some(id)),
+                self.sessions_of(user)
+                    .filter(|(id, s)| s.priority.is_some_and(|p| p >= 0) && self.is_routable(*id, s))
+                    .map(|(id, _)| id),
             ),
         }
         let (behind, ready) = self.by_backlog(&given);
@@ -108,12 +110,24 @@ impl Engine {
 
     fn account(&self, user: Option<&User>) -> Account {
         let Some(user) = user else { return Account::Missing };
-        let priorities = user.sessions.values().filter_map(|s| self.state.session(*s)?.priority);
-        match priorities.max() {
+        let priority = |id: &SmId| self.state.session(*id).filter(|s| self.is_routable(*id, s))?.priority;
+        match user.sessions.values().filter_map(priority).max() {
             None => Account::Away,
             Some(p) if p < 0 => Account::Negative,
             Some(_) => Account::Present,
         }
+    }
+
+    /// The session that a full JID names.
+    fn named(&self, user: &User, to: &Jid) -> Option<SmId> {
+        let id = *user.sessions.get(to.resource()?)?;
+        self.state.session(id).filter(|s| self.is_routable(id, s)).map(|_| id)
+    }
+
+    /// Whether a session is given anything (D14). One without stream management keeps nothing: without a stream it only
+    /// waits for its end to be written, by who takes over or looks anew and first does what is undone (D3).
+    fn is_routable(&self, id: SmId, s: &JsmSession) -> bool {
+        s.enabled_at.is_some() || self.edge.conn_of(id).is_some()
     }
 
     /// Into one session's out-queue.
@@ -180,9 +194,4 @@ impl Engine {
             route.out(*session, id, bytes);
         }
     }
-}
-
-/// The session that a full JID names.
-fn named(user: &User, to: &Jid) -> Option<SmId> {
-    to.resource().and_then(|r| user.sessions.get(r).copied())
 }

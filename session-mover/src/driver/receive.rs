@@ -287,16 +287,19 @@ impl Driver {
 
     /// A node that was behind has everything that the peer had when they met.
     pub(super) fn catch_up(&mut self) {
-        let whole = self.fetched && self.lacks.is_none() && self.installing.is_none();
-        if self.behind && whole && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at {
+        if self.behind && self.fetched && self.has_met() {
             self.behind = false;
         }
     }
 
     /// Whether everything is here that the peer had when its connection was made.
     pub fn has_all_of_peer(&self) -> bool {
+        self.incoming.live() && self.has_met()
+    }
+
+    fn has_met(&self) -> bool {
         let whole = self.lacks.is_none() && self.installing.is_none();
-        whole && self.incoming.live() && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at
+        whole && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at
     }
 
     /// The peer waits for our copy to be durable. `done`: something just became so.

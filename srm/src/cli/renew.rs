@@ -2,14 +2,22 @@
 
 use serde_json::json;
 
-use super::output::{Answer, Failure};
+use super::output::{Answer, Exit, Failure};
 use super::setup_args::{Renew, RenewArgs};
-use crate::setup::renew::{self, Renewed};
+use crate::setup::renew::{self, Names, Renewed};
 
 /// Makes the next step, and says what to do with it.
 pub(super) fn renew(args: &RenewArgs) -> Result<Answer, Failure> {
+    let names = Names { add: args.add_name.clone(), drop: args.drop_name.clone() };
+    if args.what != Renew::Certificates && !(names.add.is_empty() && names.drop.is_empty()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "names are of certificates",
+            "use `tandem renew certificates` with --add-name and --drop-name",
+        ));
+    }
     let done = match args.what {
-        Renew::Certificates => renew::certificates(&args.dir),
+        Renew::Certificates => renew::certificates(&args.dir, &names),
         Renew::Secret => renew::secret(&args.dir),
         Renew::Authority => renew::authority(&args.dir),
     };

@@ -37,6 +37,12 @@ pub(super) struct RenewArgs {
     /// The directory that `tandem init` made
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
+    /// Of certificates: a host name or address that clients' certificates are to stand for, too; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub add_name: Vec<String>,
+    /// Of certificates: one that they no longer stand for; may be repeated
+    #[arg(long, value_name = "HOST")]
+    pub drop_name: Vec<String>,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

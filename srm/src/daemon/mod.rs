@@ -152,6 +152,12 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
     }
     let mut node = Node::start(node_config(config, me, names.clone()), found.durable, inc, &mut disk);
+    if config.pair().is_none() && node.has_standby() {
+        anyhow::bail!(
+            "the configuration names no other node, and on this disk high availability is on: the other node may serve the same \
+             users. Put [peer] and [link] back; to go on without it for good, begin with `tandem ha disable`"
+        );
+    }
     node.remember_crashes(found.crashes);
     let handled = node.driver().engine().being_handled();
     let fake = match config.pair() {

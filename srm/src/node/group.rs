@@ -99,6 +99,11 @@ impl Node {
         self.driver.engine().state().group().ha
     }
 
+    /// Its disk says that another node is its standby: on its own it would serve users whom the other may serve, too.
+    pub fn has_standby(&self) -> bool {
+        self.ha() && self.driver.peer_end().seq > 0
+    }
+
     /// As the table of states has it. Users that are served by the backup are shown so, even without high availability.
     pub(super) fn ha_shown(&self, place: Place) -> Ha {
         match self.ha() {

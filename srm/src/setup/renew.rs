@@ -43,12 +43,41 @@ impl Renewed {
     }
 }
 
+/// Host names and addresses by which clients reach the nodes, and others by which they no longer do.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Certificates for clients stand for these, too.
+    pub add: Vec<String>,
+    /// They no longer stand for these.
+    pub drop: Vec<String>,
+}
+
+impl Names {
+    /// What a certificate stands for that stood for `names`.
+    fn change(&self, mut names: Vec<String>, file: &Path) -> Result<Vec<String>, SetupError> {
+        if let Some(unknown) = self.drop.iter().find(|name| !names.contains(name)) {
+            return Err(SetupError::Unfit {
+                path: file.to_owned(),
+                problem: format!("the certificate does not name {unknown}"),
+                hint: format!("it names {}", names.join(", ")),
+            });
+        }
+        names.retain(|name| !self.drop.contains(name));
+        for name in &self.add {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// Gives both nodes new keys and certificates, signed by the present authority.
-pub fn certificates(dir: &Path) -> Result<Renewed, SetupError> {
+pub fn certificates(dir: &Path, names: &Names) -> Result<Renewed, SetupError> {
     let bundle = read(&dir.join("ca/ca.pem"))?;
     let authority = authority_of(dir, "ca.key", &bundle)?;
     let mut done = Renewed::new(1, 1, "new keys and certificates");
-    sign_all(dir, &[&authority], &authority, &mut done)?;
+    sign_all(dir, &[&authority], &authority, names, &mut done)?;
     Ok(done)
 }
 
@@ -60,7 +89,7 @@ pub fn authority(dir: &Path) -> Result<Renewed, SetupError> {
     if next_file.exists() {
         let (old, new) = (authority_of(dir, "ca.key", &bundle)?, authority_of(dir, "next.key", &bundle)?);
         let mut done = Renewed::new(2, 3, "certificates of the new authority");
-        sign_all(dir, &[&old, &new], &new, &mut done)?;
+        sign_all(dir, &[&old, &new], &new, &Names::default(), &mut done)?;
         trust(dir, &[&new.pem, &old.pem], &[&new.pem, &old.pem], &mut done)?;
         // Last: before it, the same step is made once more.
         fs::rename(&next_file, &key_file)
@@ -117,7 +146,13 @@ pub fn secret(dir: &Path) -> Result<Renewed, SetupError> {
 }
 
 /// New keys and certificates for everything that one of `known` has signed.
-fn sign_all(dir: &Path, known: &[&Authority], by: &Authority, done: &mut Renewed) -> Result<(), SetupError> {
+fn sign_all(
+    dir: &Path,
+    known: &[&Authority],
+    by: &Authority,
+    change: &Names,
+    done: &mut Renewed,
+) -> Result<(), SetupError> {
     let mut clients: Option<certs::Certificate> = None;
     for node in nodes(dir)? {
         let ours = |file: &Path| -> Result<Option<String>, SetupError> {
@@ -129,7 +164,7 @@ fn sign_all(dir: &Path, known: &[&Authority], by: &Authority, done: &mut Renewed
             Some(old) if old.is_empty() => {}
             Some(old) => {
                 if clients.is_none() {
-                    clients = Some(by.c2s(&certs::names(&old))?);
+                    clients = Some(by.c2s(&change.change(certs::names(&old), &file)?)?);
                 }
                 if let Some(new) = &clients {
                     done.write(&node.join("c2s.key"), &new.key, 0o600)?;

@@ -156,7 +156,7 @@ fn new_certificates_bear_the_same_names_and_foreign_ones_are_left_alone() {
     }
     let read = |name: &str| fs::read_to_string(file(name)).unwrap();
     let (old, foreign) = (read("a/c2s.pem"), read("b/c2s.pem"));
-    let done = renew::certificates(dir.path()).unwrap();
+    let done = renew::certificates(dir.path(), &renew::Names::default()).unwrap();
     assert!(!done.goes_on() && done.kept.len() == 1 && done.kept[0].contains("b/c2s.pem"), "{:?}", done.kept);
     assert_eq!(read("b/c2s.pem"), foreign);
     assert_ne!(read("a/c2s.pem"), old);
@@ -167,9 +167,35 @@ fn new_certificates_bear_the_same_names_and_foreign_ones_are_left_alone() {
     // Without the authority's key there is nothing to sign with, and nothing is touched.
     fs::remove_file(file("ca/ca.key")).unwrap();
     let before = read("a/link.pem");
-    let error = renew::certificates(dir.path()).unwrap_err().to_string();
+    let error = renew::certificates(dir.path(), &renew::Names::default()).unwrap_err().to_string();
     assert!(error.contains("ca/ca.key cannot be read"), "{error}");
     assert_eq!(read("a/link.pem"), before);
+}
+
+#[test]
+fn a_node_gets_another_address_in_two_steps_between_which_certificates_stand_for_both() {
+    let dir = tempfile::tempdir().unwrap();
+    Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let names = || certs::names(&fs::read_to_string(file("b/c2s.pem")).unwrap());
+    let before = names();
+    // The first is the domain, for which it always stands.
+    let (rest, old) = (&before[..before.len() - 1], before[before.len() - 1].clone());
+    let new = "c.example.org".to_owned();
+    let change = |add: &[&String], drop: &[&String]| {
+        let all = |names: &[&String]| names.iter().map(|name| (*name).clone()).collect();
+        renew::certificates(dir.path(), &renew::Names { add: all(add), drop: all(drop) })
+    };
+    change(&[&new], &[]).unwrap();
+    assert_eq!(names(), [&before[..], std::slice::from_ref(&new)].concat());
+    change(&[&new], &[&old]).unwrap();
+    assert_eq!(names(), [rest, std::slice::from_ref(&new)].concat());
+    let error = change(&[], &[&old]).unwrap_err().to_string();
+    assert!(error.contains(&format!("the certificate does not name {old}; it names ")), "{error}");
+    assert_eq!(names(), [rest, std::slice::from_ref(&new)].concat());
+    for node in ["a", "b"] {
+        Config::load(&file(node).join("tandem.toml")).unwrap().check_files().unwrap();
+    }
 }
 
 #[test]
@@ -298,7 +324,7 @@ fn a_pair_with_a_witness_asks_it() {
     }
     // Its certificate is renewed with the others.
     let before = fs::read(dir.path().join("witness/link.pem")).unwrap();
-    renew::certificates(dir.path()).unwrap();
+    renew::certificates(dir.path(), &renew::Names::default()).unwrap();
     assert_ne!(fs::read(dir.path().join("witness/link.pem")).unwrap(), before);
     config::WitnessConfig::load(made.witness.as_deref().unwrap()).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Messages (RFC 6121 8.5), offline storage (XEP-0160), carbons (XEP-0280), bounds (S8, S28).
 
-use super::{A, Client, Duo, Limits, bare};
+use super::{A, B, Client, Duo, Limits, bare};
 use crate::engine::delivery::{Account, Delivery, Named, TABLE, Type};
 
 const ROMEO: &str = "romeo@example.org";
@@ -94,6 +94,26 @@ fn a_stored_message_comes_with_its_delay_and_survives_a_failover() {
     let got = duo.got(mercutio);
     assert_eq!(bodies(&got), ["1", "2"]);
     assert!(has(&got, "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='2023-11-14T22:13:20.000Z'/>"));
+}
+
+/// D14: a session without stream management that lost its stream is given nothing, although its end is not written yet.
+#[test]
+fn what_was_on_its_way_to_a_session_that_cannot_come_back_is_stored_or_returned() {
+    let mut duo = Duo::new();
+    let balcony = "juliet@example.org/balcony";
+    let (romeo, juliet) = (duo.login(ORCHARD), duo.bind(balcony));
+    duo.send(juliet, "<presence/>");
+    // All of it is in the log of A when B dies without having done anything about it.
+    duo.hold(true);
+    duo.send(romeo, &message(balcony, "chat", "1"));
+    duo.send(romeo, &message("juliet@example.org", "chat", "2"));
+    duo.send(romeo, &format!("<iq to='{balcony}' id='q' type='get'><x xmlns='y'/></iq>"));
+    duo.lose(B);
+    duo.hold(false);
+    let answer = duo.got_one(romeo);
+    assert!(answer.contains("id='q'") && answer.contains("service-unavailable"), "{answer}");
+    let juliet = duo.login_raw(balcony);
+    assert_eq!(bodies(&duo.got(juliet)), ["1", "2"]);
 }
 
 #[test]
