@@ -384,6 +384,23 @@ fn rows_112_and_115_the_witness_is_asked_and_a_backup_that_dies_leaves_its_guest
 }
 
 #[test]
+fn row_116_the_backup_dies_while_the_home_node_is_failed_over() {
+    let mut stage = Stage::pair(WITNESS);
+    stage.kill(A);
+    stage.expect([B], 17, 5 * SECOND);
+    stage.start(A);
+    stage.expect(BOTH, 103, 10 * SECOND);
+    // It gets what it lacks: without that it could not serve.
+    stage.run(10 * SECOND);
+    stage.witness_away(MINUTE);
+    stage.kill(B);
+    stage.expect([A], 116, 5 * SECOND);
+    // By the witness's word it serves its own users again, and those of b.
+    stage.expect([A], 17, 2 * MINUTE);
+    assert_eq!(stage.shown(A).unwrap().1[A].0, State::RunningInBackupMode);
+}
+
+#[test]
 fn with_automatics_disabled_the_users_of_a_dead_node_wait_for_the_operator() {
     let mut stage = Stage::pair(PAIR);
     stage.automatics(Automatics { disabled: true, fallback: true, after: 40, ..Automatics::default() });
