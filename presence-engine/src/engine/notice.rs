@@ -23,7 +23,7 @@ pub struct Notice {
 /// Why a message of the server was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unsent {
-    /// This node writes nothing now; the other may.
+    /// This node does not serve the account now; the other may.
     NotHere,
     /// There is no such account.
     NoAccount,
@@ -40,12 +40,14 @@ impl Engine {
 
     fn take_notice(&mut self, notice: &Notice, out: &mut Vec<Output>) -> Result<(), Unsent> {
         let Notice { id, stanza, .. } = notice;
-        if !self.serving[self.cfg.me.index()] {
-            return Err(Unsent::NotHere);
-        }
         let to = stanza.head.to.as_ref().filter(|_| stanza.head.kind == Kind::Message);
         let to = to.ok_or(Unsent::NoAccount)?;
         let user = to.to_bare();
+        // Only who leads the account knows whether it has the message already: one that is forwarded is tried again before
+        // it is known to have arrived.
+        if !self.serves(&user) {
+            return Err(Unsent::NotHere);
+        }
         let account = self.state.user(&user).ok_or(Unsent::NoAccount)?;
         if self.state.was_kept(*id, &user) {
             return Ok(());

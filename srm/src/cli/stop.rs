@@ -12,6 +12,8 @@ use crate::admin::{Status, Stop};
 
 /// How often the status is asked.
 const LOOK: Duration = Duration::from_millis(200);
+/// So many looks in a row that show it gone are believed.
+const LOOKS: u32 = 3;
 /// How long it may take when all clients have left: the time of a hand-over, and more.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -39,8 +41,11 @@ pub(super) fn stop(client: &Client, args: &StopArgs, progress: &mut Progress) ->
     }
     progress.show(how);
     let (began, patience) = (Instant::now(), PATIENCE + args.drain.unwrap_or_default());
+    let mut looks = 0;
     let gone = loop {
-        if is_gone(client.status().ok().as_ref(), node, local) {
+        looks = if is_gone(client.status().ok().as_ref(), node, local) { looks + 1 } else { 0 };
+        // An answer may be late once.
+        if looks == LOOKS {
             break true;
         }
         if began.elapsed() > patience {

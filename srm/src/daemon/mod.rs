@@ -419,7 +419,8 @@ impl Shell {
             tokio::select! {
                 _ = term.recv() => self.leave(&operations),
                 _ = int.recv() => self.leave(&operations),
-                () = stopping.due() => self.leave(&operations),
+                // That a drain is over, or was asked for again, is no second word.
+                () = stopping.due() => if !stopping.has_begun() { self.leave(&operations) },
                 _ = hup.recv() => {
                     let live = self.live.clone();
                     tokio::spawn(async move { live.reload().await });
@@ -465,8 +466,8 @@ impl Shell {
             }),
         };
         let domain = &self.config.node.domains[0];
-        let probes =
-            Probes::new(domain, accounts.clone(), to_node.clone(), ready.clone(), self.store.clone());
+        let (store, heart) = (self.store.clone(), self.heart.clone());
+        let probes = Probes::new(domain, accounts.clone(), to_node.clone(), ready.clone(), store, heart);
         let chronicle = self.chronicle.clone();
         Services::new(probes, accounts.clone(), chronicle, to_node.clone(), ready.clone(), last_resort)
     }

@@ -17,6 +17,7 @@ use xmpp_core::stanza::Stanza;
 use super::accounts::Accounts;
 use super::worker::{ToNode, Want};
 use crate::node::{In, Service};
+use crate::sockets::boottime_ms;
 
 /// How long a probe may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub(super) struct Probes {
     inbox: Mutex<Arc<Inbox>>,
     /// Stanzas to itself so far.
     loops: AtomicU64,
+    /// When the node's thread last went round, by the clock that counts sleep.
+    heart: Arc<AtomicU64>,
     /// How long each may take: [`LIMIT`].
     limit: Duration,
 }
@@ -55,6 +58,7 @@ impl Probes {
         to_node: Sender<ToNode>,
         ready: Arc<AtomicBool>,
         store: Watch,
+        heart: Arc<AtomicU64>,
     ) -> Probes {
         let (sender, inbox) = Inbox::new(QUEUED);
         let _ = to_node.send(ToNode::Inbox(sender));
@@ -67,6 +71,7 @@ impl Probes {
             written: Mutex::new((0, Instant::now())),
             inbox: Mutex::new(Arc::new(inbox)),
             loops: AtomicU64::new(0),
+            heart,
             limit: LIMIT,
         }
     }
@@ -75,9 +80,12 @@ impl Probes {
     pub(super) async fn of(&self, service: Service) -> Outcome {
         match service {
             Service::Database => self.database().await,
-            Service::PresenceEngine => {
-                Some(self.ask(Want::Turn, self.limit).await.ok_or_else(|| late("a turn")))
-            }
+            Service::PresenceEngine => match self.ask(Want::Turn, self.limit).await {
+                Some(()) => Some(Ok(())),
+                // It goes round, and much waits before this question: that is load.
+                None if self.stands_still() < self.limit => None,
+                None => Some(Err(late("a turn"))),
+            },
             Service::Router => self.router().await,
             Service::Authentication => self.authentication().await,
         }
@@ -87,14 +95,21 @@ impl Probes {
     pub(super) fn restart(&self, service: Service) {
         match service {
             Service::Database => self.store.restart(),
-            Service::Router => {
-                let (sender, inbox) = Inbox::new(QUEUED);
-                *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(inbox);
-                let _ = self.to_node.send(ToNode::Inbox(sender));
-            }
+            Service::Router => self.new_inbox(),
             Service::PresenceEngine | Service::Authentication => {}
         }
         let _ = self.to_node.send(ToNode::In(In::Restart(service)));
+    }
+
+    /// For how long the node's thread has not gone round.
+    pub(super) fn stands_still(&self) -> Duration {
+        Duration::from_millis(boottime_ms().saturating_sub(self.heart.load(Ordering::Relaxed)))
+    }
+
+    fn new_inbox(&self) {
+        let (sender, inbox) = Inbox::new(QUEUED);
+        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(inbox);
+        let _ = self.to_node.send(ToNode::Inbox(sender));
     }
 
     /// A commit to the log; and the store, which is written behind, gets on.
@@ -126,7 +141,9 @@ impl Probes {
     /// have.
     async fn router(&self) -> Outcome {
         // A node that may let nothing go does not have a broken router.
-        let was_ready = self.ready.load(Ordering::Relaxed);
+        if !self.ready.load(Ordering::Relaxed) {
+            return None;
+        }
         let id = format!("loop-{}", self.loops.fetch_add(1, Ordering::Relaxed));
         let request = format!(
             "<iq xmlns='{}' type='get' id='{id}' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>",
@@ -155,12 +172,16 @@ impl Probes {
         match tokio::time::timeout(self.limit, comes).await {
             Ok(Some(true)) => Some(Ok(())),
             Ok(Some(false)) => Some(Err("a stanza of this node to itself came back as an error".to_owned())),
-            // The queue is another one by now.
-            Ok(None) => None,
+            Ok(None) => {
+                // It overflowed while nothing could be let go, unless it is another one by now.
+                if Arc::ptr_eq(&inbox, &self.inbox.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    self.new_inbox();
+                }
+                None
+            }
             Err(_) => {
                 self.ask(Want::LetGo, LOOK).await?;
-                let serves = was_ready && self.ready.load(Ordering::Relaxed);
-                serves.then(|| Err(late("a stanza of this node to itself")))
+                self.ready.load(Ordering::Relaxed).then(|| Err(late("a stanza of this node to itself")))
             }
         }
     }
@@ -217,12 +238,19 @@ pub(super) mod tests {
         (store, watch)
     }
 
+    /// The heart of a node's thread that stands still.
+    pub(in crate::daemon) fn still() -> Arc<AtomicU64> {
+        Arc::default()
+    }
+
     /// A node's thread that makes its turns, and of which a part may stand still.
     #[derive(Default)]
     struct Fake {
         commits: AtomicBool,
         loops: AtomicBool,
         lets_go: AtomicBool,
+        /// It lets go at once what has waited for long.
+        bursts: AtomicBool,
         /// What it was to do anew.
         restarts: AtomicU32,
     }
@@ -245,7 +273,11 @@ pub(super) mod tests {
                     ToNode::In(In::Loop(stanza)) if self.loops.load(Ordering::Relaxed) => {
                         let id = stanza.head.id.unwrap_or_default();
                         let answer = format!("<iq xmlns='jabber:client' type='result' id='{id}'/>");
-                        own.as_ref().unwrap().send(ToConn::Write(Bytes::from(answer)));
+                        let own = own.as_ref().unwrap();
+                        if self.bursts.swap(false, Ordering::Relaxed) {
+                            own.send(ToConn::Write(Bytes::from(vec![b' '; QUEUED + 1])));
+                        }
+                        own.send(ToConn::Write(Bytes::from(answer)));
                     }
                     ToNode::In(In::Restart(_)) => _ = self.restarts.fetch_add(1, Ordering::Relaxed),
                     _ => {}
@@ -262,7 +294,7 @@ pub(super) mod tests {
         }
         let (store, watch) = store();
         let ready = Arc::new(AtomicBool::new(true));
-        let mut probes = Probes::new("d", Arc::new(Accounts::new([0; 32])), to_node, ready, watch);
+        let mut probes = Probes::new("d", Arc::new(Accounts::new([0; 32])), to_node, ready, watch, still());
         probes.limit = Duration::from_millis(200);
         let runs = fake.clone();
         std::thread::spawn(move || runs.run(&told));
@@ -292,6 +324,15 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn a_queue_that_overflowed_says_nothing_once_and_is_replaced() {
+        let (probes, fake, _store) = probes();
+        fake.bursts.store(true, Ordering::Relaxed);
+        assert_eq!(probes.of(Service::Router).await, None);
+        assert_eq!(probes.of(Service::Router).await, Some(Ok(())));
+        assert_eq!(fake.restarts.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
     async fn what_waits_for_a_disk_or_a_peer_is_not_lost() {
         let (probes, fake, _store) = probes();
         fake.loops.store(false, Ordering::Relaxed);
@@ -307,9 +348,11 @@ pub(super) mod tests {
         let (to_node, _told) = channel();
         let ready = Arc::new(AtomicBool::new(true));
         let (_store, watch) = store();
-        let mut probes = Probes::new("d", Arc::new(Accounts::new([0; 32])), to_node, ready, watch);
+        let mut probes = Probes::new("d", Arc::new(Accounts::new([0; 32])), to_node, ready, watch, still());
         probes.limit = Duration::from_millis(200);
         assert!(fails(&probes, Service::PresenceEngine).await.contains("a turn: not within 5 s"));
+        probes.heart.store(boottime_ms() + 60_000, Ordering::Relaxed);
+        assert_eq!(probes.of(Service::PresenceEngine).await, None, "it goes round: that is load");
         assert_eq!(probes.of(Service::Database).await, None);
         assert_eq!(probes.of(Service::Router).await, None);
     }

@@ -202,7 +202,8 @@ impl Services {
     /// Time in which this process stood still itself does not count: so many probes, each with its limit.
     fn look_at_engine(&self) {
         let bad = self.with(Service::PresenceEngine, |part| part.care.bad);
-        let (stood, delay) = (probes::LIMIT * bad, (self.last_resort.delay)());
+        let (probed, delay) = (probes::LIMIT * bad, (self.last_resort.delay)());
+        let stood = probed.min(self.probes.stands_still());
         if stood >= delay {
             let why = format!("the engine has made no turn for {} s; it is started anew", stood.as_secs());
             (self.last_resort.end)(&why);
@@ -338,7 +339,7 @@ impl Services {
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
-    use super::super::probes::tests::store;
+    use super::super::probes::tests::{still, store};
     use super::*;
 
     fn services() -> (Arc<Services>, Receiver<ToNode>, tempfile::TempDir) {
@@ -347,7 +348,7 @@ mod tests {
         let accounts = Arc::new(Accounts::new([0; 32]));
         let chronicle = Chronicle::start(dir.path(), "a").unwrap();
         let ready = Arc::new(AtomicBool::new(true));
-        let probes = Probes::new("d", accounts.clone(), to_node.clone(), ready.clone(), store().1);
+        let probes = Probes::new("d", accounts.clone(), to_node.clone(), ready.clone(), store().1, still());
         let last_resort = LastResort {
             delay: Box::new(|| Duration::from_secs(20)),
             end: Box::new(|why| panic!("the process ends: {why}")),

@@ -48,6 +48,11 @@ impl Stopping {
         !self.begun.swap(true, Ordering::Relaxed)
     }
 
+    /// Whether it has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// A client has logged in.
     pub(super) fn opened(&self) {
         self.open.send_modify(|open| *open += 1);

@@ -150,10 +150,7 @@ impl Node {
                 Some(reply) => reply,
                 None => return,
             },
-            Op::Notice(id, stanza) => match self.notice(number, id, *stanza) {
-                Some(reply) => reply,
-                None => return,
-            },
+            Op::Notice(id, stanza) => return self.notice(number, id, *stanza),
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
             Op::Check => self.check_op(),

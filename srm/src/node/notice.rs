@@ -8,13 +8,9 @@ use super::moves::refused;
 use super::{Node, Out, Reply};
 
 impl Node {
-    /// A reply, or none yet: then it comes when the message is safe.
-    pub(super) fn notice(&mut self, number: u64, id: StanzaId, stanza: Stanza) -> Option<Reply> {
-        if !self.serving[self.me.index()] {
-            return Some(Reply::NotHere);
-        }
+    /// The reply comes when the message is safe.
+    pub(super) fn notice(&mut self, number: u64, id: StanzaId, stanza: Stanza) {
         self.inbox.push(Input::Notice(Box::new(Notice { number, id, stanza })));
-        None
     }
 
     pub(super) fn noticed(&mut self, number: u64, taken: Result<(), Unsent>) {

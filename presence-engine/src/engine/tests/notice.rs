@@ -19,6 +19,14 @@ fn tell(duo: &mut Duo, node: NodeIx, to: &str, event: u8) -> Result<(), Unsent> 
     taken
 }
 
+/// Has the other node tell it if this one cannot.
+fn tell_by_either(duo: &mut Duo, node: NodeIx, to: &str, event: u8) -> Result<(), Unsent> {
+    match tell(duo, node, to, event) {
+        Err(Unsent::NotHere) => tell(duo, node.peer(), to, event),
+        taken => taken,
+    }
+}
+
 /// The bodies of all messages that came, with whether each was stored.
 fn told(duo: &mut Duo, client: Client) -> Vec<(String, bool)> {
     let messages = duo.got(client).into_iter().filter(|text| text.starts_with("<message"));
@@ -34,9 +42,9 @@ fn either_node_tells_accounts_of_both_whether_they_are_there_or_come_later() {
     let mut duo = Duo::new();
     let romeo = duo.login("romeo@example.org/orchard");
     for (event, node) in [(1, A), (2, B)] {
-        assert_eq!(tell(&mut duo, node, "romeo@example.org", event), Ok(()));
+        assert_eq!(tell_by_either(&mut duo, node, "romeo@example.org", event), Ok(()));
         assert_eq!(told(&mut duo, romeo), [(format!("event {event}"), false)]);
-        assert_eq!(tell(&mut duo, node, "juliet@example.org", event), Ok(()));
+        assert_eq!(tell_by_either(&mut duo, node, "juliet@example.org", event), Ok(()));
     }
     // It is in the records of both nodes: either may be lost.
     duo.kill(B);
@@ -67,7 +75,11 @@ fn half_of_what_may_be_stored_is_left_to_people() {
     let mut duo = Duo::with(Limits { offline_messages: 4, ..Limits::DEFAULT });
     let results: Vec<_> = (1..=3).map(|event| tell(&mut duo, A, "romeo@example.org", event)).collect();
     assert_eq!(results, [Ok(()), Ok(()), Err(Unsent::Full)]);
-    assert_eq!(tell(&mut duo, B, "romeo@example.org", 3), Err(Unsent::Full), "the other node knows it too");
+    assert_eq!(
+        tell(&mut duo, B, "romeo@example.org", 3),
+        Err(Unsent::NotHere),
+        "who leads the account decides"
+    );
     let mercutio = duo.login("mercutio@example.org/street");
     duo.send(mercutio, "<message to='romeo@example.org'><body>hi</body></message>");
     assert!(duo.got(mercutio).is_empty(), "there is room for people");
@@ -86,4 +98,15 @@ fn a_node_that_writes_nothing_says_so() {
     let mut duo = Duo::new();
     duo.input(A, Input::Serving { group: A, on: false });
     assert_eq!(tell(&mut duo, A, "romeo@example.org", 1), Err(Unsent::NotHere));
+}
+
+#[test]
+fn what_is_tried_again_at_the_node_that_took_over_is_kept_once() {
+    let mut duo = Duo::new();
+    assert_eq!(tell(&mut duo, A, "juliet@example.org", 1), Err(Unsent::NotHere));
+    assert_eq!(tell(&mut duo, B, "juliet@example.org", 1), Ok(()));
+    duo.kill(B);
+    assert_eq!(tell(&mut duo, A, "juliet@example.org", 1), Ok(()));
+    let juliet = duo.login_raw("juliet@example.org/balcony");
+    assert_eq!(told(&mut duo, juliet), [("event 1".to_owned(), true)]);
 }

@@ -53,11 +53,22 @@ pub(super) fn bundle(args: &BundleArgs) -> Result<Answer, Failure> {
             bundle.missing.push(format!("the configuration cannot be used; faults at: {}", keys.join(", ")));
         }
     }
+    // Where the configuration cannot be read it is not known what is secret.
+    let known = config.is_ok();
     let answers = match Client::find(&args.client) {
-        Ok(client) => bundle.node(&client),
-        Err(failure) => bundle.miss("the node", &failure),
+        Ok(client) if known => bundle.node(&client),
+        Err(failure) if known => bundle.miss("the node", &failure),
+        _ => false,
     };
     if let Some(log) = &args.log {
+        if !known {
+            let error = "the configuration cannot be used, so it is not known what to leave out of the log";
+            return Err(Failure::new(
+                Exit::Environment,
+                error,
+                "mend it: `tandem config check`; or leave --log out",
+            ));
+        }
         match tail(log) {
             Ok(text) => bundle.add("log.txt", text),
             Err(error) => {

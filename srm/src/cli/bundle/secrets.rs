@@ -68,6 +68,9 @@ impl Secrets {
         let text = text.trim();
         if text.len() >= SHORTEST && text != "public" {
             self.0.insert(text.to_owned());
+            // As it stands in JSON.
+            let quoted = serde_json::Value::from(text).to_string();
+            self.0.insert(quoted[1..quoted.len() - 1].to_owned());
         }
     }
 
@@ -91,6 +94,9 @@ mod tests {
         let mut secrets = Secrets::default();
         ["abc", "public", "  spaced  "].iter().for_each(|word| secrets.word(word));
         assert_eq!(secrets.0.into_iter().collect::<Vec<_>>(), ["spaced"]);
+        let mut secrets = Secrets::default();
+        secrets.word("pass\"word");
+        assert_eq!(secrets.mask(r#"{"of":"pass\"word"} pass"word"#), r#"{"of":"(secret)"} (secret)"#);
         let mut secrets = Secrets::default();
         secrets.path("/services/T0KEN1234?key=12345678");
         assert_eq!(
