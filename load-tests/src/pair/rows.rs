@@ -115,10 +115,9 @@ impl Stage {
         self.run(1);
     }
 
-    /// The disk of a node does not answer for so long, and something is to be written there.
+    /// The disk of a node does not answer for so long.
     pub fn disk_stalls(&mut self, node: usize, for_ms: u64) {
         self.world.hosts[node].stalls_until = self.world.now + for_ms;
-        self.more_users(node, 1);
     }
 
     /// So many more accounts at home at a node. Nobody waits until they are safe.

@@ -329,3 +329,28 @@ fn who_was_cut_off_tells_that_its_users_were_taken_over_and_why() {
     assert_eq!(moves(&mut stage, B), [(a, false, Step::Began, Cause::PeerDown), complete]);
     assert_eq!(BOTH.map(|node| stage.losses(node)), [1; 2], "that the other is gone is told once");
 }
+
+/// Whoever writes waits for the disk of b: b's own users, and those of a, whose standby it is.
+#[test]
+fn a_node_whose_disk_does_not_answer_leaves_everybody_to_the_other_and_waits_for_its_disk() {
+    let own = (B, "nothing of its users");
+    let copy = (A, "nothing of the other node's users");
+    for (profile, (writes, alarm)) in [(PAIR, own), (PAIR, copy), (WITNESS, own), (WITNESS, copy)] {
+        let mut stage = Stage::pair(profile);
+        stage.disk_stalls(B, MINUTE);
+        stage.more_users(writes, 1);
+        stage.run(4 * SECOND);
+        assert!(says(&stage, B, alarm), "{:?}", stage.alarms(B));
+        stage.expect([A], 17, 2 * SECOND);
+        assert_eq!(stage.served(A), 11, "all that there are, and the one that waited");
+        // It comes back to a disk that still does not answer. Nobody waits for that now: it stays.
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.stays(&BOTH, 103, 45 * SECOND);
+        assert!(says(&stage, B, "the disk of this node has not answered"));
+        assert!(!says(&stage, A, "does not get through"), "the path is well: {:?}", stage.alarms(A));
+        stage.run(10 * SECOND);
+        assert_eq!(stage.alarms(A), [""; 0]);
+        fallback(&mut stage, A);
+        stage.expect(BOTH, 1, 10 * SECOND);
+    }
+}

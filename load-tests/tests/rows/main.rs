@@ -40,6 +40,11 @@ fn fallback(stage: &mut Stage, node: usize) {
     panic!("no fallback within 5 s: {}", refusal(stage.op(node, Op::Fallback(By::Here))));
 }
 
+/// Whether a node has an alarm that holds this.
+fn says(stage: &Stage, node: usize, text: &str) -> bool {
+    stage.alarms(node).iter().any(|alarm| alarm.contains(text))
+}
+
 /// Why an action was refused.
 fn refusal(reply: Option<Reply>) -> String {
     match reply {

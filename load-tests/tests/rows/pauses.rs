@@ -127,6 +127,7 @@ fn a_disk_that_stands_still_stops_a_failover_until_it_answers() {
         let mut stage = Stage::pair(PAIR);
         // From 3 s on it is an alarm, and from 5 s on the node gives up.
         stage.disk_stalls(node, 4_700);
+        stage.more_users(node, 1);
         stage.run(3_500);
         assert!(begun(stage.op(A, Op::Failover(By::Here))));
         stage.run(SECOND);

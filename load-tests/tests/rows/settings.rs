@@ -11,10 +11,6 @@ fn apart_for(profile: Profile, ms: u64) -> Stage {
     stage
 }
 
-fn says(stage: &Stage, node: usize, text: &str) -> bool {
-    stage.alarms(node).iter().any(|alarm| alarm.contains(text))
-}
-
 #[test]
 fn nobody_takes_over_while_the_settings_differ_but_at_the_operators_word() {
     for profile in [PAIR, WITNESS] {

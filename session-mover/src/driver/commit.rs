@@ -93,7 +93,6 @@ impl Commit {
     }
 
     /// How far our copy of the peer's log is.
-    #[cfg(test)]
     pub(super) fn base(&self) -> u64 {
         self.base
     }

@@ -321,6 +321,11 @@ impl Driver {
         self.kept
     }
 
+    /// How far the copy of the peer's log is stored as surely as it is acknowledged.
+    pub fn copy_stored(&self) -> u64 {
+        self.commit.base()
+    }
+
     /// Whether nothing up to this own frame waits for a disk or for the peer.
     pub fn is_done(&self, seq: u64) -> bool {
         self.commit.is_done(seq)

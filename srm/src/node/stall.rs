@@ -1,5 +1,6 @@
 //! A disk that does not answer. What is written there is released to nobody, and in Pair the peer has all of it: so a node
-//! whose disk stands still for longer than the lease gives its users to the peer instead of letting them wait.
+//! whose disk stands still for longer than the lease gives its users to the peer instead of letting them wait. A standby
+//! whose disk stands still keeps the peer's users waiting, who wait for its acknowledgement: it leaves them to the peer.
 
 use presence_engine::ids::{Mode, NodeIx};
 use session_mover::driver::Link;
@@ -13,49 +14,85 @@ const ALARM_TICKS: u32 = 12;
 /// From here on the node gives up (5 s).
 const GIVE_UP_TICKS: u32 = 20;
 
-/// How far the own log was durable, and for how many ticks what came behind has waited.
+/// How long what waits for the own disk has not got on.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
-    synced: u64,
+    own: Still,
+    copy: Still,
+}
+
+/// How far a log was kept, and for how many ticks what came behind has waited.
+#[derive(Debug, Default)]
+struct Still {
+    kept: u64,
     ticks: u32,
+}
+
+impl Still {
+    fn watch(&mut self, kept: u64, end: u64, ticks: u16) {
+        if kept >= end || kept != self.kept {
+            *self = Still { kept, ticks: 0 };
+        } else {
+            // A process that stood still itself has learned nothing about its disk.
+            self.ticks += u32::from(ticks.min(2));
+        }
+    }
 }
 
 impl Node {
     /// Counts how long the own disk has not answered, and gives up where the peer can go on.
     pub(super) fn watch_disk(&mut self, ticks: u16) {
-        let synced = self.driver.own_synced();
-        if synced >= self.driver.own_end().seq || synced != self.stall.synced {
-            self.stall = Stall { synced, ticks: 0 };
-            return;
-        }
-        let before = self.stall.ticks;
-        // A process that stood still itself has learned nothing about its disk.
-        self.stall.ticks += u32::from(ticks.min(2));
-        let passed = |limit: u32| before < limit && self.stall.ticks >= limit;
-        if passed(ALARM_TICKS) {
+        let before = (self.stall.own.ticks, self.stall.copy.ticks);
+        self.stall.own.watch(self.driver.own_synced(), self.driver.own_end().seq, ticks);
+        self.stall.copy.watch(self.driver.copy_stored(), self.driver.peer_end().seq, ticks);
+        let now = (self.stall.own.ticks, self.stall.copy.ticks);
+        let passed = |limit: u32, before: u32, now: u32| before < limit && now >= limit;
+        if passed(ALARM_TICKS, before.0.max(before.1), now.0.max(now.1)) {
             self.outs.push(Out::Event(Event::DiskStalled));
         }
-        if passed(GIVE_UP_TICKS) && self.peer_could_lead() {
+        let own = passed(GIVE_UP_TICKS, before.0, now.0) && self.peer_could_lead();
+        if own || passed(GIVE_UP_TICKS, before.1, now.1) && self.peer_could_go_on() {
             // Nothing leaves this node after its goodbye: the process ends.
             self.outs.push(Out::Link(Link::Out, Msg::Control(vec![GOODBYE].into())));
             self.outs.push(Out::GiveUp("its disk has not answered for 5 s, and the peer can go on"));
         }
     }
 
-    /// The peer is there, and all that this node leads is led in Pair: it has everything that was released.
+    /// The peer is there, and all that this node leads is led in Pair: it has everything that was released. Who leads
+    /// nothing keeps nobody waiting.
     fn peer_could_lead(&self) -> bool {
-        let led = |g: &NodeIx| self.cores[g.index()].role() == Role::Primary;
-        let in_pair = |g: NodeIx| self.cores[g.index()].reg().mode == Mode::Pair;
+        self.loses_nothing() && self.leads().next().is_some()
+    }
+
+    /// The peer leads somebody in Pair, who waits until this node has what was written, and would not wait without it.
+    fn peer_could_go_on(&self) -> bool {
+        let led = |g: NodeIx| self.cores[g.index()].reg().primary == self.me.peer();
+        self.loses_nothing() && NodeIx::BOTH.into_iter().any(|g| led(g) && self.in_pair(g))
+    }
+
+    /// The peer is there, and has all that was released here.
+    fn loses_nothing(&self) -> bool {
         let link = self.link_up[Link::Out as usize] && self.peer_up && !self.peer_leaving;
-        !self.cfg.single && link && NodeIx::BOTH.into_iter().filter(led).all(in_pair)
+        !self.cfg.single && link && self.leads().all(|g| self.in_pair(g))
+    }
+
+    fn leads(&self) -> impl Iterator<Item = NodeIx> {
+        NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].role() == Role::Primary)
+    }
+
+    fn in_pair(&self, g: NodeIx) -> bool {
+        self.cores[g.index()].reg().mode == Mode::Pair
     }
 
     /// For the operator.
     pub(super) fn disk_alarm(&self) -> Option<String> {
-        let seconds = self.stall.ticks / 4;
-        (self.stall.ticks >= ALARM_TICKS).then(|| {
+        let (own, copy) = (self.stall.own.ticks, self.stall.copy.ticks);
+        let whose =
+            if own >= copy { "its users" } else { "the other node's users while this is their standby" };
+        let seconds = own.max(copy) / 4;
+        (own.max(copy) >= ALARM_TICKS).then(|| {
             format!(
-                "the disk of this node has not answered for {seconds} s: nothing of its users is acknowledged"
+                "the disk of this node has not answered for {seconds} s: nothing of {whose} is acknowledged"
             )
         })
     }

@@ -23,8 +23,10 @@ impl Node {
         let (acked, end) = (self.driver.acked(), self.driver.own_end().seq);
         let there = self.evidence.silent().is_some_and(|ticks| ticks < FRESH_TICKS);
         let linked = self.link_up == [true; 2];
+        // It says itself what is wrong.
+        let stalls = self.peer_told().disk_stalls;
         let has_all = linked && self.driver.ships() && acked >= self.through.goal;
-        if self.cfg.single || !there || has_all {
+        if self.cfg.single || !there || stalls || has_all {
             self.through = Through { goal: end, acked, ticks: 0 };
             return;
         }
