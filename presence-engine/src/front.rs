@@ -50,7 +50,9 @@ pub enum Relay {
         conn: Conn,
         /// Counts the elements of this attachment from 1: one that is missing ends it.
         seq: u64,
-        /// Of a stanza, where it is known: its number in the session ([`crate::state::JsmSession::inbound`]).
+        /// Of a stanza, where it is known: its number in the session ([`crate::state::JsmSession::inbound`]). Of a
+        /// `<resume/>`: which of the session's streams was the last that the front knew of when this came
+        /// ([`crate::state::JsmSession::streams`]).
         number: Option<u32>,
         /// It was relayed before, and nobody knows what became of it.
         again: bool,

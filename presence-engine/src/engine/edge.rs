@@ -37,7 +37,8 @@ pub(super) enum Phase {
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) stanza: Stanza,
-    /// Of a stanza that came by a front: its number in the session, where that is known.
+    /// Of a stanza that came by a front: its number in the session, where that is known. Of a `<resume/>`: how often its
+    /// session had been resumed, as far as the node with the socket knew, when it came.
     pub(super) number: Option<u32>,
     /// It was handed to an owner before, and nobody knows what became of it.
     pub(super) again: bool,

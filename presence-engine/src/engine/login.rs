@@ -9,7 +9,7 @@ use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 use xmpp_core::xml::Writer;
 
-use super::edge::Phase;
+use super::edge::{Item, Phase};
 use super::group::not_assigned;
 use super::route::Route;
 use super::{Engine, Output};
@@ -40,11 +40,12 @@ impl Engine {
     pub(super) fn login(
         &mut self,
         conn: Conn,
-        stanza: &Stanza,
+        item: &Item,
         sm: Option<Sm>,
         dual: Option<Dual>,
         out: &mut Vec<Output>,
     ) -> bool {
+        let stanza = &item.stanza;
         if self.edge.user(conn).is_some_and(|user| self.state.user(user).is_none()) {
             let error = StreamError::new(StreamCondition::NotAuthorized);
             return self.fail(conn, error.with_text("the account was removed"), out);
@@ -56,7 +57,7 @@ impl Engine {
             return true;
         }
         if let Some(Sm::Resume { previd, h, told }) = sm {
-            return self.resume(conn, &previd, h, told, out);
+            return self.resume(conn, &previd, h, told, item, out);
         }
         if let Some(Dual::Standby { sm_id }) = dual {
             if conn.node != self.cfg.me {

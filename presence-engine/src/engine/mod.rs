@@ -57,6 +57,7 @@ pub use notice::{Notice, Unsent};
 use poison::Guard;
 pub use poison::{Print, Trap};
 use requests::Waiting;
+use resume::Resumer;
 pub use roster::STREAM_FEATURES;
 use token::Opened;
 pub use token::Token;
@@ -111,6 +112,8 @@ pub struct Engine {
     left_behind: Vec<(u64, Conn, SmId)>,
     /// Each session's last attempt to go on, of those whose clients number them.
     attempts: BTreeMap<SmId, u32>,
+    /// By which stream each session was last resumed here.
+    resumers: BTreeMap<SmId, Resumer>,
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
@@ -146,6 +149,7 @@ impl Engine {
         Engine {
             cfg,
             attempts: BTreeMap::new(),
+            resumers: BTreeMap::new(),
             state,
             edge,
             turn,
@@ -207,6 +211,7 @@ impl Engine {
         self.state = state;
         self.serving = [false; 2];
         self.left_behind.clear();
+        self.resumers.clear();
         self.forget_waiting();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         // A main stream that became the parked one by a hand-over that is void is no parked stream: its client has not heard
@@ -263,7 +268,7 @@ impl Engine {
             Input::Opened { conn, user, salt, entropy, token } => {
                 self.opened(conn, Opened { user, salt, entropy, token }, out);
             }
-            Input::Element { conn, stanza } => self.element(conn, Item::new(stanza), out),
+            Input::Element { conn, stanza } => self.element(conn, self.item(stanza), out),
             Input::Closed { conn, clean } => self.closed(conn, clean, out),
             Input::Serving { group, on } => {
                 self.serving[group.index()] = on;
@@ -343,12 +348,12 @@ impl Engine {
             Err(error) => return self.fail(conn, error, out),
         };
         match phase {
-            Phase::Fresh => self.login(conn, stanza, sm, dual, out),
+            Phase::Fresh => self.login(conn, item, sm, dual, out),
             Phase::Bound(session) => self.bound(conn, session, item, sm, dual, out),
             Phase::Front => false,
             Phase::Parked { session, was_main } => match (sm, dual) {
                 (Some(Sm::Resume { previd, .. }), _) if !self.token_allows_resume(conn, &previd, out) => true,
-                (Some(Sm::Resume { previd, h, told }), _) => self.resume(conn, &previd, h, told, out),
+                (Some(Sm::Resume { previd, h, told }), _) => self.resume(conn, &previd, h, told, item, out),
                 (_, Some(dual)) => self.parked_element(conn, session, dual, out),
                 // What was on its way when the session moved: not counted, the client sends it again.
                 _ if was_main => true,

@@ -49,7 +49,8 @@ impl Engine {
         }
     }
 
-    fn turn_away(&mut self, conn: Conn, out: &mut Vec<Output>) {
+    /// Ends a connection without a word: its client, if it is there, comes again.
+    pub(super) fn turn_away(&mut self, conn: Conn, out: &mut Vec<Output>) {
         self.closed(conn, false, out);
         out.push(Output::Close(conn, Bytes::new(), false));
     }

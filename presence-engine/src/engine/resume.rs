@@ -4,12 +4,14 @@ use compact_str::CompactString;
 use xmpp_core::dual::{Dual, Told};
 use xmpp_core::error::{StanzaCondition, StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
+use xmpp_core::ns;
 use xmpp_core::sm::{Handled, Sm};
+use xmpp_core::stanza::Stanza;
 
-use super::edge::{Held, Phase};
+use super::edge::{Held, Item, Phase};
 use super::login::Whose;
 use super::{Engine, Output};
-use crate::ids::{Conn, Mode, Reg, SmId, Term};
+use crate::ids::{Conn, Mode, NodeIx, Reg, SmId, Term};
 use crate::record::Record;
 use crate::state::{Branch, Entry, ResumeError};
 
@@ -19,6 +21,17 @@ const HELD_RESUME_MS: u64 = 2_000;
 pub(super) const HELD_LOGIN_MS: u64 = 150_000;
 /// How long `<lost/>` waits for evidence of the owner's death before the owner is said to live, in milliseconds.
 const LOST_MS: u64 = 500;
+
+/// The stream that a session was resumed by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resumer {
+    /// Which of the session's streams it became.
+    stream: u32,
+    /// Where its socket is.
+    node: NodeIx,
+    /// The same under each name that its front gives it.
+    entropy: [u8; 16],
+}
 
 impl Engine {
     pub(super) fn bound_sm(&mut self, conn: Conn, session: SmId, sm: Sm, out: &mut Vec<Output>) {
@@ -75,6 +88,7 @@ impl Engine {
         previd: &str,
         h: Handled,
         told: Option<Told>,
+        item: &Item,
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(user) = self.edge.user(conn).cloned() else { return true };
@@ -93,7 +107,12 @@ impl Engine {
             s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.as_ref().is_none_or(known))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
-        if told.and_then(|told| told.attempt).is_some_and(|attempt| self.is_late(id, attempt)) {
+        let attempt = told.and_then(|told| told.attempt);
+        if attempt.is_none() && self.is_overtaken(conn, id, item) {
+            self.turn_away(conn, out);
+            return true;
+        }
+        if attempt.is_some_and(|attempt| self.is_late(id, attempt)) {
             // Its client has given it up: the numbers of a stream that it reads would change under it.
             if self.edge.parked_of(id) == Some(conn) {
                 out.push(Output::Parked(id, false));
@@ -113,12 +132,41 @@ impl Engine {
         true
     }
 
+    /// An element as it comes from a socket of this node. A `<resume/>` is marked with what this node knows by then.
+    pub(super) fn item(&self, stanza: Stanza) -> Item {
+        let previd = if stanza.head.is(ns::SM, "resume") { stanza.attr("previd") } else { None };
+        let session = previd.and_then(|id| SmId::parse(&id)).and_then(|id| self.state.session(id));
+        Item { number: session.map(|s| s.streams), ..Item::new(stanza) }
+    }
+
+    /// Whether the client may have made a later attempt at this session: one was granted of which the front of this one did not
+    /// know when this one came. In Pair a grant is in both logs before its client hears of it, so what that says next comes to a
+    /// front that knows. In doubt this one is not granted, where somebody has the session or was given numbers that would
+    /// change: a client that does wait for it comes again, to a front that knows by then.
+    fn is_overtaken(&self, conn: Conn, id: SmId, item: &Item) -> bool {
+        let relayed = conn.node != self.cfg.me || item.again;
+        let newer = |streams: u32| relayed && item.number.is_some_and(|known| known != streams);
+        let Some(s) = self.state.session(id).filter(|s| newer(s.streams)) else { return false };
+        let last = self.resumers.get(&id).filter(|last| last.stream == s.streams);
+        // What comes from one node is in order, but for what is said again; and this may be what was granted, unheard.
+        let in_order = last.is_some_and(|last| last.node == conn.node && !item.again);
+        let itself = last.is_some_and(|last| last.entropy == self.edge.entropy(conn));
+        let gaps = s.out.len() != s.out_stanzas as usize;
+        !in_order && !itself && (gaps || self.edge.conn_of(id).is_some())
+    }
+
+    /// Forgets sessions that have ended, if they may be as many as those that go on.
+    fn forget_attempts(&mut self) {
+        let state = &self.state;
+        if self.attempts.len().max(self.resumers.len()) > 2 * state.session_count() + 16 {
+            self.attempts.retain(|id, _| state.session(*id).is_some());
+            self.resumers.retain(|id, _| state.session(*id).is_some());
+        }
+    }
+
     /// Whether the client has made a later attempt at this session, which was heard before this one.
     fn is_late(&mut self, id: SmId, attempt: u32) -> bool {
-        if self.attempts.len() > 2 * self.state.session_count() + 16 {
-            let state = &self.state;
-            self.attempts.retain(|id, _| state.session(*id).is_some());
-        }
+        self.forget_attempts();
         let last = self.attempts.entry(id).or_insert(attempt);
         let late = attempt < *last;
         *last = attempt.max(*last);
@@ -188,6 +236,10 @@ impl Engine {
         }
         self.token_used(session, used, out);
         self.emit(Record::Resumed { session, h: h.0 }, out);
+        self.forget_attempts();
+        let stream = self.state.session(session).map_or(0, |s| s.streams);
+        let entropy = self.edge.entropy(conn);
+        self.resumers.insert(session, Resumer { stream, node: conn.node, entropy });
         self.edge.set_phase(conn, Phase::Bound(session));
         self.tell_attached(conn, session, out);
         // The epoch first: should the client lose this stream, what it was told says which branch its count is of (D6).

@@ -336,6 +336,99 @@ fn a_connection_that_the_front_does_not_name_again_is_gone() {
     let _ = romeo;
 }
 
+fn resume_at(duo: &mut Duo, node: NodeIx, id: SmId, h: u32) -> Client {
+    let client = duo.open_at("romeo@example.org", node);
+    duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+    client
+}
+
+fn is_resumed(duo: &mut Duo, client: Client) -> bool {
+    duo.all(client).first().is_some_and(|first| first.starts_with("<resumed"))
+}
+
+/// A session that lost its stream, and somebody who writes to it at its node.
+fn lost() -> (Duo, Client, SmId, u32) {
+    let mut duo = Duo::new();
+    let (romeo, mercutio) = (duo.login_at(A, ROMEO), duo.login_at(A, "mercutio@example.org/street"));
+    duo.ack(romeo, ROMEO);
+    duo.drop_tcp(romeo);
+    let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
+    (duo, mercutio, id, h)
+}
+
+/// It was late on its way from the front, and its client gave it up and went on at the other node. Granted, it would number anew
+/// what the client has counted, without the chat state, and the next message would count as delivered.
+#[test]
+fn an_attempt_that_comes_behind_one_that_its_front_did_not_know_of_takes_nothing_away() {
+    for (state, breaks) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut duo, mercutio, id, h) = lost();
+        duo.hold(true);
+        let first = resume_at(&mut duo, B, id, h);
+        let (second, _) = duo.resume(id, "romeo@example.org", h);
+        if state {
+            let composing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+            duo.send(mercutio, &format!("<message to='{ROMEO}' type='chat'>{composing}</message>"));
+        }
+        duo.send(mercutio, &say(ROMEO, "1"));
+        let seen = duo.got(second);
+        assert_eq!(bodies(&seen), ["1"]);
+        if breaks {
+            duo.drop_tcp(second);
+        }
+        duo.hold(false);
+        // Without a chat state no number changes, and nobody else has the session.
+        let granted = breaks && !state;
+        assert_eq!(is_resumed(&mut duo, first), granted, "{state} {breaks}");
+        // Without a word: its client, if it is there, comes again.
+        assert_eq!(duo.closed(first), (!granted).then_some(""), "{state} {breaks}");
+        assert!(duo.closed(second).is_none(), "no conflict: {state} {breaks}");
+        duo.send(mercutio, &say(ROMEO, "2"));
+        let (_, told) = duo.resume(id, "romeo@example.org", h + seen.len() as u32);
+        assert_eq!(bodies(&told), ["2"], "{state} {breaks}");
+    }
+}
+
+#[test]
+fn the_later_of_two_attempts_by_one_front_is_granted_although_that_knew_of_neither() {
+    let (mut duo, mercutio, id, h) = lost();
+    duo.hold(true);
+    let first = resume_at(&mut duo, B, id, h);
+    let second = resume_at(&mut duo, B, id, h);
+    duo.hold(false);
+    assert!(duo.closed(first).is_some_and(|last| last.contains("conflict")));
+    duo.send(mercutio, &say(ROMEO, "1"));
+    let got = duo.all(second);
+    assert!(got.first().is_some_and(|first| first.starts_with("<resumed")), "{got:?}");
+    assert!(got.iter().any(|s| s.contains("<body>1</body>")), "{got:?}");
+}
+
+#[test]
+fn an_attempt_whose_answer_was_lost_with_the_link_is_granted_again() {
+    let (mut duo, _, id, h) = lost();
+    duo.hold(true);
+    let romeo = resume_at(&mut duo, B, id, h);
+    duo.deliver_mail(A);
+    duo.drop_mail(B);
+    duo.cut_link();
+    duo.hold(false);
+    duo.mend_link();
+    assert!(is_resumed(&mut duo, romeo));
+    assert!(duo.closed(romeo).is_none());
+}
+
+/// The front knows of the stream that was granted meanwhile: what comes to it then is later.
+#[test]
+fn an_attempt_of_somebody_who_was_elsewhere_is_granted_at_once() {
+    let (mut duo, mercutio, id, h) = lost();
+    let (second, _) = duo.resume(id, "romeo@example.org", h);
+    duo.send(mercutio, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(second)), ["1"]);
+    // Nobody has noticed yet that its client is gone.
+    let third = resume_at(&mut duo, B, id, h);
+    assert!(is_resumed(&mut duo, third));
+    assert!(duo.closed(second).is_some_and(|last| last.contains("conflict")));
+}
+
 impl Duo {
     fn take_mail(&mut self, to: NodeIx) -> Vec<Input> {
         self.mail[to.index()].drain(..).collect()
