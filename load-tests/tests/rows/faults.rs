@@ -346,6 +346,7 @@ fn a_node_whose_disk_does_not_answer_leaves_everybody_to_the_other_and_waits_for
         // It comes back to a disk that still does not answer. Nobody waits for that now: it stays.
         stage.expect(BOTH, 103, 5 * SECOND);
         stage.stays(&BOTH, 103, 45 * SECOND);
+        assert!(says(&stage, B, "cannot take over: this node does not hold everything of a yet"));
         assert!(says(&stage, B, "the disk of this node has not answered"));
         assert!(!says(&stage, A, "does not get through"), "the path is well: {:?}", stage.alarms(A));
         stage.run(10 * SECOND);
