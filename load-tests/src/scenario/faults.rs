@@ -60,9 +60,10 @@ impl World {
                 self.crowd().fault_at(*node, Instant::now());
                 self.crowd().say_mandrake(*node)
             }
-            Step::PanicStream(node) => {
-                let file = self.panic_file(*node);
-                std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))
+            Step::PanicStream(node) => self.set_trap(*node),
+            Step::PanicServices(node) => {
+                self.crowd().fault_at(*node, Instant::now());
+                self.set_trap(*node)
             }
             Step::Disk(node, fault) => self.disk(*node, fault),
             Step::Clock(node, by) => {
@@ -83,6 +84,12 @@ impl World {
             Step::Talk(count) => self.crowd.as_mut().expect("everybody has logged in").talk(*count),
             Step::Wait(..) | Step::Hold(..) | Step::Assert(_) | Step::Ledger(_) => Ok(()),
         }
+    }
+
+    /// What waits for this file panics.
+    fn set_trap(&self, node: Node) -> Result<(), String> {
+        let file = self.panic_file(node);
+        std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))
     }
 
     fn signal(&mut self, nodes: &[Node], signal: Signal) -> Result<(), String> {

@@ -37,7 +37,7 @@ impl World {
             Some(bytes) if bytes > MEMORY => wrong.push(format!("{node} has {} MiB in RAM", bytes >> 20)),
             Some(bytes) => self.watch.tell(&format!("{node} has {} MiB in RAM", bytes >> 20)),
         }
-        let meant = [Step::Panic(node), Step::PanicStream(node)];
+        let meant = [Step::Panic(node), Step::PanicStream(node), Step::PanicServices(node)];
         let meant = steps.iter().filter(|step| meant.contains(step)).count();
         let log = self.server(node).whole_log();
         let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked at")).collect();

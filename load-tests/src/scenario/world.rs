@@ -158,10 +158,14 @@ impl World {
             let env = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
             self.servers[node.index()].env = env.collect();
             let stop = format!("release.before={}", self.stop_file(node).display());
-            let panic = format!("stream:{}", self.panic_file(node).display());
+            let trap = self.panic_file(node);
+            let panic = |place: &str| format!("{place}:{}", trap.display());
             let server = self.server_mut(node);
             if script.has(|step| *step == Step::PanicStream(node)) {
-                server.env.insert("TANDEM_PANIC_AT".into(), panic.into());
+                server.env.insert("TANDEM_PANIC_AT".into(), panic("stream").into());
+            }
+            if script.has(|step| *step == Step::PanicServices(node)) {
+                server.env.insert("TANDEM_PANIC_AT".into(), panic("services").into());
             }
             if script.has(|step| *step == Step::Panic(node)) {
                 server.env.insert("TANDEM_PANIC_AT".into(), format!("element:{MANDRAKE}").into());
@@ -243,7 +247,8 @@ impl World {
         self.folder.0.join(format!("stop-{node}"))
     }
 
-    /// While this file is there, the next connection panics at the node over which a client says something.
+    /// While this file is there, what is to panic at the node does: the next connection over which a client says something, or
+    /// a supervisor of critical services.
     pub(super) fn panic_file(&self, node: Node) -> PathBuf {
         self.folder.0.join(format!("panic-{node}"))
     }

@@ -31,6 +31,8 @@ struct State {
     log: String,
     /// Moving ends in failed mode.
     broken: bool,
+    /// Who asks for metrics hits a bug.
+    bug: bool,
     group: GroupShown,
     /// What was done to services.
     services: Vec<(String, &'static str, ServiceAction)>,
@@ -55,6 +57,11 @@ impl Fake {
     /// From now on moving users fails.
     pub fn breaks(&self) {
         self.state.lock().unwrap().broken = true;
+    }
+
+    /// From now on whoever asks for metrics hits a bug.
+    pub fn panics(&self) {
+        self.state.lock().unwrap().bug = true;
     }
 
     /// Nodes that were restarted, in order.
@@ -283,7 +290,11 @@ impl Daemon for Fake {
     }
 
     fn metrics(&self) -> BoxFuture<'_, String> {
-        Box::pin(async { "# EOF\n".to_owned() })
+        let bug = self.state.lock().unwrap().bug;
+        Box::pin(async move {
+            assert!(!bug, "as the test wants");
+            "# EOF\n".to_owned()
+        })
     }
 
     fn events(&self, after: u64, most: usize, _: Duration) -> BoxFuture<'_, Vec<Record>> {

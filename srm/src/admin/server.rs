@@ -59,19 +59,13 @@ impl Token {
     }
 }
 
-/// Opens the port, and answers requests in a task of its own from then on. An error names the address.
-pub async fn listen(
-    address: SocketAddr,
-    token: Arc<ArcSwap<Token>>,
-    node: &str,
-    daemon: Arc<dyn Daemon>,
-) -> anyhow::Result<()> {
+/// Opens the port, for [`serve`]. An error names the address.
+pub async fn listen(address: SocketAddr, node: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("the admin API cannot listen on {address}: set [admin] listen, or stop what has that port")
     })?;
     tracing::info!(event = "admin_listening", node, %address);
-    tokio::spawn(serve(listener, token, daemon));
-    Ok(())
+    Ok(listener)
 }
 
 /// Answers requests for ever.
@@ -181,13 +175,24 @@ pub(super) type Node = State<Arc<Shared>>;
 
 async fn guard(State(token): State<Arc<ArcSwap<Token>>>, request: Request, next: Next) -> Response {
     let mut response = match check(&token.load(), request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => run(request, next).await,
         Err(refused) => refused,
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// In a task of its own, which ends with its connection: a panic costs the request that it comes from.
+async fn run(request: Request, next: Next) -> Response {
+    let mut one = tokio::task::JoinSet::new();
+    one.spawn(next.run(request));
+    one.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
+        let hint =
+            "whether it was done is not known: ask for the status, and report the lines of the node's log";
+        refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug ended this request", hint)
+    })
 }
 
 /// A page in a browser must not reach the API: it would come under a name of its own (DNS rebinding), or say where it

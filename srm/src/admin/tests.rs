@@ -352,3 +352,13 @@ async fn services_are_listed_stopped_and_made_to_fail_and_both_nodes_recovered()
     assert_eq!(ask(api, "POST /v1/recover", "").await.0, 200);
     assert_eq!(fake.services().len(), 2);
 }
+
+#[tokio::test]
+async fn a_bug_costs_the_request_that_hits_it_and_nothing_else() {
+    let (fake, api) = start().await;
+    fake.panics();
+    let (code, refusal) = ask(api, "GET /metrics", "").await;
+    assert_eq!((code, &refusal["error"]), (500, &json!("a bug ended this request")));
+    assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("ask for the status")), "{refusal}");
+    assert_eq!(ask(api, "GET /v1/status", "").await.0, 200);
+}

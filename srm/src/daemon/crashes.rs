@@ -118,10 +118,23 @@ pub fn write(data: &Path, crashes: &Crashes) -> anyhow::Result<()> {
 /// is such a file. Whoever takes the file away panics, once.
 pub fn stream_trap() {
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let of = || Some(PathBuf::from(std::env::var("TANDEM_PANIC_AT").ok()?.strip_prefix("stream:")?));
-    if let Some(file) = FILE.get_or_init(of)
-        && fs::remove_file(file).is_ok()
-    {
+    panic_once(FILE.get_or_init(|| trap_file("stream")).as_deref());
+}
+
+/// For tests: `TANDEM_PANIC_AT=services:FILE` has one of the tasks that supervise the critical services panic in the same way.
+pub fn services_trap() {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    panic_once(FILE.get_or_init(|| trap_file("services")).as_deref());
+}
+
+fn trap_file(place: &str) -> Option<PathBuf> {
+    let wanted = std::env::var("TANDEM_PANIC_AT").ok()?;
+    let (at, file) = wanted.split_once(':')?;
+    (at == place).then(|| PathBuf::from(file))
+}
+
+fn panic_once(file: Option<&Path>) {
+    if file.is_some_and(|file| fs::remove_file(file).is_ok()) {
         panic!("asked for by TANDEM_PANIC_AT");
     }
 }

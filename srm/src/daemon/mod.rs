@@ -404,14 +404,9 @@ impl Shell {
             services.clone(),
         );
         self.live.notices.reach(&operations);
-        let (admin, token) = (self.config.admin.listen, self.live.token.clone());
-        crate::admin::listen(admin, token, self.config.node.name.as_str(), operations.clone()).await?;
+        let admin = crate::admin::listen(self.config.admin.listen, &self.config.node.name).await?;
         info!(node = self.config.node.name, "serving");
-        tokio::spawn(alarms::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
-        tokio::spawn(rules::watch(operations.clone(), self.chronicle.clone(), self.live.clone()));
-        tokio::spawn(reload::watch(self.live.clone()));
-        tokio::spawn(storm::watch(self.live.clone(), self.to_node.clone()));
-        tokio::spawn(notify::serving(self.heart.clone()));
+        self.watch(admin, &operations);
         let mut hup = signal(SignalKind::hangup())?;
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
@@ -450,6 +445,18 @@ impl Shell {
                 },
             }
         }
+    }
+
+    /// What the operator relies on, as long as the node lives: a node without one of these ends.
+    fn watch(&self, admin: TcpListener, operations: &Arc<Operations>) {
+        let (live, chronicle) = (&self.live, &self.chronicle);
+        let api = crate::admin::serve(admin, live.token.clone(), operations.clone());
+        panics::vital("the admin API", api);
+        panics::vital("alarms", alarms::watch(operations.clone(), chronicle.clone(), live.clone()));
+        panics::vital("rules on events", rules::watch(operations.clone(), chronicle.clone(), live.clone()));
+        panics::vital("the watch on files", reload::watch(live.clone()));
+        panics::vital("the watch on logins", storm::watch(live.clone(), self.to_node.clone()));
+        panics::vital("what systemd is told", notify::serving(self.heart.clone()));
     }
 
     fn services(&self) -> Arc<Services> {
@@ -500,7 +507,8 @@ impl Shell {
         for (setting, address, entry) in ports {
             let bound = TcpListener::bind(address).await;
             let listener = bound.map_err(|error| cannot_bind(setting, address, &error))?;
-            panics::vital(serve(listener, entry, self.live.clients.clone(), host.clone()));
+            let clients = serve(listener, entry, self.live.clients.clone(), host.clone());
+            panics::vital("the port for clients", clients);
         }
         Ok(())
     }
@@ -514,11 +522,13 @@ impl Shell {
         let to_node = self.to_node.clone();
         let events = move |event| _ = to_node.send(ToNode::Link(event));
         let server = tls.server.clone();
-        panics::vital(link::accept_forever(listener, server, peer.name.clone(), events.clone()));
+        let accepts = link::accept_forever(listener, server, peer.name.clone(), events.clone());
+        panics::vital("the port for the peer", accepts);
         let name = rustls::pki_types::ServerName::try_from(peer.name.clone())
             .with_context(|| format!("the peer's name {:?} cannot stand in a certificate", peer.name))?;
         let client = tls.client.clone();
-        panics::vital(link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events));
+        let dials = link::dial_forever(peer.link.clone(), client, name, link::Wake::default(), events);
+        panics::vital("the link to the peer", dials);
         Ok(())
     }
 
@@ -546,7 +556,7 @@ impl Shell {
             node: self.config.node.name.clone(),
             peer: peer.name.clone(),
         };
-        panics::vital(client::keep(dial, asked, tell));
+        panics::vital("the connection to the witness", client::keep(dial, asked, tell));
         Ok(())
     }
 

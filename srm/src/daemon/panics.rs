@@ -1,5 +1,5 @@
-//! What a panic costs. In a task that serves one client: that client's stream. Anywhere else the process, at once: a
-//! half-dead node is worse than a dead one, whose peer serves. Nothing is unwound first. That would drop the senders of
+//! What a panic costs. In a task that serves one client: that client's stream; in one request of the operator's: that request.
+//! Anywhere else the process, at once: a half-dead node is worse than a dead one, whose peer serves. Nothing is unwound first. That would drop the senders of
 //! all connections, and their tasks would end streams in good order whose sessions are to go on.
 
 use std::future::Future;
@@ -32,8 +32,9 @@ pub fn end_the_process(data: PathBuf, handled: Arc<AtomicU64>) {
     }));
 }
 
-/// Runs, on the threads for sockets, what a node cannot be without: a panic in it ends the process.
-pub fn vital<F>(runs: F)
+/// Runs, on the threads for sockets, what a node cannot be without: a panic in it ends the process. `what` it is stands in
+/// the last words.
+pub fn vital<F>(what: &'static str, runs: F)
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -41,7 +42,7 @@ where
     let task = tokio::spawn(runs);
     tokio::spawn(async move {
         if task.await.is_err_and(|error| error.is_panic()) {
-            fatal("a task that must not panic");
+            fatal(what);
         }
     });
 }

@@ -11,6 +11,7 @@ use super::accounts::Accounts;
 use super::chronicle::Chronicle;
 use super::probes::{self, Outcome, Probes};
 use super::worker::ToNode;
+use super::{crashes, panics};
 use crate::admin::{Refusal, ServiceAction, ServiceStatus};
 use crate::events::Record;
 use crate::node::{Health, In, Service};
@@ -127,10 +128,10 @@ impl Services {
         Arc::new(Services { parts, probes, accounts, chronicle, to_node, ready, last_resort })
     }
 
-    /// Supervises all of them, for ever.
+    /// Supervises all of them, for ever: a node without its supervisors ends.
     pub(super) fn supervise(this: &Arc<Services>) {
         for service in Service::ALL {
-            tokio::spawn(this.clone().watch(service));
+            panics::vital("the supervision of critical services", this.clone().watch(service));
         }
     }
 
@@ -138,6 +139,7 @@ impl Services {
         let mut probed = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            crashes::services_trap();
             let dead = self.with(service, |part| match part.state {
                 State::Dead(until) => Some(until),
                 _ => None,

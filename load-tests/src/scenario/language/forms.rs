@@ -50,6 +50,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
         "panic NODE stream",
         "the same in the task of one client's connection, the next that says something there",
     ),
+    ("panic", "panic NODE services", "a supervisor of the critical services hits a bug that panics there"),
     ("disk", "disk NODE FAULT", "something happens to the disk"),
     ("clock", "clock NODE +DURATION|-DURATION", "the wall clock jumps"),
     ("fallback", "fallback NODE", "`tandem fallback`, which must succeed"),

@@ -141,6 +141,8 @@ pub enum Step {
     Panic(Node),
     /// A client says something that hits a bug in the task of its connection.
     PanicStream(Node),
+    /// A supervisor of critical services panics.
+    PanicServices(Node),
     /// Something happens to the disk.
     Disk(Node, DiskStep),
     /// The wall clock is put forward or back, in seconds.
@@ -300,7 +302,7 @@ impl Step {
             Step::Cut(..) | Step::CutOneWay(..) | Step::Path(..) | Step::Mend => true,
             Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
             Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Clock(..) => true,
-            Step::Panic(_) | Step::PanicStream(_) => true,
+            Step::Panic(_) | Step::PanicStream(_) | Step::PanicServices(_) => true,
             Step::Tandem(_, command) => !command.starts_with("fallback"),
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
             _ => false,

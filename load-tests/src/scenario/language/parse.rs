@@ -188,6 +188,7 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["unplug", one] => node(one).map(Step::Unplug),
         ["plug", one] => node(one).map(Step::Plug),
         ["panic", one, "stream"] => node(one).map(Step::PanicStream),
+        ["panic", one, "services"] => node(one).map(Step::PanicServices),
         ["panic", one] => node(one).map(Step::Panic),
         ["fallback", one] => node(one).map(|one| Step::Move(one, "fallback")),
         ["failover", one] => node(one).map(|one| Step::Move(one, "failover")),
