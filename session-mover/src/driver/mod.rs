@@ -110,7 +110,8 @@ pub enum Do {
 
 /// Bytes of frames in flight at which clients are no longer read.
 pub const MAX_WAITING: usize = 8 << 20;
-/// Frames that the peer may lag behind in applying before clients are no longer read (D9).
+/// Frames that the peer may lag behind in applying before clients are no longer read (D9). What was let go alone does not
+/// count.
 pub const MAX_PEER_LAG: u64 = 20_000;
 /// Items that a buffer keeps room for between turns.
 const MOST_ROOM: usize = 4_096;
@@ -140,6 +141,8 @@ pub struct Driver {
     applied: Position,
     /// How far the peer has applied ours.
     peer_applied: u64,
+    /// The end of ours when it was last let go without the peer.
+    alone_to: u64,
     /// The end of the own log is known to be all that there is of it (R6).
     fetched: bool,
     /// See [`Driver::alone_term`].
@@ -209,6 +212,7 @@ impl Driver {
             compared: false,
             applied: Position::default(),
             peer_applied: 0,
+            alone_to: 0,
             fetched: false,
             alone: [Term(0); 2],
             lacks: None,
@@ -295,6 +299,9 @@ impl Driver {
     /// What the cores say. Releases what became safe.
     pub fn set_view(&mut self, view: View) {
         if self.view != view {
+            if self.is_alone() {
+                self.alone_to = self.own.end().seq;
+            }
             self.view = view;
             self.acknowledge_withheld();
             self.release();
@@ -384,8 +391,17 @@ impl Driver {
         self.commit.waiting_bytes() < MAX_WAITING && !self.peer_lags()
     }
 
+    /// Who served alone for an hour does not stop for a peer that returns and reads all that: nothing of it waits for the peer.
     fn peer_lags(&self) -> bool {
-        self.outgoing.live() && self.own.end().seq.saturating_sub(self.peer_applied) > MAX_PEER_LAG
+        let lag = self.own.end().seq.saturating_sub(self.peer_applied.max(self.alone_to));
+        self.outgoing.live() && !self.is_alone() && lag > MAX_PEER_LAG
+    }
+
+    /// Whether something is let go here, and nothing of it waits for the peer.
+    fn is_alone(&self) -> bool {
+        let [a, b] = self.view.release;
+        let alone = |release| matches!(release, Release::Alone(_));
+        (alone(a) || alone(b)) && a != Release::Both && b != Release::Both
     }
 
     /// Whether frames of the peer wait to be applied, and may be.

@@ -96,7 +96,7 @@ impl Driver {
         let (end, kept) = (self.own.end().seq, instead.len() as u64);
         let released = self.released_alone(Which::Own, keep, store);
         store.replace_tail(Which::Own, keep, instead);
-        self.peer_kept = self.peer_kept.min(keep);
+        (self.peer_kept, self.alone_to) = (self.peer_kept.min(keep), self.alone_to.min(keep));
         self.cut_store(Which::Own, keep, store);
         // That leaves nothing that is not on disk.
         self.commit.restart(keep + kept);

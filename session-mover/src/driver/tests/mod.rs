@@ -1,5 +1,6 @@
 //! Two drivers without nodes around them.
 
+mod bounds;
 mod checks;
 mod moves;
 mod sides;

@@ -127,6 +127,17 @@ impl Side {
 
     /// The disk goes on, and everything of the peer's is applied; whether anything happened.
     pub(super) fn run(&mut self) -> bool {
+        let mut moved = self.write();
+        if self.driver.has_unprocessed() {
+            moved = true;
+            self.driver.turn(0, Vec::new(), &mut self.disk);
+        }
+        self.driver.keep_store(&mut self.disk);
+        moved
+    }
+
+    /// The disk goes on, and no turn is made; whether anything happened.
+    pub(super) fn write(&mut self) -> bool {
         let mut moved = false;
         for which in [Which::Own, Which::Peer] {
             let told =
@@ -143,22 +154,22 @@ impl Side {
                 }
             }
         }
-        if self.driver.has_unprocessed() {
-            moved = true;
-            self.driver.turn(0, Vec::new(), &mut self.disk);
-        }
-        self.driver.keep_store(&mut self.disk);
         moved
     }
 }
 
 /// Lets both go on until nothing moves. Who ends a connection is connected again.
 pub(super) fn settle(a: &mut Side, b: &mut Side) {
+    settle_by(a, b, Side::run);
+}
+
+/// The same, where this is how a node goes on.
+pub(super) fn settle_by(a: &mut Side, b: &mut Side, go_on: impl Fn(&mut Side) -> bool) {
     for _ in 0..2_000 {
         let mut moved = false;
         for turn in 0..2 {
             let (one, other) = if turn == 0 { (&mut *a, &mut *b) } else { (&mut *b, &mut *a) };
-            moved |= one.run();
+            moved |= go_on(one);
             let mut again = [false; 2];
             for what in one.driver.take() {
                 match what {
