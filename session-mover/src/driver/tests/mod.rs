@@ -2,6 +2,7 @@
 
 mod bounds;
 mod checks;
+mod memory;
 mod moves;
 mod sides;
 mod snapshots;
@@ -18,7 +19,7 @@ use crate::msg::VERSIONS;
 
 const INC: u64 = 5;
 
-fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
+fn driver(me: NodeIx, boot: u64, disk: &mut dyn Storage) -> Driver {
     let engine = engine::Config {
         me,
         peer: None,
@@ -32,7 +33,7 @@ fn driver(me: NodeIx, boot: u64, log: &mut MemoryLog) -> Driver {
     Driver::start(
         Config { engine, versions: VERSIONS, cluster: 1, boot, ack_synced: false, checkpoint_frames: 10 },
         boot,
-        log,
+        disk,
     )
 }
 
