@@ -353,5 +353,62 @@ fn a_node_whose_disk_does_not_answer_leaves_everybody_to_the_other_and_waits_for
         assert_eq!(stage.alarms(A), [""; 0]);
         fallback(&mut stage, A);
         stage.expect(BOTH, 1, 10 * SECOND);
+
+/// No user was moved more often than to the other node and back.
+fn to_and_fro_once(stage: &Stage, node: usize) {
+    for (jid, user) in stage.users(node) {
+        assert!(user.moved.moves <= 2, "{jid} at {:?}: {:?}", user.register, user.moved);
+    }
+}
+
+#[test]
+fn a_node_that_stops_is_given_nobody_by_a_failover_that_begins_or_is_under_way() {
+    // The failover begins so long before or after.
+    for wait in [-50_i64, -5, -1, 0, 1, 5, 50] {
+        let mut stage = Stage::pair(PAIR);
+        forget_moves(&mut stage);
+        stage.never_again(B);
+        let failover = |stage: &mut Stage| begun(stage.op(A, Op::Failover(By::Here)));
+        if wait < 0 {
+            assert!(failover(&mut stage));
+            stage.run(wait.unsigned_abs());
+            stage.op(B, Op::Leave);
+        } else {
+            stage.op(B, Op::Leave);
+            stage.run(wait.unsigned_abs());
+            // At once nobody at a can know; later it is refused.
+            assert!(failover(&mut stage) || wait > 0, "{wait}");
+        }
+        stage.expect([A], 17, 5 * SECOND);
+        assert_eq!((stage.shown(B), stage.served(A)), (None, 10), "{wait}: a serves everybody");
+        assert!(stage.ready(A) && stage.leads(A, NodeIx::A) && stage.leads(A, NodeIx::B), "{wait}");
+        to_and_fro_once(&stage, A);
+        stage.start(B);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        fallback(&mut stage, A);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        let at_home = |user: &(_, presence_engine::state::User)| user.1.register == user.1.home;
+        assert!(stage.users(A).iter().all(at_home) && stage.users(B).iter().all(at_home), "{wait}");
+    }
+}
+
+#[test]
+fn two_nodes_that_stop_at_once_do_not_hand_the_same_users_to_and_fro() {
+    for wait in [0, 1, 5, 50] {
+        for [first, second] in [[A, B], [B, A]] {
+            let mut stage = Stage::pair(PAIR);
+            BOTH.into_iter().for_each(|node| stage.never_again(node));
+            stage.op(first, Op::Leave);
+            stage.run(wait);
+            stage.op(second, Op::Leave);
+            stage.run(5 * SECOND);
+            assert_eq!(BOTH.map(|node| stage.shown(node)), [None; 2], "after {wait} ms: both have left");
+            BOTH.into_iter().for_each(|node| stage.start(node));
+            stage.run(10 * SECOND);
+            for node in BOTH {
+                to_and_fro_once(&stage, node);
+            }
+            mend(&mut stage);
+        }
     }
 }

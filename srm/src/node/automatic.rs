@@ -102,7 +102,7 @@ impl Node {
         let away = facts.place == Place::AtBackup && facts.cause != Cause::Operator && facts.failed.is_none();
         let same = self.peer_config.is_some() && self.same_settings();
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
-        away && facts.home.heard && facts.home.serves && same && pair && !self.peer_leaving
+        away && facts.home.heard && facts.home.serves && same && pair && !self.peer_leaves()
     }
 
     /// Both nodes have the same clusterwide settings, as far as is known.

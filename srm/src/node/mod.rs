@@ -113,6 +113,7 @@ const CRASHES: u8 = 2;
 const RESTARTING: u8 = 3;
 const START_SERVICES: u8 = 4;
 const RECOVER: u8 = 5;
+const STOPS: u8 = 6;
 
 /// One node.
 #[derive(Debug)]
@@ -511,6 +512,7 @@ impl Node {
                 self.peer_gone(gone, disk);
             }
             Some(&RESTARTING) => self.peer_restarts(),
+            Some(&STOPS) => self.peer_stops(),
             Some(&START_SERVICES) => self.outs.push(Out::StartServices),
             Some(&RECOVER) => self.recovered(),
             Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),

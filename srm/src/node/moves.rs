@@ -7,7 +7,7 @@ use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
 use super::automatic::SETTINGS_DIFFER;
-use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply};
+use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply, STOPS};
 use crate::beacon::{Activity, Held, Turn};
 use crate::pause::Pause;
 use crate::safety::{In, Role};
@@ -214,7 +214,21 @@ impl Node {
         self.beacon_due = Some(Turn::First);
         if what == What::Leave {
             self.inbox.push(Input::Leaving);
+            if self.link_up[Link::Out as usize] {
+                // Before anybody that is handed over: who comes from here is not given back here.
+                self.outs.push(Out::Link(Link::Out, Msg::Control(vec![STOPS].into())));
+            }
         }
+    }
+
+    /// The peer hands everything over because it stops.
+    pub(super) fn peer_stops(&mut self) {
+        (self.peer_activity, self.shows.look) = (Activity::Leaving, true);
+    }
+
+    /// The peer has left, or is about to: it is given nobody (D4).
+    pub(super) fn peer_leaves(&self) -> bool {
+        self.peer_leaving || self.peer_activity == Activity::Leaving
     }
 
     /// Both nodes lead their own groups in Pair and hear each other.
@@ -223,7 +237,7 @@ impl Node {
             let reg = self.cores[g.index()].reg();
             reg.mode == Mode::Pair && reg.primary == g
         };
-        pair(NodeIx::A) && pair(NodeIx::B) && self.peer_up && !self.peer_leaving
+        pair(NodeIx::A) && pair(NodeIx::B) && self.peer_up && !self.peer_leaves()
     }
 
     pub(super) fn begin_rebalance(&mut self) {
@@ -312,6 +326,16 @@ impl Node {
         }
     }
 
+    /// The peer stops: it gets nobody any more. Whom it was given already it gives back with its own users, or leaves here when
+    /// it goes.
+    fn call_off(&mut self) {
+        let marked = |moving: &Moving| moving.marked && matches!(moving.what, What::Failover | What::Recover);
+        if self.moving.as_ref().is_some_and(marked) {
+            self.inbox.push(Input::Away { group: self.me, why: None });
+        }
+        self.abandon_move();
+    }
+
     /// Goes on with the move that is under way.
     pub(super) fn pump_moves(&mut self, disk: &mut dyn Disk) {
         let Some(moving) = &self.moving else { return };
@@ -321,6 +345,10 @@ impl Node {
         if what == What::Leave && (age > LEAVE_TICKS || !leads || !self.can_give()) {
             return self.finish_leave();
         }
+        if what == What::Leave && self.me == NodeIx::B && self.peer_leaves() {
+            // Two that stop would hand the same users to and fro: this one ends when the other has left everybody here.
+            return;
+        }
         let paused = self.pauses();
         if what != What::Leave && !self.peer_up && age > 8 {
             // One that is restarted is waited for.
@@ -328,6 +356,9 @@ impl Node {
         }
         if what == What::Rebalance {
             return self.pump_rebalance(age, u64::from(self.cfg.park_wait), paused);
+        }
+        if what != What::Leave && self.peer_leaves() {
+            return self.call_off();
         }
         if self.is_stuck() {
             return self.fail(if what == What::Fallback { Failure::TakeBack } else { Failure::TakeOver });

@@ -190,7 +190,7 @@ impl Node {
 
     /// Whether another node would serve this one's users if a service stays down.
     fn would_fail_over(&self) -> bool {
-        !self.cfg.automatics.disabled && !self.disarmed() && self.ha() && self.peer_up && !self.peer_leaving
+        !self.cfg.automatics.disabled && !self.disarmed() && self.ha() && self.peer_up && !self.peer_leaves()
     }
 
     /// A service of this node is down for too long.
@@ -198,7 +198,7 @@ impl Node {
         let settled = self.services.failed.is_none() && self.peer_up;
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
         let automatic = !self.cfg.automatics.disabled && !self.disarmed();
-        if self.cfg.single || !automatic || !settled || !pair || self.peer_leaving {
+        if self.cfg.single || !automatic || !settled || !pair || self.peer_leaves() {
             return;
         }
         if self.moving.is_some() {
