@@ -254,3 +254,61 @@ fn whose_last_word_was_a_hand_over_that_is_here_was_promised_nothing_that_is_not
     let juliet = resume_of(&mut duo, JULIET, "d:epoch='13.0' d:moved='3.1'");
     assert_eq!(words(&duo.all(juliet))[..2], ["offer 3.1", "resumed"]);
 }
+
+/// Romeo's main stream at A, and the one that he has parked at B.
+fn stand_by(duo: &mut Duo) -> (Client, Client) {
+    let main = dual(duo, A);
+    let parked = duo.open_at("romeo@example.org", B);
+    let id = duo.sm_id(ROMEO);
+    duo.send(parked, &format!("<standby xmlns='urn:tandem:dual:0' sm-id='{id}'/>"));
+    assert_eq!(words(&duo.all(parked)), ["parked"]);
+    (main, parked)
+}
+
+/// He believes that his main stream is dead, and has counted so much on it.
+fn resume_on(duo: &mut Duo, parked: Client, h: u32) {
+    let id = duo.sm_id(ROMEO);
+    duo.send(parked, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+}
+
+fn resumptions(duo: &Duo) -> usize {
+    duo.log.iter().filter(|record| matches!(record, Record::Resumed { .. })).count()
+}
+
+#[test]
+fn a_resume_that_waits_is_withdrawn_when_its_socket_closes() {
+    let mut duo = Duo::new();
+    let (_, parked) = stand_by(&mut duo);
+    let h = duo.session(ROMEO).unwrap().sent();
+    resume_on(&mut duo, parked, h);
+    assert!(duo.all(parked).is_empty(), "a has the session: it waits");
+    duo.drop_tcp(parked);
+    duo.kill(A);
+    assert!(duo.all(parked).is_empty(), "nobody is called or answered there");
+    assert_eq!(resumptions(&duo), 0);
+    assert!(duo.session(ROMEO).unwrap().detached_ms.is_some(), "the session waits for its client");
+    let again = resume(&mut duo);
+    assert_eq!(words(&duo.all(again)), ["offer 11.0", "resumed"]);
+}
+
+#[test]
+fn wait_voids_a_resume_and_the_next_one_names_what_was_counted_since() {
+    let mut duo = Duo::new();
+    let ((main, parked), juliet) = (stand_by(&mut duo), duo.login(JULIET));
+    let before = duo.session(ROMEO).unwrap().sent();
+    resume_on(&mut duo, parked, before);
+    assert!(duo.all(parked).is_empty(), "a has the session: it waits");
+    duo.after(2_001);
+    assert_eq!(words(&duo.all(parked)), ["wait"]);
+    // The main stream lives after all.
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(words(&duo.all(main)), ["message"]);
+    duo.ack(main, ROMEO);
+    duo.kill(A);
+    assert_eq!(words(&duo.all(parked)), ["take"], "it is called, and the void resume is not answered");
+    assert_eq!(resumptions(&duo), 0);
+    let now = duo.session(ROMEO).unwrap().acked;
+    assert_eq!(now, before + 1);
+    resume_on(&mut duo, parked, now);
+    assert_eq!(words(&duo.all(parked)), ["offer 11.0", "resumed"], "nothing comes twice");
+}
