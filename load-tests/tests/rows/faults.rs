@@ -353,6 +353,8 @@ fn a_node_whose_disk_does_not_answer_leaves_everybody_to_the_other_and_waits_for
         assert_eq!(stage.alarms(A), [""; 0]);
         fallback(&mut stage, A);
         stage.expect(BOTH, 1, 10 * SECOND);
+    }
+}
 
 /// No user was moved more often than to the other node and back.
 fn to_and_fro_once(stage: &Stage, node: usize) {
