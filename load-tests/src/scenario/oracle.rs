@@ -12,7 +12,9 @@ impl World {
     /// Closes the books; what is wrong, a line each.
     pub(super) fn close(&mut self, books: Books, steps: &[Step]) -> Vec<String> {
         let mut wrong = self.crowd.as_mut().expect("everybody has logged in").settle(books);
-        wrong.extend(self.watch.both_alone().into_iter().take(3));
+        if books != Books::Apart {
+            wrong.extend(self.watch.both_alone().into_iter().take(3));
+        }
         for node in Node::BOTH {
             wrong.extend(self.health(node, steps));
         }

@@ -70,6 +70,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
         "ledger, refused clients may see twice",
         "plain clients whose session was refused, and who talk with them, are excused",
     ),
+    (
+        "ledger",
+        "ledger, both nodes may lead alone",
+        "what the policy `available` allows is excused: the same users led by both, sessions refused, messages twice or late",
+    ),
 ];
 
 /// Every fault of a disk, in the same way.

@@ -189,6 +189,9 @@ pub enum Books {
     Strict,
     /// A plain client whose session was refused gets again what it had not acknowledged.
     Refused,
+    /// Both nodes led the same users alone, which the policy `available` permits: any session may be refused, and messages may
+    /// be shown twice or late. Nothing is lost.
+    Apart,
 }
 
 /// What happens to a disk.

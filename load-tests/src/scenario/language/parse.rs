@@ -207,6 +207,7 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["assert", what @ ..] => condition(what).map(Step::Assert),
         ["ledger"] => Some(Step::Ledger(Books::Strict)),
         ["ledger,", "refused", "clients", "may", "see", "twice"] => Some(Step::Ledger(Books::Refused)),
+        ["ledger,", "both", "nodes", "may", "lead", "alone"] => Some(Step::Ledger(Books::Apart)),
         _ => None,
     };
     step.ok_or_else(|| cannot(first.trim_end_matches(',')))
