@@ -229,6 +229,10 @@ static struct faults read_faults(int of) {
     text[length > 0 ? length : 0] = 0;
     if (strstr(text, "only-own-log") && (!path_of(of, file) || !strstr(file, "/log/own/")))
         return faults;
+    if (strstr(text, "only-peer-log") && (!path_of(of, file) || !strstr(file, "/log/peer/")))
+        return faults;
+    if (strstr(text, "only-core") && (!path_of(of, file) || !strstr(file, "/core/")))
+        return faults;
     if (strstr(text, "only-store") && (!path_of(of, file) || !strstr(file, "/store/")))
         return faults;
     faults.write_short = strstr(text, "write-short") != NULL;

@@ -75,6 +75,10 @@ pub enum Fault {
     Once,
     /// Only the node's own log meets the others.
     OnlyOwnLog,
+    /// Only its copy of the peer's log does.
+    OnlyPeerLog,
+    /// Only what it keeps of who leads does.
+    OnlyCore,
     /// Only its store does.
     OnlyStore,
 }
@@ -90,6 +94,8 @@ pub fn set_faults(journal: &Path, faults: &[Fault]) -> io::Result<()> {
         Fault::WriteShort => "write-short ".to_owned(),
         Fault::Once => "once ".to_owned(),
         Fault::OnlyOwnLog => "only-own-log ".to_owned(),
+        Fault::OnlyPeerLog => "only-peer-log ".to_owned(),
+        Fault::OnlyCore => "only-core ".to_owned(),
         Fault::OnlyStore => "only-store ".to_owned(),
     };
     let (new, name) = (journal.join("faults.new"), journal.join("faults"));
@@ -418,6 +424,23 @@ mod tests {
             assert_eq!(after(&shim, &script, loss, &[]), new);
         }
         assert_eq!(after(&shim, &script, Loss::All, &[Fault::SyncIsNoop]), pairs(&[]));
+    }
+
+    #[test]
+    fn a_fault_meets_only_the_files_that_it_is_for() {
+        let shim = Shim::compile().unwrap();
+        let script = "for f in log/own log/peer core/own store; do mkdir -p $f; \
+            echo x | cat 2>/dev/null >$f/file || echo $f >>failed; done; sync failed .";
+        for (only, wanted) in [
+            (Fault::OnlyOwnLog, "log/own\n"),
+            (Fault::OnlyPeerLog, "log/peer\n"),
+            (Fault::OnlyCore, "core/own\n"),
+            (Fault::OnlyStore, "store\n"),
+        ] {
+            let left = after(&shim, script, Loss::All, &[Fault::WriteFails, only]);
+            let failed = left.into_iter().find(|(name, _)| name == "failed");
+            assert_eq!(failed.map(|(_, which)| which).as_deref(), Some(wanted), "{only:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rustix::process::Signal;
 
 use super::disk;
-use super::language::{DiskStep, Node, Step};
+use super::language::{DiskStep, Node, Part, Step};
 use super::world::World;
 use crate::clock::Clock;
 use crate::powerloss::{Fault, Loss, set_faults, undo_unsynced};
@@ -137,8 +137,8 @@ impl World {
             DiskStep::ReadOnly => self.hit(node, || disk::give_up(&data)),
             DiskStep::Writable => disk::repair(&data),
             DiskStep::SyncFailsOnce => self.set(node, &[Fault::SyncFails, Fault::Once, Fault::OnlyOwnLog]),
-            DiskStep::WriteFailsOnce => self.set(node, &[Fault::WriteFails, Fault::Once, Fault::OnlyOwnLog]),
-            DiskStep::WriteShortOnce => self.set(node, &[Fault::WriteShort, Fault::Once, Fault::OnlyOwnLog]),
+            DiskStep::WriteFailsOnce(part) => self.set(node, &[Fault::WriteFails, Fault::Once, part.only()]),
+            DiskStep::WriteShortOnce(part) => self.set(node, &[Fault::WriteShort, Fault::Once, part.only()]),
             DiskStep::Slow(time) => self.set(node, &[Fault::SlowSync(time.as_millis() as u32)]),
             DiskStep::Stalls(time) => {
                 self.set(node, &[Fault::SlowSync(time.as_millis() as u32), Fault::Once, Fault::OnlyOwnLog])
@@ -170,8 +170,19 @@ impl DiskStep {
         use DiskStep::{Slow, Stalls, StoreFails, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
         matches!(
             self,
-            SyncFailsOnce | WriteFailsOnce | WriteShortOnce | StoreFails | Slow(_) | Stalls(_) | Well
+            SyncFailsOnce | WriteFailsOnce(_) | WriteShortOnce(_) | StoreFails | Slow(_) | Stalls(_) | Well
         )
+    }
+}
+
+impl Part {
+    /// What keeps a fault to it.
+    fn only(self) -> Fault {
+        match self {
+            Part::OwnLog => Fault::OnlyOwnLog,
+            Part::Copy => Fault::OnlyPeerLog,
+            Part::Core => Fault::OnlyCore,
+        }
     }
 }
 

@@ -96,10 +96,14 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("sync fails once", "one fdatasync of the node's own log fails"),
     ("write fails once", "one write to it fails"),
     ("write short once", "one write to it is cut short, which is no error"),
+    ("copy write fails once", "one write to its copy of the other node's log fails"),
+    ("copy write short once", "one is cut short"),
+    ("core write fails once", "one write of who leads fails"),
+    ("core write short once", "one is cut short likewise"),
     ("slow DURATION", "each fdatasync takes so long"),
     ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
     ("store fails", "each write to the node's store fails"),
-    ("well", "none of the last six any more"),
+    ("well", "none of these any more, from `sync fails once` on"),
 ];
 
 /// Every fault of a path.

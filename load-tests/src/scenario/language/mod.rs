@@ -227,18 +227,29 @@ pub enum DiskStep {
     Writable,
     /// The next fdatasync of a log fails, the one after it does not.
     SyncFailsOnce,
-    /// The next write to a log fails, the one after it does not.
-    WriteFailsOnce,
-    /// The next write to a log is cut short.
-    WriteShortOnce,
+    /// The next write to this fails, the one after it does not.
+    WriteFailsOnce(Part),
+    /// The next write to this is cut short.
+    WriteShortOnce(Part),
     /// Each fdatasync takes so long.
     Slow(Duration),
     /// The next fdatasync of a log takes so long.
     Stalls(Duration),
     /// Each write to the store fails.
     StoreFails,
-    /// None of these four any more.
+    /// None of these any more, from [`DiskStep::SyncFailsOnce`] on.
     Well,
+}
+
+/// What of a node's disk it happens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The node's own log.
+    OwnLog,
+    /// Its copy of the other node's log.
+    Copy,
+    /// Who leads, as it remembers it.
+    Core,
 }
 
 /// What may be so.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::forms::{CONDITION_FORMS, DISK_FORMS, FORMS, PATH_FORMS};
-use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, PathFaults, Script, Site, Step};
+use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, Part, PathFaults, Script, Site, Step};
 
 /// Where a file cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,8 +300,12 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
         ["read-only"] => DiskStep::ReadOnly,
         ["writable"] => DiskStep::Writable,
         ["sync", "fails", "once"] => DiskStep::SyncFailsOnce,
-        ["write", "fails", "once"] => DiskStep::WriteFailsOnce,
-        ["write", "short", "once"] => DiskStep::WriteShortOnce,
+        ["write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::OwnLog),
+        ["write", "short", "once"] => DiskStep::WriteShortOnce(Part::OwnLog),
+        ["copy", "write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::Copy),
+        ["copy", "write", "short", "once"] => DiskStep::WriteShortOnce(Part::Copy),
+        ["core", "write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::Core),
+        ["core", "write", "short", "once"] => DiskStep::WriteShortOnce(Part::Core),
         ["slow", time] => DiskStep::Slow(duration(time)?),
         ["stalls", time] => DiskStep::Stalls(duration(time)?),
         ["store", "fails"] => DiskStep::StoreFails,
