@@ -11,6 +11,9 @@ use super::run;
 const MEGABYTES: u64 = 64;
 const BALLAST: &str = "ballast";
 
+/// Where the node's own log is in the data folder.
+pub(super) const OWN_LOG: &str = "log/own";
+
 /// A disk of its own for a data folder, in memory: it can be filled.
 pub(super) fn mount_small(data: &Path) -> Result<(), String> {
     mount_memory(data, MEGABYTES)
@@ -136,10 +139,10 @@ pub(super) fn damage_store(data: &Path) -> Result<(), String> {
     fs::write(&largest.1, bytes).map_err(failed)
 }
 
-/// The last record of the node's own log was not written whole.
-pub(super) fn tear(data: &Path) -> Result<(), String> {
+/// The last record of the log in this folder was not written whole.
+pub(super) fn tear(data: &Path, log: &str) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", data.display());
-    let path = last_segment(data).map_err(failed)?;
+    let path = last_segment(&data.join(log)).map_err(failed)?;
     let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     file.set_len(size.saturating_sub(7)).map_err(failed)
@@ -148,7 +151,7 @@ pub(super) fn tear(data: &Path) -> Result<(), String> {
 /// A byte in the middle of the node's own log is another one.
 pub(super) fn rot(data: &Path) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", data.display());
-    let path = last_segment(data).map_err(failed)?;
+    let path = last_segment(&data.join(OWN_LOG)).map_err(failed)?;
     let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
     let middle = SeekFrom::Start(file.metadata().map_err(failed)?.len() / 2);
     let mut byte = [0];
@@ -156,9 +159,9 @@ pub(super) fn rot(data: &Path) -> Result<(), String> {
     file.seek(middle).and_then(|_| file.write_all(&[byte[0] ^ 0x10])).map_err(failed)
 }
 
-fn last_segment(data: &Path) -> io::Result<PathBuf> {
+fn last_segment(log: &Path) -> io::Result<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(data.join("log/own"))? {
+    for entry in fs::read_dir(log)? {
         let path = entry?.path();
         if path.extension().is_some_and(|kind| kind == "log") && fs::metadata(&path)?.len() > 0 {
             files.push(path);

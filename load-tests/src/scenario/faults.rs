@@ -130,7 +130,7 @@ impl World {
                 let peers = self.server(node.other()).data();
                 disk::replace(Some(&peers.join("store")), &data.join("store"))
             }
-            DiskStep::Torn => disk::tear(&data),
+            DiskStep::Torn(part) => disk::tear(&data, part.folder()),
             DiskStep::Rotten => disk::rot(&data),
             DiskStep::Full => self.hit(node, || disk::fill(&data)),
             DiskStep::Free => disk::free(&data),
@@ -182,6 +182,15 @@ impl Part {
             Part::OwnLog => Fault::OnlyOwnLog,
             Part::Copy => Fault::OnlyPeerLog,
             Part::Core => Fault::OnlyCore,
+        }
+    }
+
+    /// Where it is in the data folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Part::OwnLog => disk::OWN_LOG,
+            Part::Copy => "log/peer",
+            Part::Core => "core",
         }
     }
 }

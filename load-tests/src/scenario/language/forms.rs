@@ -79,7 +79,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
 
 /// Every fault of a disk, in the same way.
 pub const DISK_FORMS: &[(&str, &str)] = &[
-    ("empty", "replaced by an empty one (of a node that does not run, as the next nine)"),
+    ("empty", "replaced by an empty one (of a node that does not run, as all up to `rotten`)"),
     ("keep", "its content is copied"),
     ("put back", "the copy is put back"),
     ("of peer", "it has the content of the other node's disk"),
@@ -88,6 +88,7 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("store damaged", "a file of its store is damaged"),
     ("store of peer", "its store is that of the other node"),
     ("torn", "the last record of the node's own log is torn"),
+    ("copy torn", "the last record of its copy of the other node's log is torn"),
     ("rotten", "a byte in the middle of the node's own log is changed"),
     ("full", "something else fills it"),
     ("free", "and removes what it wrote"),

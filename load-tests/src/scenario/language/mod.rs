@@ -213,8 +213,8 @@ pub enum DiskStep {
     StoreDamaged,
     /// The store is that of the other node.
     StoreOfPeer,
-    /// The last record of the node's own log is torn.
-    Torn,
+    /// The last record of this log is torn.
+    Torn(Part),
     /// A byte in the middle of the node's own log is another.
     Rotten,
     /// Another process fills it.
