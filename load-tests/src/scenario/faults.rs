@@ -140,8 +140,8 @@ impl World {
             DiskStep::WriteFailsOnce(part) => self.set(node, &[Fault::WriteFails, Fault::Once, part.only()]),
             DiskStep::WriteShortOnce(part) => self.set(node, &[Fault::WriteShort, Fault::Once, part.only()]),
             DiskStep::Slow(time) => self.set(node, &[Fault::SlowSync(time.as_millis() as u32)]),
-            DiskStep::Stalls(time) => {
-                self.set(node, &[Fault::SlowSync(time.as_millis() as u32), Fault::Once, Fault::OnlyOwnLog])
+            DiskStep::Stalls(part, time) => {
+                self.set(node, &[Fault::SlowSync(time.as_millis() as u32), Fault::Once, part.only()])
             }
             DiskStep::StoreFails => self.set(node, &[Fault::WriteFails, Fault::OnlyStore]),
             DiskStep::Well => self.set(node, &[]),
@@ -170,7 +170,7 @@ impl DiskStep {
         use DiskStep::{Slow, Stalls, StoreFails, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
         matches!(
             self,
-            SyncFailsOnce | WriteFailsOnce(_) | WriteShortOnce(_) | StoreFails | Slow(_) | Stalls(_) | Well
+            SyncFailsOnce | WriteFailsOnce(_) | WriteShortOnce(_) | StoreFails | Slow(_) | Stalls(..) | Well
         )
     }
 }

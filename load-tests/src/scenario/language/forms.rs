@@ -103,6 +103,7 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("core write short once", "one is cut short likewise"),
     ("slow DURATION", "each fdatasync takes so long"),
     ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
+    ("copy stalls DURATION", "one of its copy of the other node's log does"),
     ("store fails", "each write to the node's store fails"),
     ("well", "none of these any more, from `sync fails once` on"),
 ];

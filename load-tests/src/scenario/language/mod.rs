@@ -233,8 +233,8 @@ pub enum DiskStep {
     WriteShortOnce(Part),
     /// Each fdatasync takes so long.
     Slow(Duration),
-    /// The next fdatasync of a log takes so long.
-    Stalls(Duration),
+    /// The next fdatasync of this takes so long.
+    Stalls(Part, Duration),
     /// Each write to the store fails.
     StoreFails,
     /// None of these any more, from [`DiskStep::SyncFailsOnce`] on.
