@@ -73,7 +73,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     (
         "ledger",
         "ledger, both nodes may lead alone",
-        "what the policy `available` allows is excused: the same users led by both, sessions refused, messages twice or late",
+        "what the policy `available` allows is excused: the same users led by both, sessions refused, messages twice or late, another presence for a moment",
     ),
 ];
 

@@ -190,7 +190,7 @@ pub enum Books {
     /// A plain client whose session was refused gets again what it had not acknowledged.
     Refused,
     /// Both nodes led the same users alone, which the policy `available` permits: any session may be refused, and messages may
-    /// be shown twice or late. Nothing is lost.
+    /// be shown twice or late, and presence changes for a moment. Nothing is lost.
     Apart,
 }
 
