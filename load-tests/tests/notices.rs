@@ -117,6 +117,12 @@ async fn administrators_read_of_events_wherever_they_are_and_whenever_they_come(
     for node in 0..2 {
         let named = |alarms: &[String]| alarms.iter().filter(|text| text.starts_with(&alarm)).count();
         until(&pair, &alarm, || pair.status(node).is_some_and(|status| named(&status.alarms) == 1));
+        // The metric counts it as well.
+        until(&pair, "as many alarms in the metric", || {
+            let shown = pair.status(node).map_or(0, |status| status.alarms.len());
+            let metrics = client(&pair, node).metrics().unwrap_or_else(|failure| panic!("{failure:?}"));
+            metrics.lines().any(|line| line == format!("tandem_node_alarms {shown}"))
+        });
     }
 
     // Both nodes tell, whoever's home it is.

@@ -1,16 +1,40 @@
-//! Alarms become events: one when it has lasted for a moment, one when it is over.
+//! All that is wrong, in one list; and alarms become events: one when it has lasted for a moment, one when it is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::chronicle::Chronicle;
-use super::ops::Operations;
+use super::differences::{clocks_differ, limits_differ, settings_differ, versions_differ};
+use super::ops::{Heard, Operations};
 use super::reload::Live;
+use crate::admin::NodeStatus;
 use crate::events::{Record, Severity};
+use crate::node::{SETTINGS_DIFFER, Snapshot};
 
 /// How often they are looked at.
 const PERIOD: Duration = Duration::from_secs(5);
+
+impl Operations {
+    /// The alarms that `tandem status` shows, the metric counts and events tell: the node's, those of what changes while it
+    /// runs, those of telling events, and what differs from the peer as it was heard last.
+    pub(super) fn alarms(&self, s: &Snapshot, here: &NodeStatus, heard: Option<&Heard>) -> Vec<String> {
+        let mut alarms = s.alarms.clone();
+        alarms.extend(self.live.alarms());
+        alarms.extend(self.chronicle.alarms());
+        let Some(heard) = heard else { return alarms };
+        let peer = &heard.status;
+        alarms.extend(clocks_differ(peer, heard.asked_ms, heard.answered_ms));
+        alarms.extend(versions_differ(peer));
+        if let Some(text) = settings_differ(here, peer)
+            && let Some(alarm) = alarms.iter_mut().find(|alarm| alarm.starts_with(SETTINGS_DIFFER))
+        {
+            *alarm = text;
+        }
+        alarms.extend(limits_differ(here, peer));
+        alarms
+    }
+}
 
 /// Looks for ever.
 pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live: Arc<Live>) {

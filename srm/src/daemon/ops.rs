@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::check::check_status;
 use super::chronicle::Chronicle;
-use super::differences::{clocks_differ, limits_differ, settings, settings_differ, versions_differ};
+use super::differences::settings;
 use super::events::admin_api;
 use super::group::group_status;
 use super::metrics::{Metrics, Shown};
@@ -29,7 +29,6 @@ use crate::admin::{
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::SETTINGS_DIFFER;
 use crate::node::{By, Force, GroupOp, Op, Reply, Service, Snapshot};
 
 /// How long the other node may take to answer.
@@ -72,10 +71,10 @@ enum Letter {
 
 /// What the peer said of itself.
 #[derive(Clone)]
-struct Heard {
-    status: NodeStatus,
-    asked_ms: u64,
-    answered_ms: u64,
+pub(super) struct Heard {
+    pub(super) status: NodeStatus,
+    pub(super) asked_ms: u64,
+    pub(super) answered_ms: u64,
 }
 
 /// The operator's side of a node.
@@ -316,8 +315,12 @@ impl Operations {
         self.status_within(Duration::ZERO).await
     }
 
-    /// What the peer said of itself, and when it was asked and answered; what it said so long ago will do.
-    async fn peer_within(&self, age: Duration) -> Option<Heard> {
+    /// What the peer said of itself, and when it was asked and answered; what it said so long ago will do. One that is not
+    /// heard is not asked.
+    async fn peer_within(&self, age: Duration, s: &Snapshot) -> Option<Heard> {
+        if !s.peer_up {
+            return None;
+        }
         let lock = || self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = lock().clone().filter(|(at, _)| at.elapsed() < age);
         if let Some((_, heard)) = kept {
@@ -325,7 +328,8 @@ impl Operations {
         }
         let asked_ms = now_ms();
         let Some(Answer::Status(status)) = self.ask_peer(Ask::Status).await else { return None };
-        let heard = Heard { status: *status, asked_ms, answered_ms: now_ms() };
+        let mut heard = Heard { status: *status, asked_ms, answered_ms: now_ms() };
+        heard.status.name.clone_from(&self.names[self.me.peer().index()]);
         *lock() = Some((Instant::now(), heard.clone()));
         Some(heard)
     }
@@ -335,29 +339,16 @@ impl Operations {
         let Some(s) = self.snapshot().await else { return Status::default() };
         let me = self.me.index();
         let mut nodes = vec![self.local_status(&s)];
-        let mut alarms = s.alarms.clone();
-        alarms.extend(self.live.alarms());
-        alarms.extend(self.chronicle.alarms());
+        let heard = self.peer_within(age, &s).await;
+        let alarms = self.alarms(&s, &nodes[0], heard.as_ref());
         if self.config.peer.is_some() {
             let at = self.me.peer().index();
             let (state, reason) = s.states[at];
-            let heard = if s.peer_up { self.peer_within(age).await } else { None };
-            let heard = heard.unwrap_or_else(|| Heard {
-                status: NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
-                asked_ms: 0,
-                answered_ms: 0,
-            });
-            let mut peer = heard.status;
+            let mut peer = heard.map_or_else(
+                || NodeStatus { users: s.users.0, homed: s.users.1[at], ..NodeStatus::default() },
+                |heard| heard.status,
+            );
             peer.name.clone_from(&self.names[at]);
-            alarms.extend(clocks_differ(&peer, heard.asked_ms, heard.answered_ms));
-            alarms.extend(versions_differ(&peer));
-            let here = nodes[0].clone();
-            if let Some(text) = settings_differ(&here, &peer)
-                && let Some(alarm) = alarms.iter_mut().find(|alarm| alarm.starts_with(SETTINGS_DIFFER))
-            {
-                *alarm = text;
-            }
-            alarms.extend(limits_differ(&here, &peer));
             peer.local = false;
             peer.heard_ms = s.heard_ms;
             // Each node names both states from what it knows; what is shown here is this node's view.
@@ -562,12 +553,14 @@ impl Daemon for Operations {
     fn metrics(&self) -> BoxFuture<'_, String> {
         Box::pin(async move {
             let Some(snapshot) = self.snapshot().await else { return String::new() };
+            let heard = self.peer_within(self.live.config().srm.keep_alive_interval, &snapshot).await;
+            let alarms = self.alarms(&snapshot, &self.local_status(&snapshot), heard.as_ref());
             self.metrics.text(&Shown {
                 names: &self.names,
                 me: self.me,
                 paired: self.config.peer.is_some(),
                 snapshot: &snapshot,
-                alarms: snapshot.alarms.len() + self.live.alarms().len(),
+                alarms: alarms.len(),
                 ready: self.ready(),
                 certificates: self.live.certificates(),
                 logins: self.live.clients.load().logins_now(),
