@@ -133,12 +133,13 @@ async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
     assert!(matches!(&rule[..], [text] if text.contains("failover of this node has begun")), "{rule:?}");
     assert_eq!(told(0, "rule"), Vec::<String>::new());
     fs::write(&made[1].config, &sound).unwrap();
+    rig.fallback(1).await;
     // Enough for this hour, whatever else happens.
     client(1).service("b", "router", ServiceAction::Restart).unwrap_or_else(|f| panic!("{f:?}"));
     until("the next one is refused", || {
-        told(1, "rule-refused").iter().any(|text| text.contains("enough failovers"))
+        told(1, "rule-refused").iter().any(|text| text.contains("flap guard"))
     });
-    rig.fallback(1).await;
+    rig.until(1, LIMIT, "an alarm", |s| s.alarms.iter().any(|alarm| alarm.starts_with("flap guard")));
     rig.settle().await;
 }
 

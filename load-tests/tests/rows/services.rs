@@ -318,6 +318,41 @@ fn there_is_one_automatic_failover_an_hour() {
 }
 
 #[test]
+fn a_failover_by_a_rule_and_one_for_a_service_count_as_two() {
+    let guarded = |stage: &Stage| stage.alarms(A).iter().any(|alarm| alarm.starts_with("flap guard"));
+    // A service first, then a rule.
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    stage.run(SECOND);
+    assert!(!guarded(&stage));
+    let why = refusal(stage.op(A, Op::Failover(By::Rule)));
+    assert!(why.starts_with("flap guard: 1 automatic failover(s)"), "{why}");
+    stage.stays(&BOTH, 1, 30 * MINUTE);
+    assert!(guarded(&stage), "{:?}", stage.alarms(A));
+    stage.run(35 * MINUTE);
+    assert!(!guarded(&stage), "{:?}", stage.alarms(A));
+    // An hour later a rule, then a service, and neither keeps the operator from it.
+    assert!(matches!(stage.op(A, Op::Failover(By::Rule)), Some(Reply::Begun(_))));
+    stage.expect(BOTH, 3, SECOND);
+    let why = refusal(stage.op(A, Op::Failover(By::Rule)));
+    assert!(why.contains("offered while both nodes are Normal"), "{why}");
+    assert!(!guarded(&stage), "it is failed over already: {:?}", stage.alarms(A));
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 30 * MINUTE);
+    assert!(guarded(&stage), "{:?}", stage.alarms(A));
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.run(2 * SECOND);
+    assert!(!guarded(&stage), "{:?}", stage.alarms(A));
+    assert!(matches!(stage.op(A, Op::Failover(By::Here)), Some(Reply::Begun(_))));
+    stage.expect(BOTH, 3, SECOND);
+}
+
+#[test]
 fn with_automatics_disabled_a_service_moves_nobody() {
     let mut stage = with_services();
     stage.automatics(Automatics { disabled: true, ..SERVICES });

@@ -77,6 +77,7 @@ fn neither_a_service_nor_a_rule_fails_a_node_over_while_the_settings_differ() {
 #[test]
 fn a_rule_is_told_as_the_cause_and_shown_as_the_operators_word() {
     let mut stage = Stage::pair(PAIR);
+    stage.automatics(services::SERVICES);
     stage.moves(A);
     stage.moves(B);
     assert!(begun(stage.op(A, Op::Failover(By::Rule))));

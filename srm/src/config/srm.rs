@@ -67,15 +67,16 @@ pub struct Srm {
     pub disable_automatics: bool,
     /// Whether users may be added while failed over. Default false. Clusterwide.
     pub allow_adding_users_in_failover: bool,
-    /// Automatic failovers an hour before there is an alarm and no more of them. Default 1, 1 to 60. Clusterwide.
+    /// Failovers an hour of a node, for a service or by `failover_on_events`, before there is an alarm and no more of them.
+    /// Default 1, 1 to 60. Clusterwide.
     pub automatic_failovers_per_hour: u32,
     /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
     pub nightly_check: bool,
     /// When, in local time; may span midnight. It begins as soon as all is at rest. Default `"02:00-05:00"`. Each node.
     pub nightly_check_window: Window,
     /// Events of a node that have it fail over, as soon as both nodes are Normal, by their kinds
-    /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. No more of them in an hour
-    /// than `automatic_failovers_per_hour`; the way back is the operator's. Default none. Clusterwide.
+    /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. They count for
+    /// `automatic_failovers_per_hour`; the way back is the operator's. Default none. Clusterwide.
     pub failover_on_events: Vec<EventRule>,
 }
 

@@ -219,8 +219,7 @@ impl Operations {
     }
 
     /// This node's users go to its peer, because a rule of the operator fits to an event.
-    /// Whether that has begun.
-    pub(super) async fn fail_over_by_rule(&self, rule: &str, id: &str) -> bool {
+    pub(super) async fn fail_over_by_rule(&self, rule: &str, id: &str) {
         let begun = self.move_here(Op::Failover(By::Rule), "failover").await;
         let (event, text) = match &begun {
             Ok(_) => {
@@ -232,7 +231,6 @@ impl Operations {
             ),
         };
         self.chronicle.tell(event, text);
-        begun.is_ok()
     }
 
     pub(super) async fn snapshot(&self) -> Option<Snapshot> {

@@ -1,8 +1,8 @@
-//! Rules of the operator: an event of this node that has it fail over (`[srm] failover_on_events`).
+//! Rules of the operator: an event of this node that has it fail over (`[srm] failover_on_events`). The node
+//! counts these failovers with those that a service brings about, and refuses what is too many.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::chronicle::Chronicle;
 use super::ops::Operations;
@@ -14,12 +14,10 @@ use crate::events::Record;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Events of one look.
 const MOST: usize = 1_000;
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Looks for ever.
 pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live: Arc<Live>) {
     let mut seen = chronicle.last();
-    let mut guard = Guard::default();
     loop {
         chronicle.wait(seen, PATIENCE).await;
         let srm = live.config().srm;
@@ -29,40 +27,13 @@ pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live:
             if srm.disable_automatics {
                 continue;
             }
-            let id = record.id();
-            if guard.may(srm.automatic_failovers_per_hour, Instant::now()) {
-                // One that is refused is none.
-                if operations.fail_over_by_rule(rule.as_str(), &id).await {
-                    guard.begun(Instant::now());
-                }
-            } else {
-                let text = format!(
-                    "the rule for \"{}\" fits to {id}, but there were enough failovers this hour",
-                    rule.as_str()
-                );
-                chronicle.tell("rule-refused", text);
-            }
+            operations.fail_over_by_rule(rule.as_str(), &record.id()).await;
         }
     }
 }
 
 fn fits(rule: &EventRule, record: &Record) -> bool {
     rule.event() == record.event && rule.text().is_none_or(|text| record.text.contains(text))
-}
-
-/// When failovers were begun within the last hour.
-#[derive(Debug, Default)]
-struct Guard(VecDeque<Instant>);
-
-impl Guard {
-    fn may(&mut self, most: u32, now: Instant) -> bool {
-        self.0.retain(|begun| now.saturating_duration_since(*begun) < HOUR);
-        self.0.len() < most as usize
-    }
-
-    fn begun(&mut self, now: Instant) {
-        self.0.push_back(now);
-    }
 }
 
 #[cfg(test)]
@@ -80,18 +51,5 @@ mod tests {
         assert!(fits(&clocks, &record("alarm", "the clocks of the nodes differ by 8 s")));
         assert!(!fits(&clocks, &record("alarm", "unprotected: users of a")));
         assert!(!fits(&clocks, &record("alarm-ended", "the clocks of the nodes differ by 8 s")));
-    }
-
-    #[test]
-    fn there_are_so_many_an_hour() {
-        let (mut guard, now) = (Guard::default(), Instant::now());
-        for _ in 0..2 {
-            // Asking takes nothing of it.
-            assert!(guard.may(2, now) && guard.may(2, now));
-            guard.begun(now);
-        }
-        assert!(!guard.may(2, now));
-        assert!(!guard.may(2, now + HOUR - Duration::from_secs(1)));
-        assert!(guard.may(2, now + HOUR));
     }
 }

@@ -6,7 +6,6 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
-use super::automatic::SETTINGS_DIFFER;
 use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply, STOPS};
 use crate::beacon::{Activity, Held, Turn};
 use crate::pause::Pause;
@@ -154,9 +153,7 @@ impl Node {
             Op::HaChecks => Reply::Checks(self.ha_checks()),
             Op::Rebalance => self.rebalance(),
             Op::Check => self.check_op(),
-            Op::Failover(By::Rule) if self.disarmed() => {
-                refused(SETTINGS_DIFFER, "make them equal with `tandem config set`")
-            }
+            Op::Failover(By::Rule) => self.fail_over_by_rule(),
             Op::Failover(by) => {
                 let (cause, asked) = self.word_of(by);
                 self.begin_failover(cause, asked)
@@ -244,14 +241,15 @@ impl Node {
         self.begin(What::Rebalance, Cause::Operator, None);
     }
 
-    pub(super) fn begin_failover(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
-        // What has another home already keeps it.
-        self.moving.take_if(|moving| moving.what == What::Rebalance);
-        if self.moving.is_some() {
-            return refused("another move is under way", "wait until it is complete: see `tandem status`");
+    /// Why no failover of this node can begin now.
+    pub(super) fn failover_refused(&self) -> Option<Reply> {
+        // A rebalance gives way.
+        if self.moving.as_ref().is_some_and(|moving| moving.what != What::Rebalance) {
+            let hint = "wait until it is complete: see `tandem status`";
+            return Some(refused("another move is under way", hint));
         }
         if self.cfg.single {
-            return refused("this group has one node", "add a second node first");
+            return Some(refused("this group has one node", "add a second node first"));
         }
         let shown = self.shown();
         let (state, reason) = shown.states[self.me.index()];
@@ -260,12 +258,20 @@ impl Node {
                 format!("failover is offered while both nodes are Normal; this node is {}", state.name());
             let action = shown.action(&self.cfg.names);
             let hint = if action.is_empty() { "wait until both nodes are Normal".to_owned() } else { action };
-            return refused(format!("{error} ({})", reason.name()), hint);
+            return Some(refused(format!("{error} ({})", reason.name()), hint));
         }
         if self.peer_told().lacks_service {
             let error = format!("a critical service of {} is down", self.cfg.names[self.me.peer().index()]);
-            return refused(error, "start it first: `tandem service list`");
+            return Some(refused(error, "start it first: `tandem service list`"));
         }
+        None
+    }
+
+    pub(super) fn begin_failover(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
+        if let Some(refused) = self.failover_refused() {
+            return refused;
+        }
+        // What has another home already keeps it.
         self.begin(What::Failover, cause, asked);
         let users = self.driver.engine().state().users();
         let left = users.filter(|(_, u)| u.register == self.me).count() as u64;

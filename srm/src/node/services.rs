@@ -9,6 +9,7 @@ use presence_engine::ids::Mode;
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
+use super::automatic::SETTINGS_DIFFER;
 use super::moves::refused;
 use super::{Event, Node, Out, RECOVER, Reply, START_SERVICES};
 use crate::beacon::Turn;
@@ -83,10 +84,12 @@ pub(super) struct Services {
     heard: bool,
     /// The failed mode was ended here: the peer need not know yet.
     recovers: bool,
-    /// When failovers for a service began.
+    /// When failovers began that no operator asked for.
     failovers: Vec<u64>,
-    /// One more is held back.
+    /// One more, for a service, is held back.
     guarded: bool,
+    /// One more, by a rule, was held back.
+    rule_guarded: bool,
     /// Since when a fallback waits for the home node's services.
     waits: Option<u64>,
     /// Why the store did not take the last checkpoint.
@@ -182,10 +185,53 @@ impl Node {
         }
         let now = self.ticks;
         self.services.failovers.retain(|began| now.saturating_sub(*began) < HOUR_TICKS);
+        if self.services.rule_guarded {
+            self.services.rule_guarded = self.guard_holds() && self.facts(self.me).place == Place::AtHome;
+        }
         match self.overdue() {
             Some(cause) => self.act(cause),
             None => self.services.guarded = false,
         }
+    }
+
+    /// Enough failovers of this node have begun within the hour that no operator asked for.
+    fn guard_holds(&self) -> bool {
+        self.services.failovers.len() >= self.cfg.automatics.failovers_per_hour as usize
+    }
+
+    /// One that no operator asks for: there are so many an hour, whatever brings them about.
+    fn begin_guarded(&mut self, cause: Cause) -> Reply {
+        if let Some(refused) = self.failover_refused() {
+            return refused;
+        }
+        let held = self.guard_holds();
+        match cause {
+            Cause::Rule => self.services.rule_guarded = held,
+            _ => self.services.guarded = held,
+        }
+        if held {
+            let (error, hint) = self.guard_says();
+            return refused(error, hint);
+        }
+        self.services.failovers.push(self.ticks);
+        self.begin_failover(cause, None)
+    }
+
+    /// A rule of the operator fits to an event.
+    pub(super) fn fail_over_by_rule(&mut self) -> Reply {
+        if self.disarmed() {
+            return refused(SETTINGS_DIFFER, "make them equal with `tandem config set`");
+        }
+        self.begin_guarded(Cause::Rule)
+    }
+
+    /// What holds a failover back, and what to do.
+    fn guard_says(&self) -> (String, String) {
+        let most = self.cfg.automatics.failovers_per_hour;
+        let peer = &self.cfg.names[self.me.peer().index()];
+        let error = format!("flap guard: {most} automatic failover(s) within an hour, no more by itself");
+        let hint = format!("do one by hand if {peer} is well, or raise [srm] automatic_failovers_per_hour");
+        (error, hint)
     }
 
     /// Whether another node would serve this one's users if a service stays down.
@@ -221,11 +267,7 @@ impl Node {
             self.begin_recovery(cause);
             return;
         }
-        let most = self.cfg.automatics.failovers_per_hour as usize;
-        self.services.guarded = self.services.failovers.len() >= most;
-        if !self.services.guarded && matches!(self.begin_failover(cause, None), Reply::Begun(_)) {
-            self.services.failovers.push(self.ticks);
-        }
+        self.begin_guarded(cause);
     }
 
     /// Both nodes run in failed mode from now on: nobody moves users until the operator says so.
@@ -341,12 +383,9 @@ impl Node {
         if self.services.peer_lacks > 0 {
             alarms.push(format!("a critical service of {peer} is down: `tandem service list`"));
         }
-        if self.services.guarded {
-            let most = self.cfg.automatics.failovers_per_hour;
-            alarms.push(format!(
-                "flap guard: {most} automatic failover(s) within an hour, no more by itself; do one by hand if {peer} is \
-                 well, or raise [srm] automatic_failovers_per_hour"
-            ));
+        if self.services.guarded || self.services.rule_guarded {
+            let (what, to_do) = self.guard_says();
+            alarms.push(format!("{what}; {to_do}"));
         }
         if self.services.failed.is_some() {
             alarms
