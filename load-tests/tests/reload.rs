@@ -145,7 +145,16 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
         let text = fs::read_to_string(&files[node]).unwrap();
         text.lines().any(|known| known.starts_with(line))
     };
-    client(&rig, 0).set("srm.critical_service_delay", Some("45s")).unwrap_or_else(|f| panic!("{f:?}"));
+    let logged = || fs::read_to_string(rig.pair.log_file(0)).unwrap().matches("config_warning").count();
+    let at_start = logged();
+    let done = client(&rig, 0).set("srm.critical_service_delay", Some("45s"));
+    let done = done.unwrap_or_else(|f| panic!("{f:?}"));
+    // What deserves a second look is told at once, and not only at the next start.
+    let warning = "srm.client_re_login_lower_limit = 0s does not follow critical_service_delay (45s)";
+    assert!(done.warnings.iter().any(|told| told.starts_with(warning)), "{done:?}");
+    assert!(logged() > at_start, "{}", rig.logs());
+    let again = client(&rig, 0).reload().unwrap_or_else(|f| panic!("{f:?}"));
+    assert_eq!(again.warnings, done.warnings);
     for node in 0..2 {
         assert!(written(node, "critical_service_delay = \"45s\""), "node {node}");
     }

@@ -264,7 +264,8 @@ impl Daemon for Fake {
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
         let broken = self.state.lock().unwrap().broken;
-        let done = Reloaded { taken: vec!["c2s.cert".into()], restart: vec!["node.data".into()] };
+        let (taken, restart) = (vec!["c2s.cert".into()], vec!["node.data".into()]);
+        let done = Reloaded { taken, restart, warnings: vec!["a second look".into()] };
         let refusal =
             Refusal { error: "not reloaded".into(), hint: "correct it".into(), ..Refusal::default() };
         Box::pin(async move { if broken { Err(refusal) } else { Ok(done) } })
@@ -272,7 +273,7 @@ impl Daemon for Fake {
 
     fn set(&self, key: String, value: Option<String>) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
         let known = key == "srm.keep_alive_timeout";
-        let done = Reloaded { taken: vec![format!("{key} = {value:?}")], restart: Vec::new() };
+        let done = Reloaded { taken: vec![format!("{key} = {value:?}")], ..Reloaded::default() };
         let refusal = Refusal { error: format!("there is no setting {key}"), ..Refusal::default() };
         Box::pin(async move { if known { Ok(done) } else { Err(refusal) } })
     }

@@ -287,6 +287,9 @@ pub struct Reloaded {
     pub taken: Vec<String>,
     /// Changed settings that wait for a restart.
     pub restart: Vec<String>,
+    /// What in the file deserves a second look, as `tandem config check` says it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One account.

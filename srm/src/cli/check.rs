@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Client;
 use super::args::{SetArgs, ShowArgs};
 use super::output::{Answer, Exit, Failure, table};
+use crate::admin::Reloaded;
 use crate::config::edit::Setting;
 use crate::config::{self, Config, ConfigError, Policy};
 
@@ -38,7 +39,7 @@ pub(super) fn check(named: Option<&Path>) -> Result<Answer, Failure> {
             witness.name, witness.address
         ));
     }
-    warnings.iter().for_each(|warning| text.push_str(&format!("warning: {warning}\n")));
+    text.push_str(&warned(&warnings));
     let peer = config.peer.as_ref().map(|peer| &peer.name);
     let json = json!({ "file": file, "node": name, "peer": peer, "hash": hash, "warnings": warnings });
     Ok(Answer::new(text, json))
@@ -68,15 +69,22 @@ pub(super) fn show(args: &ShowArgs) -> Result<Answer, Failure> {
 pub(super) fn set(client: &Client, args: &SetArgs) -> Result<Answer, Failure> {
     let done = client.set(&args.key, args.value.as_deref())?;
     let value = args.value.as_deref().unwrap_or("its default");
-    let text = if done.restart.contains(&args.key) {
+    let mut text = if done.restart.contains(&args.key) {
         format!("{} is {value} in the file; it counts after a restart of the node\n", args.key)
     } else {
         format!("{} is {value}\n", args.key)
     };
-    Ok(Answer::new(
-        text,
-        json!({ "key": args.key, "value": args.value, "taken": done.taken, "restart": done.restart }),
-    ))
+    text.push_str(&warned(&done.warnings));
+    let Reloaded { taken, restart, warnings } = done;
+    let json = json!({
+        "key": args.key, "value": args.value, "taken": taken, "restart": restart, "warnings": warnings
+    });
+    Ok(Answer::new(text, json))
+}
+
+/// What in the file deserves a second look, a line each.
+fn warned(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
 }
 
 /// Lets the node read its configuration again, and says what changed.
@@ -89,7 +97,9 @@ pub(super) fn reload(client: &Client) -> Result<Answer, Failure> {
     if !done.restart.is_empty() {
         text.push_str(&format!("waits for a restart of the node: {}\n", done.restart.join(", ")));
     }
-    Ok(Answer::new(text, json!({ "taken": done.taken, "restart": done.restart })))
+    text.push_str(&warned(&done.warnings));
+    let Reloaded { taken, restart, warnings } = done;
+    Ok(Answer::new(text, json!({ "taken": taken, "restart": restart, "warnings": warnings })))
 }
 
 /// Shows the level of the node's log, or sets it.

@@ -13,7 +13,7 @@ use xmpp_core::tls::{self, Authority, Identity, TlsError};
 
 use super::error::{ConfigError, Fault, Source};
 use super::link::split_port;
-use super::{Config, LEASE, Peer, Policy, Srm, file, text};
+use super::{COMPUTED_LOWER_S, Config, LEASE, Peer, Policy, ReLogin, Srm, file, text};
 
 /// Collects faults and finds their lines.
 pub(super) struct Faults<'a> {
@@ -296,7 +296,16 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
              token; listen on 127.0.0.1 and use a tunnel or a proxy with TLS"
         ));
     }
-    if config.peer.is_some() && srm.client_re_login_lower_limit < srm.critical_service_delay {
+    let computed = srm.client_re_login_limits == ReLogin::Computed;
+    let shortest = Duration::from_secs(COMPUTED_LOWER_S.into()).min(srm.client_re_login_lower_limit);
+    if config.peer.is_some() && computed && shortest < srm.critical_service_delay {
+        found.push(format!(
+            "srm.client_re_login_limits = \"computed\" has clients log in again from {} on, before \
+             critical_service_delay ({}) is over: those without a standby may do so before the failover is decided",
+            text(shortest),
+            text(srm.critical_service_delay)
+        ));
+    } else if config.peer.is_some() && srm.client_re_login_lower_limit < srm.critical_service_delay {
         found.push(format!(
             "srm.client_re_login_lower_limit = {} does not follow critical_service_delay ({}): clients without a \
              standby may log in before the failover is decided",

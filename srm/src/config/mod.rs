@@ -42,6 +42,7 @@ pub use notify::{
 pub use reference::reference;
 pub(crate) use reference::{about_section, commented, defaults};
 pub use reload::Change;
+pub(crate) use srm::COMPUTED_LOWER_S;
 pub use srm::{Assignment, EventRule, ReLogin, Srm, Window};
 pub use validity::{Validity, now_s};
 pub use witness::{WITNESS_PORT, WitnessAt, WitnessConfig};

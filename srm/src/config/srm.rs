@@ -191,6 +191,10 @@ impl From<EventRule> for String {
     }
 }
 
+/// The lower limit where limits are computed: a client that has no standby need not come before the other node has taken
+/// over.
+pub(crate) const COMPUTED_LOWER_S: u32 = 10;
+
 /// Which re-login limits clients are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -407,6 +407,12 @@ fn what_deserves_a_second_look_is_a_warning() {
     let warning = |edits: &[(&str, &str)]| load(&pair(edits)).unwrap().warnings().join("\n");
     assert!(warning(&[("admin.listen", "\"0.0.0.0:20075\"")]).contains("without TLS"));
     assert!(warning(&[("srm.client_re_login_lower_limit", "\"1s\"")]).contains("does not follow"));
+    // Computed limits begin at 10 s, whatever is set.
+    let computed = ("srm.client_re_login_limits", "\"computed\"");
+    assert!(warning(&[computed]).contains("from 10s on, before critical_service_delay (90s)"));
+    let both = warning(&[computed, ("srm.client_re_login_lower_limit", "\"1s\"")]);
+    assert!(both.contains("from 1s on") && !both.contains("does not follow"), "{both}");
+    assert_eq!(warning(&[computed, ("srm.critical_service_delay", "\"10s\"")]), "");
     assert!(warning(&[("srm.disable_automatics", "true")]).contains("operator"));
 }
 

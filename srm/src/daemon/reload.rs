@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ring::digest::{SHA256, digest};
-use tracing::error;
+use tracing::{error, warn};
 use xmpp_core::net::ServerConfig;
 use xmpp_core::tls::{self, Authority, Identity, Tickets, TlsError};
 
@@ -153,6 +153,9 @@ impl Live {
                     "the configuration was read again; taken up: {taken}; waiting for a restart: {restart}"
                 );
                 self.chronicle.tell("reloaded", text);
+                for warning in &done.warnings {
+                    warn!(event = "config_warning", "{warning}");
+                }
             }
             Err(why) => {
                 error!(event = "config_refused", why, "configuration not reloaded, the one before stays");
@@ -166,6 +169,8 @@ impl Live {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let read = Config::load(&now.config.path).map_err(|error| text(&error))?;
         read.check_files().map_err(|error| text(&error))?;
+        // Of what is in the file, though it may wait for a restart.
+        let warnings = read.warnings();
         let (config, mut change) = now.config.follow(read);
         if let (Some((_, old)), Some((_, new))) = (now.config.pair(), config.pair())
             && old.secret.cluster_id() != new.secret.cluster_id()
@@ -205,7 +210,7 @@ impl Live {
         let tuning = tuning(&config);
         self.beacons.store(Arc::new(tuning.secret.clone()));
         let _ = self.to_node.send(ToNode::Tune(Box::new(tuning)));
-        let done = Reloaded { taken: change.taken, restart: change.restart.clone() };
+        let done = Reloaded { taken: change.taken, restart: change.restart.clone(), warnings };
         now.validities = config.validities();
         (now.config, now.files, now.restart) = (config, files, change.restart);
         Ok(done)

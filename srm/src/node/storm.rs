@@ -5,9 +5,8 @@ use presence_engine::engine::Input;
 
 use super::Node;
 use crate::beacon::Turn;
+use crate::config::COMPUTED_LOWER_S;
 
-/// A client that has no standby need not come before the other node has taken over.
-const TAKEOVER_S: u32 = 10;
 /// Least time between the limits.
 const SPREAD_S: u32 = 20;
 /// Ticks between two looks (5 s).
@@ -30,7 +29,7 @@ pub(super) struct Storm {
 
 /// Lower and upper limit for so many sessions, in seconds.
 fn limits(fixed: (u32, u32), sessions: u64, per_second: u32) -> (u32, u32) {
-    let lower = TAKEOVER_S.min(fixed.0);
+    let lower = COMPUTED_LOWER_S.min(fixed.0);
     let window = (2 * sessions).div_ceil(u64::from(per_second.max(1)));
     let window = u32::try_from(window).unwrap_or(u32::MAX).max(SPREAD_S);
     (lower, lower.saturating_add(window).min(fixed.1).max(lower))
