@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use load_tests::rig::{Load, QUICK, Rig, seed, tandem};
+use load_tests::rig::{self, Load, QUICK, Rig, last_lines, seed, tandem, turn};
+use rustix::process::Signal;
+use srm::admin::Status;
 use srm::cli::Client;
 use srm::config::Config;
-use srm::setup::{MadeNode, NodePlan, free_ports, grow};
+use srm::demo::pair::{DOMAIN, Pair};
+use srm::setup::{MadeNode, NodePlan, Plan, free_ports, grow};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -18,14 +21,32 @@ fn client(rig: &Rig) -> Client {
     Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
-/// `tandem` with these words, at node a.
-fn run(rig: &Rig, words: &[&str]) -> String {
+/// `tandem` with these words, at node a: what it says, and whether it did that.
+fn ask(pair: &Pair, words: &[&str]) -> (String, bool) {
     let mut command = Command::new(tandem());
-    command.args(words).arg("-c").arg(&rig.pair.made.nodes[0].config);
+    command.args(words).arg("-c").arg(&pair.made.nodes[0].config);
     let done = command.output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{words:?}: {said}\n{}", rig.logs());
-    said
+    (said, done.status.success())
+}
+
+/// The same, which must succeed.
+fn run(pair: &Pair, words: &[&str]) {
+    let (said, done) = ask(pair, words);
+    assert!(done, "{words:?}: {said}\n{}", last_lines(pair));
+}
+
+/// The same as soon as the nodes take it: a node that was started a moment ago has yet to meet the other.
+fn run_soon(pair: &Pair, words: &[&str]) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (said, done) = ask(pair, words);
+        if done {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{words:?}: {said}\n{}", last_lines(pair));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Makes node b, and names it in the file of a.
@@ -59,14 +80,14 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
     rig.pair.add(b).unwrap();
     rig.pair.start(1).unwrap();
     rig.mark_fault(0);
-    run(&rig, &["restart", "a"]);
+    run(&rig.pair, &["restart", "a"]);
     rig.clients_go_on(LIMIT).await;
-    let has_peer = |s: &srm::admin::Status| s.nodes.len() == 2 && s.groups.iter().all(|g| g.mode == "Pair");
+    let has_peer = |s: &Status| s.nodes.len() == 2 && s.groups.iter().all(|g| g.mode == "Pair");
     rig.pair.wait_all(LIMIT, "Pair", has_peer).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
     rig.traffic(50).await;
-    run(&rig, &["fallback", "b"]);
+    run(&rig.pair, &["fallback", "b"]);
     rig.until_paired(LIMIT);
-    run(&rig, &["rebalance"]);
+    run(&rig.pair, &["rebalance"]);
     let homes = |rig: &Rig| {
         client(rig)
             .group()
@@ -78,7 +99,7 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
     };
     assert_eq!(homes(&rig), [6, 6]);
     assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
-    run(&rig, &["check"]);
+    run(&rig.pair, &["check"]);
     rig.traffic(50).await;
 
     // Each can do without the other.
@@ -87,27 +108,27 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
         rig.until(1 - node, LIMIT, "the other serves all", |s| s.groups.iter().all(|g| g.primary != name));
         rig.traffic(30).await;
         if node == 0 {
-            refused_alone(&rig);
+            refused_alone(&rig.pair, "high availability is on");
         }
         rig.pair.start(node).unwrap();
         rig.pair.wait_all(LIMIT, "Pair", has_peer).unwrap_or_else(|error| panic!("{error}\n{}", rig.logs()));
-        run(&rig, &["fallback", name]);
+        run(&rig.pair, &["fallback", name]);
         rig.until_paired(LIMIT);
         rig.clients_go_on(LIMIT).await;
     }
 
     // And back: everybody is assigned to a, and b leaves for good.
-    run(&rig, &["config", "set", "srm.user_assignment_mode", "active-standby"]);
-    run(&rig, &["rebalance"]);
+    run(&rig.pair, &["config", "set", "srm.user_assignment_mode", "active-standby"]);
+    run(&rig.pair, &["rebalance"]);
     assert_eq!(homes(&rig), [12, 0]);
-    run(&rig, &["ha", "disable"]);
-    rig.pair.signal(1, rustix::process::Signal::TERM).unwrap();
+    run(&rig.pair, &["ha", "disable"]);
+    rig.pair.signal(1, Signal::TERM).unwrap();
     rig.pair.wait(1, LIMIT).unwrap();
     let file = rig.pair.made.nodes[0].config.clone();
     fs::write(&file, without(&fs::read_to_string(&file).unwrap(), &["[peer]", "[link]"])).unwrap();
     rig.mark_fault(0);
-    run(&rig, &["restart", "a"]);
-    let alone = |s: &srm::admin::Status| s.nodes.len() == 1 && matches!(s.row, Some(1 | 120));
+    run(&rig.pair, &["restart", "a"]);
+    let alone = |s: &Status| s.nodes.len() == 1 && matches!(s.row, Some(1 | 120));
     rig.until(0, LIMIT, "it is alone", alone);
     rig.clients_go_on(LIMIT).await;
     rig.traffic(50).await;
@@ -115,15 +136,76 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
     assert_eq!(report.counters.binds_anew, 0, "{report:?}");
 }
 
+/// With high availability off as well: users of the other node, and whom it serves, may be served there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_its_peer_in_the_file_leaves_nobody_to_two_nodes_without_high_availability() {
+    let _turn = turn().await;
+    let dir = tempfile::tempdir_in(rig::place()).unwrap();
+    let plan = rig::with(Plan::local_pair(DOMAIN, dir.path()).unwrap(), QUICK);
+    let mut pair = Pair::make(&tandem(), &plan).unwrap();
+    for node in 0..2 {
+        pair.start(node).unwrap();
+    }
+    pair.wait_normal(LIMIT).unwrap();
+    pair.user_add(0, "anna", 0).unwrap();
+    pair.user_add(0, "berta", 1).unwrap();
+    run(&pair, &["failover", "a"]);
+    let rests = |s: &Status| s.row == Some(3) && s.moving.is_none();
+    pair.wait_all(LIMIT, "b serves all", rests).unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&pair)));
+    run_soon(&pair, &["ha", "disable", "--force"]);
+
+    stop(&mut pair, 0);
+    refused_alone(&pair, "1 users of this node are served by the other");
+    pair.start(0).unwrap();
+    until(&pair, "a fallback", |pair| pair.action(0, 0, "fallback").is_ok());
+    let lives = |pair: &Pair, user: &str, home: &str, owner: &str| {
+        let users = pair.users(0).unwrap_or_default();
+        users.iter().any(|u| u.user.starts_with(user) && u.home == home && u.owner == owner)
+    };
+    until(&pair, "anna is at home", |pair| lives(pair, "anna", "a", "a"));
+    let rests = |s: &Status| s.row == Some(122) && s.moving.is_none();
+    pair.wait_all(LIMIT, "at rest", rests).unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&pair)));
+
+    stop(&mut pair, 0);
+    refused_alone(&pair, "1 users are assigned to the other node");
+    pair.start(0).unwrap();
+    run_soon(&pair, &["assign", "berta", "a"]);
+    until(&pair, "berta has another home", |pair| lives(pair, "berta", "a", "a"));
+
+    // Nobody is left to the other: the node may be alone.
+    stop(&mut pair, 1);
+    stop(&mut pair, 0);
+    let file = pair.made.nodes[0].config.clone();
+    fs::write(&file, without(&fs::read_to_string(&file).unwrap(), &["[peer]", "[link]"])).unwrap();
+    pair.start(0).unwrap();
+    let alone = |s: &Status| s.nodes.len() == 1 && matches!(s.row, Some(1 | 120));
+    let alone = pair.wait_status(0, LIMIT, "it is alone", alone);
+    alone.unwrap_or_else(|error| panic!("{error}\n{}", last_lines(&pair)));
+}
+
+fn stop(pair: &mut Pair, node: usize) {
+    pair.signal(node, Signal::TERM).unwrap();
+    pair.wait(node, LIMIT).unwrap();
+}
+
+fn until(pair: &Pair, what: &str, so: impl Fn(&Pair) -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !so(pair) {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}\n{}", last_lines(pair));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Node a does not serve without its peer only because somebody took the peer out of its file.
-fn refused_alone(rig: &Rig) {
-    let file = &rig.pair.made.nodes[0].config;
+fn refused_alone(pair: &Pair, why: &str) {
+    let file = &pair.made.nodes[0].config;
     let alone = file.with_file_name("alone.toml");
     fs::write(&alone, without(&fs::read_to_string(file).unwrap(), &["[peer]", "[link]"])).unwrap();
     let done = Command::new(tandem()).args(["serve", "-c"]).arg(&alone).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
     assert!(!done.status.success(), "{said}");
-    assert!(said.contains("the other node may serve the same users. Put [peer] and [link] back"), "{said}");
+    let told = format!("{why}: the other node may serve the same users. Put [peer] and [link] back");
+    assert!(said.contains(&told), "{said}");
 }
 
 /// The file without these sections.

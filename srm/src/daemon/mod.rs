@@ -152,11 +152,8 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
     }
     let mut node = Node::start(node_config(config, me, names.clone()), found.durable, inc, &mut disk);
-    if config.pair().is_none() && node.has_standby() {
-        anyhow::bail!(
-            "the configuration names no other node, and on this disk high availability is on: the other node may serve the same \
-             users. Put [peer] and [link] back; to go on without it for good, begin with `tandem ha disable`"
-        );
+    if config.pair().is_none() {
+        may_be_alone(&node)?;
     }
     node.remember_crashes(found.crashes);
     let handled = node.driver().engine().being_handled();
@@ -222,6 +219,17 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
     result
+}
+
+/// A node that lost `[peer]` by mistake does not serve beside its peer.
+fn may_be_alone(node: &Node) -> anyhow::Result<()> {
+    let Some(refused) = node.refused_alone() else { return Ok(()) };
+    anyhow::bail!(
+        "the configuration names no other node, and on this disk {}: the other node may serve the same users. Put [peer] and \
+         [link] back; {}",
+        refused.error,
+        refused.hint
+    )
 }
 
 /// For the operator: the setting, what the system says, and what to do.

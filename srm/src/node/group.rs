@@ -9,7 +9,7 @@ use xmpp_core::jid::BareJid;
 
 use super::automatic::SETTINGS_DIFFER;
 use super::moves::{BATCH, refused};
-use super::{Disk, Event, Node, Out, Progress, Reply};
+use super::{Disk, Event, Node, Out, Progress, Refused, Reply};
 use crate::beacon::Activity;
 use crate::config::Assignment;
 use crate::safety::{Consent, In, RegisterKind, Role};
@@ -99,9 +99,32 @@ impl Node {
         self.driver.engine().state().group().ha
     }
 
-    /// Its disk says that another node is its standby: on its own it would serve users whom the other may serve, too.
-    pub fn has_standby(&self) -> bool {
-        self.ha() && self.driver.peer_end().seq > 0
+    /// Why a node does not start whose configuration names no other: its disk says that another may serve the same users.
+    pub fn refused_alone(&self) -> Option<Refused> {
+        if self.driver.peer_end().seq == 0 {
+            return None;
+        }
+        let state = self.driver.engine().state();
+        let (me, other) = (&self.cfg.names[self.me.index()], self.me.peer());
+        let assigned = || state.users().filter(|(_, u)| u.assigned);
+        let away = assigned().filter(|(_, u)| u.home == self.me && state.owner(u) == Some(other)).count();
+        let theirs = assigned().filter(|(_, u)| u.home == other).count();
+        let (error, hint) = if self.ha() {
+            ("high availability is on".to_owned(), "begin with `tandem ha disable`".to_owned())
+        } else if away > 0 {
+            let error = format!("{away} users of this node are served by the other");
+            (error, format!("begin with `tandem fallback {me}`"))
+        } else if theirs > 0 {
+            let hint = format!(
+                "assign all to this one while both nodes are Normal: `tandem config set srm.user_assignment_mode \
+                 active-standby` and `tandem rebalance`, or `tandem assign USER {me}` for each; if the other is lost, give its \
+                 files to a new machine first, and let that catch up"
+            );
+            (format!("{theirs} users are assigned to the other node"), hint)
+        } else {
+            return None;
+        };
+        Some(Refused { error, hint: format!("to go on without it for good, {hint}") })
     }
 
     /// As the table of states has it. Users that are served by the backup are shown so, even without high availability.
