@@ -182,8 +182,13 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
     let refused = client(&rig, 0).set("srm.critical_service_delay", None).unwrap_err();
     assert!(refused.refusal.error.contains("b does not answer"), "{refused:?}");
     assert!(written(0, "critical_service_delay = \"45s\""));
+    // Nor what both write down of their group: the other may be of any version.
+    let refused = client(&rig, 0).group_edit(Some("other"), None).unwrap_err();
+    assert!(refused.refusal.error.contains("b does not answer, and whether it runs"), "{refused:?}");
     rig.pair.start(1).unwrap();
     rig.until_paired(LIMIT);
+    let edited = client(&rig, 0).group_edit(Some("other"), None).unwrap_or_else(|f| panic!("{f:?}"));
+    assert_eq!(edited.name, "other");
     client(&rig, 0).set("srm.critical_service_delay", None).unwrap_or_else(|f| panic!("{f:?}"));
     assert!((0..2).all(|node| !written(node, "critical_service_delay = \"45s\"")));
     rig.traffic(50).await;

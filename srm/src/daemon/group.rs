@@ -100,10 +100,31 @@ impl Operations {
 
     /// The version before knows nothing of what would be written down.
     pub(super) async fn same_version(&self) -> Result<(), Refusal> {
-        match self.peer_now().await.and_then(|(peer, _)| versions_differ(&peer)) {
+        match self.peer_now().await {
+            None => Ok(()),
+            Some((peer, _)) => self.is_of_this_version(&peer).await,
+        }
+    }
+
+    async fn is_of_this_version(&self, peer: &NodeStatus) -> Result<(), Refusal> {
+        match versions_differ(peer) {
             None => Ok(()),
             Some(error) => Err(self.refusal(error, "finish the upgrade first".to_owned()).await),
         }
+    }
+
+    /// What the group is called is written down by both, or by none: a peer that does not answer may be of any version.
+    async fn surely_same_version(&self) -> Result<(), Refusal> {
+        if self.config.peer.is_none() {
+            return Ok(());
+        }
+        if let Some((peer, _)) = self.peer_now().await {
+            return self.is_of_this_version(&peer).await;
+        }
+        let peer = &self.names[self.me.peer().index()];
+        let error = format!("node {peer} does not answer, and whether it runs the same version is not known");
+        let hint = format!("start {peer}, or repair the path between the nodes; then ask again");
+        Err(self.refusal(error, hint).await)
     }
 
     pub(super) async fn change_group_here(&self, op: GroupOp) -> Result<Reply, Refusal> {
@@ -113,7 +134,10 @@ impl Operations {
                 return Err(self.refusal(format!("check of {what}: {error}"), hint).await);
             }
         }
-        self.same_version().await?;
+        match op {
+            GroupOp::Create { .. } | GroupOp::Edit { .. } => self.surely_same_version().await?,
+            GroupOp::Delete | GroupOp::Ha { .. } => self.same_version().await?,
+        }
         self.reply_of(Op::Group(op)).await
     }
 
