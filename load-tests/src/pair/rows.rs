@@ -3,7 +3,7 @@
 use presence_engine::ids::NodeIx;
 use presence_engine::state::{GroupInfo, User};
 use srm::node::Stage as MoveStage;
-use srm::node::{Event as News, Health, In, Moved, Op, Reply, Service};
+use srm::node::{Action, Event as News, Health, In, Moved, Op, Reply, Service};
 use srm::pause::Pause;
 use srm::view::{Cause, Reason, State};
 use xmpp_core::jid::BareJid;
@@ -52,7 +52,9 @@ impl Stage {
         let begun = self.world.now;
         loop {
             if nodes.iter().all(|node| self.shown(*node).is_some_and(|(id, _)| id == row)) {
-                return self.world.now - begun;
+                let took = self.world.now - begun;
+                nodes.iter().for_each(|node| self.refuses_the_rest(*node));
+                return took;
             }
             let shown: Vec<_> = nodes.iter().map(|node| self.shown(*node)).collect();
             assert!(
@@ -97,9 +99,35 @@ impl Stage {
         self.world.hosts[node].process.as_ref().is_some_and(|process| process.node.is_ready())
     }
 
-    /// The operator asks a node.
+    /// The operator asks a node, which does what it has offered and nothing else of that kind.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
     pub fn op(&mut self, node: usize, op: Op) -> Option<Reply> {
-        self.world.op(node, op)
+        let asked = Action::of(&op);
+        let offered = self.offers(node);
+        let reply = self.world.op(node, op);
+        if let (Some(action), Some(reply)) = (asked, &reply) {
+            let taken = !matches!(reply, Reply::Refused(_));
+            assert_eq!(offered.contains(&action), taken, "{action:?} of {node}: {reply:?}");
+        }
+        reply
+    }
+
+    /// What a node does now if its operator asks for it.
+    pub fn offers(&self, node: usize) -> Vec<Action> {
+        let process = self.world.hosts[node].process.as_ref();
+        process.map_or(Vec::new(), |process| process.node.offers())
+    }
+
+    /// Whatever a node does not offer it refuses. (What it offers is tried by whoever needs it: see [`Stage::op`].)
+    #[track_caller]
+    fn refuses_the_rest(&mut self, node: usize) {
+        let offered = self.offers(node);
+        for action in Action::ALL.into_iter().filter(|action| !offered.contains(action)) {
+            self.op(node, action.op());
+        }
     }
 
     /// News of a service of a node. `stubborn`: it does not start again by itself.

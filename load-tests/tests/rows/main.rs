@@ -4,6 +4,7 @@
 mod faults;
 mod group;
 mod held;
+mod offers;
 mod pauses;
 mod services;
 mod settings;

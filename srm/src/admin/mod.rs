@@ -135,6 +135,14 @@ pub struct NodeStatus {
     /// Its settings that should be equal on both nodes, and its re-login limits; empty where it did not tell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Its role for the users of each home node, by that node's name: `Primary`, `Backup` or `Fenced`. Empty where it did not
+    /// tell.
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
+    /// What may be asked for it now at the node that answers, by the commands: `failover`, `fallback` (to it), `recover`,
+    /// `force-active`, `force-inactive`. Anything else of these is refused.
+    #[serde(default)]
+    pub offered: Vec<String>,
 }
 
 /// Checks of a node since its process began.

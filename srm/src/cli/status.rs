@@ -34,9 +34,26 @@ pub(super) fn render(status: &Status, paint: Paint) -> String {
         (false, true) => lines.push(format!("Nothing to do: {}.", status.cause)),
         (false, false) => lines.push("Nothing to do.".to_owned()),
     }
+    lines.extend(offered(status).map(|commands| format!("{} {commands}", paint.dim("offered"))));
     lines.push(String::new());
     lines.extend(numbers(status, paint));
     lines.join("\n") + "\n"
+}
+
+/// What is not refused now, as commands.
+fn offered(status: &Status) -> Option<String> {
+    let mut commands: Vec<String> = Vec::new();
+    for node in &status.nodes {
+        for action in &node.offered {
+            // It is of both nodes.
+            let of = if action == "recover" { String::new() } else { format!(" {}", node.name) };
+            let command = format!("`tandem {action}{of}`");
+            if !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+    }
+    (!commands.is_empty()).then(|| commands.join(", "))
 }
 
 fn node_line(node: &NodeStatus, paint: Paint) -> Vec<String> {
@@ -103,6 +120,13 @@ fn numbers(status: &Status, paint: Paint) -> Vec<String> {
         rows.push(cells("  group led by", &|node| of_group(node, server)));
         rows.push(cells("  group mode", &|node| of_group(node, |group| group.mode.clone())));
         rows.push(cells("  group term", &|node| of_group(node, |group| group.term.to_string())));
+    }
+    for home in &status.nodes {
+        let role = |node: &NodeStatus| node.roles.get(&home.name).cloned();
+        if status.nodes.iter().any(|node| role(node).is_some()) {
+            let name = format!("role for users of {}", home.name);
+            rows.push(cells(&name, &|node| role(node).unwrap_or_else(|| "?".to_owned())));
+        }
     }
     let right: Vec<usize> = (1..=status.nodes.len()).collect();
     let mut lines = table(&rows, &right);

@@ -240,13 +240,15 @@ fn failed_over() -> Status {
         term,
         release: "Alone".into(),
     };
+    let alone = NodeStatus {
+        roles: [("a", "Primary"), ("b", "Primary")].map(|(home, role)| (home.into(), role.into())).into(),
+        offered: vec!["force-inactive".into()],
+        ..node("b", "Running in Backup Mode", "Peer Down", true, 0, 200)
+    };
     Status {
         version: "0.1.0".into(),
         domain: "im.example".into(),
-        nodes: vec![
-            node("a", "down", "Unknown", false, 754_000, 80),
-            node("b", "Running in Backup Mode", "Peer Down", true, 0, 200),
-        ],
+        nodes: vec![node("a", "down", "Unknown", false, 754_000, 80), alone],
         groups: vec![group("a", 7), group("b", 5)],
         witness: Some("decides".into()),
         row: Some(16),
@@ -266,23 +268,45 @@ b  Running in Backup Mode  Peer Down  this node
 ALARM unprotected: no second copy of what is acknowledged now
 TO DO repair a or its network, start it; when its services run, `tandem fallback a`
 why   heartbeat of a lost: network, or a is not running
+offered `tandem force-inactive b`
 
-im.example                    a     b
-JsmSessionsClient             ?   200
-JsmSessionsClientInactive     ?     0
-JsmSessionsComposed           ?     0
-ActiveJsmSessions             ?     0
-InactiveJsmSessions           ?     0
-log: frames written           ?  1200
-log: not yet at the peer      ?   200
-users at home here          100   100
-  group led by                b     b
-  group mode               Solo  Solo
-  group term                  7     5
+im.example                    a        b
+JsmSessionsClient             ?      200
+JsmSessionsClientInactive     ?        0
+JsmSessionsComposed           ?        0
+ActiveJsmSessions             ?        0
+InactiveJsmSessions           ?        0
+log: frames written           ?     1200
+log: not yet at the peer      ?      200
+users at home here          100      100
+  group led by                b        b
+  group mode               Solo     Solo
+  group term                  7        5
+role for users of a           ?  Primary
+role for users of b           ?  Primary
 witness: decides
 ";
     let shown = status::render(&failed_over(), Paint::PLAIN);
     assert_eq!(shown, expected, "\n{shown}");
+}
+
+#[test]
+fn what_is_offered_is_shown_as_commands_and_what_is_of_both_nodes_once() {
+    let node = |name: &str, offered: &[&str]| NodeStatus {
+        name: name.into(),
+        offered: offered.iter().map(|action| (*action).into()).collect(),
+        ..NodeStatus::default()
+    };
+    let shown = |a: &[&str], b: &[&str]| {
+        let status = Status { nodes: vec![node("a", a), node("b", b)], ..Status::default() };
+        let text = status::render(&status, Paint::PLAIN);
+        text.lines().find(|line| line.starts_with("offered")).map(str::to_owned)
+    };
+    assert_eq!(shown(&[], &[]), None);
+    let both = shown(&["failover"], &["failover"]);
+    assert_eq!(both.as_deref(), Some("offered `tandem failover a`, `tandem failover b`"));
+    let failed = shown(&["recover"], &["recover"]);
+    assert_eq!(failed.as_deref(), Some("offered `tandem recover`"));
 }
 
 #[test]

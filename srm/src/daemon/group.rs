@@ -1,12 +1,14 @@
 //! The presence redundancy group at the operator's request: asked of either node, done by the one that can.
 
+use std::collections::BTreeMap;
+
 use presence_engine::ids::{Mode, NodeIx};
 
 use super::differences::{clocks_differ, versions_differ};
 use super::ops::{Answer, Ask, Operations, stopping};
 use super::worker::now_ms;
 use crate::admin::{CheckShown, GroupShown, GroupStatus, Member, Moving, NodeStatus, Refusal, ServiceStatus};
-use crate::node::{Check, GroupOp, Op, Reply, SERVICES, Service, Snapshot};
+use crate::node::{Action, Check, GroupOp, Op, Reply, SERVICES, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// One register, as it is shown.
@@ -16,12 +18,7 @@ pub(super) fn group_status(home: String, primary: String, s: &Snapshot, group: N
         home,
         primary,
         mode: if mode == Mode::Pair { "Pair" } else { "Solo" }.to_owned(),
-        role: match role {
-            Role::Primary => "Primary",
-            Role::Backup => "Backup",
-            Role::Fenced => "Fenced",
-        }
-        .to_owned(),
+        role: role_name(role).to_owned(),
         term,
         release: match release {
             Release::Alone => "own disk",
@@ -30,6 +27,37 @@ pub(super) fn group_status(home: String, primary: String, s: &Snapshot, group: N
         }
         .to_owned(),
     }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "Primary",
+        Role::Backup => "Backup",
+        Role::Fenced => "Fenced",
+    }
+}
+
+/// This node's role for the users of each home node.
+pub(super) fn roles(names: &[String; 2], s: &Snapshot) -> BTreeMap<String, String> {
+    let homes = NodeIx::BOTH.into_iter().filter(|home| !names[home.index()].is_empty());
+    let role = |home: NodeIx| role_name(s.groups[home.index()].2).to_owned();
+    homes.map(|home| (names[home.index()].clone(), role(home))).collect()
+}
+
+/// Each node tells what it does if it is asked. Here it is for whom that may be asked: the node that has the users gives them
+/// back, so a fallback to one is the other's; and a node is forced at itself only.
+pub(super) fn offer(here: &mut NodeStatus, peer: &mut NodeStatus) {
+    let fallback = Action::Fallback.name();
+    let take = |node: &mut NodeStatus| {
+        let before = node.offered.len();
+        node.offered.retain(|action| action != fallback);
+        node.offered.len() < before
+    };
+    let (from_here, from_peer) = (take(here), take(peer));
+    here.offered.extend(from_peer.then(|| fallback.to_owned()));
+    let forced = [Action::ForceActive.name(), Action::ForceInactive.name()];
+    peer.offered.retain(|action| !forced.contains(&action.as_str()));
+    peer.offered.extend(from_here.then(|| fallback.to_owned()));
 }
 
 impl Operations {
@@ -254,6 +282,24 @@ mod tests {
     fn service(name: &str, state: &str, critical: bool) -> ServiceStatus {
         let (name, state, why) = (name.to_owned(), state.to_owned(), "EIO".to_owned());
         ServiceStatus { name, state, why, critical, seconds: 1, restarts: 0 }
+    }
+
+    #[test]
+    fn a_fallback_is_offered_for_the_node_that_gets_its_users_and_force_at_the_node_itself() {
+        let node = |offered: &[&str]| NodeStatus {
+            offered: offered.iter().map(|action| (*action).to_owned()).collect(),
+            ..NodeStatus::default()
+        };
+        let offered = |here: &[&str], peer: &[&str]| {
+            let (mut here, mut peer) = (node(here), node(peer));
+            offer(&mut here, &mut peer);
+            [here.offered, peer.offered]
+        };
+        assert_eq!(offered(&["failover"], &["failover"]), [["failover"], ["failover"]]);
+        assert_eq!(offered(&["fallback"], &[]), [vec![], vec!["fallback"]]);
+        assert_eq!(offered(&[], &["fallback"]), [vec!["fallback"], vec![]]);
+        let forced = ["recover", "force-active", "force-inactive"];
+        assert_eq!(offered(&forced, &forced), [forced.to_vec(), vec!["recover"]]);
     }
 
     #[test]

@@ -435,6 +435,7 @@ mod tests {
             peer_up: true,
             heard_ms: Some(250),
             moving: None,
+            offers: Vec::new(),
             alarms: Vec::new(),
             witness: Some(true),
             checks: Default::default(),

@@ -16,7 +16,7 @@ use super::check::check_status;
 use super::chronicle::Chronicle;
 use super::differences::settings;
 use super::events::admin_api;
-use super::group::group_status;
+use super::group::{group_status, offer, roles};
 use super::metrics::{Metrics, Shown};
 use super::notices::Posted;
 use super::reload::Live;
@@ -306,6 +306,8 @@ impl Operations {
             services: self.services_now(),
             check: check_status(&s.checks),
             settings: settings(&self.live.config()),
+            roles: roles(&self.names, s),
+            offered: s.offers.iter().map(|action| action.name().to_owned()).collect(),
         }
     }
 
@@ -347,6 +349,7 @@ impl Operations {
                 |heard| heard.status,
             );
             peer.name.clone_from(&self.names[at]);
+            offer(&mut nodes[0], &mut peer);
             peer.local = false;
             peer.heard_ms = s.heard_ms;
             // Each node names both states from what it knows; what is shown here is this node's view.

@@ -5,7 +5,7 @@ use presence_engine::ids::{Group, Mode, NodeIx};
 
 use super::hear::LATE_TICKS;
 use super::moves::refused;
-use super::{Disk, Event, Force, Node, Reply};
+use super::{Action, Disk, Event, Force, Node, Reply};
 use crate::beacon::Held;
 use crate::safety::{Core, In, Role};
 
@@ -15,15 +15,11 @@ const UNSURE_TICKS: u32 = 5;
 impl Node {
     /// What the operator's word would do, or did: what of each group may be missing here.
     pub(super) fn force_active(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
-        // Where the peer does not wait too, or only it has everything of its users, they stay with it.
-        let of_peer = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].reg().primary != self.me);
-        let may_take =
-            self.peer_told().held != Held::No && of_peer.map(|g| self.may_miss(g)).all(|m| m.is_none());
-        if self.cores.iter().any(Core::held) && !self.peer_is_silent() && !may_take {
-            return self.release_held(confirmed, disk);
-        }
-        if let Some(reply) = self.force_refused() {
+        if let Some(reply) = self.refuses(Action::ForceActive) {
             return reply;
+        }
+        if self.takes_its_own_back() {
+            return self.release_held(confirmed, disk);
         }
         // What the peer said last may say that it leads alone (R2).
         self.driver.compare_no_more();
@@ -72,7 +68,19 @@ impl Node {
         silent || self.evidence.gone().is_some()
     }
 
-    fn force_refused(&self) -> Option<Reply> {
+    /// It waits by the operator's word, and its peer is there: where that does not wait too, or only it has everything of its
+    /// users, they stay with it.
+    fn takes_its_own_back(&self) -> bool {
+        let of_peer = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].reg().primary != self.me);
+        let may_take =
+            self.peer_told().held != Held::No && of_peer.map(|g| self.may_miss(g)).all(|m| m.is_none());
+        self.cores.iter().any(Core::held) && !self.peer_is_silent() && !may_take
+    }
+
+    pub(super) fn force_active_refused(&self) -> Option<Reply> {
+        if self.takes_its_own_back() {
+            return None;
+        }
         let peer = &self.cfg.names[self.me.peer().index()];
         if self.cfg.single {
             return Some(refused("this group has one node", "it serves by itself; nothing is to be forced"));

@@ -4,7 +4,7 @@
 use presence_engine::ids::{Group, Mode, NodeIx};
 
 use super::moves::refused;
-use super::{Disk, Event, Force, Node, Out, RegisterCopy, Reply};
+use super::{Action, Disk, Event, Force, Node, Out, RegisterCopy, Reply};
 use crate::beacon::Held;
 use crate::safety;
 
@@ -76,7 +76,7 @@ impl Node {
 
     /// What the operator's word would do, or did: whose users are not served any more.
     pub(super) fn force_inactive(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
-        if let Some(reply) = self.force_inactive_refused() {
+        if let Some(reply) = self.refuses(Action::ForceInactive) {
             return reply;
         }
         let groups = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].reg().primary == self.me);
@@ -108,7 +108,7 @@ impl Node {
         Reply::Forced(unserved)
     }
 
-    fn force_inactive_refused(&self) -> Option<Reply> {
+    pub(super) fn force_inactive_refused(&self) -> Option<Reply> {
         let (me, peer) = (&self.cfg.names[self.me.index()], &self.cfg.names[self.me.peer().index()]);
         if self.cfg.single {
             return Some(refused("this group has one node", "stop it with SIGTERM"));

@@ -6,11 +6,11 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
-use super::{By, Disk, Force, GOODBYE, Node, Op, Out, Reply, STOPS};
+use super::{Action, By, Disk, Force, GOODBYE, Node, Op, Out, Reply, STOPS};
 use crate::beacon::{Activity, Held, Turn};
 use crate::pause::Pause;
 use crate::safety::{In, Role};
-use crate::view::{Cause, Failure, State};
+use crate::view::{Cause, Failure};
 
 /// Users that are handed over in one turn.
 pub(super) const BATCH: usize = 32;
@@ -114,6 +114,10 @@ impl Moving {
     pub(super) fn can_wait(&self) -> bool {
         matches!(self.what, What::Failover | What::Fallback | What::Rebalance)
             && !matches!(self.cause, Cause::Service | Cause::Database)
+    }
+
+    pub(super) fn is_rebalance(&self) -> bool {
+        self.what == What::Rebalance
     }
 
     pub(super) fn is_failover(&self) -> bool {
@@ -241,34 +245,8 @@ impl Node {
         self.begin(What::Rebalance, Cause::Operator, None);
     }
 
-    /// Why no failover of this node can begin now.
-    pub(super) fn failover_refused(&self) -> Option<Reply> {
-        // A rebalance gives way.
-        if self.moving.as_ref().is_some_and(|moving| moving.what != What::Rebalance) {
-            let hint = "wait until it is complete: see `tandem status`";
-            return Some(refused("another move is under way", hint));
-        }
-        if self.cfg.single {
-            return Some(refused("this group has one node", "add a second node first"));
-        }
-        let shown = self.shown();
-        let (state, reason) = shown.states[self.me.index()];
-        if !self.both_normal() || shown.row.id != 1 {
-            let error =
-                format!("failover is offered while both nodes are Normal; this node is {}", state.name());
-            let action = shown.action(&self.cfg.names);
-            let hint = if action.is_empty() { "wait until both nodes are Normal".to_owned() } else { action };
-            return Some(refused(format!("{error} ({})", reason.name()), hint));
-        }
-        if self.peer_told().lacks_service {
-            let error = format!("a critical service of {} is down", self.cfg.names[self.me.peer().index()]);
-            return Some(refused(error, "start it first: `tandem service list`"));
-        }
-        None
-    }
-
     pub(super) fn begin_failover(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
-        if let Some(refused) = self.failover_refused() {
+        if let Some(refused) = self.refuses(Action::Failover) {
             return refused;
         }
         // What has another home already keeps it.
@@ -279,30 +257,10 @@ impl Node {
     }
 
     pub(super) fn begin_fallback(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
-        if self.moving.is_some() {
-            return refused("another move is under way", "wait until it is complete: see `tandem status`");
-        }
-        let shown = self.shown();
-        let (state, reason) = shown.states[self.me.index()];
-        if state == State::RunningInBackupMode && !self.peer_up {
-            let error = format!("node {} is not heard", self.cfg.names[self.me.peer().index()]);
-            return refused(error, "start it, or repair the path between the nodes; then ask again");
-        }
-        if state != State::RunningInBackupMode {
-            let error =
-                format!("fallback is offered from Running in Backup Mode; this node is {}", state.name());
-            let action = shown.action(&self.cfg.names);
-            let hint = if action.is_empty() { "nothing is to be moved back".to_owned() } else { action };
-            return refused(format!("{error} ({})", reason.name()), hint);
+        if let Some(refused) = self.refuses(Action::Fallback) {
+            return refused;
         }
         let home = self.me.peer();
-        let reg = self.cores[home.index()].reg();
-        if reg.mode != Mode::Pair || self.cores[self.me.index()].reg().mode != Mode::Pair {
-            return refused(
-                "the node that users go back to has not caught up",
-                "wait until it has: see `tandem status`",
-            );
-        }
         self.begin(What::Fallback, cause, asked);
         let left = self.driver.engine().state().users().filter(|(_, u)| u.home == home).count() as u64;
         Reply::Begun(Progress { done: 0, left })

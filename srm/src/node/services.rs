@@ -11,7 +11,7 @@ use session_mover::msg::Msg;
 
 use super::automatic::SETTINGS_DIFFER;
 use super::moves::refused;
-use super::{Event, Node, Out, RECOVER, Reply, START_SERVICES};
+use super::{Action, Event, Node, Out, RECOVER, Reply, START_SERVICES};
 use crate::beacon::Turn;
 use crate::view::{Cause, Failure, Place};
 
@@ -201,7 +201,7 @@ impl Node {
 
     /// One that no operator asks for: there are so many an hour, whatever brings them about.
     fn begin_guarded(&mut self, cause: Cause) -> Reply {
-        if let Some(refused) = self.failover_refused() {
+        if let Some(refused) = self.refuses(Action::Failover) {
             return refused;
         }
         let held = self.guard_holds();
@@ -301,19 +301,8 @@ impl Node {
 
     /// The operator ends the failed mode.
     pub(super) fn recover(&mut self) -> Reply {
-        let peer = &self.cfg.names[self.me.peer().index()];
-        if self.services.failed.is_none() {
-            let (state, reason) = self.shown().states[self.me.index()];
-            let error = format!(
-                "recover is offered while both nodes run in failed mode; this node is {} ({})",
-                state.name(),
-                reason.name()
-            );
-            return refused(error, "nothing is to be recovered: see `tandem status`");
-        }
-        if !self.peer_up {
-            let error = format!("node {peer} is not heard");
-            return refused(error, "start it, or repair the path between the nodes; then ask again");
+        if let Some(refused) = self.refuses(Action::Recover) {
+            return refused;
         }
         self.tell_peer(RECOVER);
         self.recovered();

@@ -4,7 +4,7 @@ use presence_engine::engine::Counters;
 use presence_engine::ids::{Mode, NodeIx};
 use presence_engine::state::GroupInfo;
 
-use super::{Checks, Node, Progress};
+use super::{Action, Checks, Node, Progress};
 use crate::safety::{Release, Role};
 use crate::view::{Reason, State};
 
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub heard_ms: Option<u64>,
     /// A move under way: what, how far.
     pub moving: Option<(&'static str, Progress)>,
+    /// What is done now if an operator asks this node for it.
+    pub offers: Vec<Action>,
     /// What is wrong, in words.
     pub alarms: Vec<String>,
     /// Whether the witness can be reached and decides; `None`: there is none.
@@ -69,6 +71,7 @@ impl Node {
             peer_up: self.peer_up,
             heard_ms: self.evidence.silent().map(|ticks| u64::from(ticks) * 250),
             moving: self.moving.as_ref().map(|m| (m.name(), m.progress())),
+            offers: self.offers(),
             alarms: self.alarms(),
             witness: self.witness_decides(),
             checks: self.checks.clone(),
