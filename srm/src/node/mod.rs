@@ -31,7 +31,7 @@ mod through;
 mod witness;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use presence_engine::engine::{self, Input, Output};
@@ -174,8 +174,8 @@ pub struct Node {
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
     changes: group::Changes,
-    /// Accounts whose clients called here since the peer is silent.
-    callers: BTreeSet<BareJid>,
+    /// Accounts of the peer whose clients call here.
+    callers: fronts::Callers,
     nonce: u64,
     path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
@@ -262,7 +262,7 @@ impl Node {
             },
             changing: BTreeMap::new(),
             changes,
-            callers: BTreeSet::new(),
+            callers: fronts::Callers::default(),
             nonce: 0,
             path_down_told: false,
             looked: None,

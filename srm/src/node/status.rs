@@ -109,6 +109,7 @@ impl Node {
         if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());
         }
+        alarms.extend(self.callers_alarm());
         alarms.extend(self.through_alarm());
         alarms.extend(self.settings_alarm());
         alarms
