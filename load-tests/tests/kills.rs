@@ -1,12 +1,14 @@
 //! kill -9 of either node under load, at seeded moments and at every named point: nothing lost, doubled or reordered.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{Load, QUICK, Rig, seed};
+use load_tests::rig::{Load, QUICK, Rig, seed, turn};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use session_mover::kill::POINTS;
+use srm::admin::ServiceAction;
+use srm::cli::Client;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -302,11 +304,21 @@ async fn dies_on_the_way(rig: &mut Rig, what: &str, of: usize, dying: usize, at:
     if armed == Armed::Before {
         arm();
     }
-    // Who is asked may be dead before it has answered.
-    let _ = rig.pair.action(1 - dying, of, what);
+    // Who is asked may be dead before it has answered, and one that was started a moment ago not be heard yet.
+    let asked = Instant::now();
+    let again = |e: &anyhow::Error| e.to_string().contains("is not heard") && asked.elapsed() < LIMIT;
+    while rig.pair.action(1 - dying, of, what).is_err_and(|e| again(&e)) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     if armed == Armed::During {
         arm();
     }
+    ends(rig, dying, file, &told).await;
+    starts_again(rig, &[dying], &told).await;
+}
+
+/// A node dies at the point that its file names.
+async fn ends(rig: &mut Rig, dying: usize, file: &Path, told: &str) {
     let deadline = Instant::now() + LIMIT;
     while !rig.pair.ended(dying) {
         assert!(Instant::now() < deadline, "{told}: the point is not reached\n{}", rig.logs());
@@ -314,33 +326,50 @@ async fn dies_on_the_way(rig: &mut Rig, what: &str, of: usize, dying: usize, at:
     }
     rig.pair.wait(dying, LIMIT).expect("a killed process ends");
     assert!(!file.exists(), "{told}: it died of something else\n{}", rig.logs());
-    rig.pair.start(dying).expect("it starts again");
+}
+
+/// Nodes that died are started in this order; both are a pair again, and show a row of the table.
+async fn starts_again(rig: &mut Rig, dead: &[usize], told: &str) {
+    for node in dead {
+        rig.pair.start(*node).expect("it starts again");
+    }
     rig.until_paired(LIMIT);
-    rig.clients_go_on(LIMIT).await;
+    rig.clients_go_on(Duration::from_secs(30)).await;
     for node in [0, 1] {
         rig.until(node, LIMIT, &format!("a row of the table after {told}"), |s| s.row.is_some());
     }
-    println!("{told}: row {:?}", rig.pair.status(of).and_then(|s| s.row));
+    println!("{told}: rows {:?}", [0, 1].map(|node| rig.pair.status(node).and_then(|s| s.row)));
+}
+
+/// Whether the other node leads those who are at home at this one.
+fn away(rig: &Rig, node: usize) -> bool {
+    let name = &rig.pair.made.nodes[node].name;
+    let away = |s: srm::admin::Status| s.groups.iter().any(|g| g.home == *name && g.primary != *name);
+    rig.pair.status(1 - node).is_some_and(away)
 }
 
 /// Everybody is served at home again.
 async fn home(rig: &mut Rig) {
     for node in [0, 1] {
-        let name = rig.pair.made.nodes[node].name.clone();
-        let away = |s: srm::admin::Status| s.groups.iter().any(|g| g.home == name && g.primary != name);
-        if rig.pair.status(1 - node).is_some_and(away) {
+        if away(rig, node) {
             rig.fallback(node).await;
         }
     }
+}
+
+/// A file for each node that may name the point where it dies, and what tells the nodes so.
+fn kill_files(folder: &Path) -> ([PathBuf; 2], [(usize, &'static str, String); 2]) {
+    let files = [0, 1].map(|node| folder.join(node.to_string()));
+    let env = [0, 1].map(|node| (node, "TANDEM_KILL_FILE", files[node].to_str().expect("UTF-8").to_owned()));
+    (files, env)
 }
 
 /// A node dies at each point of a failover and of a fallback, in turn who gives the users away and who gets them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_death_at_every_point_of_a_failover_and_a_fallback() {
     let seed = seed();
-    let files = tempfile::tempdir().unwrap();
-    let files = [0, 1].map(|node| files.path().join(node.to_string()));
-    let env = [0, 1].map(|node| (node, "TANDEM_KILL_FILE", files[node].to_str().unwrap().to_owned()));
+    let folder = tempfile::tempdir().unwrap();
+    let (files, env) = kill_files(folder.path());
     let mut rig = Rig::start(2, load(seed), QUICK, &env).await;
     for (index, at) in ON_THE_WAY.iter().enumerate() {
         // Each node is home to those who move, every other time; who dies changes less often.
@@ -355,4 +384,136 @@ async fn a_death_at_every_point_of_a_failover_and_a_fallback() {
         home(&mut rig).await;
     }
     rig.settle().await;
+}
+
+/// Where the node that is left dies in a takeover, and who moves its users in the fallback after one: when that is asked for, and
+/// the point there.
+const ALONE: &[(&str, Armed, &str)] = &[
+    ("core.before_persist", Armed::Before, "core.before_persist"),
+    ("core.after_persist", Armed::Before, "core.after_persist"),
+    // What it writes once it knows that it leads.
+    ("core.after_persist\nlog.own.before_write", Armed::During, "log.own.before_write"),
+    ("core.after_persist\nlog.own.after_write", Armed::During, "log.own.after_write"),
+    ("core.after_persist\nlog.own.after_sync", Armed::During, "log.own.after_sync"),
+    ("log.peer.after_write", Armed::During, "log.peer.after_write"),
+];
+
+/// A node is killed, and the one that is left dies at a point while it takes over. Both are started again.
+async fn dies_alone(rig: &mut Rig, of: usize, point: &str, file: &Path) {
+    let (left, told) = (1 - of, format!("takeover of {of}, {} dies at {point:?}", 1 - of));
+    rig.mark_fault(left);
+    std::fs::write(file, point).expect("the file is written");
+    // Of one that is dead it receives nothing more: there it dies first, and the other before it can take over.
+    let deadline = Instant::now() + LIMIT;
+    while point.starts_with("log.peer") && file.exists() {
+        assert!(Instant::now() < deadline, "{told}: the point is not reached\n{}", rig.logs());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.kill(of);
+    ends(rig, left, file, &told).await;
+    starts_again(rig, &[left, of], &told).await;
+}
+
+/// A node whose disk has more of its own log than it has sent dies while that is set aside, because the other went on without it.
+async fn dies_while_a_tail_is_set_aside(rig: &mut Rig, of: usize, file: &Path) {
+    for attempt in 0..10 {
+        let told = format!("attempt {attempt} of {of} to leave a tail");
+        rig.mark_fault(of);
+        std::fs::write(file, "log.own.after_write").expect("the file is written");
+        ends(rig, of, file, &told).await;
+        rig.clients_go_on(LIMIT).await;
+        std::fs::write(file, "log.truncate.after_aside").expect("the file is written");
+        rig.pair.start(of).expect("it starts again");
+        let deadline = Instant::now() + LIMIT;
+        let pair = |rig: &Rig, node| {
+            rig.pair.status(node).is_some_and(|s| s.groups.iter().all(|g| g.mode == "Pair"))
+        };
+        while !rig.pair.ended(of) && !(pair(rig, 0) && pair(rig, 1)) {
+            assert!(Instant::now() < deadline, "{told}\n{}", rig.logs());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if rig.pair.ended(of) {
+            ends(rig, of, file, "a tail is set aside").await;
+            return starts_again(rig, &[of], "a tail is set aside").await;
+        }
+        // What it had written was on its way already.
+        std::fs::remove_file(file).expect("it was not reached");
+        home(rig).await;
+    }
+    panic!("no tail in ten deaths\n{}", rig.logs());
+}
+
+/// See [`a_death_at_every_point_of_a_takeover_of_the_fallback_after_it_and_of_a_recover`].
+async fn takeovers(witness: bool, seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, env) = kill_files(folder.path());
+    let mut rig = Rig::start_beside(witness, Load { users: 20, ..load(seed) }, QUICK, &env).await;
+    for (index, (alone, armed, point)) in ALONE.iter().enumerate() {
+        let of = index % 2;
+        dies_alone(&mut rig, of, alone, &files[1 - of]).await;
+        if !away(&rig, of) {
+            home(&mut rig).await;
+            rig.kill(of);
+            rig.clients_go_on(LIMIT).await;
+            starts_again(&mut rig, &[of], "a takeover without a second death").await;
+        }
+        assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
+        // Where there is a witness the one dies, and where there is none the other.
+        let giver = (index / 2 % 2 == 0) == witness;
+        let dying = if giver { 1 - of } else { of };
+        dies_on_the_way(&mut rig, "fallback", of, dying, (*armed, point), &files[dying]).await;
+        home(&mut rig).await;
+        rig.pair.wait_normal(LIMIT).unwrap_or_else(|e| panic!("{e}\n{}", rig.logs()));
+    }
+    let of = usize::from(witness);
+    dies_while_a_tail_is_set_aside(&mut rig, of, &files[of]).await;
+    home(&mut rig).await;
+    rig.settle().await;
+}
+
+/// Both nodes run in failed mode, the operator asks for a recover, and a node dies at a point after it.
+async fn recovers(seed: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, env) = kill_files(folder.path());
+    let settings = [QUICK, &[("srm.critical_service_delay", "10s")]].concat();
+    let mut rig = Rig::start_beside(false, Load { users: 20, ..load(seed) }, &settings, &env).await;
+    for (asked, dying, point) in [(0, 1, "log.own.after_write"), (1, 1, "beacon.before_send")] {
+        let told = format!("recover asked of {asked}, {dying} dies: {point}");
+        let client = |node: usize| {
+            let made = &rig.pair.made.nodes[node];
+            Client::at(made.admin, &made.token_file).unwrap_or_else(|f| panic!("{f:?}"))
+        };
+        for node in [0, 1] {
+            let name = &rig.pair.made.nodes[node].name;
+            client(node).service(name, "router", ServiceAction::Stop).unwrap_or_else(|f| panic!("{f:?}"));
+        }
+        for node in [0, 1] {
+            rig.until(node, 2 * LIMIT, "failed mode", |s| s.row == Some(15));
+        }
+        rig.mark_fault(dying);
+        client(asked).recover().unwrap_or_else(|f| panic!("{f:?}"));
+        std::fs::write(&files[dying], point).expect("the file is written");
+        ends(&mut rig, dying, &files[dying], &told).await;
+        starts_again(&mut rig, &[dying], &told).await;
+        home(&mut rig).await;
+        rig.pair.wait_normal(LIMIT).unwrap_or_else(|e| panic!("{e}\n{}", rig.logs()));
+    }
+    rig.settle().await;
+}
+
+/// The node that is left dies at each point of a takeover, each node at each point of the fallback after one, with a witness and
+/// without; and a node after a recover. Three pairs at the same time: most of it is waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_death_at_every_point_of_a_takeover_of_the_fallback_after_it_and_of_a_recover() {
+    let _turn = turn().await;
+    let seed = seed();
+    let run = |pair: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(2).enable_all().build().expect("a runtime").block_on(pair);
+    };
+    std::thread::scope(|pairs| {
+        pairs.spawn(move || run(Box::pin(takeovers(false, seed))));
+        pairs.spawn(move || run(Box::pin(takeovers(true, seed))));
+        pairs.spawn(move || run(Box::pin(recovers(seed))));
+    });
 }

@@ -1,9 +1,10 @@
 //! Named points at which a test may kill the process: `TANDEM_KILL_AT=name` or `name:3` for the third time it is
-//! reached, or `TANDEM_KILL_FILE=FILE`, the next time that the point is reached whose name is all that this file holds; or
-//! make it stand still, as SIGSTOP does: `TANDEM_STOP_AT=name=FILE`, the next time it is reached while there is such a file.
+//! reached, or `TANDEM_KILL_FILE=FILE`, the next time that the point is reached whose name is all that this file holds (of
+//! several, one a line, each is struck out when it is reached, and the last one kills); or make it stand still, as SIGSTOP
+//! does: `TANDEM_STOP_AT=name=FILE`, the next time it is reached while there is such a file.
 //! Without the variables a point costs three loads and three branches.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,9 +60,22 @@ pub fn hit(name: &str) {
 
 fn is_in_file(name: &str) -> bool {
     let file = FILE.get_or_init(|| std::env::var_os("TANDEM_KILL_FILE").map(PathBuf::from));
-    let Some(file) = file else { return false };
-    // Whoever takes the file away dies, once.
-    std::fs::read_to_string(file).is_ok_and(|wanted| wanted == name) && std::fs::remove_file(file).is_ok()
+    file.as_ref().is_some_and(|file| is_last_of(file, name))
+}
+
+/// Whether this is the last of the points that a file holds. The first of several is struck out.
+fn is_last_of(file: &Path, name: &str) -> bool {
+    let Ok(wanted) = std::fs::read_to_string(file) else { return false };
+    let (first, others) = wanted.split_once('\n').unwrap_or((&wanted, ""));
+    // Whoever takes the file away dies, or writes what is left; nobody else does.
+    if first != name || std::fs::remove_file(file).is_err() {
+        return false;
+    }
+    if !others.is_empty() {
+        // A file that is not there kills nobody, and the test says which point was not reached.
+        let _ = std::fs::write(file, others);
+    }
+    others.is_empty()
 }
 
 fn stop(name: &str) {
@@ -83,4 +97,22 @@ macro_rules! kill_point {
     ($name:literal) => {
         $crate::kill::hit($name)
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_points_in_a_file_the_last_one_kills_and_only_after_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("points");
+        assert!(!is_last_of(&file, "release.after"), "no file");
+        std::fs::write(&file, "core.after_persist\nrelease.after").unwrap();
+        assert!(!is_last_of(&file, "release.after"), "not yet");
+        assert!(!is_last_of(&file, "core.after_persist"), "there is one more");
+        assert!(!is_last_of(&file, "core.after_persist"), "it is struck out");
+        assert!(is_last_of(&file, "release.after"));
+        assert!(!file.exists() && !is_last_of(&file, "release.after"), "once");
+    }
 }

@@ -3,6 +3,7 @@
 mod ask;
 mod binary;
 mod place;
+mod witness;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -62,8 +63,11 @@ pub struct Rig {
     pub fleet: Fleet,
     /// How they connect.
     pub dialer: Dialer,
+    /// Who decides between the nodes, if anybody does.
+    _witness: Option<witness::Witness>,
     dir: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    /// `None`: the test has the turn itself.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// A seed from the environment (`TANDEM_SEED`), or from the clock; printed, so that a failure can be played again.
@@ -72,6 +76,12 @@ pub fn seed() -> u64 {
     let seed = given.unwrap_or_else(|| rand::random::<u32>().into());
     println!("TANDEM_SEED={seed}");
     seed
+}
+
+/// A folder for the nodes of one test.
+fn folder() -> tempfile::TempDir {
+    let mut dir = tempfile::Builder::new();
+    dir.prefix("tandem-test-").tempdir_in(place()).expect("a temporary folder")
 }
 
 impl Rig {
@@ -94,15 +104,40 @@ impl Rig {
         login: impl Fn(usize) -> usize,
     ) -> Rig {
         let turn = TURN.lock().await;
-        let mut dir = tempfile::Builder::new();
-        let dir = dir.prefix("tandem-test-").tempdir_in(place()).expect("a temporary folder");
+        let dir = folder();
         let plan = if nodes == 2 {
             Plan::local_pair(DOMAIN, dir.path())
         } else {
             Plan::local_single(DOMAIN, dir.path())
         };
         let plan = with(plan.expect("free ports"), settings);
-        let mut pair = Pair::make(&tandem(), &plan).expect("files are made");
+        Rig { _turn: Some(turn), ..Rig::serve(dir, &plan, load, env, login).await }
+    }
+
+    /// A pair that runs beside others of the same test, which has the turn (see [`turn`]) itself; with a witness or without.
+    pub async fn start_beside(
+        witness: bool,
+        load: Load,
+        settings: &[(&str, &str)],
+        env: &[(usize, &str, String)],
+    ) -> Rig {
+        let dir = folder();
+        let plan = with(Plan::local_pair(DOMAIN, dir.path()).expect("free ports"), settings);
+        let plan = if witness { plan.local_witness().expect("a free port") } else { plan };
+        Rig::serve(dir, &plan, load, env, |user| user % 2).await
+    }
+
+    /// Starts what was planned, and the clients.
+    async fn serve(
+        dir: tempfile::TempDir,
+        plan: &Plan,
+        load: Load,
+        env: &[(usize, &str, String)],
+        login: impl Fn(usize) -> usize,
+    ) -> Rig {
+        let nodes = plan.nodes.len();
+        let mut pair = Pair::make(&tandem(), plan).expect("files are made");
+        let witness = pair.made.witness.as_deref().map(|config| witness::Witness::start(config, dir.path()));
         for (node, key, value) in env {
             pair.env(*node, key, Some(value));
         }
@@ -134,7 +169,7 @@ impl Rig {
             assert!(fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", fleet.snapshot());
         }
         fleet.start_sending();
-        Rig { pair, fleet, dialer, dir, _turn: turn }
+        Rig { pair, fleet, dialer, dir, _witness: witness, _turn: None }
     }
 
     /// The data folder of a node.
