@@ -6,6 +6,7 @@ mod group;
 mod held;
 mod offers;
 mod pauses;
+mod restarts;
 mod services;
 mod settings;
 

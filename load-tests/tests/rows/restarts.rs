@@ -1,0 +1,248 @@
+//! A restart of either node, or of both, in every state: what it ends in is written down beside this file, for each profile, and
+//! from there it goes on to Normal.
+
+use std::fmt::Write;
+
+use srm::node::GroupOp;
+
+use super::services::SERVICES;
+use super::*;
+
+/// How long after the restart the rows are written down.
+const REST: u64 = 30 * SECOND;
+
+/// A state, and the way into it. A way that a profile does not allow ends where it does: the rows that were reached are written
+/// down, too.
+struct Way {
+    name: &'static str,
+    into: fn(&mut Stage),
+    /// The nodes do not hear each other, and each may serve all.
+    apart: bool,
+}
+
+const fn way(name: &'static str, into: fn(&mut Stage)) -> Way {
+    Way { name, into, apart: false }
+}
+
+const INTO: &[Way] = &[
+    way("Normal", |_| {}),
+    way("Initializing, down", |stage| {
+        stage.kill(A);
+        stage.kill(B);
+        stage.run(SECOND);
+        stage.start(A);
+        stage.run(SECOND);
+    }),
+    way("Failing Over, Taking Over", |stage| {
+        stage.op(A, Op::Failover(By::Here));
+    }),
+    way("Idle, Running in Backup Mode", idle),
+    way("Falling Back, Taking Back", |stage| {
+        idle(stage);
+        fallback(stage, B);
+    }),
+    way("down, Running in Backup Mode", |stage| {
+        stage.kill(A);
+        stage.run(5 * SECOND);
+    }),
+    way("Failed Over, Running in Backup Mode", |stage| {
+        stage.kill(A);
+        stage.run(5 * SECOND);
+        stage.start(A);
+        stage.run(10 * SECOND);
+    }),
+    way("down, Taking Over (the witness does not answer)", |stage| {
+        stage.witness_away(MINUTE);
+        stage.kill(A);
+        stage.run(300);
+    }),
+    way("down, Initializing (the witness has not answered for longer than the lease)", |stage| {
+        stage.witness_away(MINUTE);
+        stage.kill(A);
+        stage.run(10 * SECOND);
+    }),
+    way("Failed Over with Critical Services Not Running", |stage| {
+        stage.service(A, Service::Database, Health::Stopped, true);
+        stage.run(100 * SECOND);
+    }),
+    way("Running in Failed Mode", |stage| {
+        for node in BOTH {
+            stage.service(node, Service::Database, Health::Stopped, true);
+        }
+        stage.run(200 * SECOND);
+    }),
+    way("Backup Activated (22)", |stage| backup_activated(stage, Service::Database, 22)),
+    way("Backup Activated (23)", |stage| backup_activated(stage, Service::Router, 23)),
+    Way { name: "Unknown", into: unknown, apart: true },
+    way("Normal without high availability", |stage| {
+        stage.op(A, Op::Group(GroupOp::Ha { on: false, force: false }));
+        stage.run(SECOND);
+    }),
+    way("Idle, Idle (both restarted without automatics)", |stage| {
+        without_automatics(stage);
+        stage.kill(A);
+        stage.kill(B);
+        stage.start(A);
+        stage.start(B);
+        stage.run(10 * SECOND);
+    }),
+    way("Idle, down (both killed without automatics, one is back)", |stage| {
+        without_automatics(stage);
+        stage.kill(A);
+        stage.kill(B);
+        stage.start(A);
+        stage.run(MINUTE);
+    }),
+    way("Idle, Normal (forced inactive)", forced_inactive),
+    way("Idle, down (forced inactive)", |stage| {
+        forced_inactive(stage);
+        stage.kill(B);
+        stage.run(MINUTE);
+    }),
+];
+
+fn idle(stage: &mut Stage) {
+    stage.op(A, Op::Failover(By::Here));
+    stage.expect(BOTH, 3, 10 * SECOND);
+}
+
+fn without_automatics(stage: &mut Stage) {
+    stage.automatics(Automatics { disabled: true, ..Automatics::default() });
+    stage.run(SECOND);
+}
+
+fn forced_inactive(stage: &mut Stage) {
+    without_automatics(stage);
+    stage.op(A, Op::Force { to: Force::Inactive, confirmed: true });
+    stage.run(5 * SECOND);
+}
+
+/// The node in backup mode loses a service: all users move to the other, which is soon over.
+fn backup_activated(stage: &mut Stage, service: Service, row: u32) {
+    stage.automatics(SERVICES);
+    idle(stage);
+    stage.service(B, service, Health::Stopped, false);
+    stage.expect([B], row, 95 * SECOND);
+}
+
+/// Beacons pass, and the log does not; the nodes know different things of the group.
+fn unknown(stage: &mut Stage) {
+    stage.cut(4 * MINUTE);
+    stage.run(90 * SECOND);
+    stage.op(A, Op::Group(GroupOp::Ha { on: false, force: true }));
+    stage.run(20 * SECOND);
+    stage.beacons_pass();
+    stage.run(30 * SECOND);
+}
+
+/// Rows as they are written down; a node that does not run has none.
+fn rows(stage: &Stage) -> String {
+    let row = |node| stage.shown(node).map_or("-".to_owned(), |(row, _)| row.to_string());
+    format!("{:>3} {:>3}", row(A), row(B))
+}
+
+/// A row holds at every moment, one that was made for what is so; and no group is led twice.
+fn watch(stage: &Stage, told: &str) {
+    for node in BOTH {
+        assert!(stage.has_row(node), "{told}: {node} shows {:?}", stage.shown(node));
+    }
+    for group in NodeIx::BOTH {
+        assert!(!(stage.leads(A, group) && stage.leads(B, group)), "{told}: both lead {group:?}");
+    }
+}
+
+/// Back to Normal: whatever was taken away is there again, and the operator does what the rows say.
+fn to_normal(stage: &mut Stage, told: &str) {
+    stage.cut(0);
+    stage.automatics(Automatics::default());
+    for node in BOTH {
+        if stage.shown(node).is_none() {
+            stage.start(node);
+        }
+        stage.service(node, Service::Database, Health::Runs, false);
+        stage.service(node, Service::Router, Health::Runs, false);
+    }
+    for _ in 0..1_200 {
+        let shown = BOTH.map(|node| stage.shown(node).map(|(row, _)| row));
+        if shown == [Some(1); 2] {
+            return;
+        }
+        for node in BOTH {
+            match shown[node] {
+                Some(14 | 15 | 19..=21 | 117) => _ = stage.op(node, Op::Recover),
+                Some(122) => _ = stage.op(node, Op::Group(GroupOp::Ha { on: true, force: true })),
+                Some(128..=131) if node == A => {
+                    stage.op(node, Op::Force { to: Force::Active, confirmed: true });
+                }
+                _ => _ = stage.op(node, Op::Fallback(By::Here)),
+            }
+        }
+        stage.run(500);
+    }
+    panic!("{told}: not Normal within 10 minutes: {:?} {:?}", stage.shown(A), stage.shown(B));
+}
+
+/// One line for each state and each restart.
+fn table(profile: Profile) -> String {
+    let mut text = "# Rows of a and b before a restart, and half a minute after it; - does not run.\n\
+                    # State of a, state of b | restarted | before | after\n"
+        .to_owned();
+    for Way { name, into, apart } in INTO {
+        for (who, restarted) in [("a", &[A][..]), ("b", &[B]), ("a, b", &[A, B]), ("b, a", &[B, A])] {
+            let told = format!("{name}, restarted: {who}");
+            // What a client was told is nobody's business here: there is none.
+            let mut stage = Stage::pair(Profile { weak: true, ..profile });
+            into(&mut stage);
+            let before = rows(&stage);
+            for node in restarted {
+                stage.kill(*node);
+                stage.run(100);
+            }
+            for node in restarted {
+                stage.start(*node);
+                stage.run(100);
+            }
+            for _ in 0..REST / 100 {
+                stage.run(100);
+                if !apart {
+                    watch(&stage, &told);
+                }
+            }
+            writeln!(text, "{name} | {who} | {before} | {}", rows(&stage)).expect("a string takes it");
+            to_normal(&mut stage, &told);
+        }
+    }
+    text
+}
+
+/// What the tables say is what happens; `TANDEM_WRITE_DOCS=1` writes them anew.
+fn as_written(name: &str, profile: Profile) {
+    let path = format!("{}/tests/rows/restarts-{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let table = table(profile);
+    if std::env::var_os("TANDEM_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &table).expect("the table is written");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut lines = table.lines().zip(written.lines().chain(std::iter::repeat("")));
+    let differs = lines.find(|(is, was)| is != was);
+    assert!(
+        differs.is_none() && table == written,
+        "{path}: {differs:?}; if that is meant to be, write it anew: TANDEM_WRITE_DOCS=1 cargo test --workspace --profile ci \
+         --test rows -- a_restart"
+    );
+}
+
+#[test]
+fn a_restart_in_every_state_ends_in_the_row_that_is_written_down_and_from_there_in_normal() {
+    as_written("pair", PAIR);
+}
+
+#[test]
+fn a_restart_in_every_state_with_a_witness() {
+    as_written("witness", WITNESS);
+}
+
+#[test]
+fn a_restart_in_every_state_of_nodes_that_serve_nobody_alone() {
+    as_written("strict", STRICT);
+}
