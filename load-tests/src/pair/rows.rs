@@ -143,6 +143,13 @@ impl Stage {
         self.run(1);
     }
 
+    /// Whether what hands users over is lost within a node.
+    pub fn moves_are_lost(&mut self, node: usize, lost: bool) {
+        if let Some(process) = &mut self.world.hosts[node].process {
+            process.node.lose_moves(lost);
+        }
+    }
+
     /// The disk of a node does not answer for so long.
     pub fn disk_stalls(&mut self, node: usize, for_ms: u64) {
         self.world.hosts[node].stalls_until = self.world.now + for_ms;

@@ -6,7 +6,7 @@ use srm::config::Assignment;
 use srm::node::{Automatics, By, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
-use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, fallback, moves, refusal};
+use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, begun, fallback, moves, refusal};
 
 /// The product's own times for services.
 const DELAY: u64 = 90 * SECOND;
@@ -237,6 +237,66 @@ fn row_21_a_node_is_restarted_while_both_run_in_failed_mode() {
     assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
     stage.expect(BOTH, 1, 2 * SECOND);
     stage.stays(&BOTH, 1, DELAY);
+}
+
+/// Users do not move for a minute, after the 10 s for which clients without a parked stream are waited for.
+fn moving_fails(stage: &mut Stage, row: u32, reason: Reason) {
+    let took = stage.expect(BOTH, row, 80 * SECOND);
+    assert!((69 * SECOND..=75 * SECOND).contains(&took), "{took}");
+    assert_eq!(stage.shown(A).unwrap().1, [(State::RunningInFailedMode, reason); 2]);
+    stage.stays(&BOTH, row, MINUTE);
+    for node in BOTH {
+        for op in [Op::Failover(By::Here), Op::Fallback(By::Here)] {
+            assert!(refusal(stage.op(node, op)).contains("Running in Failed Mode"));
+        }
+        assert!(stage.alarms(node).iter().any(|alarm| alarm.contains("until `tandem recover`")));
+    }
+}
+
+#[test]
+fn row_19_users_do_not_move_in_a_failover() {
+    for (from, to) in [(A, B), (B, A)] {
+        let mut stage = Stage::pair(PAIR);
+        stage.moves_are_lost(from, true);
+        assert!(begun(stage.op(from, Op::Failover(By::Here))));
+        stage.expect([from], 2, 0);
+        moving_fails(&mut stage, 19, Reason::TakeOverUsersFailed);
+        assert_eq!((stage.served(from), stage.served(to)), (5, 5), "nobody has moved");
+        // A recover goes on with nothing: what was begun is shown as done, whoever has moved, and a fallback takes it back.
+        stage.moves_are_lost(from, false);
+        assert_eq!(stage.op(to, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 3, 2 * SECOND);
+        fallback(&mut stage, to);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        assert!(begun(stage.op(from, Op::Failover(By::Here))));
+        stage.expect(BOTH, 3, 5 * SECOND);
+        assert_eq!(stage.served(to), 10);
+    }
+}
+
+#[test]
+fn row_20_users_do_not_move_in_a_fallback() {
+    for (home, backup) in [(A, B), (B, A)] {
+        let mut stage = Stage::pair(PAIR);
+        assert!(begun(stage.op(home, Op::Failover(By::Here))));
+        stage.expect(BOTH, 3, SECOND);
+        stage.moves_are_lost(backup, true);
+        fallback(&mut stage, backup);
+        stage.expect([backup], 4, 0);
+        moving_fails(&mut stage, 20, Reason::TakeBackUsersFailed);
+        assert_eq!(stage.served(backup), 10, "nobody has moved");
+        // A recover that does not help: a minute later it is as before.
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 3, 2 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 20, 80 * SECOND);
+        stage.moves_are_lost(backup, false);
+        assert_eq!(stage.op(backup, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 3, 2 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        assert_eq!((stage.served(home), stage.served(backup)), (5, 5));
+    }
 }
 
 #[test]

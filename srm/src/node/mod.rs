@@ -170,6 +170,8 @@ pub struct Node {
     services: services::Services,
     probes: probes::Probes,
     moving: Option<Moving>,
+    /// See [`Node::lose_moves`].
+    loses_moves: bool,
     storm: storm::Storm,
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
@@ -255,6 +257,7 @@ impl Node {
             services: services::Services::default(),
             probes: probes::Probes::default(),
             moving: None,
+            loses_moves: false,
             storm: storm::Storm {
                 fixed: cfg.driver.engine.relogin_s,
                 own: cfg.driver.engine.relogin_s,
