@@ -66,6 +66,8 @@ pub struct Profile {
     pub checks: bool,
     /// Automatics are disabled, and operators force nodes inactive and active.
     pub held: bool,
+    /// The group has one node, the first.
+    pub single: bool,
 }
 
 impl Profile {
@@ -87,6 +89,7 @@ impl Profile {
         group: false,
         checks: false,
         held: false,
+        single: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =

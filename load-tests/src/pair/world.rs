@@ -315,7 +315,7 @@ impl World {
     fn config(&mut self, node: usize, boot: u64) -> Config {
         let engine = engine::Config {
             me: NodeIx::BOTH[node],
-            peer: Some(peer(1 - node)),
+            peer: (!self.profile.single).then(|| peer(1 - node)),
             domain: "d".into(),
             resume_ms: 300_000,
             relogin_s: (0, 1),
@@ -333,7 +333,7 @@ impl World {
                 ack_synced: self.profile.peer_and_disk,
                 checkpoint_frames: 40,
             },
-            single: false,
+            single: self.profile.single,
             register: match self.profile.witness {
                 true => RegisterKind::Witness(safety::Witness),
                 false => RegisterKind::Consent(Consent { available: self.profile.available }),

@@ -9,6 +9,7 @@ mod pauses;
 mod restarts;
 mod services;
 mod settings;
+mod witness;
 
 use load_tests::pair::Profile;
 use load_tests::pair::rows::Stage;
@@ -378,33 +379,22 @@ fn row_110_a_node_is_stopped_and_hands_its_users_over_first() {
 }
 
 #[test]
-fn rows_112_and_115_the_witness_is_asked_and_a_backup_that_dies_leaves_its_guests_to_their_home() {
-    let mut stage = Stage::pair(WITNESS);
-    stage.op(A, Op::Failover(By::Here));
-    stage.expect(BOTH, 3, SECOND);
-    stage.kill(B);
-    // a is home again by the witness's word, and serves the users of b too.
-    stage.expect([A], 17, 5 * SECOND);
-    assert_eq!(stage.shown(A).unwrap().1[A].0, State::RunningInBackupMode);
-    stage.start(B);
-    stage.expect(BOTH, 103, 10 * SECOND);
-}
-
-#[test]
-fn row_116_the_backup_dies_while_the_home_node_is_failed_over() {
-    let mut stage = Stage::pair(WITNESS);
-    stage.kill(A);
-    stage.expect([B], 17, 5 * SECOND);
+fn rows_120_and_121_a_group_of_one_node() {
+    let mut stage = Stage::fresh(Profile { single: true, ..PAIR });
     stage.start(A);
-    stage.expect(BOTH, 103, 10 * SECOND);
-    // It gets what it lacks: without that it could not serve.
-    stage.run(10 * SECOND);
-    stage.witness_away(MINUTE);
-    stage.kill(B);
-    stage.expect([A], 116, 5 * SECOND);
-    // By the witness's word it serves its own users again, and those of b.
-    stage.expect([A], 17, 2 * MINUTE);
-    assert_eq!(stage.shown(A).unwrap().1[A].0, State::RunningInBackupMode);
+    stage.expect([A], 121, 0);
+    assert!(!stage.ready(A));
+    stage.expect([A], 120, SECOND);
+    stage.run(SECOND);
+    stage.more_users(A, 3);
+    stage.stays(&[A], 120, 5 * MINUTE);
+    assert!(refusal(stage.op(A, Op::Failover(By::Here))).contains("this group has one node"));
+    stage.kill(A);
+    stage.start(A);
+    stage.expect([A], 121, 0);
+    stage.expect([A], 120, SECOND);
+    assert!(stage.ready(A) && stage.has_row(A));
+    assert_eq!((stage.served(A), stage.alarms(A)), (3, Vec::new()));
 }
 
 #[test]

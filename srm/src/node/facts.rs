@@ -117,7 +117,9 @@ impl Node {
         let lost = self.evidence.gone().is_some() || self.evidence.init_timeout();
         let awaited = waits && lost && !home_is_me && reg.primary == group;
         let away = self.driver.engine().state().away(group).is_some();
-        if waits && !core.starting() && home_is_me && !heard && !self.cfg.single {
+        // Whether it may serve them is not known while the witness is about to say so.
+        let asks = core.asking() && self.witness_decides() == Some(true);
+        if waits && !core.starting() && home_is_me && !heard && !asks && !self.cfg.single {
             Place::Waiting
         } else if reg.term.0 != 0 && core.asking() && !home_is_me && reg.primary == group {
             Place::Taking

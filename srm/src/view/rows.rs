@@ -39,14 +39,16 @@ impl Row {
         &ROWS[AT]
     }
 
-    /// Which of two groups' rows says more: the heavier.
+    /// Which of two groups' rows says more: the heavier. What a witness is asked and does not answer is no news beside users who
+    /// are not served until the operator does something.
     pub(super) fn weight(&self) -> u8 {
         match (self.id, self.when.place) {
             (1 | 120, _) => 0,
             (104, _) => 1,
             (_, Some(Place::AtHome)) => 2,
             (_, Some(Place::Nobody)) => 3,
-            _ => 4,
+            (_, Some(Place::Taking)) => 4,
+            _ => 5,
         }
     }
 }

@@ -246,6 +246,19 @@ fn a_kill_shows_as_row_17_on_both_sides_of_the_table() {
 }
 
 #[test]
+fn users_who_wait_for_the_operator_are_shown_before_a_question_to_the_witness() {
+    let gone = Seen { heard: false, ..WELL };
+    let asks = Facts { place: Place::Taking, cause: Cause::PeerReboot, home: gone, ..FIRST };
+    let waits = Facts { place: Place::Waiting, backup: gone, ..FIRST };
+    let away = Facts { place: Place::AtBackup, cause: Cause::PeerReboot, backup: gone, ..FIRST };
+    let own = Facts { place: Place::Nobody, backup: gone, ..FIRST };
+    for (own, row) in [(waits, 127), (away, 116), (own, 112)] {
+        // Whichever of the two nodes it is.
+        assert_eq!((shown([&asks, &own]).row.id, shown([&own, &asks]).row.id), (row, row));
+    }
+}
+
+#[test]
 fn a_node_that_is_not_heard_is_down_whatever_its_row_unless_it_is_proved_to_live() {
     let gone = Seen { heard: false, ..WELL };
     let leaving = Facts { place: Place::Leaving, cause: Cause::Operator, backup: gone, ..FIRST };
