@@ -48,6 +48,17 @@ fn says(stage: &Stage, node: usize, text: &str) -> bool {
     stage.alarms(node).iter().any(|alarm| alarm.contains(text))
 }
 
+/// A test, and the same with the nodes exchanged. It gets the home of those whom it is about, and their backup.
+fn either(test: impl Fn(usize, usize)) {
+    test(A, B);
+    test(B, A);
+}
+
+/// States of both nodes, given as in a row: the home first.
+fn by_node(home: usize, row: [(State, Reason); 2]) -> [(State, Reason); 2] {
+    [row[home], row[1 - home]]
+}
+
 /// Why an action was refused.
 fn refusal(reply: Option<Reply>) -> String {
     match reply {
@@ -63,83 +74,99 @@ fn moves(stage: &mut Stage, node: usize) -> Vec<(NodeIx, bool, Step, Cause)> {
 
 #[test]
 fn rows_1_to_4_the_operator_fails_a_node_over_and_back() {
-    let mut stage = Stage::pair(PAIR);
-    stage.moves(A);
-    stage.moves(B);
-    assert!(refusal(stage.op(A, Op::Fallback(By::Here))).contains("this node is Normal"));
-    assert!(begun(stage.op(A, Op::Failover(By::Here))));
-    stage.expect([A], 2, 0);
-    stage.expect(BOTH, 3, SECOND);
-    let states =
-        [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::OnAdminRequest)];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    for node in BOTH {
-        let told = moves(&mut stage, node);
-        let a = NodeIx::A;
-        let expected =
-            [(a, false, Step::Began, Cause::Operator), (a, false, Step::Complete, Cause::Operator)];
-        assert_eq!(told, expected, "both nodes tell it");
-    }
-    assert!(refusal(stage.op(A, Op::Failover(By::Here))).contains("this node is Idle"));
-    stage.stays(&BOTH, 3, MINUTE);
-    fallback(&mut stage, B);
-    stage.expect([B], 4, 0);
-    stage.expect(BOTH, 1, SECOND);
-    let told = moves(&mut stage, A);
-    let last = told.last().copied();
-    assert_eq!(last, Some((NodeIx::A, true, Step::Complete, Cause::Operator)), "{told:?}");
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.moves(home);
+        stage.moves(backup);
+        assert!(refusal(stage.op(home, Op::Fallback(By::Here))).contains("this node is Normal"));
+        assert!(begun(stage.op(home, Op::Failover(By::Here))));
+        stage.expect([home], 2, 0);
+        stage.expect(BOTH, 3, SECOND);
+        let states = by_node(
+            home,
+            [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::OnAdminRequest)],
+        );
+        assert_eq!(stage.shown(home).unwrap().1, states);
+        for node in BOTH {
+            let told = moves(&mut stage, node);
+            let moved = NodeIx::BOTH[home];
+            let expected = [
+                (moved, false, Step::Began, Cause::Operator),
+                (moved, false, Step::Complete, Cause::Operator),
+            ];
+            assert_eq!(told, expected, "both nodes tell it");
+        }
+        assert!(refusal(stage.op(home, Op::Failover(By::Here))).contains("this node is Idle"));
+        stage.stays(&BOTH, 3, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect([backup], 4, 0);
+        stage.expect(BOTH, 1, SECOND);
+        let told = moves(&mut stage, home);
+        let last = told.last().copied();
+        assert_eq!(last, Some((NodeIx::BOTH[home], true, Step::Complete, Cause::Operator)), "{told:?}");
+    });
 }
 
 #[test]
 fn row_5_a_node_is_restarted_while_it_is_idle() {
-    let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover(By::Here));
-    stage.expect(BOTH, 3, SECOND);
-    stage.kill(A);
-    stage.expect([B], 107, 2 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 5, 5 * SECOND);
-    stage.stays(&BOTH, 5, MINUTE);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.op(home, Op::Failover(By::Here));
+        stage.expect(BOTH, 3, SECOND);
+        stage.kill(home);
+        stage.expect([backup], 107, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 5, 5 * SECOND);
+        stage.stays(&BOTH, 5, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
 fn row_6_both_nodes_are_restarted_while_one_is_idle() {
-    let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover(By::Here));
-    stage.expect(BOTH, 3, SECOND);
-    stage.kill(A);
-    stage.expect([B], 107, 2 * SECOND);
-    stage.kill(B);
-    stage.run(SECOND);
-    stage.start(B);
-    stage.start(A);
-    stage.expect(BOTH, 6, 10 * SECOND);
-    let states =
-        [(State::Idle, Reason::Initialization), (State::RunningInBackupMode, Reason::Initialization)];
-    assert_eq!(stage.shown(B).unwrap().1, states);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.op(home, Op::Failover(By::Here));
+        stage.expect(BOTH, 3, SECOND);
+        stage.kill(home);
+        stage.expect([backup], 107, 2 * SECOND);
+        stage.kill(backup);
+        stage.run(SECOND);
+        stage.start(backup);
+        stage.start(home);
+        stage.expect(BOTH, 6, 10 * SECOND);
+        let states = by_node(
+            home,
+            [(State::Idle, Reason::Initialization), (State::RunningInBackupMode, Reason::Initialization)],
+        );
+        assert_eq!(stage.shown(backup).unwrap().1, states);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
 fn row_7_a_node_in_backup_mode_is_restarted_and_nobody_takes_over() {
-    let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover(By::Here));
-    stage.expect(BOTH, 3, SECOND);
-    stage.moves(A);
-    stage.op(B, Op::Restart);
-    stage.run(900);
-    stage.expect([A], 3, 0);
-    stage.expect(BOTH, 7, 5 * SECOND);
-    let states =
-        [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::Initialization)];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    assert_eq!(moves(&mut stage, A), []);
-    stage.stays(&BOTH, 7, MINUTE);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.op(home, Op::Failover(By::Here));
+        stage.expect(BOTH, 3, SECOND);
+        stage.moves(home);
+        stage.op(backup, Op::Restart);
+        stage.run(900);
+        stage.expect([home], 3, 0);
+        stage.expect(BOTH, 7, 5 * SECOND);
+        let states = by_node(
+            home,
+            [(State::Idle, Reason::OnAdminRequest), (State::RunningInBackupMode, Reason::Initialization)],
+        );
+        assert_eq!(stage.shown(home).unwrap().1, states);
+        assert_eq!(moves(&mut stage, home), []);
+        stage.stays(&BOTH, 7, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
@@ -256,20 +283,23 @@ fn a_scheduled_fallback_waits_for_its_window() {
 
 #[test]
 fn rows_16_and_102_the_path_is_cut_for_longer_than_the_keep_alive_time_out() {
-    // By the witness's word, so that one node goes on.
-    let mut stage = Stage::pair(WITNESS);
-    stage.moves(B);
-    stage.cut_off(A, 90 * SECOND);
-    let took = stage.expect([B], 16, 70 * SECOND);
-    assert!((58 * SECOND..=62 * SECOND).contains(&took), "after the keep-alive time-out of 60 s: {took}");
-    stage.expect(BOTH, 102, 40 * SECOND);
-    let told = stage.moves(B);
-    let takeover = told.iter().find(|m| m.stage == Step::Complete && m.group == NodeIx::A).unwrap();
-    assert_eq!((takeover.cause, takeover.users), (Cause::PeerDown, 5));
-    assert!(takeover.took_ms.is_some_and(|ms| (59 * SECOND..=62 * SECOND).contains(&ms)), "{takeover:?}");
-    stage.stays(&BOTH, 102, 5 * MINUTE);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        // By the witness's word, so that one node goes on.
+        let mut stage = Stage::pair(WITNESS);
+        stage.moves(backup);
+        stage.cut_off(home, 90 * SECOND);
+        let took = stage.expect([backup], 16, 70 * SECOND);
+        assert!((58 * SECOND..=62 * SECOND).contains(&took), "after the keep-alive time-out of 60 s: {took}");
+        stage.expect(BOTH, 102, 40 * SECOND);
+        let told = stage.moves(backup);
+        let takeover =
+            told.iter().find(|m| m.stage == Step::Complete && m.group == NodeIx::BOTH[home]).unwrap();
+        assert_eq!((takeover.cause, takeover.users), (Cause::PeerDown, 5));
+        assert!(takeover.took_ms.is_some_and(|ms| (59 * SECOND..=62 * SECOND).contains(&ms)), "{takeover:?}");
+        stage.stays(&BOTH, 102, 5 * MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
@@ -338,44 +368,56 @@ fn row_101_both_nodes_start_in_any_order() {
 
 #[test]
 fn row_127_nobody_is_served_where_the_policy_says_so_until_the_operator_speaks() {
-    let mut stage = Stage::pair(STRICT);
-    stage.kill(A);
-    stage.expect([B], 127, 2 * SECOND);
-    assert_eq!(
-        stage.shown(B).unwrap().1,
-        [(State::Down, Reason::Unknown), (State::Initializing, Reason::PeerDown)]
-    );
-    assert!(refusal(stage.op(B, Op::Fallback(By::Here))).contains("offered from Running in Backup Mode"));
-    stage.stays(&[B], 127, 5 * MINUTE);
-    assert!(matches!(stage.op(B, Op::Force { to: Force::Active, confirmed: true }), Some(Reply::Forced(_))));
-    stage.run(SECOND);
-    assert_eq!(stage.shown(B).unwrap().1[B].0, State::RunningInBackupMode);
+    either(|home, backup| {
+        let mut stage = Stage::pair(STRICT);
+        stage.kill(home);
+        stage.expect([backup], 127, 2 * SECOND);
+        assert_eq!(
+            stage.shown(backup).unwrap().1,
+            by_node(home, [(State::Down, Reason::Unknown), (State::Initializing, Reason::PeerDown)])
+        );
+        assert!(
+            refusal(stage.op(backup, Op::Fallback(By::Here))).contains("offered from Running in Backup Mode")
+        );
+        stage.stays(&[backup], 127, 5 * MINUTE);
+        assert!(matches!(
+            stage.op(backup, Op::Force { to: Force::Active, confirmed: true }),
+            Some(Reply::Forced(_))
+        ));
+        stage.run(SECOND);
+        assert_eq!(stage.shown(backup).unwrap().1[backup].0, State::RunningInBackupMode);
+    });
 }
 
 #[test]
 fn row_104_the_backup_alone_is_gone_or_its_users_wait_for_it() {
-    // Beside a b that dies, a leads all; when both were killed and a is back alone, the users of b wait (R6).
-    let mut stage = Stage::pair(PAIR);
-    stage.kill(B);
-    stage.kill(A);
-    stage.run(SECOND);
-    stage.start(A);
-    let took = stage.expect([A], 105, 3 * MINUTE);
-    assert!(took <= 121 * SECOND, "by the initialization time-out: {took}");
-    assert_eq!(stage.shown(A).unwrap().1[B].0, State::Down);
-    stage.start(B);
-    stage.expect(BOTH, 1, 10 * SECOND);
+    either(|home, backup| {
+        // Beside a node that dies the other leads all; when both were killed and one is back alone, the users of the other wait
+        // (R6).
+        let mut stage = Stage::pair(PAIR);
+        stage.kill(backup);
+        stage.kill(home);
+        stage.run(SECOND);
+        stage.start(home);
+        let took = stage.expect([home], 105, 3 * MINUTE);
+        assert!(took <= 121 * SECOND, "by the initialization time-out: {took}");
+        assert_eq!(stage.shown(home).unwrap().1[backup].0, State::Down);
+        stage.start(backup);
+        stage.expect(BOTH, 1, 10 * SECOND);
+    });
 }
 
 #[test]
 fn row_110_a_node_is_stopped_and_hands_its_users_over_first() {
-    let mut stage = Stage::pair(PAIR);
-    stage.moves(B);
-    stage.op(A, Op::Leave);
-    stage.expect([A], 110, 0);
-    stage.expect([B], 17, 5 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 103, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.moves(backup);
+        stage.op(home, Op::Leave);
+        stage.expect([home], 110, 0);
+        stage.expect([backup], 17, 5 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 103, 5 * SECOND);
+    });
 }
 
 #[test]

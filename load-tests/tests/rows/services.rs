@@ -6,7 +6,7 @@ use srm::config::Assignment;
 use srm::node::{Automatics, By, Health, Op, Reply, Service, Stage as Step};
 use srm::view::{Cause, Reason, State};
 
-use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, begun, fallback, moves, refusal};
+use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, begun, by_node, either, fallback, moves, refusal};
 
 /// The product's own times for services.
 const DELAY: u64 = 90 * SECOND;
@@ -78,97 +78,118 @@ fn a_service_that_is_back_within_the_delay_disturbs_nobody() {
 
 #[test]
 fn rows_12_108_and_11_a_service_is_down_for_longer_than_the_delay() {
-    let mut stage = with_services();
-    stage.service(A, Service::PresenceEngine, Health::Stopped, false);
-    assert!(!stage.ready(A) && stage.ready(B));
-    let took = stage.expect([A], 108, DELAY + SECOND);
-    assert!(took >= DELAY - SECOND, "{took}");
-    stage.expect(BOTH, 12, 5 * SECOND);
-    assert!(stage.ready(A) && stage.ready(B), "the users of a are served by b");
-    let states = [
-        (State::FailedOverServicesNotRunning, Reason::CriticalServiceDown),
-        (State::RunningInBackupMode, Reason::CriticalServiceDown),
-    ];
-    assert_eq!(stage.shown(B).unwrap().1, states);
-    for node in BOTH {
-        let a = NodeIx::A;
-        let expected = [(a, false, Step::Began, Cause::Service), (a, false, Step::Complete, Cause::Service)];
-        assert_eq!(moves(&mut stage, node), expected, "both nodes tell it");
-    }
-    stage.stays(&BOTH, 12, DELAY);
-    stage.service(A, Service::PresenceEngine, Health::Runs, false);
-    stage.expect(BOTH, 11, 2 * SECOND);
-    let states = [
-        (State::FailedOver, Reason::CriticalServiceDown),
-        (State::RunningInBackupMode, Reason::CriticalServiceDown),
-    ];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    stage.stays(&BOTH, 11, MINUTE);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::PresenceEngine, Health::Stopped, false);
+        assert!(!stage.ready(home) && stage.ready(backup));
+        let took = stage.expect([home], 108, DELAY + SECOND);
+        assert!(took >= DELAY - SECOND, "{took}");
+        stage.expect(BOTH, 12, 5 * SECOND);
+        assert!(stage.ready(home) && stage.ready(backup), "its users are served by the other");
+        let states = by_node(
+            home,
+            [
+                (State::FailedOverServicesNotRunning, Reason::CriticalServiceDown),
+                (State::RunningInBackupMode, Reason::CriticalServiceDown),
+            ],
+        );
+        assert_eq!(stage.shown(backup).unwrap().1, states);
+        for node in BOTH {
+            let moved = NodeIx::BOTH[home];
+            let expected =
+                [(moved, false, Step::Began, Cause::Service), (moved, false, Step::Complete, Cause::Service)];
+            assert_eq!(moves(&mut stage, node), expected, "both nodes tell it");
+        }
+        stage.stays(&BOTH, 12, DELAY);
+        stage.service(home, Service::PresenceEngine, Health::Runs, false);
+        stage.expect(BOTH, 11, 2 * SECOND);
+        let states = by_node(
+            home,
+            [
+                (State::FailedOver, Reason::CriticalServiceDown),
+                (State::RunningInBackupMode, Reason::CriticalServiceDown),
+            ],
+        );
+        assert_eq!(stage.shown(home).unwrap().1, states);
+        stage.stays(&BOTH, 11, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
 fn row_11_the_services_are_back_by_a_restart_of_their_node() {
-    let mut stage = with_services();
-    stage.service(A, Service::Router, Health::Stopped, false);
-    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
-    stage.kill(A);
-    stage.expect([B], 106, 2 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 11, 5 * SECOND);
-    let states = [
-        (State::FailedOver, Reason::Initialization),
-        (State::RunningInBackupMode, Reason::CriticalServiceDown),
-    ];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Router, Health::Stopped, false);
+        stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+        stage.kill(home);
+        stage.expect([backup], 106, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 11, 5 * SECOND);
+        let states = by_node(
+            home,
+            [
+                (State::FailedOver, Reason::Initialization),
+                (State::RunningInBackupMode, Reason::CriticalServiceDown),
+            ],
+        );
+        assert_eq!(stage.shown(home).unwrap().1, states);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
 fn rows_13_109_123_and_124_the_database_is_down() {
-    let mut stage = with_services();
-    stage.service(B, Service::Database, Health::Stopped, false);
-    stage.expect([B], 109, DELAY + SECOND);
-    stage.expect(BOTH, 13, 5 * SECOND);
-    let states = [
-        (State::RunningInBackupMode, Reason::DatabaseFailure),
-        (State::FailedOverServicesNotRunning, Reason::DatabaseFailure),
-    ];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    stage.service(B, Service::Database, Health::Runs, false);
-    stage.expect(BOTH, 123, 2 * SECOND);
-    stage.kill(B);
-    stage.expect([A], 124, 2 * SECOND);
-    stage.start(B);
-    stage.expect(BOTH, 123, 5 * SECOND);
-    fallback(&mut stage, A);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Database, Health::Stopped, false);
+        stage.expect([home], 109, DELAY + SECOND);
+        stage.expect(BOTH, 13, 5 * SECOND);
+        let states = by_node(
+            home,
+            [
+                (State::FailedOverServicesNotRunning, Reason::DatabaseFailure),
+                (State::RunningInBackupMode, Reason::DatabaseFailure),
+            ],
+        );
+        assert_eq!(stage.shown(backup).unwrap().1, states);
+        stage.service(home, Service::Database, Health::Runs, false);
+        stage.expect(BOTH, 123, 2 * SECOND);
+        stage.kill(home);
+        stage.expect([backup], 124, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 123, 5 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
 fn row_14_the_services_of_the_home_node_do_not_start_in_a_fallback() {
-    let mut stage = with_services();
-    stage.service(A, Service::Router, Health::Stopped, true);
-    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
-    fallback(&mut stage, B);
-    stage.run(20 * SECOND);
-    stage.expect(BOTH, 14, 15 * SECOND);
-    let failed = (State::RunningInFailedMode, Reason::StartOfCriticalServicesFailed);
-    assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
-    stage.stays(&BOTH, 14, DELAY);
-    let why = refusal(stage.op(B, Op::Fallback(By::Here)));
-    assert!(why.contains("Running in Failed Mode"), "{why}");
-    // They still do not start: the operator sees what is so.
-    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
-    stage.expect(BOTH, 12, SECOND);
-    stage.service(A, Service::Router, Health::Runs, false);
-    stage.expect(BOTH, 11, 2 * SECOND);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
-    let why = refusal(stage.op(A, Op::Recover));
-    assert!(why.contains("offered while both nodes run in failed mode"), "{why}");
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Router, Health::Stopped, true);
+        stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+        fallback(&mut stage, backup);
+        stage.run(20 * SECOND);
+        stage.expect(BOTH, 14, 15 * SECOND);
+        let failed = (State::RunningInFailedMode, Reason::StartOfCriticalServicesFailed);
+        assert_eq!(stage.shown(home).unwrap().1, [failed; 2]);
+        stage.stays(&BOTH, 14, DELAY);
+        let why = refusal(stage.op(backup, Op::Fallback(By::Here)));
+        assert!(why.contains("Running in Failed Mode"), "{why}");
+        // They still do not start: the operator sees what is so.
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 12, SECOND);
+        stage.service(home, Service::Router, Health::Runs, false);
+        stage.expect(BOTH, 11, 2 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        let why = refusal(stage.op(home, Op::Recover));
+        assert!(why.contains("offered while both nodes run in failed mode"), "{why}");
+    });
 }
 
 #[test]
@@ -183,26 +204,28 @@ fn a_fallback_starts_the_services_of_the_home_node_first() {
 
 #[test]
 fn row_15_the_backup_loses_a_service_and_its_peer_cannot_help() {
-    let mut stage = with_services();
-    stage.service(A, Service::Router, Health::Stopped, true);
-    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
-    stage.service(B, Service::PresenceEngine, Health::Stopped, true);
-    stage.expect(BOTH, 15, DELAY + 5 * SECOND);
-    let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
-    assert_eq!(stage.shown(A).unwrap().1, [failed; 2]);
-    stage.stays(&BOTH, 15, DELAY);
-    // A recover that does not help: they have the whole delay, and then it is as before.
-    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
-    stage.expect(BOTH, 12, SECOND);
-    stage.stays(&BOTH, 12, DELAY - 2 * SECOND);
-    stage.expect(BOTH, 15, 5 * SECOND);
-    // One that does starts them.
-    stage.service(A, Service::Router, Health::Stopped, false);
-    stage.service(B, Service::PresenceEngine, Health::Stopped, false);
-    assert_eq!(stage.op(B, Op::Recover), Some(Reply::Done));
-    stage.expect(BOTH, 11, 2 * SECOND);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Router, Health::Stopped, true);
+        stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+        stage.service(backup, Service::PresenceEngine, Health::Stopped, true);
+        stage.expect(BOTH, 15, DELAY + 5 * SECOND);
+        let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
+        assert_eq!(stage.shown(home).unwrap().1, [failed; 2]);
+        stage.stays(&BOTH, 15, DELAY);
+        // A recover that does not help: they have the whole delay, and then it is as before.
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 12, SECOND);
+        stage.stays(&BOTH, 12, DELAY - 2 * SECOND);
+        stage.expect(BOTH, 15, 5 * SECOND);
+        // One that does starts them.
+        stage.service(home, Service::Router, Health::Stopped, false);
+        stage.service(backup, Service::PresenceEngine, Health::Stopped, false);
+        assert_eq!(stage.op(backup, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 11, 2 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
@@ -224,19 +247,21 @@ fn row_15_while_both_nodes_are_normal_and_117_for_the_database() {
 
 #[test]
 fn row_21_a_node_is_restarted_while_both_run_in_failed_mode() {
-    let mut stage = with_services();
-    stage.service(A, Service::Router, Health::Stopped, true);
-    stage.service(B, Service::Router, Health::Stopped, true);
-    stage.expect(BOTH, 15, DELAY + SECOND);
-    stage.op(A, Op::Restart);
-    stage.expect(BOTH, 21, 5 * SECOND);
-    let failed = (State::RunningInFailedMode, Reason::Unknown);
-    assert_eq!(stage.shown(B).unwrap().1, [failed; 2]);
-    stage.stays(&BOTH, 21, MINUTE);
-    stage.service(B, Service::Router, Health::Stopped, false);
-    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
-    stage.expect(BOTH, 1, 2 * SECOND);
-    stage.stays(&BOTH, 1, DELAY);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Router, Health::Stopped, true);
+        stage.service(backup, Service::Router, Health::Stopped, true);
+        stage.expect(BOTH, 15, DELAY + SECOND);
+        stage.op(home, Op::Restart);
+        stage.expect(BOTH, 21, 5 * SECOND);
+        let failed = (State::RunningInFailedMode, Reason::Unknown);
+        assert_eq!(stage.shown(backup).unwrap().1, [failed; 2]);
+        stage.stays(&BOTH, 21, MINUTE);
+        stage.service(backup, Service::Router, Health::Stopped, false);
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 1, 2 * SECOND);
+        stage.stays(&BOTH, 1, DELAY);
+    });
 }
 
 /// Users do not move for a minute, after the 10 s for which clients without a parked stream are waited for.
@@ -255,7 +280,7 @@ fn moving_fails(stage: &mut Stage, row: u32, reason: Reason) {
 
 #[test]
 fn row_19_users_do_not_move_in_a_failover() {
-    for (from, to) in [(A, B), (B, A)] {
+    either(|from, to| {
         let mut stage = Stage::pair(PAIR);
         stage.moves_are_lost(from, true);
         assert!(begun(stage.op(from, Op::Failover(By::Here))));
@@ -271,12 +296,12 @@ fn row_19_users_do_not_move_in_a_failover() {
         assert!(begun(stage.op(from, Op::Failover(By::Here))));
         stage.expect(BOTH, 3, 5 * SECOND);
         assert_eq!(stage.served(to), 10);
-    }
+    });
 }
 
 #[test]
 fn row_20_users_do_not_move_in_a_fallback() {
-    for (home, backup) in [(A, B), (B, A)] {
+    either(|home, backup| {
         let mut stage = Stage::pair(PAIR);
         assert!(begun(stage.op(home, Op::Failover(By::Here))));
         stage.expect(BOTH, 3, SECOND);
@@ -296,7 +321,7 @@ fn row_20_users_do_not_move_in_a_fallback() {
         fallback(&mut stage, backup);
         stage.expect(BOTH, 1, 5 * SECOND);
         assert_eq!((stage.served(home), stage.served(backup)), (5, 5));
-    }
+    });
 }
 
 #[test]
@@ -314,31 +339,33 @@ fn the_failed_mode_ends_with_the_death_of_a_node() {
 
 #[test]
 fn rows_22_and_23_the_node_in_backup_mode_loses_a_service() {
-    for (service, row, then, cause) in
-        [(Service::Database, 22, 13, Cause::Database), (Service::Router, 23, 12, Cause::Service)]
-    {
-        let mut stage = with_services();
-        stage.kill(A);
-        stage.expect([B], 17, 2 * SECOND);
-        stage.start(A);
-        stage.expect(BOTH, 103, 5 * SECOND);
-        stage.moves(A);
-        stage.moves(B);
-        stage.service(B, service, Health::Stopped, false);
-        stage.expect([B], row, DELAY + SECOND);
-        // Everybody is at node 1 then; node 2 is the one that failed over.
-        stage.expect(BOTH, then, 5 * SECOND);
-        let (state, _) = stage.shown(A).unwrap().1[A];
-        assert_eq!(state, State::RunningInBackupMode);
-        let told = moves(&mut stage, A);
-        assert!(told.contains(&(NodeIx::A, true, Step::Complete, cause)), "{told:?}");
-        assert!(told.contains(&(NodeIx::B, false, Step::Complete, cause)), "{told:?}");
-        // The way out: mend node 2's service, then fallback.
-        stage.service(B, service, Health::Runs, false);
-        stage.run(SECOND);
-        fallback(&mut stage, A);
-        stage.expect(BOTH, 1, 5 * SECOND);
-    }
+    either(|home, backup| {
+        for (service, row, then, cause) in
+            [(Service::Database, 22, 13, Cause::Database), (Service::Router, 23, 12, Cause::Service)]
+        {
+            let mut stage = with_services();
+            stage.kill(home);
+            stage.expect([backup], 17, 2 * SECOND);
+            stage.start(home);
+            stage.expect(BOTH, 103, 5 * SECOND);
+            stage.moves(home);
+            stage.moves(backup);
+            stage.service(backup, service, Health::Stopped, false);
+            stage.expect([backup], row, DELAY + SECOND);
+            // Everybody is at node 1 then; node 2 is the one that failed over.
+            stage.expect(BOTH, then, 5 * SECOND);
+            let (state, _) = stage.shown(home).unwrap().1[home];
+            assert_eq!(state, State::RunningInBackupMode);
+            let told = moves(&mut stage, home);
+            assert!(told.contains(&(NodeIx::BOTH[home], true, Step::Complete, cause)), "{told:?}");
+            assert!(told.contains(&(NodeIx::BOTH[backup], false, Step::Complete, cause)), "{told:?}");
+            // The way out: mend node 2's service, then fallback.
+            stage.service(backup, service, Health::Runs, false);
+            stage.run(SECOND);
+            fallback(&mut stage, home);
+            stage.expect(BOTH, 1, 5 * SECOND);
+        }
+    });
 }
 
 #[test]

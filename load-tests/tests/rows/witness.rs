@@ -3,12 +3,9 @@
 use super::faults::mend;
 use super::*;
 
-/// Either node, and the other.
-const PAIRS: [(usize, usize); 2] = [(A, B), (B, A)];
-
 #[test]
 fn row_112_the_witness_is_asked_whether_a_dead_node_may_be_taken_over() {
-    for (dead, other) in PAIRS {
+    either(|dead, other| {
         let mut stage = Stage::pair(WITNESS);
         stage.kill(dead);
         stage.expect([other], 112, 2 * SECOND);
@@ -16,23 +13,23 @@ fn row_112_the_witness_is_asked_whether_a_dead_node_may_be_taken_over() {
         assert_eq!(shown[dead].0, State::Down);
         assert_eq!(shown[other], (State::TakingOver, Reason::PeerReboot));
         stage.expect([other], 17, SECOND);
-    }
+    });
 }
 
 #[test]
 fn row_111_the_witness_is_asked_whether_a_silent_node_may_be_taken_over() {
-    for (lost, other) in PAIRS {
+    either(|lost, other| {
         let mut stage = Stage::pair(WITNESS);
         stage.cut_off(lost, 90 * SECOND);
         stage.expect([other], 111, 70 * SECOND);
         assert_eq!(stage.shown(other).unwrap().1[other], (State::TakingOver, Reason::PeerDown));
         stage.expect([other], 16, SECOND);
-    }
+    });
 }
 
 #[test]
 fn row_113_the_witness_is_asked_by_a_node_that_did_not_hear_the_other_during_its_start() {
-    for (lost, other) in PAIRS {
+    either(|lost, other| {
         // Only who cannot have forgotten anything asks for the other's users then.
         let mut stage = Stage::pair(Profile { peer_and_disk: true, ..WITNESS });
         stage.kill(lost);
@@ -45,12 +42,12 @@ fn row_113_the_witness_is_asked_by_a_node_that_did_not_hear_the_other_during_its
         let shown = stage.shown(other).unwrap().1[other];
         assert_eq!(shown, (State::TakingOver, Reason::PeerDownDuringInitialization));
         stage.expect([other], 118, SECOND);
-    }
+    });
 }
 
 #[test]
 fn row_114_the_node_is_back_while_the_witness_has_not_answered() {
-    for (dead, other) in PAIRS {
+    either(|dead, other| {
         let mut stage = Stage::pair(WITNESS);
         stage.witness_away(MINUTE);
         stage.kill(dead);
@@ -61,12 +58,12 @@ fn row_114_the_node_is_back_while_the_witness_has_not_answered() {
         assert_eq!(shown[dead], (State::Initializing, Reason::Initialization));
         assert_eq!(shown[other], (State::TakingOver, Reason::PeerReboot));
         mend(&mut stage);
-    }
+    });
 }
 
 #[test]
 fn row_127_users_wait_for_a_witness_that_does_not_answer_and_the_operator_hears_what_helps() {
-    for (dead, other) in PAIRS {
+    either(|dead, other| {
         let mut stage = Stage::pair(WITNESS);
         stage.witness_away(30 * SECOND);
         stage.kill(dead);
@@ -76,12 +73,12 @@ fn row_127_users_wait_for_a_witness_that_does_not_answer_and_the_operator_hears_
         assert_eq!((shown[dead].0, shown[other]), (State::Down, (State::Initializing, Reason::PeerDown)));
         stage.stays(&[other], 127, 20 * SECOND);
         stage.expect([other], 17, 15 * SECOND);
-    }
+    });
 }
 
 #[test]
 fn row_115_the_backup_of_a_node_that_was_forced_inactive_dies() {
-    for (home, backup) in PAIRS {
+    either(|home, backup| {
         let mut stage = Stage::pair(WITNESS);
         stage.automatics(Automatics { disabled: true, ..Automatics::default() });
         stage.run(SECOND);
@@ -99,12 +96,12 @@ fn row_115_the_backup_of_a_node_that_was_forced_inactive_dies() {
         stage.start(backup);
         stage.automatics(Automatics::default());
         mend(&mut stage);
-    }
+    });
 }
 
 #[test]
 fn the_backup_of_users_who_failed_over_dies_and_their_home_serves_all() {
-    for (home, backup) in PAIRS {
+    either(|home, backup| {
         let mut stage = Stage::pair(WITNESS);
         stage.op(home, Op::Failover(By::Here));
         stage.expect(BOTH, 3, SECOND);
@@ -114,12 +111,12 @@ fn the_backup_of_users_who_failed_over_dies_and_their_home_serves_all() {
         assert_eq!(stage.shown(home).unwrap().1[home].0, State::RunningInBackupMode);
         stage.start(backup);
         stage.expect(BOTH, 103, 10 * SECOND);
-    }
+    });
 }
 
 #[test]
 fn row_116_the_backup_dies_while_the_home_node_is_failed_over() {
-    for (home, backup) in PAIRS {
+    either(|home, backup| {
         let mut stage = Stage::pair(WITNESS);
         stage.kill(home);
         stage.expect([backup], 17, 5 * SECOND);
@@ -133,5 +130,5 @@ fn row_116_the_backup_dies_while_the_home_node_is_failed_over() {
         // By the witness's word it serves its own users again, and those of the other.
         stage.expect([home], 17, 2 * MINUTE);
         assert_eq!(stage.shown(home).unwrap().1[home].0, State::RunningInBackupMode);
-    }
+    });
 }
