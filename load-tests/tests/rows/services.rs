@@ -286,6 +286,11 @@ fn row_19_users_do_not_move_in_a_failover() {
         assert!(begun(stage.op(from, Op::Failover(By::Here))));
         stage.expect([from], 2, 0);
         moving_fails(&mut stage, 19, Reason::TakeOverUsersFailed);
+        for node in BOTH {
+            let told = moves(&mut stage, node);
+            let ended = (NodeIx::BOTH[from], false, Step::Ended, Cause::Operator);
+            assert_eq!(told.last(), Some(&ended), "{node}: {told:?}");
+        }
         assert_eq!((stage.served(from), stage.served(to)), (5, 5), "nobody has moved");
         // A recover goes on with nothing: what was begun is shown as done, whoever has moved, and a fallback takes it back.
         stage.moves_are_lost(from, false);

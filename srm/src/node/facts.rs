@@ -304,6 +304,9 @@ impl Node {
         let g = group.index();
         let known = (self.shows.took[g], self.shows.rested[g]);
         let Some((back, stage)) = step(before, facts.place, known) else { return };
+        // In failed mode whoever has moved has; that all have is not so.
+        let failed = facts.failed.is_some() && (back, stage) == (false, Stage::Complete);
+        let stage = if failed { Stage::Ended } else { stage };
         let began = self.shows.began[g];
         let cause = match self.cause(group, facts.place) {
             // The backup is gone.
