@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
+//! `impatient`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,8 +210,21 @@ fn two_thousand_seeds_keep_every_promise() {
 
 #[test]
 fn contacts_see_no_flicker_and_miss_nothing() {
-    let figures = hunt("people", 600, Profile::PEOPLE);
-    at_least(&figures, &[("takeovers", 300), ("flips: moving", 40), ("presence shown", 600)]);
+    let figures = hunt("people", 400, Profile::PEOPLE);
+    at_least(&figures, &[("takeovers", 200), ("flips: moving", 26), ("presence shown", 400)]);
+}
+
+#[test]
+fn impatient_clients_lose_nothing_and_come_back() {
+    let figures = hunt("impatient", 200, Profile::IMPATIENT);
+    at_least(
+        &figures,
+        &[
+            ("resumes given up", 150),
+            ("resumes behind an unknown grant", 40),
+            ("plain resumes at the other node", 120),
+        ],
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `apart`, `disk`, `operated`, `partition`, `services`, `group`, `group-apart` and `witness`; one seed prints its trace. At night:
-//! `pair 0 20000 services`.
+//! `people`, `impatient`, `apart`, `clocks-apart`, `disk`, `operated`, `partition`, `services`, `group`, `group-apart`, `held`,
+//! `held-apart` and `witness`; one seed prints its trace. At night: `pair 0 20000 services`.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ fn main() {
     let profile = match args.get(2).map(String::as_str) {
         Some("calm") => Profile::CALM,
         Some("people") => Profile::PEOPLE,
+        Some("impatient") => Profile::IMPATIENT,
         Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,

@@ -5,6 +5,7 @@ use srm::safety::Role;
 
 use presence_engine::ids::{Mode, NodeIx};
 
+use super::patience::Late;
 use super::world::{Event, World};
 
 /// How often operators have both nodes checked, in milliseconds, where they do.
@@ -28,6 +29,8 @@ pub enum Fault {
     Pause(usize, u64),
     /// The path between the nodes is cut for so long; one direction only for beacons if named.
     Cut(u64, Option<usize>),
+    /// What the nodes say on their connections is late by so much, for so long.
+    Slow(Late, u64),
     /// The connection that a node dialled breaks.
     Break(usize),
     /// A client's connection breaks.
@@ -96,6 +99,7 @@ impl World {
             let client = self.rng.below(self.clients.len());
             self.at(at, Event::Fault(Fault::Client(client)));
         }
+        self.plan_slow(from, until);
     }
 
     fn plan_witness(&mut self, from: u64, until: u64) {
@@ -201,6 +205,7 @@ impl World {
                     }
                 }
             }
+            Fault::Slow(late, for_ms) => self.slow_down(late, for_ms),
             Fault::Break(node) => self.break_wire(node),
             Fault::Client(client) => {
                 if let Some(socket) = self.clients[client].main {
@@ -213,9 +218,7 @@ impl World {
             Fault::Recover(node) => _ = self.asks(node, Op::Recover),
             Fault::Failover(node) => _ = self.asks(node, Op::Failover(By::Here)),
             Fault::Fallback(node) => {
-                if self.asks(node, Op::Fallback(By::Here)) {
-                    self.coverage.fallbacks += 1;
-                }
+                self.coverage.fallbacks += u32::from(self.asks(node, Op::Fallback(By::Here)));
             }
             Fault::ForceActive(node) => self.force_active(node),
             Fault::Force(node, to) => self.force(node, to),

@@ -84,6 +84,7 @@ impl World {
     fn push(&mut self, dialler: usize, end: usize, parcel: Parcel) {
         let slow = self.rng.chance(2);
         let delay = if slow { self.rng.range(5, 120) } else { self.rng.range(0, 4) } + self.profile.latency;
+        let delay = delay + self.lateness(dialler, end);
         let wire = &mut self.wires[dialler];
         let last = wire.queues[end].back().map_or(0, |(at, _)| *at);
         let ready = last.max(self.now + delay);
@@ -187,7 +188,10 @@ impl World {
         }
         match parcel {
             Parcel::Up => self.feed(node, In::LinkUp(link)),
-            Parcel::Msg(msg) => self.feed(node, In::LinkMsg(link, msg)),
+            Parcel::Msg(msg) => {
+                self.note_relayed(node, &msg);
+                self.feed(node, In::LinkMsg(link, msg));
+            }
             Parcel::Down(closed) => {
                 self.wires[dialler].ends[end] = None;
                 self.feed(node, In::LinkDown(link, closed));

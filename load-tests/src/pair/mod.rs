@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod link;
 mod oracle;
 mod path;
+mod patience;
 pub mod people;
 pub mod questions;
 pub mod rng;
@@ -68,6 +69,9 @@ pub struct Profile {
     pub held: bool,
     /// The group has one node, the first.
     pub single: bool,
+    /// All clients are plain and give up an attempt to resume after 0.3 to 3 s, and the path between the nodes is slow at
+    /// times.
+    pub impatient: bool,
 }
 
 impl Profile {
@@ -90,6 +94,7 @@ impl Profile {
         checks: false,
         held: false,
         single: false,
+        impatient: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -120,10 +125,12 @@ impl Profile {
     pub const PEOPLE_APART: Profile = Profile { people: true, ..Profile::PARTITION };
     /// The same with clocks that are ten minutes apart.
     pub const CLOCKS_APART: Profile = Profile { skew: [-300_000, 300_000], ..Profile::PEOPLE_APART };
+    /// `PEOPLE` with plain clients that give up attempts to resume which are late between the nodes.
+    pub const IMPATIENT: Profile = Profile { impatient: true, ..Profile::PEOPLE };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 35;
+pub const FIGURES: usize = 37;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,6 +201,10 @@ pub struct Coverage {
     pub called_off: u32,
     /// Logins by a one-time token.
     pub tokens: u32,
+    /// Attempts to resume that an impatient client gave up.
+    pub given_up: u32,
+    /// Attempts to resume that came to the session's node behind a grant of which their front did not know.
+    pub overtaken: u32,
 }
 
 impl Coverage {
@@ -235,6 +246,8 @@ impl Coverage {
             ("presence shown", self.presences),
             ("requests answered", self.answers),
             ("requests called off", self.called_off),
+            ("resumes given up", self.given_up),
+            ("resumes behind an unknown grant", self.overtaken),
         ]
     }
 }

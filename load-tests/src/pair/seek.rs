@@ -38,6 +38,14 @@ pub struct Seek {
     told: Vec<Dual>,
 }
 
+impl Seek {
+    /// Another number: what waits for this attempt by the one before is void.
+    pub(super) fn renumber(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+}
+
 impl World {
     /// Begins a search.
     pub(super) fn seek(&mut self, c: usize, first: Option<usize>) {
@@ -68,7 +76,8 @@ impl World {
 
     pub(super) fn client_seeks(&mut self, c: usize, number: u64) {
         if self.clients[c].seek.number == number && self.clients[c].seek.on {
-            self.at(90_000, Event::SeekTimeout(c, number));
+            let patience = self.patience_of(c);
+            self.at(patience, Event::SeekTimeout(c, number));
             self.go(c);
         }
     }
@@ -82,6 +91,9 @@ impl World {
 
     pub(super) fn seek_timeout(&mut self, c: usize, number: u64) {
         if self.clients[c].seek.number == number && self.clients[c].seek.on {
+            if let Some(socket) = self.clients[c].seek.socket.take() {
+                self.give_up(socket);
+            }
             self.attempt_failed(c, 0);
         }
     }
@@ -117,6 +129,7 @@ impl World {
     }
 
     fn bind(&mut self, c: usize) {
+        self.wait_longer(c);
         self.clients[c].seek.step = Step::Bind;
         let text = format!(
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\

@@ -172,7 +172,7 @@ impl World {
                 Upward::Bytes(bytes) => {
                     s.outstanding += 1;
                     match Stanza::from_bytes(bytes) {
-                        Ok(stanza) => self.element(node, conn, stanza),
+                        Ok(stanza) => self.feed(node, In::Client(Input::Element { conn, stanza })),
                         Err(error) => self.fail(format!("a client said nonsense: {error:?}")),
                     }
                 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
-use presence_engine::engine::{self, Input};
+use presence_engine::engine;
 use presence_engine::ids::{Conn, NodeIx};
 use session_mover::driver;
 use session_mover::log::Which;
@@ -17,7 +17,6 @@ use srm::safety::{self, Consent, RegisterKind};
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
 use xmpp_core::dual::Peer;
-use xmpp_core::stanza::Stanza;
 
 use super::client::Client;
 use super::due::Due;
@@ -25,6 +24,7 @@ use super::faults::Fault;
 use super::host::{Host, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
+use super::patience::Patience;
 use super::people::People;
 use super::questions::Questions;
 use super::rng::Rng;
@@ -138,6 +138,8 @@ pub struct World {
     pub people: People,
     /// Requests and their answers.
     pub questions: Questions,
+    /// How slow the path between the nodes is.
+    pub patience: Patience,
     /// Nothing more goes wrong.
     pub over: bool,
     /// Clients talk until then.
@@ -203,6 +205,7 @@ impl World {
             ledger: Ledger::default(),
             people: People::new(seed),
             questions: Questions::new(seed),
+            patience: Patience::new(seed),
             over: false,
             talk_until: 0,
             witness: Witness::default(),
@@ -589,10 +592,5 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    /// An element of a client for the engine.
-    pub(super) fn element(&mut self, node: usize, conn: Conn, stanza: Stanza) {
-        self.feed(node, In::Client(Input::Element { conn, stanza }));
     }
 }
