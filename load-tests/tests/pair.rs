@@ -227,6 +227,29 @@ fn impatient_clients_lose_nothing_and_come_back() {
     );
 }
 
+/// A client without numbered attempts gave one up that was late between the nodes, and went on at the other node. There it was
+/// given a chat state, which a grant of the first attempt would have taken out of the numbers again.
+#[test]
+fn an_attempt_that_was_given_up_and_is_late_takes_nothing_away() {
+    // It fails where the engine grants what is overtaken.
+    const SEED: u64 = 0;
+    assert_eq!(run(SEED, Profile::IMPATIENT).failure, None);
+    let mut overtaken = 0;
+    for front in 0..2 {
+        for relays in [1_500, 2_500, 3_500] {
+            // What this front relays is late; less so what the other node writes, and hears back.
+            let mut late = [[500; 2]; 2];
+            late[front] = [0, relays];
+            let mut plan = vec![(4_000, Fault::Slow(late, 6_000))];
+            plan.extend((0..4).map(|client| (4_100 + 100 * client as u64, Fault::Client(client))));
+            for verdict in holds("resumes are late, and given up", Profile::IMPATIENT, &plan) {
+                overtaken += verdict.coverage.overtaken;
+            }
+        }
+    }
+    assert!(overtaken > 20, "the scenario is not met: {overtaken}");
+}
+
 #[test]
 fn contacts_on_both_sides_of_a_long_partition_lose_no_message_and_the_nodes_agree() {
     hunt("apart", 150, Profile::PEOPLE_APART);
