@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use srm::node::GroupOp;
 
-use super::services::SERVICES;
+use super::SERVICES;
 use super::*;
 
 /// How long after the restart the rows are written down.
@@ -62,6 +62,7 @@ const INTO: &[Way] = &[
         stage.run(10 * SECOND);
     }),
     way("Failed Over with Critical Services Not Running", |stage| {
+        stage.automatics(SERVICES);
         stage.service(A, Service::Database, Health::Stopped, true);
         stage.run(100 * SECOND);
     }),
