@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use srm::node::GroupOp;
 
-use super::SERVICES;
+use super::services::SERVICES;
 use super::*;
 
 /// How long after the restart the rows are written down.
