@@ -197,8 +197,8 @@ impl Driver {
             return;
         }
         if first_void.is_some() {
-            // The peer saw a log in our greeting that is shorter now: tell it that its copy is right as it is.
-            self.dos.push(Do::Send(Link::Out, Msg::Rewind(theirs)));
+            // The peer would wait for the end that it was told of in our greeting.
+            return self.greet_again(Link::Out, "our log was cut: compare it again");
         }
         self.go_live(theirs, store);
     }

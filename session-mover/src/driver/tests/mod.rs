@@ -4,6 +4,7 @@ mod bounds;
 mod checks;
 mod memory;
 mod moves;
+mod rejoin;
 mod sides;
 mod snapshots;
 mod twice;
