@@ -232,7 +232,7 @@ fn impatient_clients_lose_nothing_and_come_back() {
 #[test]
 fn an_attempt_that_was_given_up_and_is_late_takes_nothing_away() {
     // It fails where the engine grants what is overtaken.
-    const SEED: u64 = 0;
+    const SEED: u64 = 38;
     assert_eq!(run(SEED, Profile::IMPATIENT).failure, None);
     let mut overtaken = 0;
     for front in 0..2 {
