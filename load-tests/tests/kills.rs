@@ -428,7 +428,7 @@ async fn dies_while_a_tail_is_set_aside(rig: &mut Rig, of: usize, file: &Path) {
         let pair = |rig: &Rig, node| {
             rig.pair.status(node).is_some_and(|s| s.groups.iter().all(|g| g.mode == "Pair"))
         };
-        while !rig.pair.ended(of) && !(pair(rig, 0) && pair(rig, 1)) {
+        while !(rig.pair.ended(of) || pair(rig, 0) && pair(rig, 1)) {
             assert!(Instant::now() < deadline, "{told}\n{}", rig.logs());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
