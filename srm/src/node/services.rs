@@ -5,6 +5,7 @@
 //! 108, 109, then 11 to 13), or, if they were guests of this node, back home with everybody else (rows 22, 23). If the peer is
 //! not well either, both run in failed mode until the operator has them recover (rows 14, 15, 19 to 21, 117).
 
+use presence_engine::engine::Input;
 use presence_engine::ids::Mode;
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
@@ -319,8 +320,19 @@ impl Node {
         self.services.peer_lacks = 0;
         self.shows.look = true;
         self.beacon_due = Some(Turn::First);
+        if self.nobody_moved() {
+            self.inbox.push(Input::Away { group: self.me, why: None });
+        }
         self.outs.push(Out::StartServices);
         self.outs.push(Out::Event(Event::Recovered));
+    }
+
+    /// Whether a failover of this node that failed has moved nobody: it is at home as before, and not Idle.
+    fn nobody_moved(&self) -> bool {
+        let (me, state) = (self.me, self.driver.engine().state());
+        let mut own = state.users().filter(|(_, user)| user.home == me).peekable();
+        let here = own.peek().is_some() && own.all(|(_, user)| user.register == me);
+        state.away(me).is_some() && here && self.leads().any(|group| group == me)
     }
 
     /// Whether a fallback waits because services of the home node do not run: they are started first.

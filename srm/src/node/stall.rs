@@ -76,7 +76,8 @@ impl Node {
         !self.cfg.single && link && self.leads().all(|g| self.in_pair(g))
     }
 
-    fn leads(&self) -> impl Iterator<Item = NodeIx> {
+    /// Whom this node leads.
+    pub(super) fn leads(&self) -> impl Iterator<Item = NodeIx> {
         NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].role() == Role::Primary)
     }
 
