@@ -496,6 +496,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (6_739, Profile::PEOPLE_APART),
         // What was undone for a session without stream management went to the stream that it had lost.
         (20_988, Profile::PEOPLE_APART),
+        // A hand-over was not at the peer when each node took the other's group over: both served the user.
+        (629, Profile::GROUP_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -33,7 +33,7 @@ mod token;
 mod tuning;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -125,6 +125,8 @@ pub struct Engine {
     next_name: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
+    /// Users of whom nobody here knows whether the peer serves them.
+    doubtful: BTreeSet<BareJid>,
     /// A record may have changed who owns a user since fronts were looked through for users of this node.
     owners_changed: bool,
     next_sweep_ms: u64,
@@ -164,6 +166,7 @@ impl Engine {
             leaving: false,
             next_name: 1,
             arrived: Vec::new(),
+            doubtful: BTreeSet::new(),
             owners_changed: false,
             next_sweep_ms: 0,
             seen: Seen::default(),
@@ -235,8 +238,11 @@ impl Engine {
         let parked = |conn: &Conn| {
             conn.number == Conn::SELF || matches!(self.edge.phase(*conn), Some(Phase::Parked { .. }))
         };
+        let doubted = |conn: &Conn| self.edge.user(*conn).is_some_and(|user| self.is_doubtful(user));
         out.extend(void.into_iter().filter_map(|output| match output {
             Output::Deliver(conn, _) | Output::Credit(conn) if !parked(&conn) => None,
+            // It was called to a session that is not known to be here.
+            Output::Deliver(conn, said) if said.starts_with(b"<take ") && doubted(&conn) => None,
             // Why it was to end was judged by a state that is void: a session that was too short here may be whole elsewhere.
             Output::Close(conn, error, end) if error.starts_with(b"<stream:error>") => {
                 Some(Output::Close(conn, lost.to_bytes(), end))
@@ -244,6 +250,23 @@ impl Engine {
             Output::Deliver(..) | Output::Credit(_) | Output::Close(..) => Some(output),
             _ => None,
         }));
+    }
+
+    /// Users who are not served here, though this node leads their group by its own log: whether the hand-over that brought them
+    /// there stands is not known (D4). Who is none of them any more comes as if handed over now.
+    pub fn set_doubtful(&mut self, users: BTreeSet<BareJid>) {
+        let before = std::mem::replace(&mut self.doubtful, users);
+        self.arrived.extend(before.into_iter().filter(|user| !self.doubtful.contains(user)));
+    }
+
+    /// Whether this is one of them.
+    pub fn is_doubtful(&self, user: &BareJid) -> bool {
+        self.doubtful.contains(user)
+    }
+
+    /// Whether users came since forwards were last processed.
+    pub fn has_arrivals(&self) -> bool {
+        !self.arrived.is_empty()
     }
 
     /// Starts a turn: everything until the next belongs to one frame.
@@ -410,7 +433,8 @@ impl Engine {
     /// This node owns the user and may emit records for them now.
     fn serves(&self, user: &BareJid) -> bool {
         let Some(u) = self.state.user(user) else { return self.serving.iter().any(|on| *on) };
-        self.state.owner(u) == Some(self.cfg.me) && self.serving[u.register.index()]
+        let leads = self.state.owner(u) == Some(self.cfg.me) && self.serving[u.register.index()];
+        leads && !self.is_doubtful(user)
     }
 
     fn closed(&mut self, conn: Conn, clean: bool, out: &mut Vec<Output>) {

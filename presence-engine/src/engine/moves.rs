@@ -156,6 +156,9 @@ impl Engine {
         self.note_all_waiting();
         self.adopt(out);
         for (session, user) in self.members(group) {
+            if !self.serves(&user) {
+                continue;
+            }
             match self.edge.conn_of(session) {
                 Some(_) => self.offer(session, out),
                 None => self.orphan(session, out),
@@ -169,8 +172,8 @@ impl Engine {
 
     /// Sessions of a group that lost their streams while nobody could write it down.
     pub(super) fn look_for_orphans(&mut self, group: Group, out: &mut Vec<Output>) {
-        for (session, _) in self.members(group) {
-            if self.edge.conn_of(session).is_none() {
+        for (session, user) in self.members(group) {
+            if self.serves(&user) && self.edge.conn_of(session).is_none() {
                 self.orphan(session, out);
             }
         }

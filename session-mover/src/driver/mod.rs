@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use presence_engine::engine::{self, Engine, Input, Output, Print, Turn};
 use presence_engine::ids::{NodeIx, Position, RecordId, Reg, Term};
 use presence_engine::record::Record;
+use xmpp_core::jid::BareJid;
 
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -186,6 +187,8 @@ pub struct Driver {
     cut_at: Option<u64>,
     /// Offers of the peer are there, and the engine knows what to compare them with.
     compares_offers: bool,
+    /// See [`Driver::look_for_doubts`]: the frames, and the users.
+    doubts: Vec<(u64, BareJid)>,
     rebuilds: u64,
     dos: Vec<Do>,
     /// Empty between turns; kept for their room.
@@ -235,6 +238,7 @@ impl Driver {
             built_on_ours: Position::default(),
             cut_at: None,
             compares_offers: false,
+            doubts: Vec::new(),
             rebuilds: 0,
             dos: Vec::new(),
             outputs: Vec::new(),
@@ -303,6 +307,7 @@ impl Driver {
                 self.alone_to = self.own.end().seq;
             }
             self.view = view;
+            self.tell_doubts();
             self.acknowledge_withheld();
             self.release();
         }
@@ -429,7 +434,10 @@ impl Driver {
         let at = Position { seq: prev.seq + 1, inc: self.inc };
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
-        let mut forwards: Vec<RecordId> = Vec::new();
+        // Users whose hand-over turned out to stand come with what is undone for them.
+        let all = self.engine.has_arrivals();
+        let mut forwards: Vec<RecordId> =
+            if all { self.engine.state().undone_in_order() } else { Vec::new() };
         for frame in &frames {
             forwards.extend(self.engine.apply_peer(
                 frame.at,
@@ -444,7 +452,7 @@ impl Driver {
         if !prints.is_empty() {
             store.note_turn(&prints);
         }
-        if !frames.is_empty() {
+        if !frames.is_empty() || self.engine.has_arrivals() {
             self.engine.process(forwards, &mut outputs);
             self.tell_applied();
         }

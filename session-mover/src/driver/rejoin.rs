@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
+use presence_engine::record::Record;
 
 use super::checkpoint::Base;
+use super::commit::Release;
 use super::replay::{Reader, Replay};
 use super::{Do, Driver, Link};
 use crate::log::{Storage, Which};
@@ -38,8 +40,41 @@ impl Driver {
         for (user, u) in state.users() {
             outputs.push(Output::Account(user.clone(), Some(u.verifiers.clone())));
         }
+        self.look_for_doubts(store);
         self.engine.rebuilt(state, self.commit.clear(), &mut outputs);
         self.dos.extend(outputs.into_iter().map(Do::Release));
+    }
+
+    /// Whom this node handed over in frames that the peer is not known to have. If the peer took the own group over it took
+    /// these users too, or it has the hand-overs, and nobody here knows which: until the logs are compared nobody serves them
+    /// here, though their group by this log be led here since (D4).
+    fn look_for_doubts(&mut self, store: &mut dyn Storage) {
+        let known = self.commit.peer_end().max(self.built_on_ours.seq).max(self.stored[0]);
+        let mut reader = Reader::new(Which::Own, store.first(Which::Own).max(known + 1));
+        self.doubts.clear();
+        while let Some(frame) = reader.pop(store) {
+            for record in frame.records {
+                if let Record::HandOver { user, .. } = record {
+                    self.doubts.push((frame.at.seq, user));
+                }
+            }
+        }
+        self.tell_doubts();
+    }
+
+    /// The peer has our log up to here: what it has of these hand-overs stands.
+    pub(super) fn no_doubts_up_to(&mut self, seq: u64) {
+        if !self.doubts.is_empty() {
+            self.doubts.retain(|(at, _)| *at > seq);
+            self.tell_doubts();
+        }
+    }
+
+    /// Who leads the own group alone has decided.
+    pub(super) fn tell_doubts(&mut self) {
+        let alone = matches!(self.view.release[self.cfg.engine.me.index()], Release::Alone(_));
+        let users = self.doubts.iter().filter(|_| !alone).map(|(_, user)| user.clone());
+        self.engine.set_doubtful(users.collect());
     }
 
     /// This node gave a group away that no user belongs to: nothing of it can be void.

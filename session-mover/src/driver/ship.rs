@@ -271,6 +271,8 @@ impl Driver {
     /// The peer holds our log up to `acked`; the rest follows.
     fn go_live(&mut self, acked: u64, store: &mut dyn Storage) {
         self.fetched = true;
+        // What of our log was not cut stands.
+        self.no_doubts_up_to(self.own.end().seq);
         if self.peer_lacks || acked + 1 < store.first(Which::Own) {
             self.outgoing.phase = Phase::Snapshot;
             return self.offer_snapshot(store);
@@ -333,6 +335,7 @@ impl Driver {
             self.outgoing.bytes -= bytes;
         }
         self.commit.acked(at.seq);
+        self.no_doubts_up_to(at.seq);
         self.release();
         self.pump(store);
     }

@@ -77,7 +77,7 @@ impl Node {
             return Some(refused(format!("there is no account {user}"), "see `tandem user list`"));
         };
         let ours = state.owner(u) == Some(self.me);
-        if ours && self.serving[u.register.index()] {
+        if ours && self.serving[u.register.index()] && !self.driver.engine().is_doubtful(user) {
             return None;
         }
         Some(match self.peer_up && !ours {

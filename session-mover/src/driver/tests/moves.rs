@@ -1,11 +1,13 @@
 //! Moves of users in a tail that is set aside: none of them holds, and what stands behind them is judged by where the users
 //! stay (D7).
 
-use presence_engine::ids::{Epoch, Mode, Reg};
+use presence_engine::ids::{Conn, Epoch, Mode, Reg};
 use presence_engine::record::{Forward, Verifiers};
 use xmpp_core::jid::Jid;
+use xmpp_core::stanza::Stanza;
 
 use super::*;
+use crate::msg::Hello;
 
 const ROMEO: SmId = SmId([1; 16]);
 const JULIET: SmId = SmId([2; 16]);
@@ -34,8 +36,8 @@ fn stanza() -> Bytes {
     )
 }
 
-/// What is left of the tail of node a, which led both groups and leads its own on, behind the frame of its start.
-fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
+/// Node a, which led both groups; its users are at home.
+fn people() -> Vec<Record> {
     let mut start = vec![lead(NodeIx::A, 4, Mode::Pair), lead(NodeIx::B, 4, Mode::Pair)];
     let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
     for (name, home, session) in people {
@@ -44,12 +46,31 @@ fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
         start.push(Record::Bind { session, user, resource: "r".into(), at_ms: 1, effects: Vec::new() });
         start.push(Record::Enable { session, resume_ms: 1_000 });
     }
-    let mut log = MemoryLog::default();
-    for (seq, (groups, solo, records)) in (1..).zip([(3, 0, start)].into_iter().chain(tail)) {
+    start
+}
+
+fn write(log: &mut MemoryLog, frames: Vec<(u8, u8, Vec<Record>)>) {
+    for (seq, (groups, solo, records)) in (1..).zip(frames) {
         let frame = Frame { groups, solo, records, ..frame(seq, 0) };
         log.append(Which::Own, frame.at, frame.encode());
     }
     log.sync(Which::Own);
+}
+
+fn hand_over_of_romeo() -> Record {
+    Record::HandOver {
+        user: jid("romeo"),
+        to: NodeIx::B,
+        epoch: Epoch { term: 4, moves: 1 },
+        applied_peer: Position::default(),
+        counters: vec![(ROMEO, 0, 0)],
+    }
+}
+
+/// What is left of the tail of node a, which led both groups and leads its own on, behind the frame of its start.
+fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
+    let mut log = MemoryLog::default();
+    write(&mut log, [(3, 0, people())].into_iter().chain(tail).collect());
     let mut driver = driver(NodeIx::A, 1, &mut log);
     driver.set_view(View {
         regs: [reg(8, NodeIx::A, Mode::Solo), reg(7, NodeIx::B, Mode::Solo)].map(Some),
@@ -79,14 +100,44 @@ fn users_that_were_taken_into_the_own_group_in_it_are_the_peers_all_the_same() {
 
 #[test]
 fn a_user_that_was_handed_over_in_it_stays_and_with_it_what_it_said() {
-    let epoch = Epoch { term: 4, moves: 1 };
-    let hand_over = Record::HandOver {
-        user: jid("romeo"),
-        to: NodeIx::B,
-        epoch,
-        applied_peer: Position::default(),
-        counters: vec![(ROMEO, 0, 0)],
-    };
-    let left = left(vec![(3, 0, vec![hand_over]), (2, 3, vec![said(ROMEO, 1, ROMEO)])]);
+    let left = left(vec![(3, 0, vec![hand_over_of_romeo()]), (2, 3, vec![said(ROMEO, 1, ROMEO)])]);
     assert_eq!(left, [(1, vec![said(ROMEO, 1, ROMEO)])]);
+}
+
+/// Node a handed romeo over, was cut off, and took the other group over; the peer took that of a over.
+#[test]
+fn who_was_handed_over_unheard_is_served_by_nobody_until_the_logs_are_compared() {
+    let mut log = MemoryLog::default();
+    let lost = lead(NodeIx::B, 8, Mode::Solo);
+    write(&mut log, vec![(3, 0, people()), (3, 0, vec![hand_over_of_romeo()]), (2, 2, vec![lost])]);
+    let mut driver = driver(NodeIx::A, 1, &mut log);
+    let other = reg(8, NodeIx::A, Mode::Solo);
+    let regs = [reg(7, NodeIx::B, Mode::Solo), other].map(Some);
+    let release = [Release::Nothing, Release::Alone(3)];
+    driver.set_view(View { regs, release, ..driver.view });
+    let conn = Conn { node: NodeIx::A, number: 1 };
+    let (user, salt, entropy) = (jid("romeo"), Bytes::new(), [9; 16]);
+    let resume = "<resume xmlns='urn:xmpp:sm:3' previd='01010101010101010101010101010101' h='0'/>";
+    let inputs = vec![
+        Input::Lead { group: NodeIx::B, reg: other, late: false },
+        Input::Opened { conn, user, salt, entropy, token: None },
+        Input::Element { conn, stanza: Stanza::from_bytes(resume.into()).unwrap() },
+    ];
+    driver.turn(2, inputs, &mut log);
+    assert!(driver.engine().state().session(ROMEO).is_some());
+    assert!(!is_resumed(&mut log), "the peer may serve him");
+
+    // The peer has all of it: the hand-over stands.
+    driver.connected();
+    let runs = driver.own.clone();
+    driver.on_out(Msg::Hello(Hello { node: NodeIx::B, boot: 2, ..driver.hello(runs) }), &mut log);
+    assert!(driver.ships());
+    driver.turn(3, vec![Input::Tick], &mut log);
+    assert!(is_resumed(&mut log));
+}
+
+fn is_resumed(log: &mut MemoryLog) -> bool {
+    let frames = log.read(Which::Own, 1, usize::MAX);
+    let mut records = frames.iter().flat_map(|bytes| Frame::decode(bytes).unwrap().records);
+    records.any(|record| matches!(record, Record::Resumed { session: ROMEO, .. }))
 }
