@@ -5,6 +5,7 @@
 mod accounts;
 mod automatic;
 mod check;
+mod control;
 mod cores;
 mod crashes;
 mod facts;
@@ -33,7 +34,6 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use presence_engine::engine::{self, Input, Output};
 use presence_engine::ids::{Group, NodeIx, Reg};
 use session_mover::driver::commit::Release;
@@ -49,6 +49,7 @@ use crate::safety::{self, Consent, Core, RegisterKind};
 pub use automatic::Automatics;
 pub(crate) use automatic::SETTINGS_DIFFER;
 pub use check::Checks;
+use control::{CRASHES, GOODBYE, RECOVER, RESTARTING, START_SERVICES, STOPS};
 pub use crashes::{Crash, Crashes};
 pub use group::{Check, GroupOp, SERVICES};
 use moves::Moving;
@@ -108,14 +109,6 @@ pub struct Tuning {
 
 /// Items that a buffer has room for before they come.
 const MOST_ROOM: usize = 4_096;
-
-const GOODBYE: u8 = 0;
-const DAEMON: u8 = 1;
-const CRASHES: u8 = 2;
-const RESTARTING: u8 = 3;
-const START_SERVICES: u8 = 4;
-const RECOVER: u8 = 5;
-const STOPS: u8 = 6;
 
 /// One node.
 #[derive(Debug)]
@@ -495,34 +488,6 @@ impl Node {
             if self.evidence.may_probe() && !self.cfg.single {
                 self.probe();
             }
-        }
-    }
-
-    /// Something that the peer's daemon should get.
-    pub fn send_control(&mut self, bytes: &[u8]) -> bool {
-        let mut all = vec![DAEMON];
-        all.extend_from_slice(bytes);
-        let up = self.link_up[Link::Out as usize];
-        if up {
-            self.outs.push(Out::Link(Link::Out, Msg::Control(all.into())));
-        }
-        up
-    }
-
-    fn control(&mut self, bytes: &Bytes, disk: &mut dyn Disk) {
-        match bytes.first() {
-            Some(&GOODBYE) => {
-                self.peer_leaving = true;
-                let gone = self.evidence.dead();
-                self.peer_gone(gone, disk);
-            }
-            Some(&RESTARTING) => self.peer_restarts(),
-            Some(&STOPS) => self.peer_stops(),
-            Some(&START_SERVICES) => self.outs.push(Out::StartServices),
-            Some(&RECOVER) => self.recovered(),
-            Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
-            Some(&CRASHES) => self.hear_crashes(&bytes.slice(1..), disk),
-            _ => {}
         }
     }
 
