@@ -1,5 +1,6 @@
 //! A node by itself: what it does at once, without a pair around it.
 
+use bytes::Bytes;
 use presence_engine::engine;
 use presence_engine::ids::{Conn, Mode, Position, SmId, Term};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
