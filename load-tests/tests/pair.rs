@@ -498,6 +498,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (20_988, Profile::PEOPLE_APART),
         // A hand-over was not at the peer when each node took the other's group over: both served the user.
         (629, Profile::GROUP_APART),
+        // An attempt that was given up came by a front that had not heard of the session, let alone of the later one.
+        (3_375, Profile::IMPATIENT),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -52,7 +52,7 @@ pub enum Relay {
         seq: u64,
         /// Of a stanza, where it is known: its number in the session ([`crate::state::JsmSession::inbound`]). Of a
         /// `<resume/>`: which of the session's streams was the last that the front knew of when this came
-        /// ([`crate::state::JsmSession::streams`]).
+        /// ([`crate::state::JsmSession::streams`]); the first, 0, where it knew of no such session.
         number: Option<u32>,
         /// It was relayed before, and nobody knows what became of it.
         again: bool,

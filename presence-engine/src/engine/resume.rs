@@ -132,11 +132,12 @@ impl Engine {
         true
     }
 
-    /// An element as it comes from a socket of this node. A `<resume/>` is marked with what this node knows by then.
+    /// An element as it comes from a socket of this node. A `<resume/>` is marked with what this node knows by then: of a session
+    /// that it has not heard of, no grant.
     pub(super) fn item(&self, stanza: Stanza) -> Item {
         let previd = if stanza.head.is(ns::SM, "resume") { stanza.attr("previd") } else { None };
-        let session = previd.and_then(|id| SmId::parse(&id)).and_then(|id| self.state.session(id));
-        Item { number: session.map(|s| s.streams), ..Item::new(stanza) }
+        let known = |id: SmId| self.state.session(id).map_or(0, |s| s.streams);
+        Item { number: previd.and_then(|id| SmId::parse(&id)).map(known), ..Item::new(stanza) }
     }
 
     /// Whether the client may have made a later attempt at this session: one was granted of which the front of this one did not

@@ -349,11 +349,16 @@ fn is_resumed(duo: &mut Duo, client: Client) -> bool {
 /// A session that lost its stream, and somebody who writes to it at its node.
 fn lost() -> (Duo, Client, SmId, u32) {
     let mut duo = Duo::new();
-    let (romeo, mercutio) = (duo.login_at(A, ROMEO), duo.login_at(A, "mercutio@example.org/street"));
+    let mercutio = duo.login_at(A, "mercutio@example.org/street");
+    let (id, h) = log_in_and_lose(&mut duo);
+    (duo, mercutio, id, h)
+}
+
+fn log_in_and_lose(duo: &mut Duo) -> (SmId, u32) {
+    let romeo = duo.login_at(A, ROMEO);
     duo.ack(romeo, ROMEO);
     duo.drop_tcp(romeo);
-    let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
-    (duo, mercutio, id, h)
+    (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked)
 }
 
 /// It was late on its way from the front, and its client gave it up and went on at the other node. Granted, it would number anew
@@ -385,6 +390,32 @@ fn an_attempt_that_comes_behind_one_that_its_front_did_not_know_of_takes_nothing
         duo.send(mercutio, &say(ROMEO, "2"));
         let (_, told) = duo.resume(id, "romeo@example.org", h + seen.len() as u32);
         assert_eq!(bodies(&told), ["2"], "{state} {breaks}");
+    }
+}
+
+/// The session was bound behind what the front has of its owner's log.
+#[test]
+fn an_attempt_by_a_front_that_had_not_heard_of_the_session_takes_nothing_away() {
+    for went_on in [true, false] {
+        let mut duo = Duo::new();
+        let mercutio = duo.login_at(A, "mercutio@example.org/street");
+        duo.hold(true);
+        let (id, h) = log_in_and_lose(&mut duo);
+        let first = resume_at(&mut duo, B, id, h);
+        let second = went_on.then(|| duo.resume(id, "romeo@example.org", h).0);
+        let composing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+        duo.send(mercutio, &format!("<message to='{ROMEO}' type='chat'>{composing}</message>"));
+        duo.send(mercutio, &say(ROMEO, "1"));
+        let seen = second.map(|second| duo.got(second));
+        duo.hold(false);
+        // One that was never resumed before cannot have been resumed elsewhere since.
+        assert_eq!(is_resumed(&mut duo, first), !went_on);
+        let (Some(second), Some(seen)) = (second, seen) else { continue };
+        assert_eq!(bodies(&seen), ["1"]);
+        assert!(duo.closed(second).is_none(), "no conflict");
+        duo.send(mercutio, &say(ROMEO, "2"));
+        let (_, told) = duo.resume(id, "romeo@example.org", h + seen.len() as u32);
+        assert_eq!(bodies(&told), ["2"]);
     }
 }
 
