@@ -500,6 +500,7 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (629, Profile::GROUP_APART),
         // An attempt that was given up came by a front that had not heard of the session, let alone of the later one.
         (3_375, Profile::IMPATIENT),
+        (14_710, Profile::IMPATIENT),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);
