@@ -35,6 +35,9 @@ pub const MALLORY: &str = "mallory";
 /// An account that the attacker has no business with.
 pub const VICTIM: &str = "victim";
 
+/// Who chats meanwhile.
+const BYSTANDERS: Load = Load { users: 4, plain: 0.5, interval: Duration::from_millis(50), seed: 7 };
+
 /// A server (or a pair) with bystanders that chat.
 pub struct Siege {
     /// The processes and the bystanders.
@@ -50,11 +53,20 @@ impl Siege {
 
     /// The same with an environment for all starts of the nodes.
     pub async fn begin_with(nodes: usize, settings: &[(&str, &str)], env: &[(&str, &str)]) -> Siege {
-        let load = Load { users: 4, plain: 0.5, interval: Duration::from_millis(50), seed: 7 };
         let settings: Vec<_> = QUICK.iter().chain(settings).copied().collect();
         let each = |node| env.iter().map(move |(key, value)| (node, *key, (*value).to_owned()));
         let env: Vec<_> = (0..nodes).flat_map(each).collect();
-        let rig = Rig::start(nodes, load, &settings, &env).await;
+        Siege::of(Rig::start(nodes, BYSTANDERS, &settings, &env).await).await
+    }
+
+    /// The same with no test beside it, for one that measures times of milliseconds, or that takes all there is of the
+    /// machine.
+    pub async fn begin_alone(nodes: usize, settings: &[(&str, &str)]) -> Siege {
+        let settings: Vec<_> = QUICK.iter().chain(settings).copied().collect();
+        Siege::of(Rig::start_alone(nodes, BYSTANDERS, &settings, &[]).await).await
+    }
+
+    async fn of(rig: Rig) -> Siege {
         rig.pair.user_add(0, MALLORY, 0).expect("the attacker's account");
         rig.pair.user_add(0, VICTIM, 0).expect("the victim's account");
         rig.traffic(10).await;

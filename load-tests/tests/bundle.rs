@@ -9,10 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use load_tests::rig::{self, QUICK, last_lines, tandem, turn};
+use load_tests::rig::{Nodes, QUICK, last_lines, tandem};
 use rustix::process::Signal;
-use srm::demo::pair::{DOMAIN, PASSWORD, Pair};
-use srm::setup::Plan;
+use srm::demo::pair::{PASSWORD, Pair};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,10 +56,7 @@ fn secrets(folder: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or_not() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir_in(rig::place()).unwrap();
-    let plan = rig::with(Plan::local_pair(DOMAIN, dir.path()).unwrap(), QUICK);
-    let mut pair = Pair::make(&tandem(), &plan).unwrap();
+    let mut pair = Nodes::make(2, QUICK).await;
     let config = pair.made.nodes[0].config.clone();
     let folder = config.parent().unwrap().to_owned();
     private(&folder, "mail.password", "correct horse\n");
@@ -74,14 +70,12 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
          [[notify]]\nby = \"snmp\"\nto = \"udp://127.0.0.1:9\"\ncommunity = \"c0mmunity\"\n"
     )
     .unwrap();
-    (0..2).for_each(|node| pair.start(node).unwrap());
-    let up = |status: &srm::admin::Status| status.row == Some(1);
-    (0..2).for_each(|node| _ = pair.wait_status(node, LIMIT, "Normal", up).unwrap());
+    pair.serve();
     pair.user_add(0, "eva", 0).unwrap();
 
     // A log that says too much.
     let secrets = secrets(&folder);
-    let log = dir.path().join("said-too-much.log");
+    let log = pair.folder().join("said-too-much.log");
     let lines: Vec<String> =
         secrets.iter().filter(|text| *text != PASSWORD && *text != "a-comment").cloned().collect();
     fs::write(&log, format!("the node has started\n{}\n", lines.join("\nagain "))).unwrap();
@@ -92,7 +86,7 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
             assert_eq!(found, None, "{name} holds a secret:\n{text}");
         }
     };
-    let (files, said) = bundle(&pair, &dir.path().join("one.tar.gz"), &log);
+    let (files, said) = bundle(&pair, &pair.folder().join("one.tar.gz"), &log);
     clean(&files);
     for (name, part) in [
         ("status.txt", "Normal"),
@@ -116,7 +110,7 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
 
     // Nothing is written over.
     let mut again = Command::new(tandem());
-    let again = again.arg("support-bundle").arg(dir.path().join("one.tar.gz")).arg("-c").arg(&config);
+    let again = again.arg("support-bundle").arg(pair.folder().join("one.tar.gz")).arg("-c").arg(&config);
     let output = again.output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("choose another name"), "{output:?}");
@@ -124,7 +118,7 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
     // The node does not run: what its disk has, and what is missing.
     pair.signal(0, Signal::KILL).unwrap();
     pair.wait(0, LIMIT).unwrap();
-    let (files, said) = bundle(&pair, &dir.path().join("two.tar.gz"), &log);
+    let (files, said) = bundle(&pair, &pair.folder().join("two.tar.gz"), &log);
     clean(&files);
     assert!(said.contains("missing: the node"), "{said}");
     assert!(files["about.json"].contains("\"node_answers\": false"), "{}", files["about.json"]);

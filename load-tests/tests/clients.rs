@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use load_tests::foreign::prosody::Prosody;
 use load_tests::foreign::puppet::{Place, Puppet};
-use load_tests::rig::{self, QUICK, tandem};
+use load_tests::rig::{Nodes, QUICK};
 use serde_json::json;
-use srm::demo::pair::{DOMAIN, Pair};
-use srm::setup::Plan;
 
-const LIMIT: Duration = Duration::from_secs(30);
 /// Messages each way before the node dies, and again after.
 const CHAT: usize = 15;
 
@@ -147,16 +144,7 @@ fn talk_while(stage: &mut Stage, die: impl FnOnce()) -> Said {
 /// Of three accounts two are homed on the node that is killed.
 #[tokio::test]
 async fn everyday_use_and_kill_9_of_their_node() {
-    let _turn = rig::turn().await;
-    let dir = tempfile::Builder::new()
-        .prefix("tandem-clients-")
-        .tempdir_in(rig::place())
-        .expect("a temporary folder");
-    let plan = Plan::local_pair(DOMAIN, dir.path()).expect("free ports");
-    let plan = rig::with(plan, QUICK);
-    let mut pair = Pair::make(&tandem(), &plan).expect("files");
-    (0..2).for_each(|node| pair.start(node).expect("the node starts"));
-    pair.wait_normal(LIMIT).expect("Normal");
+    let mut pair = Nodes::start(2, QUICK).await;
     for (user, home) in [("romeo", 0), ("juliet", 0), ("nurse", 1)] {
         pair.user_add(home, user, home).expect("an account");
     }
@@ -174,7 +162,7 @@ async fn everyday_use_and_kill_9_of_their_node() {
     let of = |puppet: &Puppet, who: &str| {
         puppet.messages().into_iter().filter(|id| id.starts_with(&format!("{who}-"))).collect::<Vec<_>>()
     };
-    let logs = rig::last_lines(&pair);
+    let logs = pair.logs();
     assert_eq!(of(romeo, "nurse"), said.to_romeo, "each once and in order\n{logs}");
     assert_eq!(of(nurse, "romeo"), said.to_nurse, "each once and in order\n{logs}");
     // @xmpp/client 0.14 leaves answers to its own requests out of its `h`, so that by its count it is owed the last few

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{self, Load, QUICK, Rig, last_lines, seed, tandem, turn};
+use load_tests::rig::{Load, Nodes, QUICK, Rig, last_lines, seed, tandem};
 use rustix::process::Signal;
 use srm::admin::Status;
 use srm::cli::Client;
 use srm::config::Config;
-use srm::demo::pair::{DOMAIN, Pair};
-use srm::setup::{MadeNode, NodePlan, Plan, free_ports, grow};
+use srm::demo::pair::Pair;
+use srm::setup::{MadeNode, NodePlan, free_ports, grow};
 
 const LIMIT: Duration = Duration::from_secs(40);
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -139,14 +139,7 @@ async fn a_node_that_is_alone_gets_a_peer_and_is_alone_again_while_people_talk()
 /// With high availability off as well: users of the other node, and whom it serves, may be served there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_its_peer_in_the_file_leaves_nobody_to_two_nodes_without_high_availability() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir_in(rig::place()).unwrap();
-    let plan = rig::with(Plan::local_pair(DOMAIN, dir.path()).unwrap(), QUICK);
-    let mut pair = Pair::make(&tandem(), &plan).unwrap();
-    for node in 0..2 {
-        pair.start(node).unwrap();
-    }
-    pair.wait_normal(LIMIT).unwrap();
+    let mut pair = Nodes::start(2, QUICK).await;
     pair.user_add(0, "anna", 0).unwrap();
     pair.user_add(0, "berta", 1).unwrap();
     run(&pair, &["failover", "a"]);

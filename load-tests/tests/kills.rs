@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{Load, QUICK, Rig, seed, turn};
+use load_tests::rig::{Load, QUICK, Rig, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use session_mover::kill::POINTS;
@@ -18,7 +18,7 @@ fn load(seed: u64) -> Load {
 
 /// 30 rounds with one fleet. The flips need no timer: evidence of death is positive and comes at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_kills_at_seeded_moments() {
+async fn a_kill_at_thirty_seeded_moments() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut rig = Rig::start(2, load(seed), QUICK, &[]).await;
@@ -443,11 +443,16 @@ async fn dies_while_a_tail_is_set_aside(rig: &mut Rig, of: usize, file: &Path) {
     panic!("no tail in ten deaths\n{}", rig.logs());
 }
 
-/// See [`a_death_at_every_point_of_a_takeover_of_the_fallback_after_it_and_of_a_recover`].
-async fn takeovers(witness: bool, seed: u64) {
+/// The node that is left dies at each point of a takeover, each node at each point of the fallback after one.
+async fn takeovers(witness: bool) {
+    let seed = seed();
     let folder = tempfile::tempdir().unwrap();
     let (files, env) = kill_files(folder.path());
-    let mut rig = Rig::start_beside(witness, Load { users: 20, ..load(seed) }, QUICK, &env).await;
+    let load = Load { users: 20, ..load(seed) };
+    let mut rig = match witness {
+        true => Rig::start_with_witness(load, QUICK, &env).await,
+        false => Rig::start(2, load, QUICK, &env).await,
+    };
     for (index, (alone, armed, point)) in ALONE.iter().enumerate() {
         let of = index % 2;
         dies_alone(&mut rig, of, alone, &files[1 - of]).await;
@@ -476,12 +481,24 @@ async fn takeovers(witness: bool, seed: u64) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_at_every_point_of_a_takeover_and_of_the_fallback_after_it() {
+    takeovers(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_at_every_point_of_a_takeover_with_a_witness_and_of_the_fallback_after_it() {
+    takeovers(true).await;
+}
+
 /// Both nodes run in failed mode, the operator asks for a recover, and a node dies at a point after it.
-async fn recovers(seed: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_at_every_point_of_a_recover() {
+    let seed = seed();
     let folder = tempfile::tempdir().unwrap();
     let (files, env) = kill_files(folder.path());
     let settings = [QUICK, &[("srm.critical_service_delay", "10s")]].concat();
-    let mut rig = Rig::start_beside(false, Load { users: 20, ..load(seed) }, &settings, &env).await;
+    let mut rig = Rig::start(2, Load { users: 20, ..load(seed) }, &settings, &env).await;
     for (asked, dying, point) in [(0, 1, "log.own.after_write"), (1, 1, "beacon.before_send")] {
         let told = format!("recover asked of {asked}, {dying} dies: {point}");
         let client = |node: usize| {
@@ -504,21 +521,4 @@ async fn recovers(seed: u64) {
         rig.pair.wait_normal(LIMIT).unwrap_or_else(|e| panic!("{e}\n{}", rig.logs()));
     }
     rig.settle().await;
-}
-
-/// The node that is left dies at each point of a takeover, each node at each point of the fallback after one, with a witness and
-/// without; and a node after a recover. Three pairs at the same time: most of it is waiting.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_death_at_every_point_of_a_takeover_of_the_fallback_after_it_and_of_a_recover() {
-    let _turn = turn().await;
-    let seed = seed();
-    let run = |pair: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(2).enable_all().build().expect("a runtime").block_on(pair);
-    };
-    std::thread::scope(|pairs| {
-        pairs.spawn(move || run(Box::pin(takeovers(false, seed))));
-        pairs.spawn(move || run(Box::pin(takeovers(true, seed))));
-        pairs.spawn(move || run(Box::pin(recovers(seed))));
-    });
 }

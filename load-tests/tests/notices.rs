@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use client_sim::conn::Account;
 use client_sim::session::{Event, Options, Session};
-use load_tests::rig::{self, QUICK, last_lines, tandem, turn};
+use load_tests::rig::{Nodes, QUICK, last_lines};
 use rustix::process::Signal;
 use srm::cli::Client;
 use srm::demo::pair::{DOMAIN, PASSWORD, Pair};
-use srm::setup::Plan;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use xmpp_core::{Kind, Stanza, ns};
 
@@ -90,14 +89,7 @@ fn reload(pair: &Pair, node: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administrators_read_of_events_wherever_they_are_and_whenever_they_come() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir_in(rig::place()).unwrap();
-    let plan = rig::with(Plan::local_pair(DOMAIN, dir.path()).unwrap(), QUICK);
-    let mut pair = Pair::make(&tandem(), &plan).unwrap();
-    for node in 0..2 {
-        pair.start(node).unwrap();
-    }
-    pair.wait_normal(LIMIT).unwrap();
+    let mut pair = Nodes::start(2, QUICK).await;
     pair.user_add(0, "admin", 0).unwrap();
     pair.user_add(0, "late", 1).unwrap();
     for node in 0..2 {

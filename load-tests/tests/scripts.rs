@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use client_sim::script::{Failure, Middle, Names, Player, Script, Stage};
 use load_tests::foreign::prosody::Prosody;
-use load_tests::rig::{self, QUICK, tandem};
+use load_tests::rig::{Nodes, QUICK, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use srm::demo::pair::{DOMAIN, PASSWORD, Pair};
-use srm::setup::Plan;
+use srm::demo::pair::{DOMAIN, PASSWORD};
 use tokio::sync::{mpsc, watch};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -127,29 +126,12 @@ async fn a_wrong_script_fails_where_it_is_wrong() {
 
 /// A node, or a pair, ready.
 struct Theatre {
-    pair: Pair,
-    /// Of both nodes' files; ends with the test.
-    _dir: tempfile::TempDir,
+    pair: Nodes,
 }
 
 impl Theatre {
-    fn open(nodes: usize) -> Theatre {
-        let dir = tempfile::Builder::new()
-            .prefix("tandem-scripts-")
-            .tempdir_in(load_tests::rig::place())
-            .expect("a temporary folder");
-        let plan = match nodes {
-            2 => Plan::local_pair(DOMAIN, dir.path()),
-            _ => Plan::local_single(DOMAIN, dir.path()),
-        };
-        let plan = rig::with(plan.expect("free ports"), QUICK);
-        let mut pair = Pair::make(&tandem(), &plan).expect("files");
-        (0..nodes).for_each(|node| pair.start(node).expect("the node starts"));
-        match nodes {
-            2 => pair.wait_normal(LIMIT).expect("Normal"),
-            _ => _ = pair.wait_status(0, LIMIT, "serving", |s| s.row == Some(120)).expect("serving"),
-        }
-        Theatre { pair, _dir: dir }
+    async fn open(nodes: usize) -> Theatre {
+        Theatre { pair: Nodes::start(nodes, QUICK).await }
     }
 
     /// Gives every script its accounts: the first at the first node, the second at the next.
@@ -185,14 +167,13 @@ impl Theatre {
     }
 
     fn logs(&self) -> String {
-        rig::last_lines(&self.pair)
+        self.pair.logs()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_follows_the_scripts() {
-    let _turn = rig::turn().await;
-    let theatre = Theatre::open(1);
+    let theatre = Theatre::open(1).await;
     let scripts = scripts("n");
     theatre.admit(&scripts);
     let failures = play(&scripts, &theatre.stage(0, [false, false]), Vec::new()).await;
@@ -201,8 +182,7 @@ async fn one_node_follows_the_scripts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_follows_the_scripts_with_people_on_different_nodes() {
-    let _turn = rig::turn().await;
-    let theatre = Theatre::open(2);
+    let theatre = Theatre::open(2).await;
     let scripts = scripts("h");
     theatre.admit(&scripts);
     let failures = play(&scripts, &theatre.stage(0, [true, false]), Vec::new()).await;
@@ -212,8 +192,7 @@ async fn a_pair_follows_the_scripts_with_people_on_different_nodes() {
 /// Whatever node people come to, they are served as at home.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_follows_the_scripts_with_everybody_at_the_other_node() {
-    let _turn = rig::turn().await;
-    let theatre = Theatre::open(2);
+    let theatre = Theatre::open(2).await;
     let scripts = scripts("x");
     theatre.admit(&scripts);
     let failures = play(&scripts, &theatre.stage(1, [false, true]), Vec::new()).await;
@@ -223,9 +202,8 @@ async fn a_pair_follows_the_scripts_with_everybody_at_the_other_node() {
 /// Each script comes to some step in its middle; then a node is killed while they all go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_go_on_over_kill_9_in_their_middle() {
-    let _turn = rig::turn().await;
-    let mut rng = StdRng::seed_from_u64(rig::seed());
-    let mut theatre = Theatre::open(2);
+    let mut rng = StdRng::seed_from_u64(seed());
+    let mut theatre = Theatre::open(2).await;
     for (round, victim) in [("a", 0), ("b", 1), ("c", rng.random_range(0..2))] {
         let mut scripts = scripts(round);
         scripts.retain(|script| script.no_failover.is_none());

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use load_tests::rig::{self, QUICK, last_lines, tandem, turn};
+use load_tests::rig::{Nodes, QUICK, place, tandem, turn};
 use srm::config::Config;
-use srm::demo::pair::{DOMAIN, Pair};
+use srm::demo::pair::DOMAIN;
 use srm::setup::{Made, Plan};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ struct Found {
 
 impl Found {
     fn new() -> Found {
-        let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
+        let dir = tempfile::tempdir_in(place()).unwrap();
         let made = Plan::local_pair(DOMAIN, dir.path()).unwrap().make().unwrap();
         Found { dir, made }
     }
@@ -138,14 +138,8 @@ async fn files_that_do_not_fit_or_cannot_be_read_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_and_foreign_disks_are_refused() {
-    let _turn = turn().await;
     let found = Found::new();
-    let plan = |dir: &Path| {
-        let plan = Plan::local_pair(DOMAIN, dir).unwrap();
-        rig::with(plan, QUICK)
-    };
-    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
-    let mut pair = Pair::make(&tandem(), &plan(dir.path())).unwrap();
+    let mut pair = Nodes::make(2, QUICK).await;
     pair.start(0).unwrap();
     pair.wait_status(0, LIMIT, "an answer", |_| true).unwrap();
     let out = serve(&pair.made.nodes[0].config);
@@ -175,45 +169,38 @@ async fn a_second_process_and_foreign_disks_are_refused() {
 /// Nodes of two clusters, or with another's certificates, do not come together, and each says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_does_not_come_up_is_an_alarm_with_its_reason() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
-    let plan = Plan::local_pair(DOMAIN, dir.path()).unwrap();
-    let mut pair = Pair::make(&tandem(), &plan).unwrap();
+    let mut pair = Nodes::make(2, &[]).await;
     let other = Found::new();
     for name in ["link.pem", "link.key", "ca.pem"] {
-        fs::copy(other.file("b").join(name), dir.path().join("b").join(name)).unwrap();
+        fs::copy(other.file("b").join(name), pair.folder().join("b").join(name)).unwrap();
     }
     for node in 0..2 {
         pair.start(node).unwrap();
     }
     for node in 0..2 {
         let told = |s: &srm::admin::Status| s.alarms.iter().any(|alarm| alarm.contains("fails in TLS"));
-        pair.wait_status(node, LIMIT, "the reason", told)
-            .unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&pair)));
+        pair.wait_status(node, LIMIT, "the reason", told).unwrap_or_else(|e| panic!("{e}\n{}", pair.logs()));
     }
     // Put right while both run: the files are taken up, and the link comes up.
     for name in ["link.pem", "link.key", "ca.pem"] {
-        fs::copy(other.file("a").join(name), dir.path().join("a").join(name)).unwrap();
+        fs::copy(other.file("a").join(name), pair.folder().join("a").join(name)).unwrap();
     }
     let paired = |s: &srm::admin::Status| s.alarms.is_empty() && s.groups.iter().all(|g| g.mode == "Pair");
     for node in 0..2 {
-        pair.wait_status(node, LIMIT, "Pair", paired)
-            .unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&pair)));
+        pair.wait_status(node, LIMIT, "Pair", paired).unwrap_or_else(|e| panic!("{e}\n{}", pair.logs()));
     }
 }
 
 /// A certificate whose time is not now: the node starts and serves, and says it loudly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_another_time_is_an_alarm_and_no_reason_to_stand_still() {
-    let _turn = turn().await;
-    let dir = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
-    let mut pair = Pair::make(&tandem(), &Plan::local_single(DOMAIN, dir.path()).unwrap()).unwrap();
+    let mut pair = Nodes::make(1, &[]).await;
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![DOMAIN.to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2090, 1, 1);
     params.not_after = rcgen::date_time_ymd(2091, 1, 1);
-    fs::write(dir.path().join("a/c2s.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    fs::write(dir.path().join("a/c2s.key"), key.serialize_pem()).unwrap();
+    fs::write(pair.folder().join("a/c2s.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(pair.folder().join("a/c2s.key"), key.serialize_pem()).unwrap();
     pair.start(0).unwrap();
     let clock = |s: &srm::admin::Status| {
         s.row == Some(120) && s.alarms.iter().any(|alarm| alarm.contains("is the clock right?"))
@@ -221,7 +208,7 @@ async fn a_certificate_of_another_time_is_an_alarm_and_no_reason_to_stand_still(
     pair.wait_status(0, LIMIT, "the alarm", clock).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    fs::write(dir.path().join("a/c2s.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(pair.folder().join("a/c2s.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     let over = |s: &srm::admin::Status| s.alarms.iter().any(|alarm| alarm.contains("not valid since 2021"));
     pair.wait_status(0, LIMIT, "the other alarm", over).unwrap();
 }

@@ -2,7 +2,9 @@
 
 mod ask;
 mod binary;
+mod nodes;
 mod place;
+mod turn;
 mod witness;
 
 use std::path::PathBuf;
@@ -11,20 +13,13 @@ use std::time::{Duration, Instant};
 use client_sim::conn::Dialer;
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport};
 use srm::admin::Status;
-use srm::demo::pair::{DOMAIN, PASSWORD, Pair, protected};
+use srm::demo::pair::{DOMAIN, PASSWORD, protected};
 use srm::setup::Plan;
-use tokio::sync::{Mutex, MutexGuard};
 
 pub use binary::tandem;
+pub use nodes::{Nodes, last_lines};
 pub use place::place;
-
-/// Tests with processes take turns: they measure, and there are two cores.
-static TURN: Mutex<()> = Mutex::const_new(());
-
-/// Waits for the turn of a test that starts processes.
-pub async fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().await
-}
+pub use turn::{Turn, alone, turn};
 
 /// Settings that tests use: short waits, and nothing that depends on the time of the day; everything else as it is.
 pub const QUICK: &[(&str, &str)] = &[
@@ -58,16 +53,13 @@ pub struct Load {
 /// A running pair (or single node) with a fleet.
 pub struct Rig {
     /// The processes.
-    pub pair: Pair,
+    pub pair: Nodes,
     /// The clients.
     pub fleet: Fleet,
     /// How they connect.
     pub dialer: Dialer,
     /// Who decides between the nodes, if anybody does.
     _witness: Option<witness::Witness>,
-    dir: tempfile::TempDir,
-    /// `None`: the test has the turn itself.
-    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// A seed from the environment (`TANDEM_SEED`), or from the clock; printed, so that a failure can be played again.
@@ -76,12 +68,6 @@ pub fn seed() -> u64 {
     let seed = given.unwrap_or_else(|| rand::random::<u32>().into());
     println!("TANDEM_SEED={seed}");
     seed
-}
-
-/// A folder for the nodes of one test.
-fn folder() -> tempfile::TempDir {
-    let mut dir = tempfile::Builder::new();
-    dir.prefix("tandem-test-").tempdir_in(place()).expect("a temporary folder")
 }
 
 impl Rig {
@@ -103,54 +89,45 @@ impl Rig {
         env: &[(usize, &str, String)],
         login: impl Fn(usize) -> usize,
     ) -> Rig {
-        let turn = TURN.lock().await;
-        let dir = folder();
-        let plan = if nodes == 2 {
-            Plan::local_pair(DOMAIN, dir.path())
-        } else {
-            Plan::local_single(DOMAIN, dir.path())
-        };
-        let plan = with(plan.expect("free ports"), settings);
-        Rig { _turn: Some(turn), ..Rig::serve(dir, &plan, load, env, login).await }
+        Rig::serve(Nodes::make(nodes, settings).await, load, env, login).await
     }
 
-    /// A pair that runs beside others of the same test, which has the turn (see [`turn`]) itself; with a witness or without.
-    pub async fn start_beside(
-        witness: bool,
+    /// The same with no test beside it, for one that measures times of milliseconds.
+    pub async fn start_alone(
+        nodes: usize,
         load: Load,
         settings: &[(&str, &str)],
         env: &[(usize, &str, String)],
     ) -> Rig {
-        let dir = folder();
-        let plan = with(Plan::local_pair(DOMAIN, dir.path()).expect("free ports"), settings);
-        let plan = if witness { plan.local_witness().expect("a free port") } else { plan };
-        Rig::serve(dir, &plan, load, env, |user| user % 2).await
+        let made = Nodes::make_as(alone().await, nodes, false, settings);
+        Rig::serve(made, load, env, |user| user % nodes).await
     }
 
-    /// Starts what was planned, and the clients.
+    /// A pair with a witness.
+    pub async fn start_with_witness(
+        load: Load,
+        settings: &[(&str, &str)],
+        env: &[(usize, &str, String)],
+    ) -> Rig {
+        let made = Nodes::make_as(turn().await, 2, true, settings);
+        Rig::serve(made, load, env, |user| user % 2).await
+    }
+
+    /// Starts what was made, and the clients.
     async fn serve(
-        dir: tempfile::TempDir,
-        plan: &Plan,
+        mut pair: Nodes,
         load: Load,
         env: &[(usize, &str, String)],
         login: impl Fn(usize) -> usize,
     ) -> Rig {
-        let nodes = plan.nodes.len();
-        let mut pair = Pair::make(&tandem(), plan).expect("files are made");
-        let witness = pair.made.witness.as_deref().map(|config| witness::Witness::start(config, dir.path()));
+        let nodes = pair.made.nodes.len();
+        let witness =
+            pair.made.witness.as_deref().map(|config| witness::Witness::start(config, pair.folder()));
         for (node, key, value) in env {
             pair.env(*node, key, Some(value));
         }
-        for node in 0..nodes {
-            pair.start(node).expect("the node starts");
-        }
+        pair.serve();
         let homes: Vec<usize> = (0..load.users).map(|user| user % nodes).collect();
-        if nodes == 2 {
-            pair.wait_normal(Duration::from_secs(20)).expect("Normal");
-        } else {
-            pair.wait_status(0, Duration::from_secs(20), "serving", |s| matches!(s.row, Some(1 | 120)))
-                .expect("serving");
-        }
         pair.add_users(&homes).expect("accounts");
         let places = (0..load.users).map(login).collect();
         let dialer = pair.dialer().expect("a CA");
@@ -169,12 +146,12 @@ impl Rig {
             assert!(fleet.all_parked(Duration::from_secs(30)).await, "parking: {:?}", fleet.snapshot());
         }
         fleet.start_sending();
-        Rig { pair, fleet, dialer, dir, _witness: witness, _turn: None }
+        Rig { pair, fleet, dialer, _witness: witness }
     }
 
     /// The data folder of a node.
     pub fn data(&self, node: usize) -> PathBuf {
-        self.dir.path().join(&self.pair.made.nodes[node].name).join("data")
+        self.pair.folder().join(&self.pair.made.nodes[node].name).join("data")
     }
 
     /// `kill -9`, with the clients' clocks started; does not wait for the clients.
@@ -296,18 +273,6 @@ impl Rig {
 
     /// The last lines of the nodes' logs.
     pub fn logs(&self) -> String {
-        last_lines(&self.pair)
+        self.pair.logs()
     }
-}
-
-/// The last lines of the nodes' logs.
-pub fn last_lines(pair: &Pair) -> String {
-    let mut all = String::new();
-    for node in 0..pair.made.nodes.len() {
-        let text = std::fs::read_to_string(pair.log_file(node)).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let last = &lines[lines.len().saturating_sub(25)..];
-        all.push_str(&format!("--- {}\n{}\n", pair.made.nodes[node].name, last.join("\n")));
-    }
-    all
 }

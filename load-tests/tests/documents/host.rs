@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -104,7 +105,10 @@ impl Group {
         });
         let root =
             root.expect("the test needs control groups, version 2, mounted somewhere: mount -t cgroup2 …");
-        let group = root.join(format!("tandem-test-{}-{name}", std::process::id()));
+        // Several tests have hosts of these names at the same time.
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let group = root.join(format!("tandem-test-{}-{number}-{name}", std::process::id()));
         fs::create_dir(&group).unwrap_or_else(|error| panic!("{}: {error}: run as root", group.display()));
         Group(group)
     }

@@ -169,7 +169,7 @@ async fn s15_random_numbers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s17_user_enumeration() {
     let settings = [("c2s.plain", "true"), ("limits.failed_logins_per_minute", "100000")];
-    let siege = Siege::begin(2, &settings).await;
+    let siege = Siege::begin_alone(2, &settings).await;
     let salt_and_rounds = |challenge: &str| {
         let rest = challenge.split_once(",s=").expect("a salt").1;
         rest.split_once(",h=").expect("what was offered").0.to_owned()

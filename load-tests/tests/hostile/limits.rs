@@ -71,7 +71,7 @@ const UNNOTICED: Duration = Duration::from_millis(25);
 /// and the others' p99 stays within twice of what it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s40_a_flood_and_a_slow_reader_leave_others_alone() {
-    let siege = Siege::begin(1, &[]).await;
+    let siege = Siege::begin_alone(1, &[]).await;
     let (mut tries, mut unharmed) = (Vec::new(), false);
     let stanza =
         format!("<message to='{MALLORY}@demo.example/nobody'><body>{}</body></message>", "x".repeat(200));
