@@ -143,60 +143,67 @@ async fn one_alone_serves_its_own_users() {
 }
 
 /// A node comes back with an empty disk when the other's logs have no beginnings any more: it gets a snapshot while messages
-/// flow, then the logs, and can stand in for the other. The same with an old disk, with the other engine.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot() {
-    for engine in ["sled", "redb"] {
-        let settings = [QUICK, &[("store.engine", engine), ("store.checkpoint_frames", "60")]].concat();
-        let mut rig = Rig::start(2, load(seed()), &settings, &[]).await;
-        // More than a snapshot sends in one piece waits for somebody who is not there.
-        for user in ["sender", "absent"] {
-            rig.pair.user_add(0, user, 1).unwrap();
+/// flow, then the logs, and can stand in for the other. The same with an old disk.
+async fn a_node_gets_a_snapshot(engine: &str) {
+    let settings = [QUICK, &[("store.engine", engine), ("store.checkpoint_frames", "60")]].concat();
+    let mut rig = Rig::start(2, load(seed()), &settings, &[]).await;
+    // More than a snapshot sends in one piece waits for somebody who is not there.
+    for user in ["sender", "absent"] {
+        rig.pair.user_add(0, user, 1).unwrap();
+    }
+    say_to_absent(&rig).await;
+    rig.traffic(400).await;
+    let old = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
+    for disk in ["empty", "old"] {
+        rig.kill(1);
+        rig.clients_go_on_without(LIMIT).await;
+        rig.traffic(200).await;
+        let data = rig.data(1);
+        let gone = data.with_extension(format!("gone-{disk}"));
+        std::fs::rename(&data, &gone).unwrap();
+        match disk {
+            "empty" => std::fs::create_dir(&data).unwrap(),
+            _ => copy_folder(old.path(), &data),
         }
-        say_to_absent(&rig).await;
-        rig.traffic(400).await;
-        let old = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
-        for disk in ["empty", "old"] {
+        rig.pair.start(1).unwrap();
+        rig.until_paired(LIMIT);
+        rig.clients_go_on(LIMIT).await;
+        let log = std::fs::read_to_string(rig.pair.log_file(1)).unwrap();
+        let installed = log.lines().filter(|line| line.contains("snapshot installed"));
+        let pieces = |line: &str| line.split_once("pieces=")?.1.split(' ').next()?.parse::<u32>().ok();
+        let pieces: Vec<_> = installed.filter_map(pieces).collect();
+        assert_eq!(pieces.len(), if disk == "empty" { 1 } else { 2 }, "{engine}, {disk}: {log}");
+        assert!(pieces.iter().all(|pieces| *pieces >= 3), "{pieces:?}");
+        rig.fallback(1).await;
+        if disk == "empty" {
+            // What this disk holds now is old at the next turn.
+            rig.traffic(200).await;
             rig.kill(1);
             rig.clients_go_on_without(LIMIT).await;
-            rig.traffic(200).await;
-            let data = rig.data(1);
-            let gone = data.with_extension(format!("gone-{disk}"));
-            std::fs::rename(&data, &gone).unwrap();
-            match disk {
-                "empty" => std::fs::create_dir(&data).unwrap(),
-                _ => copy_folder(old.path(), &data),
-            }
+            copy_folder(&data, old.path());
             rig.pair.start(1).unwrap();
             rig.until_paired(LIMIT);
-            rig.clients_go_on(LIMIT).await;
-            let log = std::fs::read_to_string(rig.pair.log_file(1)).unwrap();
-            let installed = log.lines().filter(|line| line.contains("snapshot installed"));
-            let pieces = |line: &str| line.split_once("pieces=")?.1.split(' ').next()?.parse::<u32>().ok();
-            let pieces: Vec<_> = installed.filter_map(pieces).collect();
-            assert_eq!(pieces.len(), if disk == "empty" { 1 } else { 2 }, "{engine}, {disk}: {log}");
-            assert!(pieces.iter().all(|pieces| *pieces >= 3), "{pieces:?}");
             rig.fallback(1).await;
-            if disk == "empty" {
-                // What this disk holds now is old at the next turn.
-                rig.traffic(200).await;
-                rig.kill(1);
-                rig.clients_go_on_without(LIMIT).await;
-                copy_folder(&data, old.path());
-                rig.pair.start(1).unwrap();
-                rig.until_paired(LIMIT);
-                rig.fallback(1).await;
-                rig.traffic(1_000).await;
-            }
+            rig.traffic(1_000).await;
         }
-        // All that there is must be on the new disk.
-        rig.traffic(100).await;
-        rig.kill(0);
-        rig.clients_go_on_without(LIMIT).await;
-        rig.traffic(100).await;
-        absent_comes(&rig).await;
-        rig.settle().await;
     }
+    // All that there is must be on the new disk.
+    rig.traffic(100).await;
+    rig.kill(0);
+    rig.clients_go_on_without(LIMIT).await;
+    rig.traffic(100).await;
+    absent_comes(&rig).await;
+    rig.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot_of_sled() {
+    a_node_gets_a_snapshot("sled").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot_of_redb() {
+    a_node_gets_a_snapshot("redb").await;
 }
 
 /// Messages of 8 KiB that wait: 2.4 MB.
