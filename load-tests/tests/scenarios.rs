@@ -8,11 +8,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use load_tests::rig::{seed, tandem};
-use load_tests::scenario::language::{Script, parse};
+use load_tests::scenario::language::{Script, Step, parse};
 use load_tests::scenario::{Machine, Outcome, play, remove_leftovers};
 
-/// How many are played at once: they wait more than they compute.
-const AT_ONCE: usize = 8;
+/// How many are played at once: they wait far more than they compute. Eight at once take no longer than one alone.
+const AT_ONCE: usize = 12;
 
 /// How often one is played again because the machine stood still.
 const AGAIN: usize = 3;
@@ -40,9 +40,16 @@ fn scripts() -> Vec<Script> {
     scripts
 }
 
-/// When the last line with a time comes.
-fn length(script: &Script) -> Option<Duration> {
-    script.lines.iter().filter_map(|line| line.at).max()
+/// About how long it takes, for the order: times to be waited for, and a fifth of how long conditions may take.
+fn length(script: &Script) -> Duration {
+    script.lines.iter().fold(Duration::ZERO, |so_far, line| {
+        let begins = so_far.max(line.at.unwrap_or_default());
+        match &line.step {
+            Step::Hold(_, time) => begins + *time,
+            Step::Wait(_, limit) => begins + *limit / 5,
+            _ => begins,
+        }
+    })
 }
 
 fn tell(script: &Script, outcome: &Outcome, faults: bool) {
