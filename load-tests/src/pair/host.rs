@@ -5,7 +5,7 @@ use presence_engine::engine::Print;
 use presence_engine::ids::{Group, Position};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::store::{Batch, MemoryStore, Store};
-use srm::node::{Crashes, Disk, In, Node, RegisterCopy};
+use srm::node::{Crashes, Disk, Failovers, In, Node, RegisterCopy};
 
 /// Both logs and both register slots.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub struct SimDisk {
     pub turn: Vec<u64>,
     /// What is known of crashes.
     pub crashes: Crashes,
+    /// What the flap guard counts.
+    failovers: Failovers,
 }
 
 impl LogStore for SimDisk {
@@ -91,6 +93,18 @@ impl Disk for SimDisk {
 
     fn keep_crashes(&mut self, crashes: &Crashes) {
         self.crashes = crashes.clone();
+    }
+
+    fn keep_failovers(&mut self, failovers: &Failovers) {
+        self.failovers = failovers.clone();
+    }
+}
+
+impl SimDisk {
+    /// What the flap guard counts at a start, by this clock.
+    pub fn failovers(&mut self, now_ms: u64) -> &Failovers {
+        self.failovers = self.failovers.after(now_ms.saturating_sub(self.failovers.at_ms), now_ms);
+        &self.failovers
     }
 }
 

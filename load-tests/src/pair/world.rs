@@ -361,10 +361,12 @@ impl World {
         let (boot, inc) = (self.rng.bits(), self.rng.bits());
         let cfg = self.config(node, boot);
         let lost = self.draw_loss(node, boot);
+        let wall = self.wall(node);
         let host = &mut self.hosts[node];
         let begun_with_store = host.power_up(lost);
         let regs = host.disk.regs;
-        let started = Node::start(cfg, regs, inc, &mut host.disk);
+        let mut started = Node::start(cfg, regs, inc, &mut host.disk);
+        started.remember_failovers(host.disk.failovers(wall));
         let logs_alone = started.driver().logs_alone(&mut host.disk);
         let same = logs_alone.is_none_or(|alone| *started.driver().engine().state() == alone);
         host.process = Some(Process {

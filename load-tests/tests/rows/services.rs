@@ -408,6 +408,28 @@ fn there_is_one_automatic_failover_an_hour() {
 }
 
 #[test]
+fn a_restart_does_not_begin_the_hour_anew() {
+    let mut stage = with_services();
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.expect(BOTH, 12, DELAY + 5 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 5 * SECOND);
+    // Twice: what is left is kept on, and not the hour again.
+    for _ in 0..2 {
+        stage.op(A, Op::Restart);
+        stage.run(900);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        stage.run(10 * MINUTE);
+    }
+    let why = refusal(stage.op(A, Op::Failover(By::Rule)));
+    assert!(why.starts_with("flap guard: 1 automatic failover(s)"), "{why}");
+    stage.service(A, Service::Router, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 30 * MINUTE);
+    assert!(stage.alarms(A).iter().any(|alarm| alarm.starts_with("flap guard")), "{:?}", stage.alarms(A));
+    stage.expect(BOTH, 12, 15 * MINUTE);
+}
+
+#[test]
 fn a_failover_by_a_rule_and_one_for_a_service_count_as_two() {
     let guarded = |stage: &Stage| stage.alarms(A).iter().any(|alarm| alarm.starts_with("flap guard"));
     // A service first, then a rule.

@@ -68,7 +68,7 @@ pub struct Srm {
     /// Whether users may be added while failed over. Default false. Clusterwide.
     pub allow_adding_users_in_failover: bool,
     /// Failovers an hour of a node, for a service or by `failover_on_events`, before there is an alarm and no more of them.
-    /// Default 1, 1 to 60. Clusterwide.
+    /// A restart of the node does not begin the hour anew. Default 1, 1 to 60. Clusterwide.
     pub automatic_failovers_per_hour: u32,
     /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
     pub nightly_check: bool,

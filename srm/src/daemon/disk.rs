@@ -15,10 +15,11 @@ use session_mover::store::{Batch, Behind, Store, Watch};
 use tracing::warn;
 
 use super::crashes::{self, TurnFile};
+use super::guard;
 use super::store;
 use super::worker::now_ms;
 use crate::config::Engine;
-use crate::node::{Crash, Crashes, Disk, RegisterCopy};
+use crate::node::{Crash, Crashes, Disk, Failovers, RegisterCopy};
 use crate::slots::Slots;
 
 /// Whose disk it is: a disk of another node or cluster is refused.
@@ -53,6 +54,8 @@ pub struct Found {
     pub crashes: Crashes,
     /// The last run was one of them, with so many inputs.
     pub crashed: Option<usize>,
+    /// What the flap guard counts.
+    pub failovers: Failovers,
 }
 
 impl NodeDisk {
@@ -83,6 +86,7 @@ impl NodeDisk {
             crashes::write(data, &crashes)?;
         }
         turn.clear()?;
+        let failovers = guard::read(data);
         let mut durable = [None; 2];
         let cores = NodeIx::BOTH.map(|group| {
             let (slots, found) = Slots::open(core.join(if group == node.1 { "own" } else { "peer" }));
@@ -90,7 +94,7 @@ impl NodeDisk {
             slots
         });
         let disk = NodeDisk { log, store, cores, turn, data: data.to_owned(), _lock: lock };
-        Ok(Found { disk, durable, opened, crashes, crashed })
+        Ok(Found { disk, durable, opened, crashes, crashed, failovers })
     }
 }
 
@@ -244,6 +248,13 @@ impl Disk for NodeDisk {
     fn keep_crashes(&mut self, crashes: &Crashes) {
         if let Err(error) = crashes::write(&self.data, crashes) {
             warn!(%error, "what is known of crashes is not kept");
+        }
+    }
+
+    fn keep_failovers(&mut self, failovers: &Failovers) {
+        // It may be the disk for which the node fails over: that must go on.
+        if let Err(error) = guard::write(&self.data, failovers) {
+            warn!(%error, "what the flap guard counts is not kept: after a restart it begins anew");
         }
     }
 }

@@ -14,6 +14,7 @@ mod differences;
 mod disk;
 mod events;
 mod group;
+mod guard;
 mod metrics;
 mod notices;
 mod notify;
@@ -156,6 +157,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         may_be_alone(&node)?;
     }
     node.remember_crashes(found.crashes);
+    node.remember_failovers(&found.failovers);
     let handled = node.driver().engine().being_handled();
     let fake = match config.pair() {
         Some((_, link)) => link.secret.derive(ACCOUNTS),

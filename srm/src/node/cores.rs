@@ -135,6 +135,7 @@ impl Node {
         self.follow_peer();
         self.watch_changes();
         self.answer_commits();
+        self.keep_failovers(disk);
         if self.shows.look {
             self.watch_states();
         }

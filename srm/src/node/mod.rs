@@ -12,6 +12,7 @@ mod facts;
 mod force;
 mod fronts;
 mod group;
+mod guard;
 mod hear;
 mod hold;
 mod look;
@@ -52,6 +53,7 @@ pub use check::Checks;
 use control::{CRASHES, GOODBYE, RECOVER, RESTARTING, START_SERVICES, STOPS};
 pub use crashes::{Crash, Crashes};
 pub use group::{Check, GroupOp, SERVICES};
+pub use guard::Failovers;
 use moves::Moving;
 pub use moves::{Progress, Refused};
 pub use offers::Action;
@@ -161,6 +163,7 @@ pub struct Node {
     automatic: automatic::Automatic,
     checks: Checks,
     services: services::Services,
+    guard: guard::Guard,
     probes: probes::Probes,
     moving: Option<Moving>,
     /// See [`Node::lose_moves`].
@@ -248,6 +251,7 @@ impl Node {
             automatic: automatic::Automatic::default(),
             checks: Checks::default(),
             services: services::Services::default(),
+            guard: guard::Guard::default(),
             probes: probes::Probes::default(),
             moving: None,
             loses_moves: false,

@@ -10,7 +10,6 @@ use presence_engine::ids::Mode;
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
-use super::automatic::SETTINGS_DIFFER;
 use super::moves::refused;
 use super::{Action, Event, Node, Out, RECOVER, Reply, START_SERVICES};
 use crate::beacon::Turn;
@@ -68,8 +67,6 @@ const START_TICKS: u64 = 120;
 const ASK_TICKS: u64 = 4;
 /// The peer lacks a service for so long (5 s): it is no restart.
 const LACKS_TICKS: u32 = 20;
-/// Ticks of an hour.
-const HOUR_TICKS: u64 = 14_400;
 
 /// What is known of services.
 #[derive(Debug, Default)]
@@ -85,12 +82,6 @@ pub(super) struct Services {
     heard: bool,
     /// The failed mode was ended here: the peer need not know yet.
     recovers: bool,
-    /// When failovers began that no operator asked for.
-    failovers: Vec<u64>,
-    /// One more, for a service, is held back.
-    guarded: bool,
-    /// One more, by a rule, was held back.
-    rule_guarded: bool,
     /// Since when a fallback waits for the home node's services.
     waits: Option<u64>,
     /// Why the store did not take the last checkpoint.
@@ -184,55 +175,11 @@ impl Node {
         {
             self.tell_peer(RECOVER);
         }
-        let now = self.ticks;
-        self.services.failovers.retain(|began| now.saturating_sub(*began) < HOUR_TICKS);
-        if self.services.rule_guarded {
-            self.services.rule_guarded = self.guard_holds() && self.facts(self.me).place == Place::AtHome;
+        let overdue = self.overdue();
+        self.watch_guard(overdue.is_some());
+        if let Some(cause) = overdue {
+            self.act(cause);
         }
-        match self.overdue() {
-            Some(cause) => self.act(cause),
-            None => self.services.guarded = false,
-        }
-    }
-
-    /// Enough failovers of this node have begun within the hour that no operator asked for.
-    fn guard_holds(&self) -> bool {
-        self.services.failovers.len() >= self.cfg.automatics.failovers_per_hour as usize
-    }
-
-    /// One that no operator asks for: there are so many an hour, whatever brings them about.
-    fn begin_guarded(&mut self, cause: Cause) -> Reply {
-        if let Some(refused) = self.refuses(Action::Failover) {
-            return refused;
-        }
-        let held = self.guard_holds();
-        match cause {
-            Cause::Rule => self.services.rule_guarded = held,
-            _ => self.services.guarded = held,
-        }
-        if held {
-            let (error, hint) = self.guard_says();
-            return refused(error, hint);
-        }
-        self.services.failovers.push(self.ticks);
-        self.begin_failover(cause, None)
-    }
-
-    /// A rule of the operator fits to an event.
-    pub(super) fn fail_over_by_rule(&mut self) -> Reply {
-        if self.disarmed() {
-            return refused(SETTINGS_DIFFER, "make them equal with `tandem config set`");
-        }
-        self.begin_guarded(Cause::Rule)
-    }
-
-    /// What holds a failover back, and what to do.
-    fn guard_says(&self) -> (String, String) {
-        let most = self.cfg.automatics.failovers_per_hour;
-        let peer = &self.cfg.names[self.me.peer().index()];
-        let error = format!("flap guard: {most} automatic failover(s) within an hour, no more by itself");
-        let hint = format!("do one by hand if {peer} is well, or raise [srm] automatic_failovers_per_hour");
-        (error, hint)
     }
 
     /// Whether another node would serve this one's users if a service stays down.
@@ -384,10 +331,7 @@ impl Node {
         if self.services.peer_lacks > 0 {
             alarms.push(format!("a critical service of {peer} is down: `tandem service list`"));
         }
-        if self.services.guarded || self.services.rule_guarded {
-            let (what, to_do) = self.guard_says();
-            alarms.push(format!("{what}; {to_do}"));
-        }
+        alarms.extend(self.guard_alarm());
         if self.services.failed.is_some() {
             alarms
                 .push("both nodes run in failed mode: no users are moved until `tandem recover`".to_owned());

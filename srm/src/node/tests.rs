@@ -25,6 +25,7 @@ pub(super) struct Memory {
     /// What was made durable, in order: a register copy, or (`None`) what was received.
     done: Vec<Option<Reg>>,
     crashes: Crashes,
+    pub(super) failovers: Failovers,
 }
 
 impl LogStore for Memory {
@@ -70,6 +71,9 @@ impl Disk for Memory {
     }
     fn keep_crashes(&mut self, crashes: &Crashes) {
         self.crashes = crashes.clone();
+    }
+    fn keep_failovers(&mut self, failovers: &Failovers) {
+        self.failovers = failovers.clone();
     }
 }
 

@@ -13,6 +13,7 @@ use xmpp_core::stanza::Stanza;
 
 use super::crashes::Crashes;
 use super::group::{Check, GroupOp};
+use super::guard::Failovers;
 use super::moves::{Progress, Refused};
 use super::services::{Health, Service};
 use crate::evidence::{Gone, Probe};
@@ -58,6 +59,8 @@ pub trait Disk: Storage {
     fn persist(&mut self, group: Group, copy: RegisterCopy);
     /// Keeps what is known of crashes. Durable when it returns.
     fn keep_crashes(&mut self, crashes: &Crashes);
+    /// Keeps the failovers that the flap guard counts. Durable when it returns, as far as the disk can.
+    fn keep_failovers(&mut self, failovers: &Failovers);
 }
 
 /// Inputs.

@@ -141,7 +141,7 @@ impl Bundle {
         }
         found.sort();
         self.add("disk/files.txt", found.concat());
-        for name in ["node.json", "crashes.json", "events.old.jsonl", "events.jsonl"] {
+        for name in ["node.json", "crashes.json", "failovers.json", "events.old.jsonl", "events.jsonl"] {
             if let Ok(text) = tail(&data.join(name)) {
                 self.add(&format!("disk/{name}"), text);
             }

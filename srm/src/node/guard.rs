@@ -1,0 +1,144 @@
+//! The flap guard: so many failovers of a node an hour that no operator asked for, then an alarm and no more by itself. It
+//! outlives the process: a node that ends and begins anew counts on.
+
+use serde::{Deserialize, Serialize};
+
+use super::automatic::SETTINGS_DIFFER;
+use super::moves::refused;
+use super::{Action, Disk, Node, Reply};
+use crate::view::{Cause, Place};
+
+/// For how long a failover counts, in milliseconds (an hour).
+const COUNTS_MS: u64 = 3_600_000;
+/// Milliseconds of a tick.
+const TICK_MS: u64 = 250;
+/// More than may be set are not there: the file was changed by somebody else.
+const MOST: usize = 60;
+
+/// The failovers that count, as a disk keeps them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failovers {
+    /// When this was so, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// For how much longer each counts, in milliseconds.
+    pub left_ms: Vec<u64>,
+}
+
+impl Failovers {
+    /// What is left of it at this time, when so much has passed. Whatever a clock says, none counts for longer than an hour
+    /// from then on.
+    #[must_use]
+    pub fn after(&self, passed_ms: u64, now_ms: u64) -> Failovers {
+        let left = self.left_ms.iter().map(|left| left.saturating_sub(passed_ms).min(COUNTS_MS));
+        Failovers { at_ms: now_ms, left_ms: left.filter(|left| *left > 0).take(MOST).collect() }
+    }
+}
+
+/// What the guard knows.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// Until which tick each failover counts that no operator asked for.
+    until: Vec<u64>,
+    /// The disk does not know of that yet.
+    unkept: bool,
+    /// One more, for a service, is held back.
+    service: bool,
+    /// One more, by a rule, was held back.
+    rule: bool,
+}
+
+impl Node {
+    /// What counts at the start.
+    pub fn remember_failovers(&mut self, failovers: &Failovers) {
+        let ticks = failovers.left_ms.iter().map(|left| self.ticks + left.div_ceil(TICK_MS));
+        self.guard.until = ticks.collect();
+    }
+
+    /// Counts for how long there were too many. `overdue`: a service is down for too long.
+    pub(super) fn watch_guard(&mut self, overdue: bool) {
+        let (now, known) = (self.ticks, self.guard.until.len());
+        self.guard.until.retain(|until| now < *until);
+        // What is over is over, whatever the clock will say at the next start.
+        self.guard.unkept |= self.guard.until.len() < known;
+        self.guard.service &= overdue;
+        if self.guard.rule {
+            self.guard.rule = self.guard_holds() && self.facts(self.me).place == Place::AtHome;
+        }
+    }
+
+    /// A failover that has begun is on the disk before anybody hears of it.
+    pub(super) fn keep_failovers(&mut self, disk: &mut dyn Disk) {
+        if std::mem::take(&mut self.guard.unkept) {
+            let left = self.guard.until.iter().map(|until| until.saturating_sub(self.ticks) * TICK_MS);
+            disk.keep_failovers(&Failovers { at_ms: self.now_ms, left_ms: left.collect() });
+        }
+    }
+
+    /// Enough failovers of this node have begun within the hour that no operator asked for.
+    fn guard_holds(&self) -> bool {
+        self.guard.until.len() >= self.cfg.automatics.failovers_per_hour as usize
+    }
+
+    /// One that no operator asks for: there are so many an hour, whatever brings them about.
+    pub(super) fn begin_guarded(&mut self, cause: Cause) -> Reply {
+        if let Some(refused) = self.refuses(Action::Failover) {
+            return refused;
+        }
+        let held = self.guard_holds();
+        match cause {
+            Cause::Rule => self.guard.rule = held,
+            _ => self.guard.service = held,
+        }
+        if held {
+            let (error, hint) = self.guard_says();
+            return refused(error, hint);
+        }
+        self.guard.until.push(self.ticks + COUNTS_MS / TICK_MS);
+        self.guard.unkept = true;
+        self.begin_failover(cause, None)
+    }
+
+    /// A rule of the operator fits to an event.
+    pub(super) fn fail_over_by_rule(&mut self) -> Reply {
+        if self.disarmed() {
+            return refused(SETTINGS_DIFFER, "make them equal with `tandem config set`");
+        }
+        self.begin_guarded(Cause::Rule)
+    }
+
+    /// What holds a failover back, and what to do.
+    fn guard_says(&self) -> (String, String) {
+        let most = self.cfg.automatics.failovers_per_hour;
+        let peer = &self.cfg.names[self.me.peer().index()];
+        let error = format!("flap guard: {most} automatic failover(s) within an hour, no more by itself");
+        let hint = format!("do one by hand if {peer} is well, or raise [srm] automatic_failovers_per_hour");
+        (error, hint)
+    }
+
+    /// For the operator.
+    pub(super) fn guard_alarm(&self) -> Option<String> {
+        (self.guard.service || self.guard.rule).then(|| {
+            let (what, to_do) = self.guard_says();
+            format!("{what}; {to_do}")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_clock_makes_a_failover_count_for_longer_than_an_hour_or_for_ever() {
+        let kept = Failovers { at_ms: 5_000_000, left_ms: vec![1_000, 3_600_000, u64::MAX] };
+        let left = |passed| kept.after(passed, 7).left_ms;
+        assert_eq!(left(0), [1_000, 3_600_000, 3_600_000]);
+        assert_eq!(left(1_000), [3_599_000, 3_600_000]);
+        assert_eq!(kept.after(3_600_000, 7).at_ms, 7);
+        assert_eq!(kept.after(0, 7).after(3_600_000, 8).left_ms, [0; 0]);
+        assert_eq!(left(u64::MAX), [0; 0]);
+        let many = Failovers { at_ms: 0, left_ms: vec![1; 1_000] };
+        assert_eq!(many.after(0, 0).left_ms.len(), MOST);
+    }
+}
