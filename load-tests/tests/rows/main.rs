@@ -6,6 +6,7 @@ mod group;
 mod held;
 mod offers;
 mod pauses;
+mod reasons;
 mod restarts;
 mod services;
 mod settings;

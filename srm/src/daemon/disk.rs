@@ -21,6 +21,7 @@ use super::worker::now_ms;
 use crate::config::Engine;
 use crate::node::{Crash, Crashes, Disk, Failovers, RegisterCopy};
 use crate::slots::Slots;
+use crate::view::Cause;
 
 /// Whose disk it is: a disk of another node or cluster is refused.
 #[derive(Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -166,13 +167,15 @@ fn write_identity(data: &Path, path: &Path, identity: &Identity) -> anyhow::Resu
     Ok(File::open(data)?.sync_all()?)
 }
 
-/// `register | late u8 | held u8`. Without the first flag, which older versions did not write, nobody knows.
+/// `register | late u8 | held u8 | cause u8`. Without the first flag, which older versions did not write, nobody knows.
 fn decode(body: Bytes) -> Option<RegisterCopy> {
     let mut c = Cursor::new(body);
     let reg = c.reg().ok()?;
     let late = if c.is_empty() { true } else { c.flag().ok()? };
     let held = if c.is_empty() { false } else { c.flag().ok()? };
-    Some(RegisterCopy { reg, late, held })
+    let number = if c.is_empty() { 0 } else { c.u8().ok()? };
+    let cause = Cause::ALL.get(usize::from(number)).copied().unwrap_or_default();
+    Some(RegisterCopy { reg, late, held, cause })
 }
 
 fn encode(copy: RegisterCopy) -> Vec<u8> {
@@ -180,6 +183,7 @@ fn encode(copy: RegisterCopy) -> Vec<u8> {
     copy.reg.encode(&mut body);
     body.push(u8::from(copy.late));
     body.push(u8::from(copy.held));
+    body.push(Cause::ALL.iter().position(|known| *known == copy.cause).unwrap_or(0) as u8);
     body
 }
 
@@ -267,7 +271,7 @@ mod tests {
 
     fn reg(term: u64) -> RegisterCopy {
         let reg = Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) };
-        RegisterCopy { reg, late: term == 4, held: term == 2 }
+        RegisterCopy { reg, late: term == 4, held: term == 2, cause: Cause::ALL[term as usize] }
     }
 
     fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
@@ -296,14 +300,17 @@ mod tests {
             let found = open(dir.path(), "n", me, 1).unwrap();
             assert_eq!(found.durable[me.index()], Some(reg(2)));
             drop(found);
-            // As versions without the second flag, and without both, wrote it.
-            for late in [false, true] {
+            // As versions without the cause, without the second flag, and without both, wrote it.
+            for (late, held) in [(false, true), (false, false), (true, false)] {
                 let bytes = fs::read(dir.path().join("core/own/slot1")).unwrap();
                 let mut old = bytes[..bytes.len() - 5].to_vec();
                 old.extend_from_slice(&crc32c::crc32c(&old).to_le_bytes());
                 fs::write(dir.path().join("core/own/slot1"), old).unwrap();
                 let found = open(dir.path(), "n", me, 1).unwrap();
-                assert_eq!(found.durable[me.index()], Some(RegisterCopy { late, held: false, ..reg(2) }));
+                assert_eq!(
+                    found.durable[me.index()],
+                    Some(RegisterCopy { late, held, cause: Cause::Nothing, ..reg(2) })
+                );
             }
         }
     }

@@ -27,12 +27,15 @@ impl Node {
         let after = self.cores[g].reg();
         self.held[g] &= self.cores[g].held();
         let persists = outs.iter().any(|out| matches!(out, CoreOut::Persist(_)));
-        if let Some(reg) = self.cores[g].durable().filter(|_| was_held && !self.held[g] && !persists) {
-            disk.persist(group, RegisterCopy { reg, late: self.late[g], held: false });
+        if was_held && !self.held[g] && !persists {
+            self.keep_register(group, disk);
         }
         if after.primary == self.me && before.primary != self.me {
             self.late[g] = !self.knows_all(group, before, after);
             self.driver.compare_no_more();
+            if after.mode == Mode::Solo {
+                self.note_takeover(group);
+            }
         }
         for out in outs {
             match out {
@@ -43,7 +46,7 @@ impl Node {
                         disk.sync(Which::Own);
                         disk.sync(Which::Peer);
                     }
-                    disk.persist(group, RegisterCopy { reg, late: self.late[g], held: self.held[g] });
+                    self.persist(group, reg, disk);
                     self.outs.push(Out::Event(Event::Register(group, reg)));
                 }
                 CoreOut::BeaconNow => self.beacon_due = Some(Turn::First),
@@ -56,8 +59,30 @@ impl Node {
         if alone && before.mode == Mode::Pair && self.has_witness() {
             self.outs.push(Out::Event(Event::Unprotected(group)));
         }
-        if after.primary == self.me && before.primary != self.me && after.mode == Mode::Solo {
-            self.note_takeover(group);
+    }
+
+    fn persist(&mut self, group: Group, reg: Reg, disk: &mut dyn Disk) {
+        let g = group.index();
+        let cause = self.cause_to_keep(group, reg);
+        self.kept_causes[g] = cause;
+        disk.persist(group, RegisterCopy { reg, late: self.late[g], held: self.held[g], cause });
+    }
+
+    /// The register is as it was, and something that is kept with it is not.
+    pub(super) fn keep_register(&mut self, group: Group, disk: &mut dyn Disk) {
+        if let Some(reg) = self.cores[group.index()].durable() {
+            self.persist(group, reg, disk);
+        }
+    }
+
+    /// Why this node has taken the peer's users over outlives it: the table tells it to the next run, and no operator's word is
+    /// taken back by itself.
+    fn keep_causes(&mut self, disk: &mut dyn Disk) {
+        for group in NodeIx::BOTH {
+            let reg = self.cores[group.index()].durable();
+            if reg.is_some_and(|reg| self.cause_to_keep(group, reg) != self.kept_causes[group.index()]) {
+                self.keep_register(group, disk);
+            }
         }
     }
 
@@ -84,6 +109,7 @@ impl Node {
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
         self.peer_restarts = false;
         self.shows.forced = [false; 2];
+        self.note_loss(gone);
         self.abandon_move();
         self.forget_failure();
         let silent_ms = self.evidence.silent().map(|ticks| u64::from(ticks) * 250);
@@ -136,6 +162,7 @@ impl Node {
         self.watch_changes();
         self.answer_commits();
         self.keep_failovers(disk);
+        self.keep_causes(disk);
         if self.shows.look {
             self.watch_states();
         }

@@ -1,6 +1,6 @@
 //! The facts that the table of states is about.
 
-use presence_engine::ids::{Group, NodeIx};
+use presence_engine::ids::{Group, NodeIx, Reg};
 
 use super::{Event, Moved, Node, Out, Stage};
 use crate::beacon::{Activity, Held, Told};
@@ -29,6 +29,8 @@ pub(super) struct Shows {
     began: [Begin; 2],
     /// This run took the group over.
     took: [bool; 2],
+    /// How the peer was lost last, since it led its own group: a witness may answer when it is back already.
+    lost: Option<Gone>,
     /// If it does, it is by the operator's word: the peer is there.
     pub(super) forced: [bool; 2],
     /// Something happened that may have changed the row: it is not waited for a tick.
@@ -58,10 +60,18 @@ impl Default for Shows {
             row: None,
             began: [Begin::default(); 2],
             took: [false; 2],
+            lost: None,
             forced: [false; 2],
             look: false,
             unexplained: None,
         }
+    }
+}
+
+impl Shows {
+    /// Of a run that finds these causes on its disk.
+    pub(super) fn since(causes: [Cause; 2]) -> Shows {
+        Shows { causes, ..Shows::default() }
     }
 }
 
@@ -173,9 +183,21 @@ impl Node {
         match self.evidence.gone() {
             Some(Gone::Dead) => Cause::PeerReboot,
             None if self.evidence.init_timeout() => Cause::PeerDownDuringInitialization,
+            None if self.shows.lost == Some(Gone::Dead) => Cause::PeerReboot,
             Some(Gone::Silent) if self.evidence.by_callers() => Cause::Clients,
             Some(Gone::Silent) | None => Cause::PeerDown,
         }
+    }
+
+    /// How the peer was lost.
+    pub(super) fn note_loss(&mut self, gone: Gone) {
+        self.shows.lost = Some(gone);
+    }
+
+    /// Why this node has taken a group over, if this is its register: what the next run has to know.
+    pub(super) fn cause_to_keep(&self, group: Group, reg: Reg) -> Cause {
+        let taken = group != self.me && reg.primary == self.me;
+        if taken { self.shows.causes[group.index()] } else { Cause::Nothing }
     }
 
     /// This node took a group over.
@@ -242,12 +264,12 @@ impl Node {
         }
     }
 
-    /// The peer is back as another process: what had been taken for silence was a restart.
-    pub(super) fn correct_causes(&mut self) {
-        for cause in &mut self.shows.causes {
-            if cause.of_table() == Cause::PeerDown {
-                *cause = Cause::PeerReboot;
-            }
+    /// The peer is here as a process that this run has not met. If it had met another one, what it had taken for silence was
+    /// a restart. (Why the peer has taken this node's users over, the peer knows.)
+    pub(super) fn correct_causes(&mut self, another: bool) {
+        let cause = &mut self.shows.causes[self.me.peer().index()];
+        if another && cause.of_table() == Cause::PeerDown {
+            *cause = Cause::PeerReboot;
         }
         self.shows.peer.restarted = [true; 2];
     }
@@ -276,6 +298,7 @@ impl Node {
             }
             if place == Place::AtHome && self.peer_up {
                 self.shows.causes[g] = Cause::Nothing;
+                self.shows.lost = self.shows.lost.filter(|_| group == self.me || self.cores[g].asking());
             }
         }
         let shown = self.shown();

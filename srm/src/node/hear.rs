@@ -65,7 +65,8 @@ impl Node {
         if self.peer_boot == Some(boot) || self.old_boots.contains(&boot) {
             return;
         }
-        if let Some(old) = self.peer_boot.replace(boot) {
+        let before = self.peer_boot.replace(boot);
+        if let Some(old) = before {
             self.old_boots.push(old);
             if self.old_boots.len() > 64 {
                 self.old_boots.remove(0);
@@ -79,7 +80,7 @@ impl Node {
         self.last_number = 0;
         self.peer_leaving = false;
         self.peer_activity = crate::beacon::Activity::None;
-        self.correct_causes();
+        self.correct_causes(before.is_some());
         self.evidence.heard();
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::PeerRestarted, disk);

@@ -4,7 +4,7 @@
 use presence_engine::ids::{Group, Mode, NodeIx};
 
 use super::moves::refused;
-use super::{Action, Disk, Event, Force, Node, Out, RegisterCopy, Reply};
+use super::{Action, Disk, Event, Force, Node, Out, Reply};
 use crate::beacon::Held;
 use crate::safety;
 
@@ -51,9 +51,7 @@ impl Node {
         for group in held {
             let g = group.index();
             self.held[g] = false;
-            if let Some(reg) = self.cores[g].durable() {
-                disk.persist(group, RegisterCopy { reg, late: self.late[g], held: false });
-            }
+            self.keep_register(group, disk);
             self.feed(group, safety::In::Hold(false), disk);
         }
         self.outs.push(Out::Event(Event::Forced(Force::Active, Vec::new())));
@@ -99,9 +97,7 @@ impl Node {
         for group in groups {
             let g = group.index();
             self.held[g] = true;
-            if let Some(reg) = self.cores[g].durable() {
-                disk.persist(group, RegisterCopy { reg, late: self.late[g], held: true });
-            }
+            self.keep_register(group, disk);
             self.feed(group, safety::In::Hold(true), disk);
         }
         self.outs.push(Out::Event(Event::Forced(Force::Inactive, unserved.clone())));

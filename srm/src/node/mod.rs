@@ -46,6 +46,7 @@ use xmpp_core::jid::BareJid;
 use crate::beacon::{Secret, Turn};
 use crate::evidence::{self, Evidence, Gone};
 use crate::safety::{self, Consent, Core, RegisterKind};
+use crate::view::Cause;
 
 pub use automatic::Automatics;
 pub(crate) use automatic::SETTINGS_DIFFER;
@@ -160,6 +161,8 @@ pub struct Node {
     late: [bool; 2],
     promises: Promises,
     shows: facts::Shows,
+    /// For each group: why this node has taken it over, as its disk knows it.
+    kept_causes: [Cause; 2],
     automatic: automatic::Automatic,
     checks: Checks,
     services: services::Services,
@@ -211,6 +214,7 @@ impl Node {
         let driver = Driver::start(cfg.driver.clone(), inc, disk);
         let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g].map(|copy| copy.reg)));
         let evidence = Evidence::new(cfg.evidence);
+        let kept_causes = durable.map(|copy| copy.map_or(Cause::Nothing, |copy| copy.cause));
         let changes = group::Changes::new(driver.engine().state().group().ha);
         let mut node = Node {
             me,
@@ -247,7 +251,8 @@ impl Node {
             barrier: [None; 2],
             late: durable.map(|copy| copy.is_none_or(|copy| copy.late)),
             promises: Promises::default(),
-            shows: facts::Shows::default(),
+            shows: facts::Shows::since(kept_causes),
+            kept_causes,
             automatic: automatic::Automatic::default(),
             checks: Checks::default(),
             services: services::Services::default(),

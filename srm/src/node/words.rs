@@ -32,6 +32,8 @@ pub struct RegisterCopy {
     pub late: bool,
     /// The operator forced this node inactive, and nobody has led the group since.
     pub held: bool,
+    /// Why this node has taken the group over; nothing if it has not.
+    pub cause: Cause,
 }
 
 /// What an operator forces a node to be.
