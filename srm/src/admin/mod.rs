@@ -123,6 +123,9 @@ pub struct NodeStatus {
     /// Its wall clock in milliseconds since 1970; 0 where it did not tell.
     #[serde(default)]
     pub clock_ms: u64,
+    /// How the clocks go by which it reads windows of the day; empty where it did not tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub time_zone: String,
     /// Its run: a random number, another one after each start; 0 where it did not tell.
     #[serde(default)]
     pub run: u64,

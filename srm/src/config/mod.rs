@@ -19,6 +19,7 @@ mod srm;
 mod tests;
 mod validity;
 mod witness;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub(crate) use srm::COMPUTED_LOWER_S;
 pub use srm::{Assignment, EventRule, ReLogin, Srm, Window};
 pub use validity::{Validity, now_s};
 pub use witness::{WITNESS_PORT, WitnessAt, WitnessConfig};
+pub use zone::Zone;
 
 /// How long a primary may go on alone after the last beacon that its peer acknowledged (rule R3). Not configurable.
 pub const LEASE: Duration = Duration::from_secs(3);

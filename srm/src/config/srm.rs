@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::zone::Zone;
 use crate::events::kinds::KINDS;
 
 /// `[srm]`. All have defaults; durations are text with units, such as `"90s"`.
@@ -23,8 +24,12 @@ pub struct Srm {
     pub automatic_fallback_after: Duration,
     /// Whether that happens within a daily window instead. Default false. Clusterwide.
     pub scheduled_fallback: bool,
-    /// The window, local time, may span midnight. Default `"03:00-06:00"`. Clusterwide.
+    /// The window, in the time of `time_zone`, may span midnight. Default `"03:00-06:00"`. Clusterwide.
     pub scheduled_fallback_window: Window,
+    /// The time zone of the group, by which windows of the day are read: a name such as `"Europe/Berlin"`, with daylight
+    /// saving as the machine's tzdata has it; an offset such as `"+01:00"`; `"UTC"`; or `"system"`, the zone of each machine, an
+    /// alarm where they are not the same. Default `"system"`. Clusterwide.
+    pub time_zone: Zone,
     /// How long the peer may be missing while this node starts. Default 120 s, at least `keep_alive_timeout`.
     /// Clusterwide.
     #[serde(with = "humantime_serde")]
@@ -72,7 +77,7 @@ pub struct Srm {
     pub automatic_failovers_per_hour: u32,
     /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
     pub nightly_check: bool,
-    /// When, in local time; may span midnight. It begins as soon as all is at rest. Default `"02:00-05:00"`. Each node.
+    /// When, in the time of `time_zone`; may span midnight. It begins as soon as all is at rest. Default `"02:00-05:00"`. Each node.
     pub nightly_check_window: Window,
     /// Events of a node that have it fail over, as soon as both nodes are Normal, by their kinds
     /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. They count for
@@ -88,6 +93,7 @@ impl Default for Srm {
             automatic_fallback_after: Duration::from_secs(30 * 60),
             scheduled_fallback: false,
             scheduled_fallback_window: Window { from_min: 3 * 60, to_min: 6 * 60 },
+            time_zone: Zone::default(),
             initialization_keep_alive_timeout: Duration::from_secs(120),
             keep_alive_timeout: Duration::from_secs(60),
             keep_alive_interval: Duration::from_secs(15),
@@ -122,6 +128,7 @@ impl Srm {
             ("srm.automatic_fallback_after", text(self.automatic_fallback_after)),
             ("srm.scheduled_fallback", self.scheduled_fallback.to_string()),
             ("srm.scheduled_fallback_window", self.scheduled_fallback_window.to_string()),
+            ("srm.time_zone", self.time_zone.as_str().to_owned()),
             ("srm.initialization_keep_alive_timeout", text(self.initialization_keep_alive_timeout)),
             ("srm.keep_alive_timeout", text(self.keep_alive_timeout)),
             ("srm.keep_alive_interval", text(self.keep_alive_interval)),
@@ -230,7 +237,7 @@ impl Assignment {
     }
 }
 
-/// A daily span of local time that may span midnight, such as `03:00-06:00`.
+/// A daily span of time that may span midnight, such as `03:00-06:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chronicle::Chronicle;
-use super::differences::{clocks_differ, limits_differ, settings_differ, versions_differ};
+use super::differences::{clocks_differ, limits_differ, settings_differ, versions_differ, zones_differ};
 use super::ops::{Heard, Operations};
 use super::reload::Live;
 use crate::admin::NodeStatus;
@@ -26,6 +26,9 @@ impl Operations {
         let peer = &heard.status;
         alarms.extend(clocks_differ(peer, heard.asked_ms, heard.answered_ms));
         alarms.extend(versions_differ(peer));
+        if self.live.config().srm.scheduled_fallback {
+            alarms.extend(zones_differ(here, peer));
+        }
         if let Some(text) = settings_differ(here, peer)
             && let Some(alarm) = alarms.iter_mut().find(|alarm| alarm.starts_with(SETTINGS_DIFFER))
         {

@@ -71,6 +71,19 @@ pub(super) fn clocks_differ(peer: &NodeStatus, asked_ms: u64, answered_ms: u64) 
     })
 }
 
+/// A fallback at a time of the day is begun by the node in backup mode, whichever that is: both must mean the same by it.
+pub(super) fn zones_differ(here: &NodeStatus, peer: &NodeStatus) -> Option<String> {
+    let (here, peer) = in_order(here, peer);
+    let known = !here.time_zone.is_empty() && !peer.time_zone.is_empty();
+    (known && here.time_zone != peer.time_zone).then(|| {
+        format!(
+            "the time zones of the nodes differ: {} at {}; {} at {}: set [srm] time_zone, or give both machines the same zone and \
+             tzdata; the scheduled fallback goes by that of the node that gives users back",
+            here.time_zone, here.name, peer.time_zone, peer.name
+        )
+    })
+}
+
 pub(super) fn versions_differ(peer: &NodeStatus) -> Option<String> {
     let own = env!("CARGO_PKG_VERSION");
     (!peer.version.is_empty() && peer.version != own)
@@ -94,6 +107,24 @@ mod tests {
         assert_eq!(versions_differ(&peer(0)), None);
         let older = NodeStatus { version: "0.0.9".into(), ..peer(0) };
         assert!(versions_differ(&older).is_some_and(|told| told.starts_with("b runs version 0.0.9")));
+    }
+
+    #[test]
+    fn time_zones_that_differ_are_told_in_the_same_words_by_both() {
+        let node = |name: &str, zone: &str| NodeStatus {
+            name: name.into(),
+            time_zone: zone.into(),
+            ..NodeStatus::default()
+        };
+        let (a, b) = (node("a", "UTC+01:00"), node("b", "UTC+00:00"));
+        let told = zones_differ(&a, &b).unwrap();
+        assert!(
+            told.starts_with("the time zones of the nodes differ: UTC+01:00 at a; UTC+00:00 at b:"),
+            "{told}"
+        );
+        assert_eq!(zones_differ(&b, &a), Some(told));
+        assert_eq!(zones_differ(&a, &node("b", "UTC+01:00")), None);
+        assert_eq!(zones_differ(&a, &node("b", "")), None, "an older version does not tell");
     }
 
     #[test]

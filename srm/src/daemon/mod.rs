@@ -190,6 +190,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         beacon,
         ready: ready.clone(),
         clock: Clock::start(),
+        zone: live.zone.clone(),
         trouble: Trouble::new(names[me.peer().index()].clone()),
         heart: heart.clone(),
         metrics: metrics.clone(),

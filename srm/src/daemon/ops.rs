@@ -302,6 +302,7 @@ impl Operations {
             homed: s.users.1[i],
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock_ms: now_ms(),
+            time_zone: self.live.zone.load().clocks(now_ms()),
             run: s.run,
             services: self.services_now(),
             check: check_status(&s.checks),

@@ -21,7 +21,7 @@ use super::worker::ToNode;
 use super::{clients, notify, tuning};
 use crate::admin::{Reloaded, Token};
 use crate::beacon::Secret;
-use crate::config::{self, Config, Validity};
+use crate::config::{self, Config, Validity, Zone};
 
 /// How often the files are looked at. A change is taken up once it has lasted so long, so that of two files that belong
 /// together both are there.
@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub link: Option<LinkTls>,
     /// What beacons are read with before they reach the node.
     pub beacons: Arc<ArcSwap<Secret>>,
+    /// By which windows of the day are read.
+    pub zone: Arc<ArcSwap<Zone>>,
     /// What the admin API asks for.
     pub token: Arc<ArcSwap<Token>>,
     tickets: Arc<Tickets>,
@@ -96,6 +98,7 @@ impl Live {
             clients: Arc::new(ArcSwap::from_pointee(made.clients)),
             link,
             beacons: Arc::new(ArcSwap::from_pointee(tuning(config).secret)),
+            zone: Arc::new(ArcSwap::from_pointee(config.srm.time_zone.clone())),
             token: Arc::new(ArcSwap::from_pointee(made.token)),
             tickets,
             metrics,
@@ -209,6 +212,7 @@ impl Live {
         }
         let tuning = tuning(&config);
         self.beacons.store(Arc::new(tuning.secret.clone()));
+        self.zone.store(Arc::new(config.srm.time_zone.clone()));
         let _ = self.to_node.send(ToNode::Tune(Box::new(tuning)));
         let done = Reloaded { taken: change.taken, restart: change.restart.clone(), warnings };
         now.validities = config.validities();

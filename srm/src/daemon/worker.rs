@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Conn, NodeIx};
@@ -26,6 +27,7 @@ use super::stopping::Stopping;
 use super::store;
 use super::trouble::Trouble;
 use crate::admin::{SessionStatus, UserStatus};
+use crate::config::Zone;
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
 use crate::sockets::{Beacons, boottime_ms};
 use crate::witness::words::Ask;
@@ -106,6 +108,8 @@ pub struct Worker {
     pub ready: Arc<AtomicBool>,
     /// What sessions live by.
     pub clock: Clock,
+    /// By which windows of the day are read.
+    pub zone: Arc<ArcSwap<Zone>>,
     /// What keeps the link from coming up.
     pub trouble: Trouble,
     /// Questions for the witness.
@@ -142,16 +146,6 @@ pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Minute of the day in the time zone of the machine, 0 to 1439; UTC where it has none.
-fn minute_of_day(at_ms: u64) -> u16 {
-    let at = i64::try_from(at_ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .unwrap_or_default();
-    let local = at.to_zoned(jiff::tz::TimeZone::system());
-    local.hour() as u16 * 60 + local.minute() as u16
-}
-
 /// Time that the last words to the peer have.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -185,7 +179,7 @@ impl Worker {
             if ticks > 0 {
                 last_tick += ticks * TICK_MS;
                 self.heart.store(last_tick, Ordering::Relaxed);
-                self.node.minute(minute_of_day(now_ms()));
+                self.node.minute(self.zone.load().minute(now_ms()));
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
                 self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
