@@ -8,6 +8,7 @@ mod offers;
 mod pauses;
 mod reasons;
 mod restarts;
+mod schedule;
 mod services;
 mod settings;
 mod witness;

@@ -8,6 +8,8 @@ use crate::view::{Cause, Place};
 
 /// How long settings must differ until automatics are off, in ticks (10 s): a change reaches both nodes in less.
 const DIFFER_TICKS: u32 = 40;
+/// After how long a fallback that came to nothing is tried again, in ticks (a minute).
+const RETRY_TICKS: u32 = 240;
 /// How the alarm begins.
 pub(crate) const SETTINGS_DIFFER: &str = "the nodes' clusterwide settings differ";
 
@@ -72,34 +74,41 @@ impl Node {
 
     /// Counts for how long the home node has been well, and gives its users back when it is time.
     pub(super) fn watch_automatics(&mut self, ticks: u16) {
-        if !self.could_fall_back() {
+        let Automatics { fallback, window, after, .. } = self.cfg.automatics;
+        let within =
+            window.is_some_and(|window| self.automatic.minute.is_some_and(|now| window.contains(now)));
+        if self.moving.as_ref().is_some_and(|moving| !within && moving.waits_for_a_window()) {
+            // It is tried until its window ends.
+            self.abandon_move();
+        }
+        if !self.home_is_well() {
             // Counted anew after each relapse.
             self.automatic.well = 0;
             return;
         }
         // A pause of this process is no proof of anybody's health.
         self.automatic.well = self.automatic.well.saturating_add(u32::from(ticks.min(2)));
-        let Automatics { fallback, window, after, .. } = self.cfg.automatics;
-        let within =
-            window.is_some_and(|window| self.automatic.minute.is_some_and(|now| window.contains(now)));
         if self.automatic.well >= after
+            && self.moving.is_none()
             && (fallback || within)
             && matches!(
                 self.begin_fallback(if fallback { Cause::Automatic } else { Cause::Scheduled }, None),
                 Reply::Begun(_)
             )
         {
-            self.automatic.well = 0;
+            // One that comes to nothing is no relapse.
+            self.automatic.well = after.saturating_sub(RETRY_TICKS);
         }
     }
 
-    /// The peer's users are here, not by the operator's word, and it could have them back.
-    fn could_fall_back(&self) -> bool {
-        if self.cfg.single || self.cfg.automatics.disabled || self.moving.is_some() || !self.peer_up {
+    /// The peer's users are here, not by the operator's word, and it could have them back, or is being given them.
+    fn home_is_well(&self) -> bool {
+        if self.cfg.single || self.cfg.automatics.disabled || !self.peer_up {
             return false;
         }
         let facts = self.facts(self.me.peer());
-        let away = facts.place == Place::AtBackup && facts.cause != Cause::Operator && facts.failed.is_none();
+        let away = matches!(facts.place, Place::AtBackup | Place::Returning);
+        let away = away && facts.cause != Cause::Operator && facts.failed.is_none();
         let same = self.peer_config.is_some() && self.same_settings();
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
         away && facts.home.heard && facts.home.serves && same && pair && !self.peer_leaves()

@@ -338,6 +338,8 @@ impl Node {
                 cause => cause,
             },
             Cause::Nothing => began.cause,
+            // Not why the users are where they are: why they were to be elsewhere.
+            _ if stage == Stage::Ended && began.cause != Cause::Nothing => began.cause,
             // The log knows it as the table does; how it began says more.
             cause if began.cause.of_table() == cause => began.cause,
             cause => cause,

@@ -116,6 +116,12 @@ impl Moving {
             && !matches!(self.cause, Cause::Service | Cause::Database)
     }
 
+    /// Whether it waits for something, may only be made at a time of the day, and has moved nobody.
+    pub(super) fn waits_for_a_window(&self) -> bool {
+        let begun = self.marked || self.absorbed.is_some();
+        self.what == What::Fallback && self.cause == Cause::Scheduled && self.paused.is_some() && !begun
+    }
+
     pub(super) fn is_rebalance(&self) -> bool {
         self.what == What::Rebalance
     }
