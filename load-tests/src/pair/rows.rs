@@ -2,10 +2,11 @@
 
 use presence_engine::ids::NodeIx;
 use presence_engine::state::{GroupInfo, User};
+use srm::events::Record;
 use srm::node::Stage as MoveStage;
 use srm::node::{Action, Event as News, Health, In, Moved, Op, Reply, Service};
 use srm::pause::Pause;
-use srm::view::{Cause, Reason, State};
+use srm::view::{Cause, Reason, Shown, State};
 use xmpp_core::jid::BareJid;
 
 use super::Profile;
@@ -232,13 +233,23 @@ impl Stage {
 
     /// What a node told of moves of users since this was asked last: group, back, stage, cause.
     pub fn moves(&mut self, node: usize) -> Vec<Moved> {
+        self.take_moves(node).into_iter().map(|(_, moved, _)| moved).collect()
+    }
+
+    /// The same as the events that its operator sees.
+    pub fn told(&mut self, node: usize) -> Vec<Record> {
+        let (names, me) = (["a".to_owned(), "b".to_owned()], NodeIx::BOTH[node]);
+        let told = self.take_moves(node).into_iter();
+        told.filter_map(|(_, moved, shown)| srm::daemon::record(&News::Moved(moved), &names, me, &shown))
+            .collect()
+    }
+
+    fn take_moves(&mut self, node: usize) -> Vec<(usize, Moved, Shown)> {
         // What is shown already is told within a turn.
         self.run(500);
-        let (told, rest) =
-            std::mem::take(&mut self.world.moves).into_iter().partition(|(who, _)| *who == node);
+        let (told, rest) = std::mem::take(&mut self.world.moves).into_iter().partition(|told| told.0 == node);
         self.world.moves = rest;
-        let told: Vec<(usize, Moved)> = told;
-        told.into_iter().map(|(_, moved)| moved).collect()
+        told
     }
 
     /// What the nodes do by themselves.
@@ -308,7 +319,9 @@ impl World {
         if let News::Moved(moved) = news {
             let service = matches!(moved.cause, Cause::Service | Cause::Database);
             self.coverage.service_moves += u32::from(service && moved.stage == MoveStage::Complete);
-            self.moves.push((node, *moved));
+            let process = self.hosts[node].process.as_ref();
+            let shown = process.map(|process| process.node.shown());
+            self.moves.extend(shown.map(|shown| (node, *moved, shown)));
         }
     }
 }

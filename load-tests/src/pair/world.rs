@@ -14,6 +14,7 @@ use srm::evidence::{self, Probe};
 use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
 use srm::pause::Pause;
 use srm::safety::{self, Consent, RegisterKind};
+use srm::view::Shown;
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
 use xmpp_core::dual::Peer;
@@ -156,8 +157,8 @@ pub struct World {
     pub failure: Option<String>,
     /// Replies to the operator, newest last.
     pub replies: Vec<(u64, Reply)>,
-    /// What the nodes told of users on their way, and which node.
-    pub moves: Vec<(usize, Moved)>,
+    /// What the nodes told of users on their way, which node, and what it showed then.
+    pub moves: Vec<(usize, Moved, Shown)>,
     /// How often each has told that the other is gone.
     pub(super) losses: [usize; 2],
     /// What they told of moves that pause, or (`None`) go on.

@@ -74,6 +74,7 @@ use clients::Clients;
 use clock::Clock;
 use disk::NodeDisk;
 pub(crate) use disk::lock;
+pub use events::record;
 use metrics::Metrics;
 use notices::Notices;
 use ops::Operations;
