@@ -1,10 +1,11 @@
 //! `tandem drill` between two real nodes while people talk: it passes, or names the step that does not; either way nothing is left
 //! of it, and nobody else notices.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use load_tests::rig::{Load, QUICK, Rig, place, seed, tandem};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use srm::admin::ServiceAction;
 use srm::cli::Client;
@@ -67,6 +68,80 @@ async fn a_drill_passes_or_names_the_step_that_does_not_and_leaves_nothing() {
     assert!(code == Some(1) && error.starts_with("step 1 of 12 failed"), "{answer:#}");
     assert!(error.contains("a critical service of b is down"), "{error}");
     b.service("b", "router", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
+    rig.settle().await;
+}
+
+/// A drill at node a, as soon as its failover has begun.
+fn begun(rig: &Rig) -> Child {
+    let made = &rig.pair.made;
+    let mut command = Command::new(tandem());
+    command.args(["drill", "--json", "--trust"]).arg(&made.ca).arg("-c").arg(&made.nodes[0].config);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let client =
+        Client::at(made.nodes[0].admin, &made.nodes[0].token_file).unwrap_or_else(|f| panic!("{f:?}"));
+    let deadline = Instant::now() + LIMIT;
+    while !client.status().is_ok_and(|status| matches!(status.row, Some(2 | 3))) {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none() && Instant::now() < deadline, "no failover: {ended:?}\n{}", rig.logs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_that_is_interrupted_in_its_failover_gives_the_users_back_and_removes_its_own() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let rig = Rig::start(2, load, QUICK, &[]).await;
+    rig.traffic(20).await;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let child = begun(&rig);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        let (error, hint) =
+            (answer["error"].as_str().unwrap_or_default(), answer["hint"].as_str().unwrap_or_default());
+        assert!(
+            output.status.code() == Some(1) && error.starts_with("interrupted before step"),
+            "{answer:#}"
+        );
+        assert!(hint.starts_with("what was changed is undone"), "{answer:#}");
+        assert_eq!(users(&rig), 12, "the test user is gone");
+        for node in 0..2 {
+            rig.until(node, LIMIT, "Normal", |status| status.row == Some(1) && status.moving.is_none());
+        }
+        rig.until_paired(LIMIT);
+    }
+    rig.settle().await;
+}
+
+/// Whoever kills it has to do by hand what it cannot do any more; nothing else is in the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_that_is_killed_leaves_a_failover_and_a_user_that_the_operator_undoes() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let rig = Rig::start(2, load, QUICK, &[]).await;
+    rig.traffic(20).await;
+    let mut child = begun(&rig);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    rig.until(0, LIMIT, "the failover is complete", |status| {
+        status.row == Some(3) && status.moving.is_none()
+    });
+    let (code, answer) = drill(&rig, 0, &[]);
+    let error = answer["error"].as_str().unwrap_or_default();
+    assert!(code == Some(1) && error.starts_with("step 1 of 12 failed"), "{answer:#}");
+    assert!(error.contains("a is Idle (On Admin Request)"), "{error}");
+    rig.fallback(0).await;
+    let made = &rig.pair.made.nodes[0];
+    let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let left = client.users().unwrap_or_else(|failure| panic!("{failure:?}"));
+    let left: Vec<_> = left.into_iter().filter(|user| user.user.starts_with("drill-")).collect();
+    assert_eq!(left.len(), 1, "its test user");
+    client.user_remove(&left[0].user).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let (code, answer) = drill(&rig, 0, &[]);
+    assert_eq!(code, Some(0), "{answer:#}\n{}", rig.logs());
+    assert_eq!(users(&rig), 12);
     rig.settle().await;
 }
 

@@ -1,7 +1,8 @@
 //! `tandem drill`: confirms that failover and fallback work, with a user made for it. Every step must pass; the first that
-//! does not is named, and what was changed is undone as far as it can be.
+//! does not is named, and what was changed is undone as far as it can be. The same if it is interrupted.
 
 mod seat;
+mod stop;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,9 +19,12 @@ use crate::admin::{NodeStatus, Status};
 use crate::config::{self, Config};
 
 use seat::Seat;
+use stop::Stop;
 
 /// How long the nodes may take until both have what was written.
 const REPLICATED: Duration = Duration::from_secs(10);
+/// How long it is tried to give users back that are not where they were: a move may be under way.
+const UNDONE: Duration = Duration::from_secs(30);
 /// How often the status is asked.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -60,14 +64,20 @@ struct Drill {
 /// Goes through all steps.
 pub(super) fn drill(args: &DrillArgs, progress: &mut Progress) -> Result<Answer, Failure> {
     let mut drill = Drill::prepare(args)?;
+    let stop = Stop::listen().map_err(|error| Failure::environment(&error))?;
     let (mut done, mut failed) = (Vec::new(), None);
     for (i, (what, step)) in STEPS.iter().enumerate() {
-        progress.show(format!("step {} of {}: {what}", i + 1, STEPS.len()));
+        let number = format!("step {} of {}", i + 1, STEPS.len());
+        if stop.is_wanted() {
+            failed = Some(format!("interrupted before {number}: {what}"));
+            break;
+        }
+        progress.show(format!("{number}: {what}"));
         let begun = Instant::now();
         match step(&mut drill) {
             Ok(()) => done.push((*what, begun.elapsed())),
             Err(why) => {
-                failed = Some(format!("step {} of {} failed: {what}: {why}", i + 1, STEPS.len()));
+                failed = Some(format!("{number} failed: {what}: {why}"));
                 break;
             }
         }
@@ -291,10 +301,30 @@ impl Drill {
         MoveArgs { node: self.names[0].clone(), no_wait: false, client: self.args.clone() }
     }
 
+    /// Everybody is at home in the end. What is under way comes to its end first.
+    fn give_back(&mut self) -> bool {
+        let begun = Instant::now();
+        loop {
+            if self.fall_back().is_ok() || self.nobody_is_away() {
+                self.over = false;
+                return true;
+            }
+            if begun.elapsed() > UNDONE {
+                return false;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn nobody_is_away(&self) -> bool {
+        let normal = |status: &Status| status.nodes.iter().all(|node| node.state == "Normal");
+        self.status().is_ok_and(|status| status.moving.is_none() && normal(&status))
+    }
+
     /// What was changed is taken back; what could not be, in words.
     fn undo(&mut self) -> Vec<String> {
         let mut left = Vec::new();
-        if self.over && self.fall_back().is_err() {
+        if self.over && !self.give_back() {
             left.push(format!("do a fallback: `tandem fallback {}`", self.names[0]));
         }
         if self.made && self.client.user_remove(&self.account.user).is_err() {
