@@ -77,6 +77,31 @@ fn a_service_that_is_back_within_the_delay_disturbs_nobody() {
 }
 
 #[test]
+fn the_authentication_service_is_a_reason_to_fail_over_where_it_is_monitored_and_nowhere_else() {
+    let monitored = Automatics { authentication: true, ..SERVICES };
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(monitored);
+    stage.service(A, Service::Authentication, Health::Stopped, false);
+    stage.stays(&BOTH, 1, DELAY - SECOND);
+    stage.expect(BOTH, 12, 6 * SECOND);
+    stage.service(A, Service::Authentication, Health::Runs, false);
+    stage.expect(BOTH, 11, 2 * SECOND);
+    // Within the delay it disturbs nobody.
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(monitored);
+    stage.service(A, Service::Authentication, Health::Stopped, false);
+    stage.stays(&BOTH, 1, DELAY - SECOND);
+    stage.service(A, Service::Authentication, Health::Runs, false);
+    stage.stays(&BOTH, 1, DELAY);
+    // Not monitored; and once it is, it has been down for long enough.
+    stage.automatics(SERVICES);
+    stage.service(A, Service::Authentication, Health::Stopped, false);
+    stage.stays(&BOTH, 1, 2 * DELAY);
+    stage.automatics(monitored);
+    stage.expect(BOTH, 12, 5 * SECOND);
+}
+
+#[test]
 fn rows_12_108_and_11_a_service_is_down_for_longer_than_the_delay() {
     either(|home, backup| {
         let mut stage = with_services();
