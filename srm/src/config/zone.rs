@@ -128,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn the_minute_of_the_day_of_the_machine_goes_round_once_a_day() {
+        // Wherever it is: time zones differ by whole minutes, and a day has 1440.
+        const NOON: u64 = 1_795_694_400_000;
+        let minute = |at_ms| Zone::default().minute(at_ms);
+        let first = minute(NOON);
+        assert!(first < 1_440);
+        assert_eq!(minute(NOON + 60_000), (first + 1) % 1_440);
+        assert_eq!(minute(NOON + 59_999), first);
+    }
+
+    #[test]
     fn zones_are_compared_by_what_their_clocks_do() {
         let clocks = |name: &str| zone(name).clocks(SPRING);
         assert_eq!(clocks("Europe/Berlin"), clocks("Europe/Paris"));

@@ -453,18 +453,3 @@ impl Worker {
         std::process::abort()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_minute_of_the_day_goes_round_once_a_day() {
-        // Wherever the machine is: time zones differ by whole minutes, and a day has 1440.
-        const NOON: u64 = 1_795_694_400_000;
-        let first = minute_of_day(NOON);
-        assert!(first < 1_440);
-        assert_eq!(minute_of_day(NOON + 60_000), (first + 1) % 1_440);
-        assert_eq!(minute_of_day(NOON + 59_999), first);
-    }
-}
