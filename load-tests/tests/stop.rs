@@ -1,6 +1,9 @@
 //! A node that stops and whose clients nobody takes over: they are told so, and their sessions wait for its return. And one
 //! whose peer takes them over: then nobody is told anything.
 
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -155,4 +158,46 @@ async fn a_node_hands_over_where_it_can_and_else_waits_for_its_clients() {
     fleet.stop().await;
     assert_eq!(pair.wait(1, LIMIT).unwrap().code(), Some(0), "{}", last_lines(&pair));
     assert!(began.elapsed() < LIMIT);
+}
+
+/// What a node cannot be without, by the names that its last words have.
+const VITAL: [&str; 11] = [
+    "the admin API",
+    "alarms",
+    "rules on events",
+    "the watch on files",
+    "the watch on logins",
+    "what systemd is told",
+    "the supervision of critical services",
+    "the port for clients",
+    "the port for the peer",
+    "the link to the peer",
+    "the connection to the witness",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bug_in_anything_that_a_node_cannot_be_without_ends_it_and_the_other_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (trap, systemd) = (dir.path().join("trap"), dir.path().join("systemd"));
+    let _told = UnixDatagram::bind(&systemd).unwrap();
+    let env = [
+        (0, "TANDEM_PANIC_AT", format!("task:{}", trap.display())),
+        (0, "NOTIFY_SOCKET", systemd.display().to_string()),
+        (0, "WATCHDOG_USEC", "60000000".to_owned()),
+    ];
+    let mut rig = Rig::start_with_witness(load(), QUICK, &env).await;
+    for what in VITAL {
+        rig.mark_fault(0);
+        let new = trap.with_extension("new");
+        fs::write(&new, what).unwrap();
+        fs::rename(&new, &trap).unwrap();
+        let ended = rig.pair.wait(0, LIMIT).unwrap_or_else(|error| panic!("{what}: {error}\n{}", rig.logs()));
+        assert_eq!(ended.signal(), Some(Signal::ABORT.as_raw()), "{what}: {ended}");
+        let log = fs::read_to_string(rig.pair.log_file(0)).unwrap();
+        assert!(log.contains(&format!("tandem: fatal: a bug ended {what:?}")), "{}", rig.logs());
+        rig.clients_go_on(LIMIT).await;
+        rig.pair.start(0).unwrap();
+        rig.until_paired(LIMIT);
+    }
+    rig.settle().await;
 }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
 use presence_engine::engine::{Print, Trap};
@@ -125,6 +126,21 @@ pub fn stream_trap() {
 pub fn services_trap() {
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
     panic_once(FILE.get_or_init(|| trap_file("services")).as_deref());
+}
+
+/// For tests: with `TANDEM_PANIC_AT=task:FILE` a task panics that must not, as soon as FILE has its name.
+pub fn task_trap() -> Option<PathBuf> {
+    trap_file("task")
+}
+
+/// Panics when the file has this name.
+pub async fn trapped(name: &str, file: &Path) {
+    loop {
+        if fs::read(file).is_ok_and(|wanted| wanted == name.as_bytes()) {
+            panic_once(Some(file));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn trap_file(place: &str) -> Option<PathBuf> {

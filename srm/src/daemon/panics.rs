@@ -33,13 +33,21 @@ pub fn end_the_process(data: PathBuf, handled: Arc<AtomicU64>) {
 }
 
 /// Runs, on the threads for sockets, what a node cannot be without: a panic in it ends the process. `what` it is stands in
-/// the last words.
+/// the last words, and a test may have it panic by that name.
 pub fn vital<F>(what: &'static str, runs: F)
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let task = tokio::spawn(runs);
+    let task = match crashes::task_trap() {
+        None => tokio::spawn(async { drop(runs.await) }),
+        Some(trap) => tokio::spawn(async move {
+            tokio::select! {
+                _ = runs => {}
+                () = crashes::trapped(what, &trap) => {}
+            }
+        }),
+    };
     tokio::spawn(async move {
         if task.await.is_err_and(|error| error.is_panic()) {
             fatal(what);
