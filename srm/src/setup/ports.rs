@@ -21,7 +21,8 @@ pub struct Ports {
 /// Thousands that are tried, in this order. Above 32767 Linux takes ports for outgoing connections.
 const THOUSANDS: std::ops::RangeInclusive<u16> = 15..=31;
 
-/// Thousands that this process has handed out: two pairs of one test run must not get the same before they start.
+/// Thousands that this process has handed out, the last one at the end: two pairs of one test run must not get the same
+/// before they start.
 static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 
 impl Ports {
@@ -54,15 +55,30 @@ pub fn free_ports(nodes: usize) -> Result<Vec<Ports>, SetupError> {
     let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let ports = |thousand: u16| (0..nodes).map(move |node| Ports::within(thousand, node));
     let free = |thousand: &u16| ports(*thousand).all(Ports::free);
-    let fresh = THOUSANDS.filter(|thousand| !given.contains(thousand)).find(free);
-    let thousand = match fresh {
-        Some(thousand) => thousand,
-        // All were handed out once: whoever had one that is free now is done with it.
-        None => {
-            given.clear();
-            THOUSANDS.into_iter().find(free).ok_or(SetupError::NoPorts(15_000, 31_999))?
-        }
-    };
+    let thousand = in_turn(&given).into_iter().find(free).ok_or(SetupError::NoPorts(15_000, 31_999))?;
+    given.retain(|other| *other != thousand);
     given.push(thousand);
     Ok(ports(thousand).collect())
+}
+
+/// What was never handed out comes first, then what was handed out longest ago: whoever had that, and does not use it now, is
+/// done with it, while the last ones may not have started yet.
+fn in_turn(given: &[u16]) -> Vec<u16> {
+    let mut thousands: Vec<u16> = THOUSANDS.collect();
+    thousands.sort_by_key(|thousand| given.iter().position(|other| other == thousand));
+    thousands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_got_ports_last_is_the_last_to_lose_them() {
+        assert_eq!(in_turn(&[]), THOUSANDS.collect::<Vec<_>>());
+        let all: Vec<u16> = THOUSANDS.rev().collect();
+        assert_eq!(in_turn(&all), all);
+        let some = in_turn(&[16, 15]);
+        assert_eq!((some.first(), &some[some.len() - 2..]), (Some(&17), &[16, 15][..]));
+    }
 }

@@ -2,7 +2,6 @@
 //! node that they are on. Prosody gets the same everyday use, which proves the test.
 
 use std::path::Path;
-use std::time::Duration;
 
 use load_tests::foreign::prosody::Prosody;
 use load_tests::foreign::puppet::{Place, Puppet};
