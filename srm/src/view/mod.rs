@@ -207,11 +207,18 @@ impl Facts {
             && failed
             && single
     }
+
+    /// At home as ever, and only the backup is not heard: that is the home node of the other group, whose users may wait, or are
+    /// about to be served here, or are. So the row is always that group's; these facts have none.
+    pub fn is_left_to_other(&self) -> bool {
+        let backup_lost = self.home.heard && !self.backup.heard && !self.path_down;
+        self.ha == Ha::Enabled && self.failed.is_none() && self.place == Place::AtHome && backup_lost
+    }
 }
 
-/// Whether a row of the table says this; where none does, row 21 is shown.
+/// Whether a row of the table says this, or the other group's; where none does, row 21 is shown.
 pub fn has_row(facts: &Facts) -> bool {
-    ROWS.iter().any(|row| row.fits(facts))
+    facts.is_left_to_other() || ROWS.iter().any(|row| row.fits(facts))
 }
 
 /// The row of one home group.
@@ -247,11 +254,13 @@ impl Shown {
     }
 }
 
-/// States of both nodes from the rows of both groups: the group that is not at home names them. A node that is not heard
+/// States of both nodes from the rows of both groups: the group that is not at home names them, or the one whose home node is not
+/// heard. A node that is not heard
 /// is shown as down whatever its row says, unless its clients hear it.
 pub fn shown(groups: [&Facts; 2]) -> Shown {
     let rows = groups.map(row);
-    let named = NodeIx::BOTH.into_iter().max_by_key(|g| (rows[g.index()].weight(), std::cmp::Reverse(*g)));
+    let naming = NodeIx::BOTH.into_iter().filter(|g| !groups[g.index()].is_left_to_other());
+    let named = naming.max_by_key(|g| (rows[g.index()].weight(), std::cmp::Reverse(*g)));
     let group = named.unwrap_or(NodeIx::A);
     let (row, facts) = (rows[group.index()], groups[group.index()]);
     let state = |heard: bool, told: (State, Reason)| {

@@ -44,11 +44,10 @@ impl Row {
     pub(super) fn weight(&self) -> u8 {
         match (self.id, self.when.place) {
             (1 | 120, _) => 0,
-            (104, _) => 1,
-            (_, Some(Place::AtHome)) => 2,
-            (_, Some(Place::Nobody)) => 3,
-            (_, Some(Place::Taking)) => 4,
-            _ => 5,
+            (_, Some(Place::AtHome)) => 1,
+            (_, Some(Place::Nobody)) => 2,
+            (_, Some(Place::Taking)) => 3,
+            _ => 4,
         }
     }
 }
