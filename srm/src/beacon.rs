@@ -68,6 +68,25 @@ pub struct Told {
     pub disk_stalls: bool,
     /// Why the move pauses that the sender is about.
     pub paused: Option<Pause>,
+    /// How far the sender is with the checks before high availability.
+    pub checking: Checking,
+}
+
+/// How far a node is with the checks before high availability.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Checking {
+    /// Nothing is to be looked at: it is off, or has begun; or the version is an older one.
+    #[default]
+    Not,
+    /// A check fails, or has not been made yet.
+    Fails,
+    /// All hold.
+    Holds,
+}
+
+impl Checking {
+    /// In the order of their numbers in a beacon.
+    const ALL: [Checking; 3] = [Checking::Not, Checking::Fails, Checking::Holds];
 }
 
 /// Why a node does not serve although it might.
@@ -116,6 +135,7 @@ impl Told {
         }
         let paused = self.paused.map_or(0, |pause| pause as u8 + 1);
         out.push(paused | if self.disk_stalls { DISK_STALLS } else { 0 });
+        out.push(self.checking as u8);
     }
 
     fn decode_more(self, c: &mut Cursor) -> Told {
@@ -126,7 +146,8 @@ impl Told {
         let last = c.u8().unwrap_or(0);
         let disk_stalls = last & DISK_STALLS != 0;
         let paused = usize::from(last & !DISK_STALLS).checked_sub(1).and_then(|n| Pause::ALL.get(n).copied());
-        Told { asked, limits, disk_stalls, paused, ..self }
+        let checking = Checking::ALL.get(usize::from(c.u8().unwrap_or(0))).copied().unwrap_or_default();
+        Told { asked, limits, disk_stalls, paused, checking, ..self }
     }
 
     /// What a newer version may say is nothing.
@@ -151,6 +172,7 @@ impl Told {
             limits: None,
             disk_stalls: false,
             paused: None,
+            checking: Checking::Not,
             causes,
             failed: failed.and_then(|n| Failure::ALL.get(n).copied()),
         })
@@ -369,6 +391,7 @@ mod tests {
             limits: Some((120, 7_200)),
             disk_stalls: true,
             paused: Some(Pause::PeerCrowd),
+            checking: Checking::Holds,
         };
         Datagram {
             node: 1,
@@ -399,7 +422,7 @@ mod tests {
         }
     }
 
-    /// As the versions before wrote it: without the last byte, and without anything behind the cores.
+    /// As the versions before wrote it: without the last byte, without the last two, and without anything behind the cores.
     #[test]
     fn a_beacon_of_a_version_before_is_read() {
         let secret = Secret::new(b"secret");
@@ -410,10 +433,12 @@ mod tests {
             older.extend_from_slice(&mac);
             Datagram::decode(&secret, &older)
         };
-        let told = Told { disk_stalls: false, paused: None, ..datagram().told };
+        let told = Told { checking: Checking::Not, ..datagram().told };
         assert_eq!(shorter_by(1), Some(Datagram { told, ..datagram() }));
+        let told = Told { disk_stalls: false, paused: None, ..told };
+        assert_eq!(shorter_by(2), Some(Datagram { told, ..datagram() }));
         let told = Told { asked: None, limits: None, ..told };
-        assert_eq!(shorter_by(6), Some(Datagram { told, ..datagram() }));
+        assert_eq!(shorter_by(7), Some(Datagram { told, ..datagram() }));
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl World {
         self.replies.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply.clone())
     }
 
+    /// What the shell of a node sees of the checks before high availability.
+    pub(super) fn answer_checks(&mut self, node: usize) {
+        let seen = self.hosts[node].checks.clone();
+        self.feed_later(node, In::Checks(seen));
+    }
+
     pub(super) fn draw_group(&mut self) -> Option<Fault> {
         if !self.profile.group || !self.rng.chance(40) {
             return None;

@@ -5,7 +5,7 @@ use presence_engine::engine::Print;
 use presence_engine::ids::{Group, Position};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::store::{Batch, MemoryStore, Store};
-use srm::node::{Crashes, Disk, Failovers, In, Node, RegisterCopy};
+use srm::node::{Check, Crashes, Disk, Failovers, In, Node, RegisterCopy};
 
 /// Both logs and both register slots.
 #[derive(Debug, Default)]
@@ -172,6 +172,10 @@ pub struct Host {
     pub doomed_in_pair: Option<u64>,
     /// A start is planned.
     pub starting: bool,
+    /// What its shell sees of the checks before high availability.
+    pub checks: Vec<Check>,
+    /// Rows that its node has told.
+    pub rows: Vec<u32>,
 }
 
 impl Host {

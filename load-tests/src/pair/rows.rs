@@ -4,15 +4,16 @@ use presence_engine::ids::NodeIx;
 use presence_engine::state::{GroupInfo, User};
 use srm::events::Record;
 use srm::node::Stage as MoveStage;
-use srm::node::{Action, Event as News, Health, In, Moved, Op, Reply, Service};
+use srm::node::{Action, Check, Event as News, Health, In, Moved, Op, Reply, Service};
 use srm::pause::Pause;
 use srm::view::{Cause, Reason, Shown, State};
 use xmpp_core::jid::BareJid;
 
 use super::Profile;
-use super::world::World;
+use super::client::Client;
+use super::world::{Event, World};
 
-/// Two nodes with ten users and no clients.
+/// Two nodes with ten users, and no clients but those of [`Stage::clients`].
 #[derive(Debug)]
 pub struct Stage {
     world: World,
@@ -298,6 +299,62 @@ impl Stage {
         process.is_some_and(|process| process.node.core(group).role() == srm::safety::Role::Primary)
     }
 
+    /// What the shell of a node sees of the checks before high availability; in the beginning nothing is wrong.
+    pub fn checks(&mut self, node: usize, seen: Vec<Check>) {
+        self.world.hosts[node].checks = seen;
+    }
+
+    /// The rows that a node has told since this was asked last.
+    pub fn told_rows(&mut self, node: usize) -> Vec<u32> {
+        std::mem::take(&mut self.world.hosts[node].rows)
+    }
+
+    /// A client with a parked stream for each account, at home. They say something for so long, once they are there.
+    ///
+    /// # Panics
+    /// They do not come.
+    #[track_caller]
+    pub fn clients(&mut self, talk_ms: u64) {
+        for (c, (user, info)) in self.users(0).into_iter().enumerate() {
+            self.world.ledger.client_of(c);
+            self.world.clients.push(Client::new(user, "r", true, 20_000, 300));
+            self.world.seek(c, Some(info.home.index()));
+            self.world.at(500, Event::Look(c));
+        }
+        let end = self.world.now + 60_000;
+        let parked = |node: usize, stage: &Stage| {
+            let process = stage.world.hosts[node].process.as_ref();
+            process.map_or(0, |process| process.node.driver().engine().parked().count())
+        };
+        let there = |stage: &Stage| {
+            let settled =
+                stage.world.clients.iter().all(|client| client.main.is_some() && client.is_settled());
+            settled && parked(0, stage) + parked(1, stage) == stage.world.clients.len()
+        };
+        while !there(&*self) {
+            assert!(self.world.now < end, "{}", self.world.last_lines());
+            self.run(50);
+        }
+        self.world.talk_until = self.world.now + talk_ms;
+        (0..self.world.clients.len()).for_each(|c| self.world.at(100, Event::Talk(c)));
+    }
+
+    /// The stream of each client and its session, and how many streams there ever were: who logs in again has another.
+    pub fn streams(&self) -> (Vec<(Option<usize>, Option<String>)>, usize) {
+        let of = |client: &Client| (client.main, client.sm_id.clone());
+        (self.world.clients.iter().map(of).collect(), self.world.sockets.len())
+    }
+
+    /// Messages that clients have sent.
+    pub fn sent(&self) -> usize {
+        self.world.ledger.total()
+    }
+
+    /// Messages that were sent and are not acknowledged, or not shown.
+    pub fn open(&self) -> Vec<String> {
+        self.world.ledger.open()
+    }
+
     /// The minute of the day that both nodes go by.
     pub fn minute(&mut self, minute: u16) {
         for host in &mut self.world.hosts {
@@ -313,6 +370,9 @@ impl World {
     pub(super) fn keep_moves(&mut self, node: usize, news: &News) {
         self.coverage.switches += u32::from(matches!(news, News::Ha(_)));
         self.losses[node] += usize::from(matches!(news, News::PeerGone(..)));
+        if let News::Row(shown) = news {
+            self.hosts[node].rows.push(shown.row.id);
+        }
         if let News::Paused(_, pause) = news {
             self.paused.push((node, *pause));
         }

@@ -545,6 +545,7 @@ impl World {
             Out::Close(conn, last, _) => self.close_by_server(conn, last),
             Out::Account(..) | Out::Control(_) | Out::Probed(_) => {}
             Out::StartServices => self.start_services(node),
+            Out::Checks => self.answer_checks(node),
             Out::Beacon(bytes) => {
                 self.note_storm(|seen, now| seen.beacons[node].push(now));
                 self.beacon(node, bytes);

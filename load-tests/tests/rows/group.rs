@@ -10,9 +10,9 @@ use srm::view::{Reason, State};
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, fallback, moves, refusal};
 
 const OFF: Op = Op::Group(GroupOp::Ha { on: false, force: false });
-const ON: Op = Op::Group(GroupOp::Ha { on: true, force: false });
+pub(super) const ON: Op = Op::Group(GroupOp::Ha { on: true, force: false });
 
-fn switched_off(profile: Profile) -> Stage {
+pub(super) fn switched_off(profile: Profile) -> Stage {
     let mut stage = Stage::pair(profile);
     assert_eq!(stage.op(A, OFF), None, "answered when it is safe");
     stage.run(SECOND);
@@ -75,8 +75,8 @@ fn high_availability_is_enabled_when_every_check_passes() {
     stage.run(5 * SECOND);
     // Whoever is asked: it is one value for both.
     assert_eq!(stage.op(B, ON), None);
-    stage.run(SECOND);
-    stage.expect(BOTH, 1, 0);
+    stage.expect(BOTH, 132, SECOND);
+    stage.expect(BOTH, 1, 5 * SECOND);
     stage.kill(A);
     stage.expect([B], 17, 2 * SECOND);
 }
@@ -102,14 +102,18 @@ fn enabled_with_services_down_it_fails_over_or_fails() {
     stage.run(2 * MINUTE);
     stage.expect(BOTH, 122, 0);
     stage.op(A, ON);
-    stage.expect(BOTH, 12, 5 * SECOND);
+    stage.expect(BOTH, 132, SECOND);
+    stage.expect(BOTH, 12, 10 * SECOND);
     let mut stage = switched_off(PAIR);
     stage.automatics(Automatics { delay: 360, failovers_per_hour: 1, ..Automatics::default() });
     stage.service(A, Service::Router, Health::Stopped, true);
     stage.service(B, Service::Router, Health::Stopped, true);
     stage.run(2 * MINUTE);
     stage.op(A, ON);
+    stage.expect(BOTH, 132, SECOND);
     stage.expect(BOTH, 15, 15 * SECOND);
+    let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
+    assert_eq!(stage.shown(B).unwrap().1, [failed; 2]);
 }
 
 #[test]
@@ -175,7 +179,8 @@ fn the_group_is_named_edited_and_deleted() {
     stage.run(SECOND);
     assert_eq!((&*stage.group(A).name, stage.group(A).ha), ("other", false));
     stage.op(A, ON);
-    stage.expect(BOTH, 1, 2 * SECOND);
+    stage.expect(BOTH, 132, SECOND);
+    stage.expect(BOTH, 1, 5 * SECOND);
 }
 
 fn jid(user: usize) -> xmpp_core::jid::BareJid {

@@ -2,6 +2,7 @@
 //! times. `docs/srm-states.md` has the table.
 
 mod causes;
+mod enabling;
 mod faults;
 mod group;
 mod held;

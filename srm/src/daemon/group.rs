@@ -1,6 +1,7 @@
 //! The presence redundancy group at the operator's request: asked of either node, done by the one that can.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use presence_engine::ids::{Mode, NodeIx};
 
@@ -8,7 +9,7 @@ use super::differences::{clocks_differ, versions_differ};
 use super::ops::{Answer, Ask, Operations, stopping};
 use super::worker::now_ms;
 use crate::admin::{CheckShown, GroupShown, GroupStatus, Member, Moving, NodeStatus, Refusal, ServiceStatus};
-use crate::node::{Action, Check, GroupOp, Op, Reply, SERVICES, Service, Snapshot};
+use crate::node::{Action, Check, GroupOp, In, Op, Reply, SERVICES, Service, Snapshot};
 use crate::safety::{Release, Role};
 
 /// One register, as it is shown.
@@ -89,30 +90,30 @@ impl Operations {
             Some(Reply::Checks(checks)) => checks,
             _ => Vec::new(),
         };
+        let (seen, services) = self.shell_checks().await;
+        name_services(&mut checks, &services);
+        checks.extend(seen);
+        checks
+    }
+
+    /// The node asks for what it does not see.
+    pub(super) fn look_for_node(self: &Arc<Operations>) {
+        let here = self.clone();
+        tokio::spawn(async move {
+            let (checks, _) = here.shell_checks().await;
+            here.tell_node(In::Checks(checks));
+        });
+    }
+
+    /// What only the shell sees, and the critical services of both nodes that do not run.
+    async fn shell_checks(&self) -> (Vec<Check>, Vec<Lame>) {
         let peer = self.peer_now().await;
-        let (versions, clocks) = match &peer {
-            Some((peer, asked_ms)) => (versions_differ(peer), clocks_differ(peer, *asked_ms, now_ms())),
-            // What is not known is not well.
-            None => {
-                let silent = format!("node {} did not answer", self.names[self.me.peer().index()]);
-                (Some(silent.clone()), Some(silent))
-            }
-        };
         let mut services = lame(&self.names[self.me.index()], &self.services_now());
         if let Some((peer, _)) = &peer {
             services.extend(lame(&peer.name, &peer.services));
         }
-        name_services(&mut checks, &services);
-        let store = services.into_iter().find(|lame| lame.fails && lame.service == Service::Database);
-        let mut check = |what, wrong: Option<String>, hint| {
-            let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
-            checks.push(Check::new(what, well, text, hint));
-        };
-        let hint = "see what its disk says; then `tandem service restart database --node NODE`";
-        check("store", store.map(|lame| lame.text), hint);
-        check("versions", versions, "run the same version on both nodes");
-        check("clocks", clocks, "let both nodes run NTP");
-        checks
+        let heard = peer.as_ref().map(|(peer, asked_ms)| (peer, *asked_ms, now_ms()));
+        (seen(&self.names[self.me.peer().index()], heard, &services), services)
     }
 
     async fn peer_now(&self) -> Option<(NodeStatus, u64)> {
@@ -233,6 +234,26 @@ impl Operations {
     }
 }
 
+/// The shell's checks: with what the peer said of itself, and when it was asked and answered. What is not known is not well.
+fn seen(peer: &str, heard: Option<(&NodeStatus, u64, u64)>, services: &[Lame]) -> Vec<Check> {
+    let silent = || Some(format!("node {peer} did not answer"));
+    let versions = heard.map_or_else(silent, |(status, ..)| versions_differ(status));
+    let clocks =
+        heard.map_or_else(silent, |(status, asked, answered)| clocks_differ(status, asked, answered));
+    let store = services.iter().find(|lame| lame.fails && lame.service == Service::Database);
+    let store = store.map(|lame| lame.text.clone());
+    let check = |what, wrong: Option<String>, hint| {
+        let (well, text) = (wrong.is_none(), wrong.unwrap_or_default());
+        Check::new(what, well, text, hint)
+    };
+    let restart = "see what its disk says; then `tandem service restart database --node NODE`";
+    vec![
+        check("store", store, restart),
+        check("versions", versions, "run the same version on both nodes"),
+        check("clocks", clocks, "let both nodes run NTP"),
+    ]
+}
+
 /// A critical service that does not run.
 struct Lame {
     service: Service,
@@ -300,6 +321,38 @@ mod tests {
         assert_eq!(offered(&[], &["fallback"]), [vec!["fallback"], vec![]]);
         let forced = ["recover", "force-active", "force-inactive"];
         assert_eq!(offered(&forced, &forced), [forced.to_vec(), vec!["recover"]]);
+    }
+
+    #[test]
+    fn what_the_shell_sees_is_wrong_by_its_name() {
+        let own = env!("CARGO_PKG_VERSION");
+        let peer = |version: &str, clock_ms| NodeStatus {
+            name: "b".to_owned(),
+            version: version.to_owned(),
+            clock_ms,
+            ..NodeStatus::default()
+        };
+        let wrong = |heard: Option<&NodeStatus>, services: &[Lame]| {
+            let checks = seen("b", heard.map(|peer| (peer, 1_000_000, 1_000_010)), services);
+            assert!(checks.iter().all(|check| check.stops), "each keeps high availability off");
+            let wrong =
+                checks.into_iter().filter_map(|check| Some(format!("{}: {}", check.what, check.wrong?.0)));
+            wrong.collect::<Vec<_>>()
+        };
+        assert_eq!(wrong(Some(&peer(own, 1_000_005)), &[]), Vec::<String>::new());
+        let older = wrong(Some(&peer("0.0.9", 1_000_005)), &[]);
+        assert!(
+            matches!(&older[..], [text] if text.starts_with("versions: b runs version 0.0.9")),
+            "{older:?}"
+        );
+        let late = wrong(Some(&peer(own, 1_060_005)), &[]);
+        assert!(
+            matches!(&late[..], [text] if text.starts_with("clocks: the clocks of the nodes differ")),
+            "{late:?}"
+        );
+        let services = lame("a", &[service("database", "failing", true), service("router", "stopped", true)]);
+        assert_eq!(wrong(Some(&peer(own, 1_000_005)), &services), ["store: database of a is failing: EIO"]);
+        assert_eq!(wrong(None, &[]), ["versions: node b did not answer", "clocks: node b did not answer"]);
     }
 
     #[test]

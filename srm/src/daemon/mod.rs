@@ -436,6 +436,7 @@ impl Shell {
                     None => return Ok(()),
                     Some(FromNode::Probe) => self.probe(),
                     Some(FromNode::StartServices) => services.start_all(),
+                    Some(FromNode::Checks) => operations.look_for_node(),
                     Some(FromNode::Control(bytes)) => operations.control(bytes),
                     Some(FromNode::Restart) => {
                         self.chronicle.tell("restarting", "this node is restarted");

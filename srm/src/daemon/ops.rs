@@ -29,7 +29,7 @@ use crate::admin::{
 use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
-use crate::node::{By, Force, GroupOp, Op, Reply, Service, Snapshot};
+use crate::node::{By, Force, GroupOp, In, Op, Reply, Service, Snapshot};
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
@@ -237,6 +237,10 @@ impl Operations {
         let (tell, told) = oneshot::channel();
         self.to_node.send(ToNode::Snapshot(tell)).ok()?;
         told.await.ok()
+    }
+
+    pub(super) fn tell_node(&self, told: In) {
+        let _ = self.to_node.send(ToNode::In(told));
     }
 
     pub(super) async fn op(&self, op: Op) -> Option<Reply> {

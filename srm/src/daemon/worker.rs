@@ -86,6 +86,8 @@ pub enum FromNode {
     Leave,
     /// Start the critical services that do not run.
     StartServices,
+    /// Look at what the node does not see.
+    Checks,
 }
 
 /// The thread's own state.
@@ -390,6 +392,7 @@ impl Worker {
                     }
                 }
                 Out::StartServices => _ = self.tell.send(FromNode::StartServices),
+                Out::Checks => _ = self.tell.send(FromNode::Checks),
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
                 Out::Witness(ask) => _ = self.witness.send(ask),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),

@@ -385,6 +385,7 @@ impl Node {
         self.beacon_number += 1;
         let number = self.beacon_number;
         self.promises.sent(number, self.ticks);
+        self.enabling_said(number);
         for g in NodeIx::BOTH {
             self.feed(g, In::Sent(number), disk);
         }

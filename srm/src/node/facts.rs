@@ -3,7 +3,7 @@
 use presence_engine::ids::{Group, NodeIx, Reg};
 
 use super::{Event, Moved, Node, Out, Stage};
-use crate::beacon::{Activity, Held, Told};
+use crate::beacon::{Activity, Checking, Held, Told};
 use crate::evidence::Gone;
 use crate::safety::Role;
 use crate::view::{self, Cause, Facts, Ha, Place, Seen, Shown};
@@ -102,6 +102,19 @@ impl Node {
             backup,
             path_down,
         }
+    }
+
+    /// High availability begins at one of the nodes: each serves its own users, and both are heard. Anything else is shown as it is.
+    pub(super) fn begins_shown(&self) -> bool {
+        let heard = self.hears_peer() || self.peer_restarts && self.evidence.gone().is_none();
+        let at_home = |g: &NodeIx| self.place(*g, heard) == Place::AtHome;
+        let begins = self.is_enabling() || self.shows.peer.checking != Checking::Not;
+        begins && self.services.failed.is_none() && heard && NodeIx::BOTH.iter().all(at_home)
+    }
+
+    /// The row of this number was told last.
+    pub(super) fn has_told(&self, row: u32) -> bool {
+        self.shows.row.is_some_and(|(told, _)| told == row)
     }
 
     /// The peer was heard a moment ago.
@@ -225,6 +238,7 @@ impl Node {
             causes,
             failed: self.services.failed,
             ha_off: !self.ha(),
+            checking: self.checking(),
             held: self.held_now(),
             knows: self.knows,
             limits: Some(self.storm.own),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
 use super::automatic::SETTINGS_DIFFER;
+use super::enabling::Enabling;
 use super::moves::{BATCH, refused};
 use super::{Disk, Event, Node, Out, Progress, Refused, Reply};
 use crate::beacon::Activity;
@@ -133,6 +134,7 @@ impl Node {
             _ if self.cfg.single => Ha::Single,
             _ if self.changes.differs >= DIFFER_TICKS => Ha::Improper,
             false if matches!(place, Place::AtHome | Place::Nobody | Place::Waiting) => Ha::Disabled,
+            true if self.begins_shown() => Ha::Begins,
             _ => Ha::Enabled,
         }
     }
@@ -441,6 +443,7 @@ impl Node {
         if std::mem::replace(&mut self.changes.ha, ha) != ha {
             self.shows.look = true;
             self.beacon_due = Some(crate::beacon::Turn::First);
+            self.enabling = if ha { Enabling::begin() } else { Enabling::default() };
             if !ha {
                 self.forget_failure();
             }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::automatic::SETTINGS_DIFFER;
 use super::moves::refused;
-use super::{Action, Disk, Node, Reply};
+use super::{Disk, Node, Reply};
 use crate::view::{Cause, Place};
 
 /// For how long a failover counts, in milliseconds (an hour).
@@ -82,7 +82,7 @@ impl Node {
 
     /// One that no operator asks for: there are so many an hour, whatever brings them about.
     pub(super) fn begin_guarded(&mut self, cause: Cause) -> Reply {
-        if let Some(refused) = self.refuses(Action::Failover) {
+        if let Some(refused) = self.failover_refused(cause) {
             return refused;
         }
         let held = self.guard_holds();

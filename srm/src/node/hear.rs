@@ -34,6 +34,9 @@ impl Node {
         self.shows.look |= self.peer_activity != d.activity;
         self.peer_activity = d.activity;
         self.hear_told(d.told);
+        if d.to_boot == self.cfg.driver.boot {
+            self.enabling_heard(d.heard);
+        }
         self.peer_config = Some(d.config);
         self.compare_settings();
         self.peer_leads = d.groups.iter().any(|group| group.role == safety::Role::Primary);

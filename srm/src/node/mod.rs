@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod cores;
 mod crashes;
+mod enabling;
 mod facts;
 mod force;
 mod fronts;
@@ -175,6 +176,7 @@ pub struct Node {
     /// Accounts that are being changed, and the operator's question.
     changing: BTreeMap<BareJid, u64>,
     changes: group::Changes,
+    enabling: enabling::Enabling,
     /// Accounts of the peer whose clients call here.
     callers: fronts::Callers,
     nonce: u64,
@@ -216,6 +218,7 @@ impl Node {
         let evidence = Evidence::new(cfg.evidence);
         let kept_causes = durable.map(|copy| copy.map_or(Cause::Nothing, |copy| copy.cause));
         let changes = group::Changes::new(driver.engine().state().group().ha);
+        let enabling = enabling::Enabling::at_start(cfg.single, &driver, &durable);
         let mut node = Node {
             me,
             core_cfgs,
@@ -267,6 +270,7 @@ impl Node {
             },
             changing: BTreeMap::new(),
             changes,
+            enabling,
             callers: fronts::Callers::default(),
             nonce: 0,
             path_down_told: false,
@@ -380,6 +384,7 @@ impl Node {
             In::Service(service, health) => self.service(service, health),
             In::Restart(service) => self.restart_service(service),
             In::Logins { per_second, crowded } => self.logins(per_second, crowded),
+            In::Checks(checks) => self.shell_checked(checks),
         }
         self.settle(disk);
     }
@@ -421,6 +426,7 @@ impl Node {
         self.watch_commits();
         self.tell_stalled();
         self.watch_states();
+        self.watch_enabling(n);
         self.watch_settings();
         self.watch_automatics(n);
         self.watch_services(n);

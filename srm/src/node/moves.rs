@@ -252,7 +252,7 @@ impl Node {
     }
 
     pub(super) fn begin_failover(&mut self, cause: Cause, asked: Option<NodeIx>) -> Reply {
-        if let Some(refused) = self.refuses(Action::Failover) {
+        if let Some(refused) = self.failover_refused(cause) {
             return refused;
         }
         // What has another home already keeps it.

@@ -5,7 +5,7 @@ use presence_engine::ids::Mode;
 
 use super::moves::refused;
 use super::{By, Force, Node, Op, Reply};
-use crate::view::State;
+use crate::view::{Cause, State};
 
 /// What an operator may ask of a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,7 +66,7 @@ impl Node {
     /// Why this is not done now; `None`: it is, if it is asked for.
     pub(super) fn refuses(&self, action: Action) -> Option<Reply> {
         match action {
-            Action::Failover => self.failover_refused(),
+            Action::Failover => self.failover_refused(Cause::Operator),
             Action::Fallback => self.fallback_refused(),
             Action::Recover => self.recover_refused(),
             Action::ForceActive => self.force_active_refused(),
@@ -79,7 +79,8 @@ impl Node {
         Action::ALL.into_iter().filter(|action| self.refuses(*action).is_none()).collect()
     }
 
-    fn failover_refused(&self) -> Option<Reply> {
+    /// A check that fails keeps the operator from it, and not the users of a node that cannot serve them.
+    pub(super) fn failover_refused(&self, cause: Cause) -> Option<Reply> {
         // A rebalance gives way.
         if self.moving.as_ref().is_some_and(|moving| !moving.is_rebalance()) {
             let hint = "wait until it is complete: see `tandem status`";
@@ -90,7 +91,9 @@ impl Node {
         }
         let shown = self.shown();
         let (state, reason) = shown.states[self.me.index()];
-        if !self.both_normal() || shown.row.id != 1 {
+        let needed = matches!(cause, Cause::Service | Cause::Database);
+        let normal = shown.row.id == 1 || needed && self.is_home();
+        if !self.both_normal() || !normal {
             let error =
                 format!("failover is offered while both nodes are Normal; this node is {}", state.name());
             let action = shown.action(&self.cfg.names);

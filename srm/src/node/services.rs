@@ -11,7 +11,7 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
 use super::moves::refused;
-use super::{Action, Event, Node, Out, RECOVER, Reply, START_SERVICES};
+use super::{Action, Event, Node, Out, RECOVER, Reply, START_SERVICES, enabling};
 use crate::beacon::Turn;
 use crate::view::{Cause, Failure, Place};
 
@@ -200,7 +200,7 @@ impl Node {
             return self.give_way();
         }
         let guest = self.facts(self.me.peer());
-        let home = self.shown().row.id == 1;
+        let home = self.is_home();
         if !home && guest.place != Place::AtBackup {
             return;
         }
@@ -216,6 +216,12 @@ impl Node {
             return;
         }
         self.begin_guarded(cause);
+    }
+
+    /// Each node serves its own users; what is looked at before high availability has had its time.
+    pub(super) fn is_home(&self) -> bool {
+        let row = self.shown().row.id;
+        row == 1 || row == enabling::ROW && self.enabling_lasts()
     }
 
     /// Both nodes run in failed mode from now on: nobody moves users until the operator says so.

@@ -104,6 +104,7 @@ impl Node {
         alarms.extend(self.hold_alarm());
         alarms.extend(self.automatics_alarm());
         alarms.extend(self.ha_alarm());
+        alarms.extend(self.enabling_alarms());
         alarms.extend(self.witness_alarms());
         alarms.extend(self.check_alarm());
         if self.path_down_told {

@@ -98,6 +98,8 @@ pub enum In {
     Commit(u64),
     /// A stanza of this node to itself; the answer is delivered to the connection that it has with itself.
     Loop(Stanza),
+    /// What only the shell sees of the checks before high availability, when [`Out::Checks`] asked for it.
+    Checks(Vec<Check>),
     /// What is measured of logins.
     Logins {
         /// So many this node can take in a second.
@@ -200,6 +202,8 @@ pub enum Out {
     Probed(u64),
     /// Start the critical services that do not run.
     StartServices,
+    /// High availability begins: look at what the node does not see, versions and clocks.
+    Checks,
     /// For the witness.
     Witness(Ask),
     /// The answer to an operator.

@@ -27,6 +27,8 @@ pub enum Ha {
     Single,
     /// Switched off by the operator.
     Disabled,
+    /// It begins: both nodes look whether each can be the other's standby.
+    Begins,
     /// The two nodes do not agree on what the group is.
     Improper,
 }
@@ -199,9 +201,12 @@ impl Facts {
             self.ha != Ha::Single || self.home.heard && matches!(self.place, Place::Nobody | Place::AtHome);
         let waits = self.place != Place::Waiting || self.home.heard && !self.backup.heard;
         let held = self.place != Place::Held || self.home.heard;
+        let begins =
+            self.ha != Ha::Begins || self.place == Place::AtHome && self.home.heard && self.backup.heard;
         apart
             && waits
             && held
+            && begins
             && (alone || !self.path_down)
             && causes.contains(&self.cause)
             && failed

@@ -551,4 +551,12 @@ pub const ROWS: &[Row] = &[
         "the operator forced node 1 inactive, and node 2 is not heard; nobody known serves its users",
         "force node 2 active, or node 1 again",
     ),
+    row(
+        132,
+        When { ha: Ha::Begins, ..ANY },
+        (S::Initializing, R::Initialization),
+        (S::Initializing, R::Initialization),
+        "high availability begins: both nodes serve their own users, and look whether each can be the standby of the other; a check that fails is an alarm",
+        "",
+    ),
 ];

@@ -32,7 +32,7 @@ fn seen(bits: u8) -> Seen {
 
 /// All facts, those that cannot be too.
 fn all() -> impl Iterator<Item = Facts> {
-    let modes = [Ha::Enabled, Ha::Single, Ha::Disabled, Ha::Improper];
+    let modes = [Ha::Enabled, Ha::Single, Ha::Disabled, Ha::Improper, Ha::Begins];
     let failures = || std::iter::once(None).chain(Failure::ALL.map(Some));
     modes.into_iter().flat_map(move |ha| {
         failures().flat_map(move |failed| {
@@ -188,7 +188,10 @@ fn modes(f: &Facts, both: bool, next: &mut Vec<(&'static str, Facts)>) {
     }
     if f.failed.is_none() && f.place == Place::AtHome && both {
         next.push(("operator: disable", ha(Ha::Disabled)));
-        next.push(("operator: enable", ha(Ha::Enabled)));
+        next.push(("operator: enable", ha(Ha::Begins)));
+    }
+    if f.ha == Ha::Begins {
+        next.push(("checks hold on both", ha(Ha::Enabled)));
     }
     if f.ha == Ha::Enabled && f.place == Place::Nobody && both {
         next.push(("they differ", ha(Ha::Improper)));
