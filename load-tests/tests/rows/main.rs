@@ -9,6 +9,7 @@ mod held;
 mod offers;
 mod pauses;
 mod reasons;
+mod recover;
 mod restarts;
 mod schedule;
 mod services;
