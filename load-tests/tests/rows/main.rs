@@ -367,7 +367,7 @@ fn row_101_both_nodes_start_in_any_order() {
         stage.expect([first], 101, 0);
         stage.stays(&[first], 101, MINUTE);
         stage.start(second);
-        stage.expect(BOTH, 1, 10 * SECOND);
+        stage.expect(BOTH, 1, 15 * SECOND);
     }
 }
 
