@@ -38,6 +38,8 @@ struct State {
     services: Vec<(String, &'static str, ServiceAction)>,
     /// Checks, each of which ends at once.
     checks: u64,
+    /// Who asked for moves of users and for settings, in order.
+    operators: Vec<Option<Arc<str>>>,
 }
 
 impl Fake {
@@ -79,6 +81,12 @@ impl Fake {
         self.state.lock().unwrap().services.clone()
     }
 
+    /// Who asked for moves of users and for settings, in order; empty: nobody said.
+    pub fn operators(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        state.operators.iter().map(|name| name.as_deref().unwrap_or_default().to_owned()).collect()
+    }
+
     /// The node that was made active by force.
     pub fn forced(&self) -> Option<String> {
         self.state.lock().unwrap().forced.clone()
@@ -96,6 +104,7 @@ impl Fake {
 
     fn begin(&self, node: &str, back: bool) -> Result<Moving, Refusal> {
         let mut state = self.state.lock().unwrap();
+        state.operators.push(operator::current());
         let over = state.failed_over.clone();
         let possible = if back { over.as_deref() == Some(node) } else { over.is_none() };
         if !possible {
@@ -272,6 +281,7 @@ impl Daemon for Fake {
     }
 
     fn set(&self, key: String, value: Option<String>) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
+        self.state.lock().unwrap().operators.push(operator::current());
         let known = key == "srm.keep_alive_timeout";
         let done = Reloaded { taken: vec![format!("{key} = {value:?}")], ..Reloaded::default() };
         let refusal = Refusal { error: format!("there is no setting {key}"), ..Refusal::default() };

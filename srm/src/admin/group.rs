@@ -172,6 +172,6 @@ fn unread(form: &str) -> impl Fn(JsonRejection) -> Response {
     move |error| refuse(StatusCode::BAD_REQUEST, error.body_text(), hint.clone())
 }
 
-fn conflict(refusal: Refusal) -> Response {
+pub(super) fn conflict(refusal: Refusal) -> Response {
     (StatusCode::CONFLICT, Json(refusal)).into_response()
 }

@@ -33,11 +33,15 @@
 //!
 //! Whatever is not done is answered by a [`Refusal`]: 409 if the state of the nodes forbids it, 404 for what is not
 //! there, 400 for what cannot be read, 401 without the token, 403 from a browser. Either node answers for both.
+//!
+//! A request may name who sends it in a header `Tandem-Operator` (UTF-8, 1 to 64 printable characters; else 400). The name
+//! stands in events and the log. It is a claim for the record: the token alone decides who may ask.
 
 #[cfg(test)]
 pub(crate) mod fake;
 mod group;
 mod listener;
+pub mod operator;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -357,7 +361,7 @@ pub struct Stopped {
 }
 
 /// What the API asks of the node that it belongs to. All of it answers within seconds; what takes longer is told by
-/// the status.
+/// the status. Who asks is [`operator::current`] while it is called.
 pub trait Daemon: Send + Sync + 'static {
     /// State of both nodes.
     fn status(&self) -> BoxFuture<'_, Status>;

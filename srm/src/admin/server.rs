@@ -22,8 +22,9 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
+use super::group::conflict;
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction, Stop};
+use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction, Stop, operator};
 use crate::node::{Force, Service};
 
 /// How long the node may take for an answer.
@@ -174,8 +175,9 @@ fn router(token: Arc<ArcSwap<Token>>, daemon: Arc<dyn Daemon>) -> Router {
 pub(super) type Node = State<Arc<Shared>>;
 
 async fn guard(State(token): State<Arc<ArcSwap<Token>>>, request: Request, next: Next) -> Response {
-    let mut response = match check(&token.load(), request.uri().path(), request.headers()) {
-        Ok(()) => run(request, next).await,
+    let passes = check(&token.load(), request.uri().path(), request.headers());
+    let mut response = match passes.and_then(|()| operator::named(request.headers())) {
+        Ok(who) => run(request, who, next).await,
         Err(refused) => refused,
     };
     let headers = response.headers_mut();
@@ -185,9 +187,9 @@ async fn guard(State(token): State<Arc<ArcSwap<Token>>>, request: Request, next:
 }
 
 /// In a task of its own, which ends with its connection: a panic costs the request that it comes from.
-async fn run(request: Request, next: Next) -> Response {
+async fn run(request: Request, who: Option<Arc<str>>, next: Next) -> Response {
     let mut one = tokio::task::JoinSet::new();
-    one.spawn(next.run(request));
+    one.spawn(operator::asks(who, next.run(request)));
     one.join_next().await.and_then(Result::ok).unwrap_or_else(|| {
         let hint =
             "whether it was done is not known: ask for the status, and report the lines of the node's log";
@@ -365,10 +367,8 @@ async fn service(
 
 async fn recover(State(shared): Node) -> Result<Response, Response> {
     tracing::info!(event = "admin_recover");
-    match answer(shared.daemon.recover()).await? {
-        Ok(()) => Ok(Json(serde_json::json!({})).into_response()),
-        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
-    }
+    answer(shared.daemon.recover()).await?.map_err(conflict)?;
+    Ok(Json(serde_json::json!({})).into_response())
 }
 
 pub(super) fn moving(begun: Result<Moving, Refusal>) -> Result<Response, Response> {
@@ -442,6 +442,7 @@ async fn user_add(
     if let Some(home) = &new.home {
         shared.known(home).await?;
     }
+    tracing::info!(event = "admin_user_add");
     match answer(shared.daemon.user_add(user.to_string(), new.password, new.home)).await? {
         Ok(()) => {
             let user = serde_json::json!({ "user": user.to_string() });
@@ -495,10 +496,7 @@ pub(super) fn changed(user: &BareJid, done: Result<(), Refusal>) -> Result<Respo
 
 async fn reload(State(shared): Node) -> Result<Response, Response> {
     tracing::info!(event = "admin_reload");
-    match answer(shared.daemon.reload()).await? {
-        Ok(done) => Ok(Json(done).into_response()),
-        Err(refusal) => Err((StatusCode::CONFLICT, Json(refusal)).into_response()),
-    }
+    Ok(Json(answer(shared.daemon.reload()).await?.map_err(conflict)?).into_response())
 }
 
 #[derive(Deserialize)]

@@ -109,6 +109,33 @@ async fn another_host_is_refused_even_with_the_token() {
 }
 
 #[tokio::test]
+async fn who_asks_is_who_the_request_names_and_a_name_is_no_token() {
+    let (fake, api) = start().await;
+    let (host, token) = (format!("Host: {api}"), format!("Authorization: Bearer {TOKEN}"));
+    let named = |name: &str| format!("Tandem-Operator: {name}");
+    let (alice, json) = (named("alice"), "Content-Type: application/json");
+    let line = "POST /v1/nodes/a/failover";
+    assert_eq!(raw(api, line, &[&host, &alice], "").await.0, 401, "a claim lets nobody in");
+    assert_eq!(raw(api, line, &[&host, &token, &alice], "").await.0, 202);
+    let set = r#"{"key":"srm.keep_alive_timeout","value":"9"}"#;
+    let jorg = named("Jörg O'Hara");
+    assert_eq!(raw(api, "POST /v1/settings", &[&host, &token, json, &jorg], set).await.0, 200);
+    assert_eq!(raw(api, "POST /v1/settings", &[&host, &token, json], set).await.0, 200);
+    assert_eq!(fake.operators(), ["alice", "Jörg O'Hara", ""]);
+    let long = "x".repeat(65);
+    for bad in ["", "a\tb", "a\u{202e}b", "a\u{85}b", &long] {
+        let (code, body) = raw(api, "POST /v1/settings", &[&host, &token, json, &named(bad)], set).await;
+        assert!(
+            code == 400 && body.contains("Tandem-Operator") && body.contains("printable"),
+            "{bad:?}: {body}"
+        );
+    }
+    let (code, body) = raw(api, line, &[&host, &token, &alice, &named("bob")], "").await;
+    assert!(code == 400 && body.contains("Tandem-Operator"), "two names are none: {body}");
+    assert_eq!(fake.operators().len(), 3, "nothing was done for those");
+}
+
+#[tokio::test]
 async fn web_pages_are_refused() {
     let (_, api) = start().await;
     let (host, token) = (format!("Host: {api}"), format!("Authorization: Bearer {TOKEN}"));

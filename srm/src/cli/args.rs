@@ -357,6 +357,9 @@ pub struct ClientArgs {
     /// File with its admin token [default: as the configuration says]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Who asks, as events are to show it [default: TANDEM_OPERATOR, else your login name]
+    #[arg(long, value_name = "NAME")]
+    pub operator: Option<String>,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

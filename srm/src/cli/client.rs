@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::ClientArgs;
 use super::output::{Exit, Failure};
+use super::{ClientArgs, operator};
+use crate::admin::operator::HEADER;
 use crate::admin::{
     Forced, GroupShown, Logging, Moving, Refusal, Reloaded, ServiceAction, SessionStatus, Status, Stop,
     Stopped, UserStatus,
@@ -27,6 +28,8 @@ pub struct Client {
     agent: ureq::Agent,
     address: SocketAddr,
     token: String,
+    /// Who asks.
+    operator: String,
     token_file: PathBuf,
     /// The configuration that named it; `None` if the command line did.
     config: Option<PathBuf>,
@@ -50,11 +53,21 @@ impl Client {
                 (address.unwrap_or(access.address), file.clone().unwrap_or(access.token_file), named)
             }
         };
-        Ok(Client { config, ..Client::at(address, &token_file)? })
+        Client::new(address, &token_file, args.operator.as_deref(), config)
     }
 
     /// The node whose admin API listens at `address`, and whose token is in that file.
     pub fn at(address: SocketAddr, token_file: &Path) -> Result<Client, Failure> {
+        Client::new(address, token_file, None, None)
+    }
+
+    fn new(
+        address: SocketAddr,
+        token_file: &Path,
+        operator: Option<&str>,
+        config: Option<PathBuf>,
+    ) -> Result<Client, Failure> {
+        let operator = operator::name(operator)?;
         let token = config::read_token(token_file).map_err(|problem| Failure::environment(&problem))?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
@@ -65,7 +78,7 @@ impl Client {
             .build()
             .new_agent();
         let address = from_here(address);
-        Ok(Client { agent, address, token, token_file: token_file.into(), config: None })
+        Ok(Client { agent, address, token, operator, token_file: token_file.into(), config })
     }
 
     /// State of both nodes.
@@ -85,7 +98,7 @@ impl Client {
 
     /// Metrics, in the text format of Prometheus.
     pub fn metrics(&self) -> Result<String, Failure> {
-        let request = self.agent.get(self.url("/metrics")).header("Authorization", self.bearer());
+        let request = self.known(self.agent.get(self.url("/metrics")));
         let mut answer = request.call().map_err(|error| self.unreachable(error))?;
         let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(error))?;
         if answer.status().is_success() { Ok(text) } else { Err(self.stranger()) }
@@ -135,7 +148,7 @@ impl Client {
     /// Removes an account; gives its address.
     pub fn user_remove(&self, user: &str) -> Result<String, Failure> {
         let path = format!("/v1/users/{}", escape(user));
-        let request = self.agent.delete(self.url(&path)).header("Authorization", self.bearer());
+        let request = self.known(self.agent.delete(self.url(&path)));
         self.read(request.call()).map(|Account { user }| user)
     }
 
@@ -151,13 +164,13 @@ impl Client {
 
     /// Describes it anew.
     pub fn group_edit(&self, name: Option<&str>, description: Option<&str>) -> Result<GroupShown, Failure> {
-        let request = self.agent.patch(self.url("/v1/group")).header("Authorization", self.bearer());
+        let request = self.known(self.agent.patch(self.url("/v1/group")));
         self.read(request.send_json(serde_json::json!({ "name": name, "description": description })))
     }
 
     /// Deletes it.
     pub fn group_delete(&self) -> Result<GroupShown, Failure> {
-        let request = self.agent.delete(self.url("/v1/group")).header("Authorization", self.bearer());
+        let request = self.known(self.agent.delete(self.url("/v1/group")));
         self.read(request.call())
     }
 
@@ -222,12 +235,12 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.agent.get(self.url(path)).header("Authorization", self.bearer());
+        let request = self.known(self.agent.get(self.url(path)));
         self.read(request.call())
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
-        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer());
+        let request = self.known(self.agent.post(self.url(path)));
         self.read(request.send_json(body))
     }
 
@@ -235,8 +248,10 @@ impl Client {
         format!("http://{}{path}", self.address)
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
+    /// With the token, and who asks.
+    fn known<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let bearer = format!("Bearer {}", self.token);
+        request.header("Authorization", bearer).header(HEADER, self.operator.as_bytes())
     }
 
     fn read<T: DeserializeOwned>(

@@ -18,6 +18,7 @@ mod group;
 mod group_args;
 mod init;
 mod moves;
+mod operator;
 mod output;
 mod renew;
 mod restart;

@@ -68,6 +68,7 @@ fn the_command_line_is_sound() {
         "tandem status -c x.toml --json",
         "tandem failover a --no-wait",
         "tandem fallback a --admin 127.0.0.1:1 --token-file t",
+        "tandem recover --operator alice",
         "tandem user add u --home a --password-stdin",
         "tandem user list --json",
         "tandem user passwd u --password-stdin",
@@ -172,6 +173,24 @@ fn a_password_is_made_and_shown_once_or_taken_as_given() {
     );
     let failure = user::add_with(&pair.client(), &args("a b"), None).unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
+}
+
+#[test]
+fn a_command_says_who_asks() {
+    let mut pair = Pair::start();
+    pair.args.operator = Some("Jörg".into());
+    assert!(pair.failover("a").is_ok());
+    assert_eq!(pair.fake.operators(), ["Jörg"]);
+    assert!(pair.client().set("srm.keep_alive_timeout", Some("9")).is_ok());
+    assert_eq!(pair.fake.operators(), ["Jörg", "Jörg"]);
+    // Without one it is whoever is logged in.
+    pair.args.operator = None;
+    assert!(pair.client().set("srm.keep_alive_timeout", None).is_ok());
+    assert!(!pair.fake.operators()[2].is_empty());
+    pair.args.operator = Some("a\nb".into());
+    let failure = Client::find(&pair.args).err().unwrap();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.text().contains("--operator"), "{}", failure.text());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::movers::Movers;
 use super::notices::Notices;
 use super::worker::now_ms;
 use crate::config::Config;
@@ -24,6 +25,8 @@ pub struct Chronicle {
     node: String,
     tell: Mutex<Sender<Note>>,
     kept: Arc<Kept>,
+    /// Who asked here for what moves users.
+    pub(super) movers: Movers,
 }
 
 /// Starts the tasks that tell of events, as the configuration says. In the asynchronous runtime.
@@ -73,7 +76,8 @@ impl Chronicle {
         let (tell, told) = channel();
         let keeper = kept.clone();
         thread::Builder::new().name("events".into()).spawn(move || keeper.keep(journal, &told))?;
-        Ok(Arc::new(Chronicle { node: node.to_owned(), tell: Mutex::new(tell), kept }))
+        let (node, tell, movers) = (node.to_owned(), Mutex::new(tell), Movers::default());
+        Ok(Arc::new(Chronicle { node, tell, kept, movers }))
     }
 
     /// Writes an event: node, time, and where it is not given the severity of its kind are added. Does not wait.

@@ -26,15 +26,22 @@ fn cause(cause: Cause) -> &'static str {
     }
 }
 
-/// The event as it is kept; `None` for what only the log tells.
-pub fn record(event: &Event, names: &[String; 2], me: NodeIx, shown: &Shown) -> Option<Record> {
+/// The event as it is kept; `None` for what only the log tells. `who` asked for it at this node, if it was an operator whose
+/// name is known.
+pub fn record(
+    event: &Event,
+    names: &[String; 2],
+    me: NodeIx,
+    shown: &Shown,
+    who: Option<&str>,
+) -> Option<Record> {
     let name = |g: Group| names[g.index()].as_str();
     let peer = name(me.peer());
     let told = |event: &str, text: String| Record { event: event.to_owned(), text, ..Record::default() };
     let mut record = match event {
         Event::Register(..) => return None,
         Event::Row(shown) => row(shown, names),
-        Event::Moved(m) => moved(m, names),
+        Event::Moved(m) => moved(m, names, who),
         Event::PeerUp => told("peer-up", format!("{peer} is heard, and the link is up")),
         Event::PeerRestarts => told(
             "peer-restarts",
@@ -174,14 +181,18 @@ fn row(shown: &Shown, names: &[String; 2]) -> Record {
     Record { event: "state".to_owned(), severity, text, ..Record::default() }
 }
 
-/// Where an operator asked.
-pub(super) fn admin_api(names: &[String; 2], node: NodeIx) -> String {
-    format!("admin API of {}", names[node.index()])
+/// Which operator asked, and where; and how a sentence goes on with it.
+pub(super) fn asked_by(names: &[String; 2], node: NodeIx, who: Option<&str>) -> (String, String) {
+    let node = &names[node.index()];
+    match who {
+        Some(who) => (format!("{who} at node {node}"), format!("asked for by {who} at node {node}")),
+        None => (format!("admin API of {node}"), format!("asked for at the admin API of {node}")),
+    }
 }
 
-fn moved(m: &Moved, names: &[String; 2]) -> Record {
+fn moved(m: &Moved, names: &[String; 2], who: Option<&str>) -> Record {
     let (home, backup) = (&names[m.group.index()], &names[m.group.peer().index()]);
-    let asked_by = m.asked.map(|node| admin_api(names, node)).unwrap_or_default();
+    let (asked_by, asked) = m.asked.map(|node| asked_by(names, node, who)).unwrap_or_default();
     let what = if m.back { "fallback" } else { "failover" };
     let after =
         m.took_ms.map_or(String::new(), |ms| format!(", {:.1} s after it began", ms as f64 / 1_000.0));
@@ -202,8 +213,8 @@ fn moved(m: &Moved, names: &[String; 2]) -> Record {
     };
     let cause = cause(m.cause);
     let mut because = if cause.is_empty() { String::new() } else { format!("; cause: {cause}") };
-    if !asked_by.is_empty() {
-        because += &format!(", asked for at the {asked_by}");
+    if !asked.is_empty() {
+        because += &format!(", {asked}");
     }
     Record {
         event: format!("{what}-{stage}"),
@@ -255,7 +266,7 @@ mod tests {
             users: 40,
             took_ms: Some(1_500),
         };
-        let told = record(&Event::Moved(m), &names(), NodeIx::B, &shown).unwrap();
+        let told = record(&Event::Moved(m), &names(), NodeIx::B, &shown, None).unwrap();
         assert_eq!((told.event.as_str(), told.row), ("failover-complete", Some(17)));
         assert_eq!((told.users, told.took_ms), (Some(40), Some(1_500)));
         assert_eq!(
@@ -263,15 +274,34 @@ mod tests {
             "b serves the users of a, 1.5 s after it began; users: 40; cause: node stopped or crashed"
         );
         assert_eq!(told.states["b"], ("Running in Backup Mode".into(), "Peer Reboot".into()));
-        let told = record(&Event::Row(shown), &names(), NodeIx::B, &shown).unwrap();
+        let told = record(&Event::Row(shown), &names(), NodeIx::B, &shown, None).unwrap();
         assert_eq!(told.severity, Severity::Warning);
         assert_eq!(
             told.text,
             "a down, b Running in Backup Mode / Peer Reboot: a was shut down or restarted, lost power, or its hardware \
              failed; to do: repair and power up a; when all critical services run, do a manual fallback"
         );
-        let told = record(&Event::PeerGone(Gone::Silent, Some(60_250)), &names(), NodeIx::B, &shown).unwrap();
+        let told =
+            record(&Event::PeerGone(Gone::Silent, Some(60_250)), &names(), NodeIx::B, &shown, None).unwrap();
         assert!(told.text.ends_with("last heard 60.2 s ago"), "{}", told.text);
+    }
+
+    #[test]
+    fn a_move_tells_who_asked_for_it_and_where() {
+        let told = |asked, who| {
+            let (group, cause) = (NodeIx::A, Cause::Operator);
+            let m = Moved { group, back: false, stage: Stage::Began, cause, asked, users: 2, took_ms: None };
+            record(&Event::Moved(m), &names(), NodeIx::B, &dead(), who).unwrap()
+        };
+        let text = "the users of a are on their way to b; users: 2; cause: operator";
+        let named = told(Some(NodeIx::B), Some("alice"));
+        assert_eq!(named.asked_by, "alice at node b");
+        assert_eq!(named.text, format!("{text}, asked for by alice at node b"));
+        let unnamed = told(Some(NodeIx::A), None);
+        assert_eq!(unnamed.asked_by, "admin API of a");
+        assert_eq!(unnamed.text, format!("{text}, asked for at the admin API of a"));
+        let by_nobody = told(None, None);
+        assert_eq!((by_nobody.asked_by.as_str(), by_nobody.text.as_str()), ("", text));
     }
 
     #[test]
@@ -323,7 +353,7 @@ mod tests {
             Event::Row(shown),
         ];
         for event in moves.chain(others) {
-            let told = record(&event, &names(), NodeIx::A, &shown).unwrap();
+            let told = record(&event, &names(), NodeIx::A, &shown, None).unwrap();
             assert!(KINDS.iter().any(|kind| kind.name == told.event), "{told:?}");
             assert!(!told.text.is_empty() && !told.text.contains("node 1"), "{told:?}");
         }

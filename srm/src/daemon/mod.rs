@@ -16,6 +16,7 @@ mod events;
 mod group;
 mod guard;
 mod metrics;
+mod movers;
 mod notices;
 mod notify;
 mod ops;

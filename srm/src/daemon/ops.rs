@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::check::check_status;
 use super::chronicle::Chronicle;
 use super::differences::settings;
-use super::events::admin_api;
+use super::events::asked_by;
 use super::group::{group_status, offer, roles};
 use super::metrics::{Metrics, Shown};
 use super::notices::Posted;
@@ -24,7 +24,7 @@ use super::services::Services;
 use super::worker::{ToNode, now_ms};
 use crate::admin::{
     BoxFuture, CountersStatus, Daemon, Forced, GroupShown, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
-    ServiceAction, SessionStatus, Status, Stop, Stopped, UserStatus,
+    ServiceAction, SessionStatus, Status, Stop, Stopped, UserStatus, operator,
 };
 use crate::config::Config;
 use crate::events::Record;
@@ -212,8 +212,8 @@ impl Operations {
 
     /// Writes down that an operator asked this node for something, and got it.
     pub(super) fn asked(&self, what: &str) {
-        let asked_by = admin_api(&self.names, self.me);
-        let text = format!("{what} was asked for at the {asked_by}");
+        let (asked_by, asked) = asked_by(&self.names, self.me, operator::current().as_deref());
+        let text = format!("{what} was {asked}");
         let (event, cause) = ("asked".to_owned(), "operator".to_owned());
         self.chronicle.write(Record { event, cause, asked_by, text, ..Record::default() });
     }
@@ -392,7 +392,9 @@ impl Daemon for Operations {
     fn failover<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Moving, Refusal>> {
         Box::pin(async move {
             let at = self.index(node).unwrap_or(self.me);
+            let asking = self.chronicle.movers.ask(at, operator::current());
             let begun = self.move_at(at, Ask::Failover, Op::Failover(By::Here), "failover").await?;
+            asking.begun();
             self.asked(&format!("failover of {node}"));
             Ok(begun)
         })
@@ -402,7 +404,9 @@ impl Daemon for Operations {
         Box::pin(async move {
             // The node that has the users gives them back.
             let at = self.index(node).unwrap_or(self.me).peer();
+            let asking = self.chronicle.movers.ask(at.peer(), operator::current());
             let begun = self.move_at(at, Ask::Fallback, Op::Fallback(By::Here), "fallback").await?;
+            asking.begun();
             self.asked(&format!("fallback to {node}"));
             Ok(begun)
         })
@@ -531,11 +535,13 @@ impl Daemon for Operations {
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, Refusal>> {
         Box::pin(async move {
             let hint = "correct it and ask again; the node goes on with what it had";
-            self.live.reload().await.map_err(|error| Refusal {
+            let done = self.live.reload().await.map_err(|error| Refusal {
                 error: format!("the configuration was not reloaded: {error}"),
                 hint: hint.to_owned(),
                 ..Refusal::default()
-            })
+            })?;
+            self.asked("a reload of the configuration");
+            Ok(done)
         })
     }
 

@@ -438,7 +438,11 @@ impl Worker {
             info!(group = name(group), term = reg.term.0, primary = name(reg.primary), mode = ?reg.mode, "register changed");
         }
         let shown = self.node.shown();
-        if let Some(record) = events::record(&event, &self.names, self.me, &shown) {
+        let who = match &event {
+            Event::Moved(m) if m.asked == Some(self.me) => self.chronicle.movers.of(m),
+            _ => None,
+        };
+        if let Some(record) = events::record(&event, &self.names, self.me, &shown, who.as_deref()) {
             self.chronicle.write(record);
         }
         if moved {

@@ -92,7 +92,7 @@ pub struct Record {
     pub states: BTreeMap<String, (String, String)>,
     /// What brought it about, such as `operator` or `node crashed`; empty where that says nothing.
     pub cause: String,
-    /// Who asked for it; empty where nobody did.
+    /// Who asked for it and where, such as `alice at node a`; empty where nobody did. The name is what was claimed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub asked_by: String,
     /// How many users were moved.

@@ -15,13 +15,14 @@ enum Placeholder {
     Event,
     Row,
     Cause,
+    AskedBy,
     Text,
     Node,
     Domain,
 }
 
 /// All that may be written.
-const ALL: [(&str, Placeholder); 11] = [
+const ALL: [(&str, Placeholder); 12] = [
     ("date", Placeholder::Date),
     ("time", Placeholder::Time),
     ("id", Placeholder::Id),
@@ -30,12 +31,13 @@ const ALL: [(&str, Placeholder); 11] = [
     ("event", Placeholder::Event),
     ("row", Placeholder::Row),
     ("cause", Placeholder::Cause),
+    ("asked_by", Placeholder::AskedBy),
     ("text", Placeholder::Text),
     ("node", Placeholder::Node),
     ("domain", Placeholder::Domain),
 ];
 
-/// What stands for a cause or a row that there is not.
+/// What stands for a cause, a row or an operator that there is not.
 const NOTHING: &str = "-";
 
 /// Text with placeholders, checked.
@@ -116,6 +118,8 @@ fn value(placeholder: Placeholder, record: &Record, sender: &Sender) -> String {
         Placeholder::Row => record.row.map_or_else(|| NOTHING.to_owned(), |row| row.to_string()),
         Placeholder::Cause if record.cause.is_empty() => NOTHING.to_owned(),
         Placeholder::Cause => record.cause.clone(),
+        Placeholder::AskedBy if record.asked_by.is_empty() => NOTHING.to_owned(),
+        Placeholder::AskedBy => record.asked_by.clone(),
         Placeholder::Text => record.text.clone(),
         Placeholder::Node => sender.node.clone(),
         Placeholder::Domain => sender.domain.clone(),
@@ -130,14 +134,15 @@ mod tests {
     #[test]
     fn every_placeholder_stands_for_its_part_of_the_event() {
         let all: Vec<String> = ALL.iter().map(|(name, _)| format!("{name}={{{name}}}")).collect();
-        let filled = Template::parse(&all.join(" ")).unwrap().fill(&record(), &sender());
+        let asked = Record { asked_by: "alice at node a".into(), ..record() };
+        let filled = Template::parse(&all.join(" ")).unwrap().fill(&asked, &sender());
         assert_eq!(
             filled,
             "date=2026-11-26 time=21:04:09Z id=a-17 source=a severity=critical event=failover-complete row=12 \
-             cause=node crashed text=The users of a are served by b. node=b domain=im.example"
+             cause=node crashed asked_by=alice at node a text=The users of a are served by b. node=b domain=im.example"
         );
         let bare = Record { row: None, cause: String::new(), ..record() };
-        assert_eq!(Template::parse("{row}{cause}").unwrap().fill(&bare, &sender()), "--");
+        assert_eq!(Template::parse("{row}{cause}{asked_by}").unwrap().fill(&bare, &sender()), "---");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const MOST: usize = 32;
 /// Longest template in bytes.
 const TEMPLATE_BYTES: usize = 4096;
 const SUBJECT: &str = "[{severity}] {domain}: {event} ({source})";
-const MAIL: &str = "{text}\n\nevent: {event}\nseverity: {severity}\nat: {date} {time}\ncause: {cause}\nrow: {row}\n\
+const MAIL: &str = "{text}\n\nevent: {event}\nseverity: {severity}\nat: {date} {time}\ncause: {cause}\nasked by: {asked_by}\nrow: {row}\n\
                     node: {source}\nid: {id}\n";
 /// Many clients do not show a subject: the text says it all.
 const MESSAGE: &str = "[{severity}] {text}\n{event} of {source}, {date} {time}, {id}";
@@ -60,8 +60,8 @@ pub(in super::super) struct NotifyFile {
     /// Of which kinds of events besides, however severe, such as `["failover-complete"]`. Default none.
     events: Option<Vec<String>>,
     /// The subject of a mail or a message, with placeholders: {date}, {time}, {id}, {source} (the node whose event it is), {severity},
-    /// {event}, {row}, {cause}, {text}, {node} (this node) and {domain}; braces are written twice. At most 4096 bytes.
-    /// Default `"[{severity}] {domain}: {event} ({source})"`.
+    /// {event}, {row}, {cause}, {asked_by}, {text}, {node} (this node) and {domain}; braces are written twice. At most 4096
+    /// bytes. Default `"[{severity}] {domain}: {event} ({source})"`.
     subject: Option<String>,
     /// The text of a mail, of a message, of a line of syslog or in a trap, with the same placeholders and limit. Default:
     /// all of the event in a mail and in a message of XMPP, else `"{text}"`.
