@@ -1,4 +1,5 @@
-//! What a panic costs. In a task that serves one client: that client's stream; in one request of the operator's: that request.
+//! What a panic costs. In a task that serves one client: that client's stream; in one request of the operator's: that request;
+//! while a receiver is told of an event: that attempt.
 //! Anywhere else the process, at once: a half-dead node is worse than a dead one, whose peer serves. Nothing is unwound first. That would drop the senders of
 //! all connections, and their tasks would end streams in good order whose sessions are to go on.
 

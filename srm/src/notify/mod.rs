@@ -4,7 +4,7 @@
 //! Each receiver has a queue and a task of its own, so that a slow or dead one holds up nobody. A queue is bounded
 //! ([`WAITING`]): where it is full, the oldest event is dropped and counted. What a receiver does not take is tried again
 //! after 1 s, 2 s, 4 s and so on up to 60 s, and given up after one hour, or at once where the receiver refuses it for
-//! good. A receiver may be told of an event twice, since an answer can be lost: it can tell by the id. Who is told is not
+//! good. A panic is such a failure of that receiver alone, which is told; after the third the event is given up. A receiver may be told of an event twice, since an answer can be lost: it can tell by the id. Who is told is not
 //! known across a restart: what waits then is lost, and is in the record of events all the same.
 
 mod ber;

@@ -24,8 +24,10 @@ pub struct Counts {
     pub delivered: u64,
     /// Dropped because [`WAITING`] others waited.
     pub dropped: u64,
-    /// Given up: not delivered within an hour, or refused for good.
+    /// Given up: not delivered within an hour, refused for good, or what a bug comes from.
     pub given_up: u64,
+    /// Deliveries that a bug ended.
+    pub panics: u64,
     /// Not delivered yet.
     pub waiting: usize,
 }
@@ -108,6 +110,17 @@ impl Queue {
     pub fn failed(&self, why: &str) -> bool {
         let why = cut(&clean(why), REASON_BYTES).to_owned();
         self.state().trouble.replace(why).is_none()
+    }
+
+    /// A bug ended an attempt.
+    pub fn panicked(&self) {
+        let mut state = self.state();
+        state.counts.panics += 1;
+        let panics = state.counts.panics;
+        // Only the figure changes while the alarm stays.
+        state.trouble = Some(format!(
+            "deliveries that a bug of this node ended: {panics}, please report it with the node's log"
+        ));
     }
 
     /// One sentence for the operator while the receiver does not work.

@@ -1,10 +1,14 @@
 //! One receiver's task: one event after the other, each again and again until it is delivered or given up.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::queue::{Queue, Waiting};
 use crate::events::Record;
@@ -17,6 +21,8 @@ pub(super) const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long an event is tried; then it is given up.
 const KEEP: Duration = Duration::from_secs(60 * 60);
+/// How often a bug may end what is done with one event; then that is given up, since it may be what the bug comes from.
+const BUGS: u32 = 3;
 
 /// Why an event was not delivered.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +72,40 @@ impl Clock for WallClock {
     }
 }
 
-/// Delivers what arrives in the queue. Dropping the future ends it.
+/// Delivers what arrives in the queue. Dropping the future ends it. A panic costs one attempt: it is told, and the receiver
+/// is told of events again after a pause.
 pub(super) async fn run(queue: Arc<Queue>, mut way: impl Deliver, clock: impl Clock) -> Infallible {
     let mut pause = PAUSE.0;
     loop {
         let waiting = queue.next().await;
-        one(&queue, &mut way, &clock, &waiting, &mut pause).await;
+        let mut bugs = 0;
+        while !ends(one(&queue, &mut way, &clock, &waiting, &mut pause)).await {
+            bugs += 1;
+            queue.panicked();
+            let (to, id) = (queue.counts().to, waiting.record.id());
+            error!(
+                event = "notify_bug",
+                to, id, "a bug ended a delivery; please report it with the lines above"
+            );
+            if bugs == BUGS {
+                queue.given_up();
+                break;
+            }
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
     }
+}
+
+/// Whether it comes to its end, and not to a panic.
+async fn ends(work: impl Future<Output = ()>) -> bool {
+    let mut work = pin!(work);
+    let step = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(())) => Poll::Ready(true),
+        Err(_) => Poll::Ready(false),
+    });
+    step.await
 }
 
 /// The pause grows for as long as the receiver does not work, whichever event it is tried with.
@@ -130,6 +163,7 @@ mod tests {
         Fails,
         Refuses,
         Hangs,
+        Panics,
     }
 
     /// A clock on which every pause is over at once.
@@ -168,6 +202,7 @@ mod tests {
                 Some(Answer::Fails) => Err(Failure::again("down\r\nnow")),
                 Some(Answer::Refuses) => Err(Failure::refused("no")),
                 Some(Answer::Hangs) => std::future::pending().await,
+                Some(Answer::Panics) => panic!("as the test wants"),
             }
         }
     }
@@ -257,6 +292,35 @@ mod tests {
             "{:?}",
             task.queue.trouble()
         );
+    }
+
+    #[tokio::test]
+    async fn a_bug_in_a_delivery_costs_an_attempt_and_is_told_and_counted() {
+        use Answer::{Panics, Takes};
+        let task = Running::new([Panics, Panics, Takes]);
+        task.put(1, 0);
+        assert_eq!(task.attempts().await, [(0, 1), (1, 1), (3, 1)]);
+        let delivered = Counts { to: "test".into(), delivered: 1, panics: 2, ..Counts::default() };
+        assert_eq!((task.queue.counts(), task.queue.trouble()), (delivered, None));
+
+        let task = Running::new([Panics]);
+        task.put(1, 0);
+        assert_eq!(task.attempts().await.len(), 3);
+        let why = task.queue.trouble().unwrap();
+        assert!(why.contains("deliveries that a bug of this node ended: 3, please report it"), "{why}");
+        assert!(why.contains("0 wait and 1 were given up"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_a_bug_comes_from_holds_up_no_other() {
+        use Answer::{Panics, Takes};
+        let task = Running::new([Panics, Panics, Panics, Takes]);
+        task.put(1, 0);
+        task.put(2, 0);
+        assert_eq!(task.attempts().await, [(0, 1), (1, 1), (3, 1), (3, 2)]);
+        let counts = task.queue.counts();
+        assert_eq!((counts.panics, counts.given_up, counts.delivered), (3, 1, 1));
+        assert_eq!(task.queue.trouble(), None, "it works again");
     }
 
     #[tokio::test]
