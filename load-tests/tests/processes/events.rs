@@ -105,6 +105,9 @@ async fn restarts(rig: &mut Rig) {
     rig.until(0, LIMIT, "Normal", |status| status.row == Some(1));
     let new = client(rig, 0).events(seen, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert!(last(&new, "peer-restarts").is_some(), "{new:#?}");
+    let asked = last(&new, "asked").unwrap_or_else(|| panic!("{new:#?}"));
+    assert!(asked.asked_by.ends_with(" at node a"), "whoever runs this test: {asked:?}");
+    assert_eq!(asked.text, format!("restart of b was asked for by {}", asked.asked_by));
     for kind in ["peer-down", "failover-complete", "failover-began"] {
         assert!(last(&new, kind).is_none(), "{new:#?}");
     }
