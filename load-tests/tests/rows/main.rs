@@ -10,6 +10,7 @@ mod offers;
 mod pauses;
 mod reasons;
 mod recover;
+mod refusals;
 mod restarts;
 mod schedule;
 mod services;
