@@ -21,6 +21,8 @@ use super::segment::{Torn, tear};
 const HELD: Duration = Duration::from_secs(3);
 /// How often the thread looks whether the path is given up.
 const LOOK: Duration = Duration::from_millis(20);
+/// What waits for longer to be sent has no room: queues of routers are about as long.
+const QUEUE: Duration = Duration::from_millis(200);
 /// Larger than any packet.
 const BYTES: usize = 1 << 16;
 
@@ -42,11 +44,14 @@ impl Path {
     /// Carries packets from each end to the other from now on.
     pub(super) fn begin(ends: [SyncDevice; 2], faults: PathFaults, seed: u64) -> Path {
         let (met, over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let begun = Instant::now();
+        let narrow = [Narrow { rate: faults.rate, free: begun }; 2];
         let luck = Luck { faults, random: StdRng::seed_from_u64(seed) };
         let carrier = Carrier {
             ends,
             luck,
-            begun: Instant::now(),
+            narrow,
+            begun,
             number: 0,
             under_way: BTreeMap::new(),
             met: Arc::clone(&met),
@@ -73,6 +78,8 @@ impl Drop for Path {
 struct Carrier {
     ends: [SyncDevice; 2],
     luck: Luck,
+    /// What limits each direction, by the end where it comes in.
+    narrow: [Narrow; 2],
     begun: Instant,
     number: u64,
     /// When each is to come out of which end; at the same time in the order in which they came in.
@@ -115,6 +122,10 @@ impl Carrier {
             return;
         }
         let now = Instant::now();
+        let Some(now) = self.narrow[end].sent(now, packet.len()) else {
+            self.met.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         let torn = tear(packet);
         let fate = self.luck.fate(now - self.begun, packet.len(), torn.is_some());
         if fate != Fate::Late(vec![Duration::ZERO]) {
@@ -138,6 +149,27 @@ impl Carrier {
     fn send(&mut self, due: Instant, end: usize, packet: Vec<u8>) {
         self.number += 1;
         self.under_way.insert((due, self.number), (end, packet));
+    }
+}
+
+/// One direction of a path that takes so many bits in a second, with a queue before it.
+#[derive(Clone, Copy, Debug)]
+struct Narrow {
+    rate: Option<u64>,
+    /// When everything that came so far has been sent.
+    free: Instant,
+}
+
+impl Narrow {
+    /// When a packet that comes now has been sent; `None`: the queue has no room for it.
+    fn sent(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
+        let Some(rate) = self.rate else { return Some(now) };
+        let begins = self.free.max(now);
+        if begins - now > QUEUE {
+            return None;
+        }
+        self.free = begins + Duration::from_secs_f64(bytes as f64 * 8.0 / rate as f64);
+        Some(self.free)
     }
 }
 
@@ -274,6 +306,21 @@ mod tests {
         assert_eq!(fates, [Fate::Lost, Fate::Lost, well.clone(), well.clone(), Fate::Lost]);
         let mut resets = luck(PathFaults { resets: 100, ..Default::default() });
         assert_eq!(resets.fate(Duration::ZERO, 99, false), well, "only what has data of a connection");
+    }
+
+    #[test]
+    fn a_narrow_path_sends_one_packet_after_the_other_and_its_queue_is_bounded() {
+        let begun = Instant::now();
+        let mut narrow = Narrow { rate: Some(1_000_000), free: begun };
+        let ms = |ms| begun + Duration::from_millis(ms);
+        // 1,250 bytes are 10,000 bits, which take 10 ms.
+        assert_eq!([(); 2].map(|()| narrow.sent(begun, 1_250)), [Some(ms(10)), Some(ms(20))]);
+        assert_eq!(narrow.sent(ms(50), 1_250), Some(ms(60)), "nothing was under way");
+        let room = std::iter::from_fn(|| narrow.sent(ms(60), 1_250)).count();
+        assert_eq!(room, 21, "the queue is 200 ms long");
+        assert_eq!(narrow.sent(ms(70), 1_250), Some(ms(280)), "there is room again");
+        let mut wide = Narrow { rate: None, free: begun };
+        assert_eq!(wide.sent(begun, 1 << 30), Some(begun));
     }
 
     #[test]

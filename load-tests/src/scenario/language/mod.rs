@@ -180,6 +180,9 @@ pub struct PathFaults {
     pub resets: u8,
     /// All are lost for so long, none for so long, and again.
     pub flaps: Option<Duration>,
+    /// Bits that go in a second, in either direction; `None`: as many as come. Measurements have it, scenarios have no word
+    /// for it.
+    pub rate: Option<u64>,
 }
 
 /// How strictly the books are kept.

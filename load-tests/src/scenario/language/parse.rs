@@ -472,6 +472,7 @@ mod tests {
             at_most: Some(1_300),
             resets: 2,
             flaps: Some(Duration::from_secs(2)),
+            rate: None,
         };
         let all = "path a witness delay 500ms loss 30% twice 1% disorder 100% at most 1300 bytes resets 2% flaps 2s";
         assert_eq!(steps(all)[0], Step::Path(a, Site::Witness, faults));
