@@ -1,5 +1,6 @@
 //! What is to be measured.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub enum Command {
     Memory(Settings),
     /// All three.
     All(Settings),
+    /// What a pair needs of the link between its nodes, by links of several lengths and widths. Needs root and iproute2.
+    Link(LinkArgs),
     /// The floor itself, as a process of its own.
     #[command(hide = true, name = "serve-floor")]
     Floor(FloorArgs),
@@ -76,6 +79,76 @@ pub struct Settings {
     /// Print rows for docs/performance.md.
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
+}
+
+/// What can be chosen of links.
+#[derive(clap::Args, Clone, Debug)]
+pub struct LinkArgs {
+    /// Round trips between the nodes, in milliseconds.
+    #[arg(long, value_delimiter = ',', default_value = "0,20,80,200")]
+    pub round_trip: Vec<u64>,
+    /// Widths of the link: bits a second, with k or M behind, or `unlimited`.
+    #[arg(long, value_delimiter = ',', default_value = "unlimited,10M,2M", value_parser = width)]
+    pub width: Vec<Width>,
+    /// Messages a second.
+    #[arg(long, value_delimiter = ',', default_value = "200,1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Vec<u32>,
+    /// Seconds of each load.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Users that chat in pairs: an even number.
+    #[arg(long, default_value_t = 200, value_parser = even)]
+    pub users: usize,
+    /// Characters in a message's body.
+    #[arg(long, default_value_t = 100)]
+    pub body: usize,
+    /// Messages of each client that are not acknowledged, to find out how many the pair takes.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub window: u16,
+    /// Accounts that are copied to a node that comes back empty, those of the users that chat among them.
+    #[arg(long, default_value_t = 2000)]
+    pub accounts: usize,
+    /// Seconds for all of it: what has no time left is left out.
+    #[arg(long, default_value_t = 330)]
+    pub at_most: u64,
+    /// How to print, and what to run.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every measurement of a pair has.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Common {
+    /// The tandem binary; without it the one beside this command.
+    #[arg(long)]
+    pub tandem: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print rows for docs/performance.md.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+}
+
+impl Common {
+    /// How to print.
+    pub fn form(&self) -> Form {
+        form(self.json, self.markdown)
+    }
+}
+
+/// How many bits a second a link takes; `None`: as many as come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Width(pub Option<u64>);
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.pad("unlimited"),
+            Some(bits) if bits.is_multiple_of(1_000_000) => f.pad(&format!("{} Mbit/s", bits / 1_000_000)),
+            Some(bits) => f.pad(&format!("{} kbit/s", bits as f64 / 1e3)),
+        }
+    }
 }
 
 /// Where the floor listens.
@@ -165,11 +238,7 @@ impl Settings {
 
     /// How to print.
     pub fn form(&self) -> Form {
-        match (self.json, self.markdown) {
-            (true, _) => Form::Json,
-            (_, true) => Form::Markdown,
-            _ => Form::Table,
-        }
+        form(self.json, self.markdown)
     }
 
     /// The counted time of chat.
@@ -178,9 +247,49 @@ impl Settings {
     }
 }
 
+fn form(json: bool, markdown: bool) -> Form {
+    match (json, markdown) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Markdown,
+        _ => Form::Table,
+    }
+}
+
+fn width(text: &str) -> Result<Width, String> {
+    if text == "unlimited" {
+        return Ok(Width(None));
+    }
+    let (digits, times) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((digits, "k")) => (digits, 1_000),
+        Some((digits, "M")) => (digits, 1_000_000),
+        _ => (text, 1),
+    };
+    // Below this a beacon of the nodes waits for longer than the queue of the link is.
+    match digits.parse::<u64>().ok().and_then(|bits| bits.checked_mul(times)) {
+        Some(bits) if bits >= 64_000 => Ok(Width(Some(bits))),
+        _ => Err("bits a second from 64k on are needed, such as 256k or 10M, or `unlimited`".into()),
+    }
+}
+
 fn even(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(users) if users > 0 && users.is_multiple_of(2) => Ok(users),
         _ => Err("an even number above 0 is needed: users chat in pairs".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_read_as_they_are_written() {
+        assert_eq!(width("unlimited"), Ok(Width(None)));
+        assert_eq!(width("256k"), Ok(Width(Some(256_000))));
+        assert_eq!(width("10M").map(|width| width.to_string()), Ok("10 Mbit/s".into()));
+        assert_eq!(width("64000"), Ok(Width(Some(64_000))));
+        for wrong in ["", "M", "0", "63k", "-1M", "10G"] {
+            assert!(width(wrong).is_err(), "{wrong}");
+        }
     }
 }

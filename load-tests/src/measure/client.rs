@@ -18,7 +18,7 @@ use xmpp_core::dual::{Dual, Peer};
 use xmpp_core::sasl::KeyCache;
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::xml::Writer;
-use xmpp_core::{Kind, ns};
+use xmpp_core::{Kind, Stanza, ns};
 
 use super::floor;
 
@@ -45,6 +45,12 @@ pub struct Client {
     /// Stanzas that were handled.
     inbound: u32,
     sm_id: Option<String>,
+}
+
+impl Client {
+    fn new(conn: Conn, user: usize, inbound: u32, sm_id: Option<String>) -> Client {
+        Client { conn, user, inbound, sm_id }
+    }
 }
 
 impl Access {
@@ -74,8 +80,7 @@ impl Access {
             let Outcome::Bound { sm_id: Some(sm_id), early, .. } = made.outcome else {
                 bail!("the server does not offer stream management with resumption");
             };
-            let mut client =
-                Client { conn: made.conn, user, inbound: early.len() as u32, sm_id: Some(sm_id) };
+            let mut client = Client::new(made.conn, user, early.len() as u32, Some(sm_id));
             let mut presence = Writer::new();
             presence.open("presence", "");
             client.conn.send(&presence.finish());
@@ -95,7 +100,7 @@ impl Access {
         let mut conn = Conn::over(tls);
         conn.send(floor::greeting(user).as_bytes());
         conn.recv().await?;
-        Ok(Client { conn, user, inbound: 0, sm_id: None })
+        Ok(Client::new(conn, user, 0, None))
     }
 
     /// A second stream of a session, parked at the other node. The client that it belongs to must be asked before:
@@ -106,7 +111,7 @@ impl Access {
             conn.send(&Dual::Standby { sm_id: sm_id.into() }.to_bytes());
             loop {
                 match Dual::parse(&conn.recv().await?).map_err(|error| anyhow::anyhow!("{error}"))? {
-                    Some(Dual::Parked { .. }) => return Ok(Client { conn, user, inbound: 0, sm_id: None }),
+                    Some(Dual::Parked { .. }) => return Ok(Client::new(conn, user, 0, None)),
                     Some(Dual::Failed(why)) => bail!("the second stream was refused: {why:?}"),
                     _ => {}
                 }
@@ -126,7 +131,7 @@ pub struct Traffic {
 }
 
 /// What matters of what was heard.
-enum Heard {
+pub(super) enum Heard {
     Message,
     /// The server asked, and has been answered.
     Asked,
@@ -139,16 +144,26 @@ enum Heard {
 impl Client {
     /// Hears one element; stanzas are counted, and requests for an acknowledgement answered.
     async fn hear(&mut self) -> anyhow::Result<Heard> {
-        let stanza = self.conn.recv().await?;
+        let stanza = self.hear_stanza().await?;
+        self.understand(&stanza)
+    }
+
+    /// Waits for the next element, which [`Client::understand`] must be given at once. Cancel-safe.
+    pub(super) async fn hear_stanza(&mut self) -> anyhow::Result<Stanza> {
+        Ok(self.conn.recv().await?)
+    }
+
+    /// Counts what was heard, and answers a request.
+    pub(super) fn understand(&mut self, stanza: &Stanza) -> anyhow::Result<Heard> {
         if stanza.head.kind != Kind::Other {
             self.inbound = self.inbound.wrapping_add(1);
             return Ok(if stanza.head.kind == Kind::Message { Heard::Message } else { Heard::Other });
         }
         if stanza.head.ns != ns::SM {
-            let dual = Dual::parse(&stanza).ok().flatten();
+            let dual = Dual::parse(stanza).ok().flatten();
             return Ok(if matches!(dual, Some(Dual::Offer { .. })) { Heard::Offer } else { Heard::Other });
         }
-        match Sm::parse(&stanza).map_err(|error| anyhow::anyhow!("{error}"))? {
+        match Sm::parse(stanza).map_err(|error| anyhow::anyhow!("{error}"))? {
             Some(Sm::Request) => {
                 self.conn.send(&Sm::Answer { h: Handled(self.inbound) }.to_bytes());
                 Ok(Heard::Asked)
@@ -169,6 +184,15 @@ impl Client {
         let offered = timeout(PATIENCE, self.until(|heard| matches!(heard, Heard::Offer)));
         offered.await.context("no second stream is offered")??;
         self.sm_id.clone().context("a session without an id")
+    }
+
+    /// Writes a message to the partner, and asks for an acknowledgement of it. It goes out while something is waited for.
+    pub(super) fn write(&mut self, id: &str, body: &str) {
+        let mut w = Writer::new();
+        w.open("message", "").attr("type", "chat").attr("id", id);
+        w.attr("to", format_args!("{}@{DOMAIN}", user_name(self.user ^ 1))).open("body", "").text(body);
+        self.conn.send(&w.finish());
+        self.conn.send(&Sm::Request.to_bytes());
     }
 
     /// Chats for ever: one message in flight, the next when the partner's comes. `body` characters in each, a request

@@ -7,12 +7,14 @@
 //! | [`servers`] | how does each server run, and where do clients connect? |
 //! | [`client`] | what does a client say and wait for? |
 //! | [`messages`], [`logins`], [`memory`] | the three measurements |
+//! | [`link`] | what does a pair need of the link between its nodes? |
 //! | [`processes`] | what has a process used so far? |
 //! | [`report`] | what is printed? |
 
 pub mod args;
 pub mod client;
 pub mod floor;
+pub mod link;
 pub mod logins;
 pub mod memory;
 pub mod messages;
@@ -31,8 +33,15 @@ use report::Report;
 /// The command: parses, measures, prints.
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    more_sockets();
+    if let Command::Link(of) = &args.command {
+        return ended(link::run(of));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(args)));
+    ended(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(args))))
+}
+
+fn ended(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -43,10 +52,10 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    more_sockets();
     let mut report = Report::begin();
     let settings = match &args.command {
         Command::Floor(at) => return floor::serve(at).await,
+        Command::Link(_) => unreachable!("it has a runtime of its own"),
         Command::Messages(settings)
         | Command::Logins(settings)
         | Command::Memory(settings)

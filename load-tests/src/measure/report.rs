@@ -143,18 +143,7 @@ impl Report {
     }
 
     fn table(&self, markdown: bool) -> String {
-        let mut out = String::new();
-        let machine = processes::machine();
-        let _ = writeln!(
-            out,
-            "{}, {} cores, {} MiB, Linux {}; load average {} before, {} after\n",
-            machine["processor"].as_str().unwrap_or_default(),
-            machine["cores"],
-            machine["memory_mib"],
-            machine["kernel"].as_str().unwrap_or_default(),
-            self.began,
-            self.ended
-        );
+        let mut out = head(&self.began, &self.ended);
         samples(&mut out, "message", &self.messages, markdown);
         samples(&mut out, "login", &self.logins, markdown);
         self.held(&mut out, markdown);
@@ -235,6 +224,18 @@ impl Report {
     }
 }
 
+/// The first line of every report: what the machine is, and what else it did.
+pub(super) fn head(began: &str, ended: &str) -> String {
+    let machine = processes::machine();
+    format!(
+        "{}, {} cores, {} MiB, Linux {}; load average {began} before, {ended} after\n\n",
+        machine["processor"].as_str().unwrap_or_default(),
+        machine["cores"],
+        machine["memory_mib"],
+        machine["kernel"].as_str().unwrap_or_default(),
+    )
+}
+
 fn samples(out: &mut String, what: &str, samples: &[Sample], markdown: bool) {
     if samples.is_empty() {
         return;
@@ -263,7 +264,7 @@ fn samples(out: &mut String, what: &str, samples: &[Sample], markdown: bool) {
 }
 
 /// A table: the first column to the left, all others to the right.
-fn lay_out(out: &mut String, head: &[&str], lines: &[Vec<String>], markdown: bool) {
+pub(super) fn lay_out(out: &mut String, head: &[&str], lines: &[Vec<String>], markdown: bool) {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let width = |column: usize| {
         let cells = lines.iter().chain([&head]).map(|line| line[column].chars().count());

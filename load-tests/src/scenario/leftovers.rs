@@ -27,8 +27,8 @@ async fn interrupted() {
     tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
 }
 
-/// The programs that play scenarios, or test what they are played with.
-const PROGRAMS: [&str; 3] = ["scenarios", "soak", "load_tests"];
+/// The programs that play scenarios, measure with what they are played with, or test that.
+const PROGRAMS: [&str; 4] = ["scenarios", "soak", "measure", "load_tests"];
 
 /// Whether the process with this id is a run of scenarios.
 fn is_alive(pid: u32) -> bool {

@@ -3,6 +3,7 @@
 //!
 //! `tests/scenarios.rs` plays the files in `tests/scenarios`; `docs/testing.md` describes the language.
 
+mod apart;
 mod check;
 mod clients;
 mod disk;
@@ -20,6 +21,7 @@ mod watch;
 mod witness;
 mod world;
 
+pub use apart::Apart;
 pub use leftovers::remove_leftovers;
 pub use machine::Machine;
 pub use play::{Outcome, play};

@@ -36,7 +36,7 @@ const LAST_LINES: usize = 60;
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 /// A folder that is removed, with what is mounted in it.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -330,7 +330,7 @@ fn folded(log: &str) -> Vec<String> {
 }
 
 /// `tandem init` for a pair.
-fn init(
+pub(super) fn init(
     tandem: &Path,
     out: &Path,
     address: impl Fn(Node) -> std::net::Ipv4Addr,

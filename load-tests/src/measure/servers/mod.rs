@@ -28,6 +28,8 @@ use super::args::{Kind, Settings};
 use super::client::Access;
 use super::processes::{self, Memory};
 
+pub(super) use tandem::binary;
+
 /// Longest time a server may take to listen.
 const START: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,7 @@ impl Running {
 /// Whether a server can be started; the error says what to do.
 pub fn installed(kind: Kind, settings: &Settings) -> anyhow::Result<()> {
     match kind {
-        Kind::Tandem | Kind::Single => tandem::binary(settings).map(|_| ()),
+        Kind::Tandem | Kind::Single => tandem::binary(settings.tandem.as_deref()).map(|_| ()),
         Kind::Ejabberd { .. } => ejabberd::installed(),
         Kind::Prosody => prosody::program().map(|_| ()),
         Kind::Floor => Ok(()),
@@ -171,7 +173,7 @@ impl Foreign {
 
 /// How clients connect, to every server in the same way: TLS 1.3 with one suite, and SCRAM-SHA-1, which all of them
 /// know.
-fn dialer(ca: &Path) -> anyhow::Result<Dialer> {
+pub(super) fn dialer(ca: &Path) -> anyhow::Result<Dialer> {
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.retain(|suite| suite.suite() == CipherSuite::TLS13_AES_256_GCM_SHA384);
     let mut roots = RootCertStore::empty();

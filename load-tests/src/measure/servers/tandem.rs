@@ -1,6 +1,6 @@
 //! Tandem: a pair or a single node with the settings that `tandem init` gives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::measure::client::Access;
 /// Longest time until it serves.
 const START: Duration = Duration::from_secs(30);
 
-/// The binary to measure.
-pub(super) fn binary(settings: &Settings) -> anyhow::Result<PathBuf> {
-    if let Some(given) = &settings.tandem {
+/// The binary to measure: the one that is named, or else the one beside this command.
+pub(in crate::measure) fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
         return given
             .is_file()
-            .then(|| given.clone())
+            .then(|| given.to_owned())
             .with_context(|| format!("{} is no file", given.display()));
     }
     let beside = std::env::current_exe()?.with_file_name("tandem");
@@ -48,7 +48,7 @@ pub(super) fn start(
     };
     // All clients come from one address here: the limit on new connections is not what is measured.
     let plan = plan?.set("limits.connections_per_minute", 100_000_000i64);
-    let mut pair = Pair::make(&binary(settings)?, &plan)?;
+    let mut pair = Pair::make(&binary(settings.tandem.as_deref())?, &plan)?;
     for node in 0..nodes {
         pair.start(node)?;
     }
