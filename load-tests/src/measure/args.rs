@@ -29,6 +29,8 @@ pub enum Command {
     All(Settings),
     /// What a pair needs of the link between its nodes, by links of several lengths and widths. Needs root and iproute2.
     Link(LinkArgs),
+    /// How soon the users of a node that is killed are served by the other.
+    Failover(FailoverArgs),
     /// The floor itself, as a process of its own.
     #[command(hide = true, name = "serve-floor")]
     Floor(FloorArgs),
@@ -111,6 +113,23 @@ pub struct LinkArgs {
     /// Seconds for all of it: what has no time left is left out.
     #[arg(long, default_value_t = 330)]
     pub at_most: u64,
+    /// How to print, and what to run.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What can be chosen of failovers.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FailoverArgs {
+    /// Users, all at home at the node that is killed.
+    #[arg(long, default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    pub users: u32,
+    /// Logins at the same time, before the node is killed.
+    #[arg(long, default_value_t = 32)]
+    pub at_once: usize,
+    /// Longest time after the announced limits until everybody must be served, in seconds.
+    #[arg(long, default_value_t = 120)]
+    pub patience: u64,
     /// How to print, and what to run.
     #[command(flatten)]
     pub common: Common,

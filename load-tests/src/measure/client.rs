@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use xmpp_core::dual::{Dual, Peer};
+use xmpp_core::dual::{Dual, Peer, Told};
 use xmpp_core::sasl::KeyCache;
 use xmpp_core::sm::{Handled, Sm};
 use xmpp_core::xml::Writer;
@@ -40,16 +40,20 @@ pub struct Access {
 
 /// A session: stream management is on and presence was sent.
 pub struct Client {
-    conn: Conn,
-    user: usize,
+    pub(super) conn: Conn,
+    pub(super) user: usize,
     /// Stanzas that were handled.
-    inbound: u32,
-    sm_id: Option<String>,
+    pub(super) inbound: u32,
+    pub(super) sm_id: Option<String>,
+    /// The epochs that the stream told.
+    pub(super) told: Option<Told>,
+    /// The re-login limits that it told last, in seconds.
+    pub(super) limits: Option<(u32, u32)>,
 }
 
 impl Client {
     fn new(conn: Conn, user: usize, inbound: u32, sm_id: Option<String>) -> Client {
-        Client { conn, user, inbound, sm_id }
+        Client { conn, user, inbound, sm_id, told: None, limits: None }
     }
 }
 
@@ -143,7 +147,7 @@ pub(super) enum Heard {
 
 impl Client {
     /// Hears one element; stanzas are counted, and requests for an acknowledgement answered.
-    async fn hear(&mut self) -> anyhow::Result<Heard> {
+    pub(super) async fn hear(&mut self) -> anyhow::Result<Heard> {
         let stanza = self.hear_stanza().await?;
         self.understand(&stanza)
     }
@@ -160,8 +164,12 @@ impl Client {
             return Ok(if stanza.head.kind == Kind::Message { Heard::Message } else { Heard::Other });
         }
         if stanza.head.ns != ns::SM {
-            let dual = Dual::parse(stanza).ok().flatten();
-            return Ok(if matches!(dual, Some(Dual::Offer { .. })) { Heard::Offer } else { Heard::Other });
+            let Some(Dual::Offer { epoch, lower_s, upper_s, .. }) = Dual::parse(stanza).ok().flatten() else {
+                return Ok(Heard::Other);
+            };
+            self.told = Some(Told::offered(self.told, epoch));
+            self.limits = Some((lower_s, upper_s));
+            return Ok(Heard::Offer);
         }
         match Sm::parse(stanza).map_err(|error| anyhow::anyhow!("{error}"))? {
             Some(Sm::Request) => {

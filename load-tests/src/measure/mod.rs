@@ -7,12 +7,14 @@
 //! | [`servers`] | how does each server run, and where do clients connect? |
 //! | [`client`] | what does a client say and wait for? |
 //! | [`messages`], [`logins`], [`memory`] | the three measurements |
+//! | [`failover`] | how soon are the users of a node that is killed served by the other? |
 //! | [`link`] | what does a pair need of the link between its nodes? |
 //! | [`processes`] | what has a process used so far? |
 //! | [`report`] | what is printed? |
 
 pub mod args;
 pub mod client;
+pub mod failover;
 pub mod floor;
 pub mod link;
 pub mod logins;
@@ -55,6 +57,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut report = Report::begin();
     let settings = match &args.command {
         Command::Floor(at) => return floor::serve(at).await,
+        Command::Failover(of) => return failover::run(of).await,
         Command::Link(_) => unreachable!("it has a runtime of its own"),
         Command::Messages(settings)
         | Command::Logins(settings)
