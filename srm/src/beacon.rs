@@ -228,6 +228,42 @@ pub struct Datagram {
     pub told: Told,
     /// Both cores.
     pub groups: [safety::Beacon; 2],
+    /// The sender's program, for whoever looks before the nodes are a pair.
+    pub program: Program,
+}
+
+/// What a node tells of its program.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Program {
+    /// Its clock, in milliseconds since 1970; 0: an older version, which does not tell.
+    pub clock_ms: u64,
+    /// Its version; empty: likewise.
+    pub version: String,
+}
+
+impl Program {
+    /// That of this node.
+    pub fn of_this_node(clock_ms: u64) -> Program {
+        Program { clock_ms, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.clock_ms.to_le_bytes());
+        let version = &self.version.as_bytes()[..self.version.len().min(usize::from(u8::MAX))];
+        out.push(version.len() as u8);
+        out.extend_from_slice(version);
+    }
+
+    /// It stands at the end of the datagram: older versions do not say it.
+    fn decode(c: &mut Cursor) -> Program {
+        let mut take = || {
+            let clock_ms = c.u64().ok()?;
+            let length = usize::from(c.u8().ok()?);
+            let version = String::from_utf8(c.take(length).ok()?.to_vec()).ok()?;
+            Some(Program { clock_ms, version })
+        };
+        take().unwrap_or_default()
+    }
 }
 
 /// The keys that beacons and proofs of life are made with: the first makes them, all are accepted. There is more than
@@ -329,6 +365,7 @@ impl Datagram {
         self.told.encode(&mut out);
         self.groups.iter().for_each(|b| put_core(&mut out, b));
         self.told.encode_more(&mut out);
+        self.program.encode(&mut out);
         let mac = secret.seal(&out);
         out.extend_from_slice(&mac);
         Bytes::from(out)
@@ -353,8 +390,22 @@ impl Datagram {
         let told = Told::decode(&mut c)?;
         let groups = [take_core(&mut c)?, take_core(&mut c)?];
         let told = told.decode_more(&mut c);
+        let program = Program::decode(&mut c);
         // A newer version may say more behind this.
-        Some(Datagram { node, boot, to_boot, number, config, activity, turn, heard, lease, told, groups })
+        Some(Datagram {
+            node,
+            boot,
+            to_boot,
+            number,
+            config,
+            activity,
+            turn,
+            heard,
+            lease,
+            told,
+            groups,
+            program,
+        })
     }
 }
 
@@ -405,6 +456,7 @@ mod tests {
             lease,
             told,
             groups,
+            program: Program { clock_ms: 1_700_000_000_000, version: "0.1.0".into() },
         }
     }
 
@@ -422,7 +474,8 @@ mod tests {
         }
     }
 
-    /// As the versions before wrote it: without the last byte, without the last two, and without anything behind the cores.
+    /// As the versions before wrote it: without the program, without the byte before it, without the two before it, and without
+    /// anything behind the cores.
     #[test]
     fn a_beacon_of_a_version_before_is_read() {
         let secret = Secret::new(b"secret");
@@ -433,12 +486,15 @@ mod tests {
             older.extend_from_slice(&mac);
             Datagram::decode(&secret, &older)
         };
+        let (program, of_it) = (Program::default(), 8 + 1 + datagram().program.version.len());
+        assert_eq!(shorter_by(1), Some(Datagram { program: program.clone(), ..datagram() }), "half of it");
+        assert_eq!(shorter_by(of_it), Some(Datagram { program: program.clone(), ..datagram() }));
         let told = Told { checking: Checking::Not, ..datagram().told };
-        assert_eq!(shorter_by(1), Some(Datagram { told, ..datagram() }));
+        assert_eq!(shorter_by(of_it + 1), Some(Datagram { told, program: program.clone(), ..datagram() }));
         let told = Told { disk_stalls: false, paused: None, ..told };
-        assert_eq!(shorter_by(2), Some(Datagram { told, ..datagram() }));
+        assert_eq!(shorter_by(of_it + 2), Some(Datagram { told, program: program.clone(), ..datagram() }));
         let told = Told { asked: None, limits: None, ..told };
-        assert_eq!(shorter_by(7), Some(Datagram { told, ..datagram() }));
+        assert_eq!(shorter_by(of_it + 7), Some(Datagram { told, program, ..datagram() }));
     }
 
     #[test]

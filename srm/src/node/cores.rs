@@ -7,7 +7,7 @@ use session_mover::log::Which;
 use xmpp_core::dual::Dual;
 
 use super::{Disk, Event, Node, Out, RegisterCopy};
-use crate::beacon::{Activity, Datagram, Held, Turn};
+use crate::beacon::{Activity, Datagram, Held, Program, Turn};
 use crate::evidence::Gone;
 use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, Role};
 
@@ -410,6 +410,7 @@ impl Node {
             lease,
             told: self.told(),
             groups,
+            program: Program::of_this_node(self.now_ms),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
         self.report_to_witness();

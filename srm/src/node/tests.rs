@@ -165,6 +165,7 @@ pub(super) fn hear_of(node: &mut Node, disk: &mut Memory, number: u32, groups: [
         lease: [0; 2],
         told: Default::default(),
         groups: groups.map(group),
+        program: Default::default(),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
 }

@@ -25,6 +25,7 @@ fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
         lease: [0; 2],
         told: Default::default(),
         groups: NodeIx::BOTH.map(group),
+        program: Default::default(),
     };
     node.handle(0, In::Datagram(datagram.encode(&Secret::new(b"s"))), disk);
 }
