@@ -227,6 +227,17 @@ pub fn link_client(identity: &Identity, authority: &Authority) -> Result<Arc<Cli
     Ok(finish_client(config, ALPN_LINK))
 }
 
+/// For whoever only looks who accepts a link there: without a certificate of its own nobody is let in, so that the other end
+/// takes it for a stranger and never for the peer that came and went.
+pub fn link_look(authority: &Authority) -> Result<Arc<ClientConfig>, TlsError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(LINK_VERSIONS)
+        .map_err(internal)?
+        .with_root_certificates(Arc::clone(&authority.roots))
+        .with_no_client_auth();
+    Ok(finish_client(config, ALPN_LINK))
+}
+
 /// Whether this certificate (already checked by TLS) names `name`, by subject alternative name only. With it the
 /// accepting end of the link makes sure that it is the *peer* and not just somebody of the cluster (S31).
 pub fn certificate_is_for(cert: &CertificateDer<'_>, name: &str) -> bool {

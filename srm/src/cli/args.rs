@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::group_args::{AssignArgs, GroupCommand, HaCommand, RebalanceArgs};
-use super::setup_args::{Extend, InitArgs, RenewArgs};
+use super::setup_args::{Extend, InitArgs, PairArgs, RenewArgs, UnpairArgs};
 use crate::events::Severity;
 
 /// An XMPP server for two nodes that are each other's standby.
@@ -39,6 +39,16 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Extend,
     },
+    /// Give the running node the peer that `tandem extend pair` made, once everything that it needs was looked at
+    ///
+    /// For a node that is alone, on its machine. Nothing is changed if a check fails. Say it again after a failure or an
+    /// interruption: it goes on where it is.
+    Pair(PairArgs),
+    /// Part the running node from its peer NODE, which leaves: its users go to the one that stays, without a break
+    ///
+    /// Say it on the machine of the node that stays, the first in the alphabet. Nothing is changed if a check fails; say it again
+    /// after a failure or an interruption.
+    Unpair(UnpairArgs),
     /// Run a node
     Serve(ServeArgs),
     /// Run the witness of a pair, which decides which node goes on when they cannot see each other
@@ -139,6 +149,8 @@ impl Command {
             Command::Renew(args) => args.json,
             Command::Extend { what: Extend::Witness(args) } => args.json,
             Command::Extend { what: Extend::Pair(args) } => args.json,
+            Command::Pair(args) => args.client.json,
+            Command::Unpair(args) => args.client.json,
             Command::Serve(_) | Command::Witness(_) => false,
             Command::Config { command: ConfigCommand::Check(args) } => args.json,
             Command::Config { command: ConfigCommand::Show(args) } => args.file.json,

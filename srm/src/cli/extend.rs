@@ -1,6 +1,7 @@
 //! `tandem extend`: a single node gets a peer, a pair gets a witness.
 
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -35,10 +36,10 @@ pub(super) fn pair(args: &ExtendPairArgs) -> Result<Answer, Failure> {
     let link = (Ipv6Addr::UNSPECIFIED, Ports::STANDARD.link).into();
     let made = grow::pair(&args.dir, at, link, &new).map_err(|error| Failure::environment(&error))?;
     let json = json!({ "new": made.new, "changed": made.old, "foreign": made.foreign });
-    Ok(Answer::new(grown(&made, old, name), json))
+    Ok(Answer::new(grown(&made, &args.dir, old, name), json))
 }
 
-fn grown(made: &Grown, old: &str, new: &str) -> String {
+fn grown(made: &Grown, dir: &Path, old: &str, new: &str) -> String {
     let foreign = made.foreign.iter().map(|file| {
         format!(
             "\n{} is of another authority: give both nodes one that names both hosts, and copy it to {new}\n",
@@ -46,13 +47,13 @@ fn grown(made: &Grown, old: &str, new: &str) -> String {
         )
     });
     format!(
-        "made {}\nchanged {}: it has a peer\n{}\nnext:\n  copy both nodes' folders to their machines, to where the nodes have \
-         them; the data folder of {old} stays\n  start {new}\n  `tandem restart {old}` within the minute: its clients resume, and \
-         {new} gets everything from it\n  `tandem fallback {new}`, when `tandem status` says that it is well: from then on it has \
-         users of its own\n  `tandem rebalance`, if it is to have its share of those that there are\n",
+        "made {}\nchanged {}: it has a peer\n{}\nnext:\n  copy the folder of {new} to its machine, and start it there\n  \
+         `tandem pair {dir}` within the minute, on the machine of {old}: it looks whether all fits, and makes them a pair; \
+         clients resume\n  `tandem rebalance`, if {new} is to have its share of the users that there are\n",
         made.new.parent().unwrap_or(&made.new).display(),
         made.old.display(),
-        foreign.collect::<String>()
+        foreign.collect::<String>(),
+        dir = dir.display(),
     )
 }
 

@@ -60,7 +60,7 @@ pub(super) fn render(group: &GroupShown, paint: Paint) -> String {
     text
 }
 
-fn checks(checks: &[CheckShown], paint: Paint) -> String {
+pub(super) fn checks(checks: &[CheckShown], paint: Paint) -> String {
     let line = |check: &CheckShown| {
         let (mark, told) = match (check.well, check.needed) {
             (true, _) => (paint.green("well"), String::new()),

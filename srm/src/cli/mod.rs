@@ -20,6 +20,7 @@ mod init;
 mod moves;
 mod operator;
 mod output;
+mod pair;
 mod renew;
 mod restart;
 mod serve;
@@ -63,6 +64,8 @@ fn run(command: Command) -> Result<Answer, Failure> {
         Command::Renew(args) => renew::renew(&args),
         Command::Extend { what: setup_args::Extend::Witness(args) } => extend::witness(&args),
         Command::Extend { what: setup_args::Extend::Pair(args) } => extend::pair(&args),
+        Command::Pair(args) => pair::pair(&args, &mut Progress::stderr()),
+        Command::Unpair(args) => pair::unpair(&args, &mut Progress::stderr()),
         Command::Serve(args) => serve::serve(&args),
         Command::Witness(args) => serve::witness(&args),
         Command::Config { command: ConfigCommand::Check(args) } => check::check(args.config.as_deref()),

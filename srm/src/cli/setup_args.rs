@@ -1,8 +1,10 @@
-//! The arguments of `tandem init`, `extend` and `renew`.
+//! The arguments of `tandem init`, `extend`, `pair`, `unpair` and `renew`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::ClientArgs;
 
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
@@ -55,8 +57,8 @@ pub(super) enum Extend {
     Witness(ExtendWitnessArgs),
     /// A second node for one that is alone
     ///
-    /// Makes the new node's files, and names each node in the file of the other. Then copy them to their machines, start the
-    /// new node, and restart the old one: its clients resume.
+    /// Makes the new node's files, and names each node in the file of the other. Then copy the new node's folder to its machine,
+    /// start it there, and say `tandem pair` at the old one: its clients resume.
     Pair(ExtendPairArgs),
 }
 
@@ -89,6 +91,23 @@ pub(super) struct ExtendPairArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct PairArgs {
+    /// The directory that `tandem extend pair` worked on, or a copy of it
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct UnpairArgs {
+    /// Name of the node that leaves
+    pub node: String,
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 /// What `tandem renew` replaces.

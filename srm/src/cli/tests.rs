@@ -80,6 +80,8 @@ fn the_command_line_is_sound() {
         "tandem recover",
         "tandem check --json",
         "tandem extend pair a=a.example b=b.example --dir d",
+        "tandem pair d -c x.toml --json",
+        "tandem unpair b --json",
         "tandem extend witness w.example --port 7 --dir d --json",
         "tandem service list --json",
         "tandem service stop router --node b",

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::node::SETTINGS_DIFFER;
 
 /// From here on a difference of the nodes' clocks is told.
-const CLOCKS_APART_MS: u64 = 5_000;
+pub(crate) const CLOCKS_APART_MS: u64 = 5_000;
 /// Each node has its own; they are shown where they differ, because few mean that.
 const LIMITS: [&str; 2] = ["srm.client_re_login_lower_limit", "srm.client_re_login_upper_limit"];
 

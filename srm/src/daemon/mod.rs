@@ -58,6 +58,8 @@ use xmpp_core::dual;
 use xmpp_core::net::{Entry, Host, serve};
 use xmpp_core::sasl::TokenKey;
 
+pub(crate) use differences::CLOCKS_APART_MS;
+
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
 use crate::evidence;

@@ -8,7 +8,6 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData,
 };
 
-use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
@@ -53,12 +52,7 @@ impl Authority {
 
     /// Whether it has signed the first certificate of this text.
     pub fn has_signed(&self, cert: &str) -> bool {
-        let with = |of: &str, what: &dyn Fn(&X509Certificate<'_>, &X509Certificate<'_>) -> bool| {
-            let (cert, by) = (Pem::iter_from_buffer(of.as_bytes()).next(), pem_of(&self.pem));
-            let (Some(Ok(cert)), Some(by)) = (cert, by) else { return false };
-            matches!((cert.parse_x509(), by.parse_x509()), (Ok(cert), Ok(by)) if what(&cert, &by))
-        };
-        with(cert, &|cert, by| cert.verify_signature(Some(by.public_key())).is_ok())
+        signed(cert, &self.pem)
     }
 
     pub fn key_pem(&self) -> String {
@@ -95,6 +89,19 @@ impl Authority {
 
 fn pem_of(text: &str) -> Option<Pem> {
     Pem::iter_from_buffer(text.as_bytes()).next()?.ok()
+}
+
+/// Whether one of the bundle has signed the first certificate of this text.
+pub(super) fn is_signed_by(cert: &str, bundle: &str) -> bool {
+    certificates(bundle).iter().any(|by| signed(cert, by))
+}
+
+fn signed(cert: &str, by: &str) -> bool {
+    let (Some(cert), Some(by)) = (pem_of(cert), pem_of(by)) else { return false };
+    matches!(
+        (cert.parse_x509(), by.parse_x509()),
+        (Ok(cert), Ok(by)) if cert.verify_signature(Some(by.public_key())).is_ok()
+    )
 }
 
 /// Each certificate of a bundle by itself.

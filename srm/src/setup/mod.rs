@@ -6,6 +6,7 @@
 mod certs;
 pub mod extend;
 pub mod grow;
+pub mod join;
 mod ports;
 pub mod renew;
 

@@ -61,6 +61,9 @@ fn the_ends_of_the_link_believe_each_other_and_no_client_certificate() {
     assert!(dial(&identity("a", "link"), "b").is_ok());
     assert!(dial(&identity("a", "link"), "a").is_err(), "not the node that was dialled");
     assert!(dial(&identity("a", "c2s"), "b").is_err(), "a certificate for clients opens no link");
+    // Who only looks has seen the other's certificate when it is refused for having none.
+    let look = tls::link_look(&authority).unwrap();
+    assert!(handshake(look, std::sync::Arc::clone(&server), "b").is_err());
 }
 
 #[test]
@@ -440,4 +443,54 @@ fn a_certificate_of_another_authority_stays_when_a_node_gets_a_peer() {
     for node in ["a", "b"] {
         assert_eq!(fs::read_to_string(dir.path().join(node).join("c2s.pem")).unwrap(), other.chain);
     }
+}
+
+/// A node in its own place, apart from the directory in which its pair is made.
+#[test]
+fn a_node_gets_its_peer_and_loses_it_and_keeps_everything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+    let file = place.path().join("tandem.toml");
+    for name in ["tandem.toml", "c2s.pem", "c2s.key", "admin.token"] {
+        fs::copy(dir.path().join("a").join(name), place.path().join(name)).unwrap();
+    }
+    let own =
+        fs::read_to_string(&file).unwrap().replace("[srm]", "# Mine.\n[srm]\nkeep_alive_timeout = \"90s\"");
+    fs::write(&file, &own).unwrap();
+    let refused = |at: &Path| join::with_peer(at, dir.path()).unwrap_err().to_string();
+    assert!(refused(&file).contains("it names no other node; make it first: `tandem extend pair a=HOST"));
+
+    let ports = Ports { starttls: 5_432, direct: 5_433, link: 5_434, admin: 5_436 };
+    let listen = IpAddr::from([127, 0, 0, 1]);
+    let new = NodePlan { name: "b".into(), host: "b.example".into(), listen, ports };
+    grow::pair(dir.path(), "a.example", (listen, 5_431).into(), &new).unwrap();
+    let change = join::with_peer(&file, dir.path()).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), own, "nothing is written before it is said");
+    assert_eq!(change.differences(), ["srm.keep_alive_timeout is 90s at a and 60s at b"]);
+    change.write().unwrap();
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.contains("# Mine.\n[srm]\nkeep_alive_timeout = \"90s\""), "{written}");
+    let config = Config::load(&file).unwrap();
+    config.check_files().unwrap();
+    assert_eq!(config.hash(), change.config.hash());
+    assert_eq!(config.peer.map(|peer| peer.name), Some("b".to_owned()));
+    let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("link.key"), mode("secret"), mode("c2s.key")), (0o600, 0o600, 0o600));
+    let clients = |of: &Path| fs::read_to_string(of.join("c2s.pem")).unwrap();
+    assert_eq!(clients(place.path()), clients(&dir.path().join("b")), "both show one certificate");
+    // Whoever was interrupted behind this does it again.
+    join::with_peer(&file, dir.path()).unwrap().write().unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+
+    join::without_peer(&file).unwrap().write().unwrap();
+    let config = Config::load(&file).unwrap();
+    assert!(config.pair().is_none() && config.srm.keep_alive_timeout.as_secs() == 90);
+    assert!(place.path().join("secret").exists(), "it may get a peer again");
+    join::with_peer(&file, dir.path()).unwrap().write().unwrap();
+    assert!(Config::load(&file).unwrap().pair().is_some());
+
+    let other = fs::read_to_string(&file).unwrap().replace("im.example", "other.example");
+    fs::write(&file, other).unwrap();
+    assert!(refused(&file).contains("it is for the domain other.example"));
 }

@@ -29,13 +29,13 @@ async fn the_commands_of_the_operations_page_do_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_gets_a_peer_and_is_alone_again_as_the_page_says() {
+async fn a_node_gets_a_peer_is_alone_again_and_gets_another_as_the_page_says() {
     let _turn = turn().await;
     let (mut hosts, blocks) = start("grow");
     assert!(blocks.len() >= 12, "{} blocks are few", blocks.len());
     blocks.iter().for_each(|block| play(&mut hosts, block));
     let (_, status) = hosts.run("a", "tandem status; tandem user list");
-    assert!(!status.contains("b  ") && status.contains("berta@example.org"), "{status}");
+    assert!(status.contains("both nodes are well") && status.contains("berta@example.org"), "{status}");
 }
 
 /// Two hosts, and what the page says.

@@ -1,0 +1,230 @@
+//! What is looked at before a node gets its peer. Each is a check that is shown; nothing is changed by any of them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::far::{self, Heard, Wrong};
+use crate::admin::{CheckShown, Status};
+use crate::beacon::Datagram;
+use crate::config::{Config, Link, Peer};
+use crate::daemon::CLOCKS_APART_MS;
+use crate::safety::Role;
+use crate::setup::join::Change;
+
+/// Room that a node needs in any case: two segments of the log.
+const ROOM: u64 = 128 << 20;
+
+/// All of them, in the order in which they are to be mended.
+pub(super) fn all(change: &Change, status: &Status, now_ms: impl Fn() -> u64) -> Vec<CheckShown> {
+    let config = &change.config;
+    let Some((peer, link)) = config.pair() else { return Vec::new() };
+    let mut checks = vec![
+        check("names", names(&config.node.name, &peer.name)),
+        check("this node", serves(status)),
+        check("disk", disk(&config.node.data)),
+        check("ports", far::ports(link.listen)),
+    ];
+    match far::reach(peer) {
+        Ok(socket) => {
+            checks.push(check("connection", Ok(())));
+            checks.push(check("certificates", far::certificate(socket, peer, link)));
+        }
+        Err(wrong) => checks.push(check("connection", Err(wrong))),
+    }
+    match heard(config, peer, link) {
+        Ok(beacon) => {
+            checks.push(check("beacons", Ok(())));
+            checks.extend(told(change, peer, &beacon, now_ms()));
+        }
+        Err(wrong) => checks.push(check("beacons", Err(wrong))),
+    }
+    checks
+}
+
+fn check(what: &str, looked: Result<(), Wrong>) -> CheckShown {
+    let (well, (error, hint)) = (looked.is_ok(), looked.err().unwrap_or_default());
+    CheckShown { what: what.to_owned(), well, needed: true, error, hint }
+}
+
+fn names(here: &str, peer: &str) -> Result<(), Wrong> {
+    if peer > here {
+        return Ok(());
+    }
+    let hint = "give the new node a name that is: what this one holds is in that order".to_owned();
+    Err((format!("{peer} is not behind {here} in the alphabet"), hint))
+}
+
+/// A node that is alone and serves its users.
+fn serves(status: &Status) -> Result<(), Wrong> {
+    let state = status.nodes.first().map_or("Unknown", |node| node.state.as_str());
+    if state == "Normal" && status.moving.is_none() {
+        return Ok(());
+    }
+    Err((format!("it is {state}"), "see `tandem status`; mend that first".to_owned()))
+}
+
+fn disk(data: &Path) -> Result<(), Wrong> {
+    let unread = |error: &dyn std::fmt::Display| {
+        let hint = "say it as root, or as the user of the service, on the machine of this node".to_owned();
+        (format!("{} cannot be looked at: {error}", data.display()), hint)
+    };
+    let used = size(data).map_err(|error| unread(&error))?;
+    let disk = rustix::fs::statvfs(data).map_err(|error| unread(&error))?;
+    room(disk.f_bavail * disk.f_frsize, used)
+        .map_err(|(error, hint)| (format!("{}: {error}", data.display()), hint))
+}
+
+/// While the new node gets everything, the log grows that it has not got yet; what is replaced stays until it has.
+fn room(free: u64, used: u64) -> Result<(), Wrong> {
+    let wanted = used.max(ROOM);
+    if free >= wanted {
+        return Ok(());
+    }
+    let (free, wanted) = (free >> 20, wanted >> 20);
+    let hint = "make room, here and as much on the new node's disk, which is to hold the same".to_owned();
+    Err((format!("{free} MiB are free, and {wanted} MiB are wanted"), hint))
+}
+
+fn size(folder: &Path) -> std::io::Result<u64> {
+    let mut all = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // What the node has removed meanwhile needs no room.
+        let Ok(about) = entry.metadata() else { continue };
+        all += if about.is_dir() { size(&entry.path())? } else { about.len() };
+    }
+    Ok(all)
+}
+
+fn heard(config: &Config, peer: &Peer, link: &Link) -> Result<Datagram, Wrong> {
+    let (name, here) = (&peer.name, link.listen);
+    match far::beacon(link, 1 - config.index() as u8)? {
+        Heard::Beacon(beacon) => Ok(*beacon),
+        Heard::Strangers => {
+            let error = format!("what comes to {here} (UDP) is not signed with the secret of this pair");
+            Err((
+                error,
+                format!("give {name} the folder that was made together with this node's, and start it anew"),
+            ))
+        }
+        Heard::Nothing => {
+            let error = format!("no beacon of {name} comes to {here} (UDP)");
+            let hint = format!(
+                "start {name}; open this port for it in the firewall here; and see that [peer] there names this host and port"
+            );
+            Err((error, hint))
+        }
+    }
+}
+
+/// What the beacon tells.
+fn told(change: &Change, peer: &Peer, beacon: &Datagram, now_ms: u64) -> Vec<CheckShown> {
+    let config = &change.config;
+    let patience = config.srm.initialization_keep_alive_timeout;
+    vec![
+        check("settings", settings(change, beacon)),
+        check("versions", versions(&peer.name, &beacon.program.version)),
+        check("clocks", clocks(beacon.program.clock_ms, now_ms)),
+        check("users", nobody(&peer.name, beacon)),
+        check("waiting", waits(&peer.name, Duration::from_secs(beacon.number.into()), patience)),
+    ]
+}
+
+fn settings(change: &Change, beacon: &Datagram) -> Result<(), Wrong> {
+    if beacon.config == change.config.hash() {
+        return Ok(());
+    }
+    let found = change.differences();
+    let where_ = match found.as_slice() {
+        // The files that were made agree: the other node runs with another one.
+        [] => "its running node has others than the file that was made for it".to_owned(),
+        found => found.join("; "),
+    };
+    let hint = "make them equal in the file of the new node, and start it anew; `tandem config check` says on each node what they are";
+    Err((format!("the nodes' clusterwide settings differ: {where_}"), hint.to_owned()))
+}
+
+fn versions(peer: &str, version: &str) -> Result<(), Wrong> {
+    let own = env!("CARGO_PKG_VERSION");
+    if version == own {
+        return Ok(());
+    }
+    let told = if version.is_empty() { "an older version, which does not tell it," } else { version };
+    Err((
+        format!("{peer} runs {told} and this node's program is {own}"),
+        "install the same version on both".to_owned(),
+    ))
+}
+
+fn clocks(there_ms: u64, here_ms: u64) -> Result<(), Wrong> {
+    let apart = here_ms.abs_diff(there_ms);
+    if apart < CLOCKS_APART_MS {
+        return Ok(());
+    }
+    let error = format!("the clocks of the nodes differ by {} s", apart / 1_000);
+    Err((error, "see to it that both run NTP: `chronyc tracking`".to_owned()))
+}
+
+/// Two nodes that serve the same users are what must never be.
+fn nobody(peer: &str, beacon: &Datagram) -> Result<(), Wrong> {
+    let leads =
+        beacon.told.knows || beacon.groups.iter().any(|group| group.role == Role::Primary || group.alone);
+    let error = if leads {
+        format!("{peer} serves users by itself already")
+    } else if beacon.told.ha_off {
+        format!("{peer} still has the data of a pair")
+    } else {
+        return Ok(());
+    };
+    let hint = format!(
+        "stop {peer}, move its data folder away, start it, and say `tandem pair` within the minute: it gets everything from this node"
+    );
+    Err((error, hint))
+}
+
+/// A node with nothing waits for its peer only for so long; then it would serve by itself.
+fn waits(peer: &str, since: Duration, patience: Duration) -> Result<(), Wrong> {
+    if since < patience / 2 {
+        return Ok(());
+    }
+    let (since, patience) = (since.as_secs(), patience.as_secs());
+    let error = format!(
+        "{peer} has waited for this node for {since} s, and would serve by itself after {patience} s"
+    );
+    let hint =
+        format!("stop {peer}, empty its data folder, start it, and say `tandem pair` within the minute");
+    Err((error, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(looked: Result<(), Wrong>) -> String {
+        looked.unwrap_err().0
+    }
+
+    #[test]
+    fn each_limit_has_two_sides() {
+        assert_eq!(room(ROOM, 5), Ok(()));
+        assert_eq!(wrong(room(ROOM - 1, 5)), "127 MiB are free, and 128 MiB are wanted");
+        assert_eq!(wrong(room(ROOM, 2 * ROOM)), "128 MiB are free, and 256 MiB are wanted");
+        assert_eq!(names("a", "b"), Ok(()));
+        assert_eq!(wrong(names("b", "a")), "a is not behind b in the alphabet");
+        assert_eq!(clocks(1_000_000, 1_004_999), Ok(()));
+        assert_eq!(wrong(clocks(1_005_000, 1_000_000)), "the clocks of the nodes differ by 5 s");
+        assert_eq!(wrong(clocks(0, 9_000)), "the clocks of the nodes differ by 9 s");
+        let seconds = Duration::from_secs;
+        assert_eq!(waits("b", seconds(59), seconds(120)), Ok(()));
+        let told = "b has waited for this node for 60 s, and would serve by itself after 120 s";
+        assert_eq!(wrong(waits("b", seconds(60), seconds(120))), told);
+    }
+
+    #[test]
+    fn another_version_is_told_and_one_that_says_nothing_too() {
+        assert_eq!(versions("b", env!("CARGO_PKG_VERSION")), Ok(()));
+        assert!(wrong(versions("b", "0.0.9")).starts_with("b runs 0.0.9 and"));
+        assert!(wrong(versions("b", "")).starts_with("b runs an older version"));
+    }
+}
