@@ -311,3 +311,34 @@ async fn a_node_is_not_parted_from_a_peer_that_is_gone_with_users() {
     assert!(rig.pair.status(0).is_some_and(|status| status.nodes.len() == 2));
     rig.clients_go_on(LIMIT).await;
 }
+
+/// As operations.md says it: each machine is replaced by an empty one with its files, one after the other, while people talk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_machines_of_a_pair_are_replaced_one_after_the_other_while_people_talk() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let mut rig = Rig::start(2, load, QUICK, &[]).await;
+    for (node, name) in [(0, "a"), (1, "b")] {
+        rig.traffic(50).await;
+        let file = rig.pair.made.nodes[node].config.clone();
+        let done = tell(&file, &["failover", name, "--yes"], None);
+        assert!(done.status.success(), "{}\n{}", words(&done), rig.logs());
+        rig.clients_go_on(LIMIT).await;
+        rig.pair.signal(node, Signal::TERM).unwrap();
+        rig.pair.wait(node, LIMIT).unwrap();
+        fs::remove_dir_all(rig.data(node)).unwrap();
+        rig.traffic(50).await;
+        rig.pair.start(node).unwrap();
+        let away = |s: &Status| {
+            s.nodes.iter().any(|n| n.name == name && matches!(n.state.as_str(), "Idle" | "Failed Over"))
+        };
+        rig.until(1 - node, LIMIT, "it is back", away);
+        rig.until_paired(LIMIT);
+        rig.fallback(node).await;
+        rig.until_paired(LIMIT);
+    }
+    rig.traffic(50).await;
+    let checked = tell(&rig.pair.made.nodes[0].config, &["check"], None);
+    assert!(checked.status.success(), "{}", words(&checked));
+    let report = rig.settle().await;
+    assert_eq!(report.counters.binds_anew, 0, "{report:?}");
+}
