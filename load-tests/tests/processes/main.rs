@@ -14,6 +14,7 @@ mod kills;
 mod notices;
 mod notify;
 mod operator;
+mod pairing;
 mod powerloss;
 mod reload;
 mod scripts;
