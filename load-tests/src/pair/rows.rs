@@ -241,8 +241,10 @@ impl Stage {
     pub fn told(&mut self, node: usize) -> Vec<Record> {
         let (names, me) = (["a".to_owned(), "b".to_owned()], NodeIx::BOTH[node]);
         let told = self.take_moves(node).into_iter();
-        told.filter_map(|(_, moved, shown)| srm::daemon::record(&News::Moved(moved), &names, me, &shown))
-            .collect()
+        told.filter_map(|(_, moved, shown)| {
+            srm::daemon::record(&News::Moved(moved), &names, me, &shown, None)
+        })
+        .collect()
     }
 
     fn take_moves(&mut self, node: usize) -> Vec<(usize, Moved, Shown)> {

@@ -155,6 +155,12 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
     assert!(logged() > at_start, "{}", rig.logs());
     let again = client(&rig, 0).reload().unwrap_or_else(|f| panic!("{f:?}"));
     assert_eq!(again.warnings, done.warnings);
+    for words in [&["set", "srm.critical_service_delay", "45s"][..], &["reload"]] {
+        let mut command = Command::new(tandem());
+        let done = command.arg("config").args(words).arg("-c").arg(&files[0]).output().unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(done.status.success() && said.contains(&format!("warning: {warning}")), "{words:?}: {said}");
+    }
     for node in 0..2 {
         assert!(written(node, "critical_service_delay = \"45s\""), "node {node}");
     }

@@ -291,11 +291,20 @@ fn to_and_fro_once(stage: &Stage, node: usize) {
     }
 }
 
+/// As many users as are moved in several batches.
+fn more_users(stage: &mut Stage) {
+    for node in BOTH {
+        stage.more_users(node, 300);
+        stage.run(SECOND);
+    }
+}
+
 #[test]
 fn a_node_that_stops_is_given_nobody_by_a_failover_that_begins_or_is_under_way() {
     // The failover begins so long before or after.
     for wait in [-50_i64, -5, -1, 0, 1, 5, 50] {
         let mut stage = Stage::pair(PAIR);
+        more_users(&mut stage);
         forget_moves(&mut stage);
         stage.never_again(B);
         let failover = |stage: &mut Stage| begun(stage.op(A, Op::Failover(By::Here)));
@@ -310,13 +319,15 @@ fn a_node_that_stops_is_given_nobody_by_a_failover_that_begins_or_is_under_way()
             assert!(failover(&mut stage) || wait > 0, "{wait}");
         }
         stage.expect([A], 17, 5 * SECOND);
-        assert_eq!((stage.shown(B), stage.served(A)), (None, 10), "{wait}: a serves everybody");
+        assert_eq!((stage.shown(B), stage.served(A)), (None, 610), "{wait}: a serves everybody");
         assert!(stage.ready(A) && stage.leads(A, NodeIx::A) && stage.leads(A, NodeIx::B), "{wait}");
         to_and_fro_once(&stage, A);
         stage.start(B);
         stage.expect(BOTH, 103, 5 * SECOND);
         fallback(&mut stage, A);
         stage.expect(BOTH, 1, 5 * SECOND);
+        // The last records are under way to b.
+        stage.run(SECOND);
         let at_home = |user: &(_, presence_engine::state::User)| user.1.register == user.1.home;
         assert!(stage.users(A).iter().all(at_home) && stage.users(B).iter().all(at_home), "{wait}");
     }
@@ -327,6 +338,7 @@ fn two_nodes_that_stop_at_once_do_not_hand_the_same_users_to_and_fro() {
     for wait in [0, 1, 5, 50] {
         for [first, second] in [[A, B], [B, A]] {
             let mut stage = Stage::pair(PAIR);
+            more_users(&mut stage);
             BOTH.into_iter().for_each(|node| stage.never_again(node));
             stage.op(first, Op::Leave);
             stage.run(wait);
