@@ -31,7 +31,12 @@ fn row_119_only_the_path_between_the_nodes_is_down() {
     }
     stage.cut(0);
     stage.expect(BOTH, 1, MINUTE);
-    assert!(BOTH.into_iter().all(|node| !says(&stage, node, "only the path")));
+    stage.run(2 * SECOND);
+    assert!(
+        BOTH.into_iter().all(|node| !says(&stage, node, "only the path")),
+        "{:?}",
+        BOTH.map(|node| stage.alarms(node))
+    );
 }
 
 #[test]

@@ -70,8 +70,10 @@ pub(super) struct Moving {
     closing: Option<u64>,
     /// The frame that the last batch of hand-overs is in.
     pub(super) batch: u64,
-    /// How far it was when it was last seen to go on, and when.
-    pub(super) seen: ((u64, u64, u64), u64),
+    /// Who is left and what is done, and the log's end when that was so last.
+    pub(super) step: ((u64, bool, bool, bool), u64),
+    /// How much of the log up to there was released and read when it was last seen to go on, and when.
+    pub(super) seen: ((u64, u64), u64),
     /// For what it pauses.
     pub(super) paused: Option<Pause>,
 }
@@ -201,7 +203,7 @@ impl Node {
     fn begin(&mut self, what: What, cause: Cause, asked: Option<NodeIx>) {
         let (since, done, left, peer_boot) = (self.ticks, 0, 0, self.peer_boot);
         let (absorbed, marked, batch, closing, paused) = (None, false, 0, None, None);
-        let seen = ((0, 0, 0), since);
+        let (step, seen) = (Default::default(), ((0, 0), since));
         self.moving = Some(Moving {
             what,
             since,
@@ -214,6 +216,7 @@ impl Node {
             marked,
             batch,
             closing,
+            step,
             seen,
             paused,
         });
@@ -349,11 +352,18 @@ impl Node {
     /// Nothing has gone on for a minute although the peer is there and no client is waited for.
     fn is_stuck(&mut self) -> bool {
         let (ticks, park_wait) = (self.ticks, u64::from(self.cfg.park_wait));
-        let now = (self.driver.released(), self.driver.acked());
+        let (released, acked) = (self.driver.released(), self.driver.acked());
+        let end = self.driver.own_end().seq;
         let Some(moving) = self.moving.as_mut().filter(|moving| moving.what != What::Leave) else {
             return false;
         };
-        let seen = (now.0, now.1, moving.left);
+        let step = (moving.left, moving.marked, moving.absorbed.is_some(), moving.closing.is_some());
+        if moving.step.0 != step {
+            moving.step = (step, end + 1);
+            moving.seen.1 = ticks;
+        }
+        // What the other node has yet to read goes before the step. What clients have written since is no progress of a move.
+        let seen = (released.min(moving.step.1), acked.min(moving.step.1));
         if moving.seen.0 != seen || !self.peer_up {
             moving.seen = (seen, ticks);
         }
