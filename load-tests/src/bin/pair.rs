@@ -1,6 +1,7 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `impatient`, `apart`, `clocks-apart`, `disk`, `operated`, `partition`, `services`, `group`, `group-apart`, `held`,
-//! `held-apart` and `witness`; one seed prints its trace. At night: `pair 0 20000 services`.
+//! `people`, `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `apart`, `clocks-apart`, `disk`, `operated`,
+//! `partition`, `services`, `group`, `group-apart`, `held`, `held-apart` and `witness`; one seed prints its trace. At night:
+//! `pair 0 20000 services`.
 
 use std::time::Instant;
 
@@ -13,6 +14,9 @@ fn main() {
         Some("calm") => Profile::CALM,
         Some("people") => Profile::PEOPLE,
         Some("impatient") => Profile::IMPATIENT,
+        Some("impatient-witness") => Profile::IMPATIENT_WITNESS,
+        Some("impatient-apart") => Profile::IMPATIENT_APART,
+        Some("restarts") => Profile::RESTARTS,
         Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,
         Some("operated") => Profile::OPERATED,

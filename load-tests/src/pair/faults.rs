@@ -49,6 +49,8 @@ pub enum Fault {
     EmptyWitness,
     /// SIGTERM, and a start after so long.
     Leave(usize, u64),
+    /// The operator's restart of a node, which announces it, and starts again after so long.
+    Restart(usize, u64),
     /// A critical service of a node is stopped for so long.
     Service(usize, Service, u64),
     /// The operator's recover at a node.
@@ -69,6 +71,7 @@ impl World {
             self.at(at, Event::Fault(fault));
             self.plan_group(at, fault);
             self.plan_held(at);
+            self.plan_restart(at, fault);
             if !self.profile.available && !self.profile.witness {
                 let later = at + self.rng.range(100, 8_000);
                 for node in 0..2 {
@@ -80,7 +83,10 @@ impl World {
                 let by = self.rng.below(2);
                 self.at(later, Event::Fault(Fault::Recover(by)));
             }
-            if matches!(fault, Fault::Failover(_) | Fault::Leave(..) | Fault::Service(..)) {
+            if matches!(
+                fault,
+                Fault::Failover(_) | Fault::Leave(..) | Fault::Service(..) | Fault::Restart(..)
+            ) {
                 let later = at + self.rng.range(2_000, 15_000);
                 for node in 0..2 {
                     self.at(later, Event::Fault(Fault::Fallback(node)));
@@ -130,6 +136,9 @@ impl World {
         }
         if let Some(asked) = self.draw_group() {
             return asked;
+        }
+        if let Some(restart) = self.draw_restart() {
+            return restart;
         }
         match self.rng.range(0, 99) {
             0..=5 => Fault::KillInPair(node, back),
@@ -224,6 +233,7 @@ impl World {
             Fault::Force(node, to) => self.force(node, to),
             Fault::CutWitness(only, for_ms) => self.cut_witness(only, for_ms),
             Fault::EmptyWitness => self.empty_witness(),
+            Fault::Restart(node, back) => self.restart_planned(node, back),
             Fault::Leave(node, back) => {
                 // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
                 let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
@@ -320,7 +330,7 @@ impl World {
         self.at(host, Event::PowerBack(node));
     }
 
-    fn restart(&mut self, node: usize, after: u64) {
+    pub(super) fn restart(&mut self, node: usize, after: u64) {
         if !std::mem::replace(&mut self.hosts[node].starting, true) {
             self.at(after.max(1), Event::Boot(node));
         }

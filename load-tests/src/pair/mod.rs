@@ -18,6 +18,7 @@ mod path;
 mod patience;
 pub mod people;
 pub mod questions;
+mod restarts;
 pub mod rng;
 pub mod rows;
 pub mod seek;
@@ -72,6 +73,10 @@ pub struct Profile {
     /// All clients are plain and give up an attempt to resume after 0.3 to 3 s, and the path between the nodes is slow at
     /// times.
     pub impatient: bool,
+    /// Among them are dual clients after all.
+    pub mixed: bool,
+    /// Operators have nodes restarted, which say so before (rows 5 to 9).
+    pub restarts: bool,
 }
 
 impl Profile {
@@ -95,6 +100,8 @@ impl Profile {
         held: false,
         single: false,
         impatient: false,
+        mixed: false,
+        restarts: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -127,10 +134,17 @@ impl Profile {
     pub const CLOCKS_APART: Profile = Profile { skew: [-300_000, 300_000], ..Profile::PEOPLE_APART };
     /// `PEOPLE` with plain clients that give up attempts to resume which are late between the nodes.
     pub const IMPATIENT: Profile = Profile { impatient: true, ..Profile::PEOPLE };
+    /// The same among dual clients, with a witness.
+    pub const IMPATIENT_WITNESS: Profile =
+        Profile { impatient: true, mixed: true, people: true, ..Profile::WITNESS };
+    /// The same among dual clients of several devices, in long partitions without a witness.
+    pub const IMPATIENT_APART: Profile = Profile { impatient: true, mixed: true, ..Profile::PARTITION };
+    /// `PEOPLE` with operators who have nodes restarted, in failovers and fallbacks too.
+    pub const RESTARTS: Profile = Profile { restarts: true, faults: 6, ..Profile::PEOPLE };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 37;
+pub const FIGURES: usize = 38;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,6 +219,8 @@ pub struct Coverage {
     pub given_up: u32,
     /// Attempts to resume that came to the session's node behind a grant of which their front did not know.
     pub overtaken: u32,
+    /// Restarts that were announced.
+    pub restarts: u32,
 }
 
 impl Coverage {
@@ -248,6 +264,7 @@ impl Coverage {
             ("requests called off", self.called_off),
             ("resumes given up", self.given_up),
             ("resumes behind an unknown grant", self.overtaken),
+            ("restarts announced", self.restarts),
         ]
     }
 }

@@ -100,7 +100,7 @@ impl World {
             let devices = if self.rng.chance(35) && !self.profile.people { 2 } else { 1 };
             for resource in &["r", "p"][..devices] {
                 let (dual, silence) = (self.rng.chance(50), self.rng.range(6_000, 20_000));
-                let dual = dual && !self.profile.impatient;
+                let dual = dual && (!self.profile.impatient || self.profile.mixed);
                 let pace = self.rng.range(60, 500);
                 self.ledger.client_of(user);
                 self.clients.push(Client::new(jid.clone(), resource, dual, silence, pace));
