@@ -1,11 +1,11 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `impatient`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
+//! `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use load_tests::pair::{Coverage, FIGURES, Fault, Profile, Verdict, replay, run, scenario};
+use load_tests::pair::{Coverage, FIGURES, Fault, Profile, Then, Verdict, replay, run, scenario};
 
 /// Lines of a trace that are printed.
 const LINES: usize = 300;
@@ -225,6 +225,56 @@ fn impatient_clients_lose_nothing_and_come_back() {
             ("plain resumes at the other node", 120),
         ],
     );
+}
+
+#[test]
+fn impatient_clients_lose_nothing_among_dual_ones_with_a_witness_and_apart() {
+    let figures = hunt("impatient-witness", 200, Profile::IMPATIENT_WITNESS);
+    at_least(
+        &figures,
+        &[("resumes given up", 120), ("resumes behind an unknown grant", 20), ("flips: lost", 60)],
+    );
+    let figures = hunt("impatient-apart", 150, Profile::IMPATIENT_APART);
+    at_least(
+        &figures,
+        &[("resumes given up", 90), ("resumes behind an unknown grant", 15), ("flips: lost", 45)],
+    );
+}
+
+#[test]
+fn who_is_restarted_keeps_its_users_and_every_promise() {
+    let figures = hunt("restarts", 400, Profile::RESTARTS);
+    at_least(&figures, &[("restarts announced", 250), ("fallbacks", 150), ("kills under load", 100)]);
+}
+
+/// Policy `available`: what it excuses is excused after such a cut, and only then.
+#[test]
+fn both_nodes_serve_everybody_alone_and_what_they_acknowledged_is_merged() {
+    let figures = hunt("alone", 150, Profile::ALONE);
+    at_least(
+        &figures,
+        &[
+            ("cuts with two leaders of everybody", 80),
+            ("such cuts after which all was well", 80),
+            ("tails merged", 50),
+            ("deaths while a tail is set aside", 10),
+        ],
+    );
+    hunt("alone-devices", 100, Profile::ALONE_DEVICES);
+}
+
+/// A node that led alone dies when it sets aside what it wrote: before, with a part of it gone, and after, and nothing is lost.
+#[test]
+fn who_dies_while_it_sets_its_tail_aside_loses_nothing() {
+    let mut deaths = 0;
+    for then in [Then::Before, Then::Midway, Then::After] {
+        let kills = [0, 1].map(|node| (24_000, Fault::KillInCut(node, then, 1_500)));
+        let plan = [(4_000, Fault::Part(20_000)), kills[0], kills[1]];
+        for verdict in holds("a death while a tail is set aside", Profile::ALONE, &plan) {
+            deaths += verdict.coverage.cut_kills;
+        }
+    }
+    assert!(deaths > 12, "the scenario is not met: {deaths}");
 }
 
 /// A client without numbered attempts gave one up that was late between the nodes, and went on at the other node. There it was

@@ -1,6 +1,6 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `apart`, `clocks-apart`, `disk`, `operated`,
-//! `partition`, `services`, `group`, `group-apart`, `held`, `held-apart` and `witness`; one seed prints its trace. At night:
+//! `people`, `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `apart`, `clocks-apart`,
+//! `disk`, `operated`, `partition`, `services`, `group`, `group-apart`, `held`, `held-apart` and `witness`; one seed prints its trace. At night:
 //! `pair 0 20000 services`.
 
 use std::time::Instant;
@@ -16,6 +16,8 @@ fn main() {
         Some("impatient") => Profile::IMPATIENT,
         Some("impatient-witness") => Profile::IMPATIENT_WITNESS,
         Some("impatient-apart") => Profile::IMPATIENT_APART,
+        Some("alone") => Profile::ALONE,
+        Some("alone-devices") => Profile::ALONE_DEVICES,
         Some("restarts") => Profile::RESTARTS,
         Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,

@@ -276,7 +276,7 @@ impl World {
     pub(super) fn resumed(&mut self, c: usize, h: u32) -> bool {
         match self.clients[c].sm.resumed(h) {
             Ok(acknowledged) => self.acknowledged(acknowledged),
-            Err(_) if self.profile.weak => {
+            Err(_) if self.excuses() => {
                 self.coverage.bad_counts += 1;
                 self.begin_anew(c);
                 return false;
@@ -314,7 +314,8 @@ impl World {
     fn begin_anew(&mut self, c: usize) {
         let told = self.clients[c].told_h.take();
         self.coverage.refused += 1;
-        if !self.profile.may_refuse && !self.is_uncertain(c) {
+        let may = self.profile.may_refuse && (self.excuses() || !self.profile.weak);
+        if !may && !self.is_uncertain(c) {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
         self.clients[c].sm_id = None;
@@ -412,7 +413,7 @@ impl World {
                         }
                         self.acknowledged(acknowledged);
                     }
-                    Err(_) if self.profile.weak => self.main_died(c),
+                    Err(_) if self.excuses() => self.main_died(c),
                     Err(bad) => self.fail(format!("u{c}: <a/>: {bad}")),
                 }
             }
@@ -437,7 +438,8 @@ impl World {
         if stanza.head.type_.as_deref() == Some("error") {
             return self.fail(format!("u{c}: {} bounced", body.text));
         }
-        if let Some(wrong) = self.ledger.shown(c, &body.text).filter(|_| !self.profile.weak) {
+        self.ledger.now = self.now;
+        if let Some(wrong) = self.ledger.shown(c, &body.text).filter(|_| !self.is_weak()) {
             self.fail(wrong);
         }
     }

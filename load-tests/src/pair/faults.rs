@@ -5,6 +5,7 @@ use srm::safety::Role;
 
 use presence_engine::ids::{Mode, NodeIx};
 
+use super::host::Then;
 use super::patience::Late;
 use super::world::{Event, World};
 
@@ -57,6 +58,12 @@ pub enum Fault {
     Recover(usize),
     /// A check of a node's store and of its peer's copies.
     Check(usize),
+    /// The nodes are cut off from each other, with some of the clients each, for so long.
+    Part(u64),
+    /// That is over.
+    Meet,
+    /// A node dies in the next turn in which it sets the tail of a log aside, then; back after so long.
+    KillInCut(usize, Then, u64),
     /// Something else that operators ask for.
     Asked(super::group::Asked),
 }
@@ -106,6 +113,7 @@ impl World {
             self.at(at, Event::Fault(Fault::Client(client)));
         }
         self.plan_slow(from, until);
+        self.plan_alone(from, until);
     }
 
     fn plan_witness(&mut self, from: u64, until: u64) {
@@ -173,6 +181,7 @@ impl World {
             return;
         }
         self.trace(|| format!("FAULT {fault:?}"));
+        self.note_fault(fault);
         match fault {
             Fault::Kill(node, outputs, back) => {
                 if !self.may_kill(node) {
@@ -222,6 +231,9 @@ impl World {
                 }
             }
             Fault::Service(node, service, for_ms) => self.stop_service(node, service, for_ms),
+            Fault::Part(for_ms) => self.part(for_ms),
+            Fault::Meet => self.meet(),
+            Fault::KillInCut(node, then, back) => self.doom_in_a_cut(node, then, back),
             Fault::Asked(asked) => self.asked(asked),
             Fault::Check(node) => _ = self.op(node, Op::Check),
             Fault::Recover(node) => _ = self.asks(node, Op::Recover),
@@ -236,7 +248,7 @@ impl World {
             Fault::Restart(node, back) => self.restart_planned(node, back),
             Fault::Leave(node, back) => {
                 // Whoever leaves while the other cannot hear takes with it what it acknowledged alone (D6).
-                let apart = !self.profile.weak && self.now < self.isolated.1 + 4_000;
+                let apart = !self.excuses() && self.now < self.isolated.1 + 4_000;
                 if self.hosts[node].runs() && !apart {
                     self.leaving_until = self.now + 33_000;
                     self.restart(node, back + 32_000);
@@ -248,7 +260,7 @@ impl World {
 
     /// How long of this the nodes may not hear each other, so that nobody is given up who lives.
     fn isolate(&mut self, for_ms: u64) -> u64 {
-        if self.profile.weak {
+        if self.excuses() {
             return for_ms;
         }
         if self.now < self.leaving_until {
@@ -279,10 +291,10 @@ impl World {
             core.role() == Role::Primary && core.reg().mode == Mode::Pair
         };
         let unaware = self.hosts[other].dark && NodeIx::BOTH.iter().any(leads_in_pair);
-        if unaware && !self.profile.weak && !self.profile.peer_and_disk {
+        if unaware && !self.excuses() && !self.profile.peer_and_disk {
             return false;
         }
-        self.profile.weak
+        self.excuses()
             || self.profile.witness
             || NodeIx::BOTH.iter().all(|g| {
                 let core = mine.core(*g);
@@ -312,6 +324,7 @@ impl World {
         if let Some(process) = &mut self.hosts[node].process {
             process.doom = None;
         }
+        self.hosts[node].disk.doom = None;
     }
 
     fn lose_power(&mut self, node: usize, host: u64, server: u64) {

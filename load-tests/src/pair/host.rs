@@ -8,7 +8,7 @@ use session_mover::store::{Batch, MemoryStore, Store};
 use srm::node::{Check, Crashes, Disk, Failovers, In, Node, RegisterCopy};
 
 /// Both logs and both register slots.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     /// The logs.
     pub log: MemoryLog,
@@ -28,6 +28,31 @@ pub struct SimDisk {
     pub crashes: Crashes,
     /// What the flap guard counts.
     failovers: Failovers,
+    /// The node dies in the turn in which it sets the tail of a log aside next.
+    pub doom: Option<Then>,
+    /// It has: this was on the disk.
+    pub died_with: Option<Box<SimDisk>>,
+}
+
+/// When a node dies that sets the tail of a log aside. What it writes in the place of the tail is there as a whole or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// All is as it was.
+    Before,
+    /// A part of the tail is gone, if nothing comes in its place.
+    Midway,
+    /// The log is what it should be, and nothing else has been done.
+    After,
+}
+
+impl SimDisk {
+    /// The process dies here if it is to: what it does in this turn from now on has no effect.
+    fn dies(&mut self, then: Then) {
+        if self.doom == Some(then) {
+            self.doom = None;
+            self.died_with = Some(Box::new(self.clone()));
+        }
+    }
 }
 
 impl LogStore for SimDisk {
@@ -43,7 +68,18 @@ impl LogStore for SimDisk {
         // A cut waits for what was appended before it, and leaves nothing that is not on disk.
         self.log.complete_write(which);
         self.log.complete_sync(which);
+        let end = self.log.appended(which);
+        if end > keep {
+            self.dies(Then::Before);
+        }
+        if end > keep + 1 && instead.is_empty() && self.doom == Some(Then::Midway) {
+            self.log.replace_tail(which, (keep + end) / 2, Vec::new());
+            self.dies(Then::Midway);
+        }
         self.log.replace_tail(which, keep, instead);
+        if end > keep {
+            self.dies(Then::After);
+        }
         self.cut[which as usize] = true;
     }
 
@@ -170,6 +206,8 @@ pub struct Host {
     pub dark: bool,
     /// Its server dies soon after it has formed a pair again; back after so long.
     pub doomed_in_pair: Option<u64>,
+    /// Back after so long when it has died while it set a tail aside.
+    pub back: u64,
     /// A start is planned.
     pub starting: bool,
     /// What its shell sees of the checks before high availability.

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So long after it was shown a node knows that it was, in milliseconds: clients are asked for what they have.
+const SURE: u64 = 10_000;
+
 /// One message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
@@ -20,6 +23,8 @@ pub struct Entry {
     pub excused: bool,
     /// It was not acknowledged when no node ran: see [`Ledger::nobody_runs`].
     twice: bool,
+    /// When it was shown last.
+    shown_at: u64,
 }
 
 /// Messages from one client to another.
@@ -39,6 +44,12 @@ pub struct Ledger {
     users: Vec<usize>,
     /// Users who lost a session: what is for a device that binds anew may wait for all of them (XEP-0160).
     anew: BTreeSet<usize>,
+    /// Milliseconds since the beginning, as whoever shows something knows.
+    pub now: u64,
+    /// The nodes may lead the same users, each alone: what is sent meanwhile may come late, or twice.
+    apart: bool,
+    /// Messages that a device was shown once more.
+    again: BTreeMap<(usize, usize, u64, usize), u32>,
 }
 
 /// The text that a message carries as its id and its body.
@@ -68,7 +79,7 @@ impl Ledger {
     pub fn sent(&mut self, from: usize, to: usize, bare: bool, bound: bool) -> u64 {
         let any = bare || !bound || self.anew.contains(&self.users[to]);
         let flow = self.flows.entry((from, to)).or_default();
-        flow.entries.push(Entry { any, bare, ..Entry::default() });
+        flow.entries.push(Entry { any, bare, excused: self.apart, ..Entry::default() });
         flow.entries.len() as u64
     }
 
@@ -90,17 +101,19 @@ impl Ledger {
         if self.users[to] != self.users[at] {
             return Some(format!("{id} went astray to u{at}"));
         }
+        let now = self.now;
         let Some(entry) = self.entry(from, to, number) else {
             return Some(format!("{id} was sent by nobody"));
         };
         let (again, excused, twice) = (entry.at & (1 << at) != 0, entry.excused, entry.twice);
         // It waited for its device until that bound anew (D14), and what came to the account meanwhile did not.
         let around = to != at && !entry.bare;
-        (entry.shown, entry.at) = (true, entry.at | 1 << at);
+        (entry.shown, entry.shown_at, entry.at) = (true, now, entry.at | 1 << at);
         if to != at && !entry.any && !excused {
             return Some(format!("{id} went to another device, u{at}"));
         }
         if again {
+            *self.again.entry((from, to, number, at)).or_default() += u32::from(!twice);
             return (!excused && !twice).then(|| format!("{id} is shown twice"));
         }
         let flow = self.flows.entry((from, to)).or_default();
@@ -130,6 +143,31 @@ impl Ledger {
     pub fn nobody_runs(&mut self) {
         let entries = self.flows.values_mut().flat_map(|flow| &mut flow.entries);
         entries.filter(|e| !e.acknowledged).for_each(|e| e.twice = true);
+    }
+
+    /// The nodes are cut off from each other. What is not both acknowledged and shown for a while may come late, or twice, and
+    /// so may what is sent until they are together again.
+    pub fn part(&mut self, now: u64) {
+        self.apart = true;
+        let entries = self.flows.values_mut().flat_map(|flow| &mut flow.entries);
+        let open = |e: &&mut Entry| !e.acknowledged || !e.shown || e.shown_at + SURE > now;
+        entries.filter(open).for_each(|e| e.excused = true);
+    }
+
+    /// All is well again: what is sent from now on comes once and in order.
+    pub fn together(&mut self) {
+        self.apart = false;
+    }
+
+    /// How many messages a device was shown more than once.
+    pub fn again(&self) -> u32 {
+        self.again.len() as u32
+    }
+
+    /// A message that a device was shown once more, more often than this.
+    pub fn too_often(&self, most: u32) -> Option<String> {
+        let (&(from, to, number, at), times) = self.again.iter().find(|(_, times)| **times > most)?;
+        Some(format!("{} was shown {} times at u{at}", name(from, to, number), times + 1))
     }
 
     /// Messages that were acknowledged and not shown.
@@ -195,6 +233,34 @@ mod tests {
             let wrong = ledger.shown(PHONE, &name(FROM, LAPTOP, 1));
             assert_eq!(wrong.as_deref(), Some("m0.1.1 is shown after m0.1.2"));
         }
+    }
+
+    /// What was over long before a cut, and what comes when all is well again, is not excused.
+    #[test]
+    fn only_what_a_cut_met_may_be_shown_twice() {
+        let mut ledger = ledger();
+        let shows = |ledger: &mut Ledger, number| ledger.shown(LAPTOP, &name(FROM, LAPTOP, number));
+        ledger.sent(FROM, LAPTOP, false, true);
+        ledger.acknowledged(&name(FROM, LAPTOP, 1));
+        assert_eq!(shows(&mut ledger, 1), None);
+        ledger.now = SURE + 1;
+        ledger.sent(FROM, LAPTOP, false, true);
+        ledger.part(ledger.now);
+        ledger.sent(FROM, LAPTOP, false, true);
+        ledger.together();
+        ledger.sent(FROM, LAPTOP, false, true);
+        for number in [2, 3, 4] {
+            assert_eq!(shows(&mut ledger, number), None);
+        }
+        for number in [2, 3] {
+            assert_eq!(shows(&mut ledger, number), None, "{number} met the cut");
+        }
+        for number in [1, 4] {
+            assert!(shows(&mut ledger, number).is_some_and(|wrong| wrong.ends_with("is shown twice")));
+        }
+        assert_eq!(ledger.too_often(1), None);
+        shows(&mut ledger, 3);
+        assert_eq!(ledger.too_often(1).as_deref(), Some("m0.1.3 was shown 3 times at u1"));
     }
 
     #[test]

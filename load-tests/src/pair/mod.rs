@@ -4,7 +4,9 @@
 //! under load, then they end, and the pair must heal by itself: everything acknowledged was shown, nothing twice,
 //! nothing out of order, and both nodes hold the same.
 
+mod alone;
 pub mod client;
+mod config;
 mod disks;
 mod due;
 pub mod faults;
@@ -31,6 +33,7 @@ mod witness;
 pub mod world;
 
 pub use faults::Fault;
+pub use host::Then;
 pub use oracle::{Verdict, replay, run, scenario};
 
 /// What a run is like.
@@ -77,6 +80,9 @@ pub struct Profile {
     pub mixed: bool,
     /// Operators have nodes restarted, which say so before (rows 5 to 9).
     pub restarts: bool,
+    /// With `weak`: the nodes are cut off from each other with some of the clients each, until both serve everybody, and meet
+    /// again. What may come late, or twice, may only then.
+    pub alone: bool,
 }
 
 impl Profile {
@@ -102,6 +108,7 @@ impl Profile {
         impatient: false,
         mixed: false,
         restarts: false,
+        alone: false,
     };
     /// All faults under which the full promise holds.
     pub const STRICT: Profile =
@@ -141,10 +148,15 @@ impl Profile {
     pub const IMPATIENT_APART: Profile = Profile { impatient: true, mixed: true, ..Profile::PARTITION };
     /// `PEOPLE` with operators who have nodes restarted, in failovers and fallbacks too.
     pub const RESTARTS: Profile = Profile { restarts: true, faults: 6, ..Profile::PEOPLE };
+    /// Policy `available`: both nodes serve everybody, each those of its own side, and die while they merge that.
+    pub const ALONE: Profile =
+        Profile { alone: true, weak: true, may_refuse: true, faults: 3, longest: 5_000, ..Profile::PEOPLE };
+    /// The same with users of several devices, and without contacts.
+    pub const ALONE_DEVICES: Profile = Profile { people: false, ..Profile::ALONE };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 38;
+pub const FIGURES: usize = 42;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,6 +233,14 @@ pub struct Coverage {
     pub overtaken: u32,
     /// Restarts that were announced.
     pub restarts: u32,
+    /// Cuts in which both nodes led everybody alone when they met.
+    pub alone: u32,
+    /// After how many of them all was well again while clients talked.
+    pub together: u32,
+    /// Messages that a client was shown again after one.
+    pub again: u32,
+    /// Nodes that died while they set the tail of a log aside.
+    pub cut_kills: u32,
 }
 
 impl Coverage {
@@ -265,6 +285,10 @@ impl Coverage {
             ("resumes given up", self.given_up),
             ("resumes behind an unknown grant", self.overtaken),
             ("restarts announced", self.restarts),
+            ("cuts with two leaders of everybody", self.alone),
+            ("such cuts after which all was well", self.together),
+            ("messages shown again after one", self.again),
+            ("deaths while a tail is set aside", self.cut_kills),
         ]
     }
 }

@@ -51,11 +51,13 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
     }
     let last = plan.iter().map(|(at, _)| at + 5_000).max().unwrap_or(0);
     let load = world.rng.range(8_000, 25_000).max(last);
+    let load = world.longer_alone(load);
     world.load(load);
     world.heal();
     world.judge();
     world.coverage.messages = world.ledger.total() as u32;
     world.coverage.trims = world.hosts.iter().map(|host| host.disk.trims).sum();
+    world.coverage.again = world.ledger.again();
     world.coverage.presences = world.people.shown() as u32;
     Verdict {
         failure: world.failure.take(),
@@ -168,11 +170,12 @@ impl World {
             }
             let next = self.now + 250;
             self.run_until(next);
+            self.look_together();
         }
     }
 
     /// The group is led in Pair and its backup may take over.
-    fn is_pair(&self, group: NodeIx) -> bool {
+    pub(super) fn is_pair(&self, group: NodeIx) -> bool {
         let (Some(a), Some(b)) = (self.hosts[0].node(), self.hosts[1].node()) else { return false };
         let [a, b] = [a.core(group), b.core(group)];
         let (first, second) = if a.role() == Role::Primary { (a, b) } else { (b, a) };
@@ -215,10 +218,10 @@ impl World {
         if let Some(unseen) = self.unseen() {
             return Some(unseen);
         }
-        if let Some(unanswered) = self.unanswered().filter(|_| !self.profile.weak) {
+        if let Some(unanswered) = self.unanswered().filter(|_| !self.is_weak()) {
             return Some(unanswered);
         }
-        let open = if self.profile.weak { self.ledger.lost() } else { self.ledger.open() };
+        let open = if self.is_weak() { self.ledger.lost() } else { self.ledger.open() };
         (!open.is_empty()).then(|| format!("open: {open:?}"))
     }
 
@@ -244,6 +247,9 @@ impl World {
         if !lost.is_empty() {
             return self.fail(format!("acknowledged and not shown: {lost:?}"));
         }
+        if let Some(twice) = self.shown_too_often() {
+            return self.fail(twice);
+        }
         let digests = [0, 1].map(|n| self.hosts[n].node().map(|n| n.driver().engine().state().digest()));
         if digests[0] != digests[1] {
             let states =
@@ -258,7 +264,7 @@ impl World {
         let (Some(a), Some(b)) = (self.hosts[0].node(), self.hosts[1].node()) else { return };
         for group in NodeIx::BOTH {
             let both = [a, b].iter().all(|n| n.core(group).release() == Release::Alone);
-            if both && !self.profile.weak {
+            if both && !self.excuses() {
                 return self.fail(format!("both nodes lead group {group:?} alone"));
             }
         }

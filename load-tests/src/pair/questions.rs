@@ -49,6 +49,13 @@ impl Questions {
     }
 }
 
+impl Questions {
+    /// Nodes that both led alone have met: what was asked until then may be shown and answered twice.
+    pub fn met(&mut self) {
+        self.asked.values_mut().for_each(|(_, _, q)| q.twice = true);
+    }
+}
+
 impl World {
     /// A client that talks may ask something too.
     pub(super) fn questions_talk(&mut self, c: usize) {
@@ -110,7 +117,7 @@ impl World {
                 *asker != c || (bad && q.stands && !q.excused)
             }
         };
-        if wrong && !self.profile.weak {
+        if wrong && !self.excuses() {
             self.fail(format!(
                 "u{c} is shown {} for {:?}",
                 stanza.head.type_.as_deref().unwrap_or(""),

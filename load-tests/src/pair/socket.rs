@@ -92,6 +92,7 @@ impl World {
         let (host, let_in) = (&self.hosts[s.node], s.let_in);
         match &host.process {
             // No answer at all: the client gives up by itself.
+            _ if self.is_beyond(s.client, s.node) => self.at(3_000, Event::Down(socket, Item::Refused)),
             None if !host.powered => self.at(3_000, Event::Down(socket, Item::Refused)),
             None => self.at(2, Event::Down(socket, Item::Refused)),
             Some(process) if process.paused => self.at(100, Event::Arrive(socket)),

@@ -4,21 +4,18 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
-use presence_engine::engine;
-use presence_engine::ids::{Conn, NodeIx};
-use session_mover::driver;
+use presence_engine::ids::Conn;
 use session_mover::log::Which;
-use session_mover::msg::{Msg, VERSIONS};
-use srm::beacon::Secret;
-use srm::evidence::{self, Probe};
-use srm::node::{Automatics, Config, Event as News, In, Moved, Node, Out, Reply};
+use session_mover::msg::Msg;
+use srm::evidence::Probe;
+use srm::node::{Automatics, Event as News, In, Moved, Node, Out, Reply};
 use srm::pause::Pause;
-use srm::safety::{self, Consent, RegisterKind};
 use srm::view::Shown;
 use srm::witness::client::Said;
 use srm::witness::words::Ask;
 use xmpp_core::dual::Peer;
 
+use super::alone::Apart;
 use super::client::Client;
 use super::due::Due;
 use super::faults::Fault;
@@ -87,6 +84,8 @@ pub enum Event {
     Seek(usize, u64),
     /// An attempt took too long.
     SeekTimeout(usize, u64),
+    /// Are nodes that were apart together again?
+    Together,
     /// The plan's fault with this index.
     Fault(Fault),
     /// A node's run ends, if it has not yet.
@@ -141,6 +140,8 @@ pub struct World {
     pub questions: Questions,
     /// How slow the path between the nodes is.
     pub patience: Patience,
+    /// Whether the nodes are apart, each with clients of its own.
+    pub apart: Apart,
     /// Nothing more goes wrong.
     pub over: bool,
     /// Clients talk until then.
@@ -207,6 +208,7 @@ impl World {
             people: People::new(seed),
             questions: Questions::new(seed),
             patience: Patience::new(seed),
+            apart: Apart::default(),
             over: false,
             talk_until: 0,
             witness: Witness::default(),
@@ -293,6 +295,7 @@ impl World {
             Event::Talk(client) => self.client_talks(client),
             Event::Seek(client, number) => self.client_seeks(client, number),
             Event::SeekTimeout(client, number) => self.seek_timeout(client, number),
+            Event::Together => self.together(),
             Event::Fault(fault) => self.fault(fault),
             Event::End(node, boot) => {
                 if self.is_boot(node, boot) {
@@ -314,43 +317,6 @@ impl World {
 
     pub(super) fn is_boot(&self, node: usize, boot: u64) -> bool {
         self.hosts[node].process.as_ref().is_some_and(|p| p.boot == boot)
-    }
-
-    fn config(&mut self, node: usize, boot: u64) -> Config {
-        let engine = engine::Config {
-            me: NodeIx::BOTH[node],
-            peer: (!self.profile.single).then(|| peer(1 - node)),
-            domain: "d".into(),
-            resume_ms: 300_000,
-            relogin_s: (0, 1),
-            limits: engine::Limits::DEFAULT,
-            tokens: Some(super::tokens::key()),
-            trap: None,
-        };
-        Config {
-            names: ["a".into(), "b".into()],
-            driver: driver::Config {
-                engine,
-                versions: VERSIONS,
-                cluster: 1,
-                boot,
-                ack_synced: self.profile.peer_and_disk,
-                checkpoint_frames: 40,
-            },
-            single: self.profile.single,
-            register: match self.profile.witness {
-                true => RegisterKind::Witness(safety::Witness),
-                false => RegisterKind::Consent(Consent { available: self.profile.available }),
-            },
-            lease: 12,
-            beacon_ticks: 4,
-            evidence: evidence::Config { silence: 240, quick: 40, init: 480, callers: self.callers },
-            secret: Secret::new(b"of the cluster"),
-            config_hash: 1,
-            nonce_key: Secret::new(&self.rng.bits().to_le_bytes()),
-            park_wait: 40,
-            automatics: self.automatics,
-        }
     }
 
     /// Starts the server of a machine.
@@ -502,6 +468,9 @@ impl World {
 
     /// Does what a node said after a step, and plans what follows.
     fn after(&mut self, node: usize) {
+        if let Some(disk) = self.hosts[node].disk.died_with.take() {
+            return self.die_in_a_cut(node, *disk);
+        }
         let Some(process) = &mut self.hosts[node].process else { return };
         for out in process.node.take() {
             let Some(process) = &mut self.hosts[node].process else { return };
