@@ -207,22 +207,8 @@ impl World {
                 self.at(apart, Event::Fault(Fault::Power(1 - one, 300, second)));
             }
             Fault::Power(node, host, server) => self.lose_power(node, host, server),
-            Fault::Pause(node, for_ms) => {
-                let for_ms = self.isolate(for_ms);
-                if let Some(process) = self.hosts[node].process.as_mut().filter(|p| !p.paused) {
-                    process.paused = true;
-                    let boot = process.boot;
-                    self.at(for_ms, Event::Wake(node, boot));
-                }
-            }
-            Fault::Cut(for_ms, one_way) => {
-                let until = self.now + self.isolate(for_ms);
-                for to in 0..2 {
-                    if one_way.is_none_or(|way| way == to) {
-                        self.cut[to] = self.cut[to].max(until);
-                    }
-                }
-            }
+            Fault::Pause(node, for_ms) => self.pause(node, for_ms),
+            Fault::Cut(for_ms, one_way) => self.cut_path(for_ms, one_way),
             Fault::Slow(late, for_ms) => self.slow_down(late, for_ms),
             Fault::Break(node) => self.break_wire(node),
             Fault::Client(client) => {
@@ -254,6 +240,24 @@ impl World {
                     self.restart(node, back + 32_000);
                     self.asks(node, Op::Leave);
                 }
+            }
+        }
+    }
+
+    fn pause(&mut self, node: usize, for_ms: u64) {
+        let for_ms = self.isolate(for_ms);
+        if let Some(process) = self.hosts[node].process.as_mut().filter(|p| !p.paused) {
+            process.paused = true;
+            let boot = process.boot;
+            self.at(for_ms, Event::Wake(node, boot));
+        }
+    }
+
+    fn cut_path(&mut self, for_ms: u64, one_way: Option<usize>) {
+        let until = self.now + self.isolate(for_ms);
+        for to in 0..2 {
+            if one_way.is_none_or(|way| way == to) {
+                self.cut[to] = self.cut[to].max(until);
             }
         }
     }
