@@ -26,6 +26,8 @@ pub struct Apart {
     until: u64,
     /// Which node each client sees.
     sides: Vec<usize>,
+    /// Which of them had a session when the cut began, and no stream to a run that was gone without a word.
+    fit: Vec<bool>,
     boots: [Option<u64>; 2],
     /// How many there have been.
     cuts: u32,
@@ -92,12 +94,14 @@ impl World {
     pub(super) fn part(&mut self, for_ms: u64) {
         let until = self.now + for_ms;
         let sides = self.clients.iter().map(|_| self.rng.below(2)).collect();
+        let fit = (0..self.clients.len()).map(|c| self.is_fit(c)).collect();
         let in_peace = self.apart.trouble[0] == 0 || self.apart.trouble[0] + PEACE < self.now;
         self.apart = Apart {
             on: true,
             began: self.now,
             until,
             sides,
+            fit,
             cuts: self.apart.cuts + 1,
             boots: self.boots(),
             whole: in_peace && NodeIx::BOTH.iter().all(|g| self.is_pair(*g)),
@@ -117,9 +121,15 @@ impl World {
         self.at(for_ms, Event::Together);
     }
 
-    /// A message that was shown more often than twice for one cut.
+    /// A message that was shown once more too often: for each cut once since it was merged, and once since its sender, whose
+    /// session was refused, said it again.
     pub(super) fn shown_too_often(&self) -> Option<String> {
-        self.ledger.too_often(self.apart.cuts).filter(|_| self.profile.alone)
+        self.ledger.too_often(2 * self.apart.cuts).filter(|_| self.profile.alone)
+    }
+
+    fn is_fit(&self, c: usize) -> bool {
+        let stale = |s: &super::socket::Socket| s.client == c && s.client_open && !s.server_open;
+        self.clients[c].main.is_some() && !self.sockets.iter().any(stale)
     }
 
     /// Whether a client does not see a node.
@@ -147,7 +157,7 @@ impl World {
         }
         let unserved = |c: &usize| {
             let client = &self.clients[*c];
-            !client.machine.is_up() || client.main.is_none()
+            self.apart.fit.get(*c) == Some(&true) && (!client.machine.is_up() || client.main.is_none())
         };
         let unserved: Vec<usize> = (0..self.clients.len()).filter(unserved).collect();
         if in_peace && took > SERVED && calm(self.apart.trouble[1]) && !unserved.is_empty() {
