@@ -247,22 +247,6 @@ fn who_is_restarted_keeps_its_users_and_every_promise() {
     at_least(&figures, &[("restarts announced", 250), ("fallbacks", 180), ("kills under load", 140)]);
 }
 
-/// Policy `available`: what it excuses is excused after such a cut, and only then.
-#[test]
-fn both_nodes_serve_everybody_alone_and_what_they_acknowledged_is_merged() {
-    let figures = hunt("alone", 150, Profile::ALONE);
-    at_least(
-        &figures,
-        &[
-            ("cuts with two leaders of everybody", 80),
-            ("such cuts after which all was well", 80),
-            ("tails merged", 50),
-            ("deaths while a tail is set aside", 10),
-        ],
-    );
-    hunt("alone-devices", 100, Profile::ALONE_DEVICES);
-}
-
 /// A node that led alone dies when it sets aside what it wrote: before, with a part of it gone, and after, and nothing is lost.
 #[test]
 fn who_dies_while_it_sets_its_tail_aside_loses_nothing() {
@@ -270,7 +254,7 @@ fn who_dies_while_it_sets_its_tail_aside_loses_nothing() {
     for then in [Then::Before, Then::Midway, Then::After] {
         let kills = [0, 1].map(|node| (24_000, Fault::KillInCut(node, then, 1_500)));
         let plan = [(4_000, Fault::Part(20_000)), kills[0], kills[1]];
-        for verdict in holds("a death while a tail is set aside", Profile::ALONE, &plan) {
+        for verdict in holds("a death while a tail is set aside", Profile::ALONE_DEVICES, &plan) {
             deaths += verdict.coverage.cut_kills;
         }
     }
