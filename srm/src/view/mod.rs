@@ -260,8 +260,7 @@ impl Shown {
 }
 
 /// States of both nodes from the rows of both groups: the group that is not at home names them, or the one whose home node is not
-/// heard. A node that is not heard
-/// is shown as down whatever its row says, unless its clients hear it.
+/// heard. A node that is not heard is shown as down whatever its row says, unless its clients hear it.
 pub fn shown(groups: [&Facts; 2]) -> Shown {
     let rows = groups.map(row);
     let naming = NodeIx::BOTH.into_iter().filter(|g| !groups[g.index()].is_left_to_other());

@@ -255,7 +255,7 @@ mod tests {
         report.put(0, Width(None), Copied { seconds: 1.0, bytes: 1 });
         assert_eq!(report.rows.len(), 2, "a copy over a link without loads");
         let text = report.text(Form::Markdown);
-        assert!(text.contains("| NO |") && text.contains("none that was tried"), "{text}");
+        assert!(text.contains(" NO |") && text.contains("none that was tried"), "{text}");
         assert!(text.lines().any(|line| line.contains("2 Mbit/s") && line.contains("1.50")), "{text}");
         let json = report.json();
         assert_eq!(json["links"][0]["loads"][0]["arrival_ms"], Value::Null);
