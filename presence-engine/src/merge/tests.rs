@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+mod shown;
+
 use super::*;
 use crate::ids::{Mode, Position, Reg, Term};
 use crate::record::Verifiers;
