@@ -57,6 +57,8 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
+    /// What was offered to whom: what comes back to storage from a session is no news.
+    told: BTreeSet<(StanzaId, BareJid)>,
 }
 
 /// A record that takes another's place, and the groups that it belongs to as a bit mask.
@@ -65,7 +67,8 @@ pub type Kept = (u8, Record);
 impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
-        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new(), shown: Shown::default() }
+        let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Merge { me, led, went, moved, told, shown: Shown::default() }
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only.
@@ -237,7 +240,6 @@ impl Merge {
         effects: &[Effect],
         of: Of,
     ) -> Vec<Effect> {
-        let mut told = BTreeSet::new();
         let mut left = Vec::new();
         for effect in effects {
             match effect {
@@ -258,7 +260,7 @@ impl Merge {
                 }
                 Effect::Out { to, id, stanza, .. } if !self.leads_session(state, to) => {
                     let Some(user) = state.session(*to).map(|s| s.user.clone()) else { continue };
-                    let to = addressee(stanza, &user, of).filter(|_| told.insert((*id, user)));
+                    let to = addressee(stanza, &user, of).filter(|_| self.told.insert((*id, user)));
                     let Some(to) = to else {
                         continue;
                     };
@@ -266,7 +268,7 @@ impl Merge {
                     left.extend(sent.inspect(|_| _ = new.next_forward()));
                 }
                 Effect::Offline { user, id, stanza, .. } if !self.leads(state, user) => {
-                    if told.insert((*id, user.clone())) {
+                    if self.told.insert((*id, user.clone())) {
                         let to = (**user).clone();
                         let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
                         left.extend(sent.inspect(|_| _ = new.next_forward()));

@@ -223,11 +223,12 @@ pub enum Record {
         /// All that it caused.
         effects: Vec<Effect>,
     },
-    /// The client handled so many (XEP-0198 4): they leave the out-queue.
+    /// The client handled so many (XEP-0198 4): they leave the out-queue. Without stream management: so many of what it was
+    /// given are let go ([`crate::state::EarlyOnes`]).
     Trim {
         /// The session.
         session: SmId,
-        /// The client's count.
+        /// The client's count, or how many of the oldest.
         h: u32,
     },
     /// The session goes on on another stream; what is left is numbered anew from `h` + 1 (D2).
