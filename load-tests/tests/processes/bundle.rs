@@ -70,7 +70,11 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
          [[notify]]\nby = \"snmp\"\nto = \"udp://127.0.0.1:9\"\ncommunity = \"c0mmunity\"\n"
     )
     .unwrap();
-    pair.serve();
+    // Receivers that nobody hears are alarms, for which a pair is not waited for otherwise.
+    for node in 0..2 {
+        pair.start(node).unwrap();
+    }
+    pair.wait_all(LIMIT, "both Normal", |s| s.row == Some(1)).unwrap();
     pair.user_add(0, "eva", 0).unwrap();
 
     // A log that says too much.

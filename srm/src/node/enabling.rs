@@ -6,7 +6,7 @@ use session_mover::driver::Driver;
 
 use super::group::Check;
 use super::{Node, Out, RegisterCopy};
-use crate::beacon::Checking;
+use crate::beacon::{Checking, Turn};
 
 /// The row that is shown meanwhile.
 pub(super) const ROW: u32 = 132;
@@ -90,8 +90,7 @@ impl Node {
         self.enabling.heard |= self.enabling.said.is_some_and(|said| said <= number);
     }
 
-    /// Looks, and ends it when the checks hold on both nodes and both know that. What is said goes with the next beacon, and what
-    /// was never shown is not over.
+    /// Looks, and ends it when the checks hold on both nodes and both know that. What was never shown is not over.
     pub(super) fn watch_enabling(&mut self, ticks: u16) {
         if !self.enabling.now {
             return;
@@ -104,6 +103,7 @@ impl Node {
         let holds = self.enabling.shell.is_some() && self.failing().is_empty();
         if holds != self.enabling.holds {
             (self.enabling.holds, self.enabling.said, self.enabling.heard) = (holds, None, false);
+            self.beacon_due = Some(Turn::First);
         }
         let peer = self.peer_told();
         let peer_too = !peer.ha_off && peer.checking != Checking::Fails;
@@ -111,6 +111,8 @@ impl Node {
         if holds && peer_too && self.enabling.heard && shown {
             self.enabling = Enabling::default();
             self.shows.look = true;
+            // The other node shows what this one says.
+            self.beacon_due = Some(Turn::First);
         }
     }
 
