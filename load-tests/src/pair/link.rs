@@ -82,7 +82,7 @@ impl World {
     }
 
     fn push(&mut self, dialler: usize, end: usize, parcel: Parcel) {
-        let slow = self.rng.chance(2);
+        let slow = self.rng.chance(2) && !self.prompt;
         let delay = if slow { self.rng.range(5, 120) } else { self.rng.range(0, 4) } + self.profile.latency;
         let delay = delay + self.lateness(dialler, end);
         let wire = &mut self.wires[dialler];

@@ -36,7 +36,9 @@ impl Stage {
 
     /// Two machines that have not been started yet.
     pub fn fresh(profile: Profile) -> Stage {
-        Stage { world: World::new(1, Profile { faults: 0, ..profile }, true) }
+        let mut world = World::new(1, Profile { faults: 0, ..profile }, true);
+        world.prompt = true;
+        Stage { world }
     }
 
     /// What a node shows: row, and the states of both; `None` if it does not run.

@@ -158,6 +158,8 @@ pub struct World {
     pub failure: Option<String>,
     /// Replies to the operator, newest last.
     pub replies: Vec<(u64, Reply)>,
+    /// No message between the nodes is late by chance, so that one who ends has said what it said.
+    pub prompt: bool,
     /// What the nodes told of users on their way, which node, and what it showed then.
     pub moves: Vec<(usize, Moved, Shown)>,
     /// How often each has told that the other is gone.
@@ -217,6 +219,7 @@ impl World {
             told_active: None,
             failure: None,
             replies: Vec::new(),
+            prompt: false,
             moves: Vec::new(),
             losses: [0; 2],
             paused: Vec::new(),
