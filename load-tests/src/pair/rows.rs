@@ -19,6 +19,9 @@ pub struct Stage {
     world: World,
 }
 
+/// Node and session of a client's main stream.
+pub type Stream = (Option<usize>, Option<String>);
+
 impl Stage {
     /// Two fresh nodes that have become a pair.
     pub fn pair(profile: Profile) -> Stage {
@@ -344,7 +347,7 @@ impl Stage {
     }
 
     /// The stream of each client and its session, and how many streams there ever were: who logs in again has another.
-    pub fn streams(&self) -> (Vec<(Option<usize>, Option<String>)>, usize) {
+    pub fn streams(&self) -> (Vec<Stream>, usize) {
         let of = |client: &Client| (client.main, client.sm_id.clone());
         (self.world.clients.iter().map(of).collect(), self.world.sockets.len())
     }

@@ -121,7 +121,7 @@ fn who_is_asked_for_after_a_merge_is_told_as_they_are_now() {
     assert_eq!(presences(&duo.got(juliet)), [format!("unavailable {ORCHARD}")], "she may not see him");
     duo.befriend(romeo, juliet, ["romeo@example.org", "juliet@example.org"]);
     duo.send(romeo, "<presence><show>dnd</show></presence>");
-    (duo.got(romeo), duo.got(juliet));
+    let _ = (duo.got(romeo), duo.got(juliet));
     asked(&mut duo, ORCHARD);
     let got = duo.got(juliet);
     assert_eq!(presences(&got), [format!("+ {ORCHARD}")]);
@@ -148,7 +148,7 @@ fn presence_is_told_though_the_void_branch_had_another_stanza_of_this_number() {
     let juliet = duo.login("juliet@example.org/balcony");
     let romeo = duo.login("romeo@example.org/orchard");
     duo.befriend(romeo, juliet, ["romeo@example.org", "juliet@example.org"]);
-    (duo.got(romeo), duo.got(juliet));
+    let _ = (duo.got(romeo), duo.got(juliet));
     let number = duo.session("juliet@example.org/balcony").unwrap().inbound + 1;
     let id = StanzaId { session: duo.sm_id("juliet@example.org/balcony"), number };
     let to = duo.sm_id("romeo@example.org/orchard");
