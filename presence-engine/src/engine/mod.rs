@@ -133,7 +133,7 @@ pub struct Engine {
     /// A record may have changed who owns a user since fronts were looked through for users of this node.
     owners_changed: bool,
     next_sweep_ms: u64,
-    /// See [`Engine::seen`].
+    /// See [`Engine::compare_offers_with`].
     seen: Seen,
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,

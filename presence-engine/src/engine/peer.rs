@@ -82,20 +82,19 @@ impl Engine {
         }
     }
 
-    /// What this node's branch of a partition took: what the other branch brings is compared with it (D7).
-    pub fn seen(&mut self) -> &mut Seen {
-        &mut self.seen
+    /// What this node's branch of a partition took from clients: offers of the other branch are compared with it (D7).
+    pub fn compare_offers_with(&mut self, seen: Seen) {
+        self.seen = seen;
     }
 
-    /// Whether the addressee has this stanza from another branch of the sender's session, or from another session of the
-    /// sender in the other branch (D7). Presence is what a session is now: another branch had another, if under the same number.
+    /// Whether the addressee has this stanza from another branch of the sender's session (D7). Presence is what a session is
+    /// now: another branch had another, if under the same number.
     fn is_there(&self, id: RecordId, forward: &Forward, stanza: &Stanza) -> bool {
         let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
         let head = &stanza.head;
         let asks = head.type_.as_deref().is_some_and(|type_| Ask::of(type_).is_some());
         let is_now = head.kind == Kind::Presence && !asks;
-        let kept = !is_now && self.state.was_kept(forward.id, &forward.to.to_bare());
-        offered_twice || kept || self.seen.was_brought(forward)
+        offered_twice || !is_now && self.state.was_kept(forward.id, &forward.to.to_bare())
     }
 
     /// Whether a forward is ours to process. One for an account that was removed meanwhile belongs to whoever leads the
@@ -125,14 +124,10 @@ impl Engine {
         if self.is_poison(id, &stanza, out) {
             return;
         }
-        let offer = self.state.is_offer(id);
         let before = self.processing(id, &stanza);
         let mut route = Route::default();
         self.route(&stanza, &forward.to, forward.id, &mut route);
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
         self.processed(before);
-        if offer {
-            self.seen.note_taken(&forward);
-        }
     }
 }

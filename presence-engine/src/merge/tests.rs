@@ -205,36 +205,6 @@ fn an_offer_is_known_by_session_and_number_or_by_its_names() {
 }
 
 #[test]
-fn a_client_that_begins_to_count_anew_says_something_else() {
-    let mut seen = Seen::default();
-    let text = |inner: &str| {
-        Bytes::from(format!(
-            "<message xmlns='jabber:client' from='juliet@d/r' to='nurse@d/r' id='1'>{inner}</message>"
-        ))
-    };
-    seen.note(&said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), text("<body>x</body>"))]));
-    let again = |inner| forward("nurse", id(ROMEO, 2), text(inner));
-    assert!(seen.has(&again("<body>x</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>")));
-    assert!(!seen.has(&again("<body>y</body>")));
-    assert!(!seen.has(&again("<body>x</body><thread>x</thread>")));
-}
-
-#[test]
-fn a_request_from_before_is_put_anew_and_a_message_is_not() {
-    let mut seen = Seen::default();
-    let request =
-        Bytes::from_static(b"<iq xmlns='jabber:client' from='juliet@d/r' to='nurse@d/r' id='q' type='get'/>");
-    let message = message("juliet", "nurse", "c");
-    for (number, stanza) in [(8, &request), (9, &message)] {
-        let out = out(NURSE, id(JULIET, number), stanza.clone());
-        seen.note_before(&said(JULIET, number, vec![out]));
-    }
-    let again = |stanza| forward("nurse", id(ROMEO, 2), stanza);
-    assert!(seen.has(&again(message.clone())) && seen.was_brought(&again(message)));
-    assert!(!seen.has(&again(request.clone())) && !seen.was_brought(&again(request)));
-}
-
-#[test]
 fn what_a_void_branch_brought_is_remembered_for_its_receiver_only() {
     let mut state = both_led();
     let effects = vec![out(ROMEO, id(JULIET, 9), message("juliet", "romeo", "b"))];

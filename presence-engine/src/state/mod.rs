@@ -202,11 +202,6 @@ impl State {
         self.offers.contains(&id)
     }
 
-    /// Whether a void branch has brought anything to anybody.
-    pub fn has_kept(&self) -> bool {
-        !self.kept.is_empty()
-    }
-
     /// Whether a void branch of its sender's session has brought this stanza to the user before (D7).
     pub fn was_kept(&self, stanza: StanzaId, user: &BareJid) -> bool {
         self.kept.get(&stanza).is_some_and(|(users, _)| users.contains(user))

@@ -1,5 +1,5 @@
 //! Two branches meet after a partition (D7): what is written in the place of the cut tail of the own log, and what the
-//! peer's branch is compared with.
+//! peer's offers are compared with.
 
 use bytes::Bytes;
 use presence_engine::ids::{Mode, NodeIx, Position};
@@ -12,23 +12,6 @@ use super::checkpoint::Base;
 use super::replay::{Reader, Replay, apply};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
-
-/// How long after a merge, and how long before the branches parted, what a client says again may be there, in milliseconds:
-/// longer than a session waits for its client.
-pub(super) const COMPARED_MS: u64 = 600_000;
-/// Frames of each log from before the branches parted that are looked at.
-const MOST_BEFORE: u64 = 20_000;
-
-/// How far the own branch is noted, for what the other brings.
-#[derive(Debug, Default)]
-pub(super) struct Compares {
-    /// The last frame of the own log that is noted; 0: none.
-    pub(super) noted: u64,
-    /// Two branches have met in this run.
-    met: bool,
-    /// When it is forgotten.
-    until: Option<u64>,
-}
 
 impl Driver {
     /// Frames that take the place of everything after `keep` in the own log.
@@ -125,65 +108,21 @@ impl Driver {
         from
     }
 
-    /// Before what the peer brings is processed: what this node's own branch took, as far as it was not noted before. It is
-    /// looked at while there are offers, and for a while after a merge: a sender who is refused says again what was kept.
-    pub(super) fn compare_branches(&mut self, now_ms: u64, store: &mut dyn Storage) {
-        let state = self.engine.state();
-        let (offers, kept) = (state.has_offers(), state.has_kept());
-        if offers {
-            self.compares.until = Some(now_ms + COMPARED_MS);
-        }
-        let begun = self.compares.noted > 0;
-        let until = (kept || self.compares.met || begun)
-            .then(|| *self.compares.until.get_or_insert(now_ms + COMPARED_MS));
-        if until.is_none_or(|until| now_ms >= until) {
-            if begun {
-                self.forget_branches();
-            }
+    /// Before offers of the peer are processed: what this node's own branch took from clients.
+    pub(super) fn compare_offers(&mut self, store: &mut dyn Storage) {
+        let offers = self.engine.state().has_offers();
+        if offers == self.compares_offers {
             return;
         }
-        if begun && !offers {
-            return;
-        }
-        let Some(alone) = self.own_leads.last_alone() else { return };
-        if !begun {
-            self.note_before(alone, store);
-        }
-        // What was removed since, the peer had before it could offer anything.
-        let from = alone.max(self.compares.noted + 1).max(store.first(Which::Own));
-        let mut branch = Reader::new(Which::Own, from);
-        while let Some(frame) = branch.pop(store) {
-            frame.records.iter().for_each(|record| self.engine.seen().note(record));
-            self.compares.noted = frame.at.seq;
-        }
-    }
-
-    /// A tail was set aside: what the peer brings from now on may be there already.
-    pub(super) fn branches_meet(&mut self) {
-        (self.compares.met, self.compares.until) = (true, None);
-    }
-
-    /// What was noted of the own branch is not what stands in the log any more, or is too old.
-    pub(super) fn forget_branches(&mut self) {
-        (*self.engine.seen(), self.compares.noted) = (Seen::default(), 0);
-    }
-
-    /// Notes what both branches have from before the own one began at `alone`: who was not told that it is safe may have said
-    /// it again to the other.
-    fn note_before(&mut self, alone: u64, store: &mut dyn Storage) {
-        if alone < store.first(Which::Own) {
-            return;
-        }
-        let Some(began) = Reader::new(Which::Own, alone).pop(store) else { return };
-        let ends = [alone, began.applied_peer.seq + 1];
-        for (which, end) in [Which::Own, Which::Peer].into_iter().zip(ends) {
-            let from = store.first(which).max(end.saturating_sub(MOST_BEFORE));
-            let mut before = Reader::new(which, from);
-            while let Some(frame) = before.pop(store).filter(|f| f.at.seq < end) {
-                if frame.now_ms + COMPARED_MS >= began.now_ms {
-                    frame.records.iter().for_each(|record| self.engine.seen().note_before(record));
-                }
+        self.compares_offers = offers;
+        let mut seen = Seen::default();
+        if let Some(from) = self.own_leads.last_alone().filter(|_| offers) {
+            // What was removed since, the peer had before it could offer anything.
+            let mut branch = Reader::new(Which::Own, from.max(store.first(Which::Own)));
+            while let Some(frame) = branch.pop(store) {
+                frame.records.iter().for_each(|record| seen.note(record));
             }
         }
+        self.engine.compare_offers_with(seen);
     }
 }

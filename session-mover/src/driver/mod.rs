@@ -31,7 +31,6 @@ use check::{Check, Report};
 use checkpoint::{Checkpoint, Mark};
 use commit::{Commit, Release};
 use leads::Leads;
-use merge::Compares;
 use receive::Incoming;
 use replay::note_alone;
 use ship::Outgoing;
@@ -186,8 +185,8 @@ pub struct Driver {
     built_on_ours: Position,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
-    /// What the engine compares with what the peer brings.
-    compares: Compares,
+    /// Offers of the peer are there, and the engine knows what to compare them with.
+    compares_offers: bool,
     /// See [`Driver::look_for_doubts`]: the frames, and the users.
     doubts: Vec<(u64, BareJid)>,
     rebuilds: u64,
@@ -238,7 +237,7 @@ impl Driver {
             void: None,
             built_on_ours: Position::default(),
             cut_at: None,
-            compares: Compares::default(),
+            compares_offers: false,
             doubts: Vec::new(),
             rebuilds: 0,
             dos: Vec::new(),
@@ -449,7 +448,7 @@ impl Driver {
             ));
         }
         self.answer_part();
-        self.compare_branches(now_ms, store);
+        self.compare_offers(store);
         let prints = self.engine.prints(&inputs, &forwards);
         if !prints.is_empty() {
             store.note_turn(&prints);

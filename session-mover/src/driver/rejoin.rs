@@ -35,7 +35,6 @@ impl Driver {
         (self.own, self.peer, self.built_on, self.alone) = (mark.own, mark.peer, built_on, mark.alone);
         (self.own_leads, self.peer_leads) = (mark.own_leads, mark.peer_leads);
         self.unprocessed.clear();
-        self.forget_branches();
         self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {
@@ -111,7 +110,6 @@ impl Driver {
         self.commit.copy_is(keep);
         self.dos.push(Do::SetAside(Which::Peer, end - keep, released, 0));
         self.rebuild(store);
-        self.branches_meet();
     }
 
     /// Sets the tail of the own log aside and writes in its place what is left of it (D7).
@@ -140,7 +138,6 @@ impl Driver {
         self.commit.restart(keep + kept);
         self.dos.push(Do::SetAside(Which::Own, end - keep, released, kept));
         self.rebuild(store);
-        self.branches_meet();
     }
 
     /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).

@@ -141,34 +141,3 @@ fn is_resumed(log: &mut MemoryLog) -> bool {
     let mut records = frames.iter().flat_map(|bytes| Frame::decode(bytes).unwrap().records);
     records.any(|record| matches!(record, Record::Resumed { session: ROMEO, .. }))
 }
-
-/// Juliet's message was safe before the cut, and she did not hear of it: refused by the other node, she said it again there.
-#[test]
-fn what_the_other_branch_brings_is_compared_with_what_was_there_before_the_branches_parted() {
-    let id = |session, number| StanzaId { session, number };
-    let greeting = Bytes::from_static(
-        b"<message xmlns='jabber:client' from='nurse@d/r' to='romeo@d/r' id='n'><body>x</body></message>",
-    );
-    let void = id(NURSE, 7);
-    let effects = vec![Effect::Out { to: ROMEO, id: void, keep: true, stanza: greeting }];
-    let kept = Record::Kept { stanza: void, at_ms: 1, effects };
-    for safe in [true, false] {
-        let mut log = MemoryLog::default();
-        let before =
-            if safe { said(JULIET, 1, ROMEO) } else { Record::Detached { session: JULIET, at_ms: 5 } };
-        let alone = lead(NodeIx::A, 6, Mode::Solo);
-        let frames =
-            [(3, 0, people()), (3, 0, vec![before]), (1, 1, vec![alone]), (1, 1, vec![kept.clone()])];
-        write(&mut log, frames.to_vec());
-        let mut driver = driver(NodeIx::A, 1, &mut log);
-        driver.compare_branches(0, &mut log);
-        let to = Jid::parse("nurse@d/r").unwrap();
-        let again = Forward { to, id: id(SmId([9; 16]), 1), stanza: stanza() };
-        assert_eq!(
-            (driver.engine.seen().has(&again), driver.engine.seen().was_brought(&again)),
-            (safe, safe)
-        );
-        driver.compare_branches(super::super::merge::COMPARED_MS, &mut log);
-        assert!(!driver.engine.seen().has(&again), "after a while it is another message");
-    }
-}
