@@ -407,7 +407,8 @@ fn an_inactive_node_takes_no_change_that_it_cannot_replicate() {
         stage.expect([B], 127, 2 * SECOND);
         stage
     };
-    let inactive: [(&str, usize, fn() -> Stage); 4] =
+    type Inactive = (&'static str, usize, fn() -> Stage);
+    let inactive: [Inactive; 4] =
         [("returned", A, returned), ("starting", B, alone), ("waiting", B, waiting), ("cut off", A, cut_off)];
     for (name, node, brought) in inactive {
         let mut stage = brought();

@@ -54,7 +54,8 @@ mod tests {
     fn who_asks_is_who_is_named_or_else_who_is_logged_in() {
         const ALL: &[(&str, &str)] =
             &[(VARIABLE, "alice"), ("SUDO_USER", "bob"), ("USER", "carol"), ("LOGNAME", "dave")];
-        let rows: &[(Option<&str>, &[(&str, &str)], u32, &str)] = &[
+        type Row<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], u32, &'a str);
+        let rows: &[Row] = &[
             (Some("eve"), ALL, 0, "eve"),
             (None, ALL, 0, "alice"),
             (None, &[(VARIABLE, ""), ("USER", "carol")], 7, "carol"),
