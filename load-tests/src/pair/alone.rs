@@ -121,10 +121,10 @@ impl World {
         self.at(for_ms, Event::Together);
     }
 
-    /// A message that was shown once more too often: for each cut once since it was merged, and once since its sender, whose
-    /// session was refused, said it again.
+    /// A message that was shown too often. Each branch of a cut may show what was there before once more, and once more what its
+    /// sender, whose session was refused, said again: four times, of which one is no repetition.
     pub(super) fn shown_too_often(&self) -> Option<String> {
-        self.ledger.too_often(2 * self.apart.cuts).filter(|_| self.profile.alone)
+        self.ledger.too_often(3 * self.apart.cuts).filter(|_| self.profile.alone)
     }
 
     fn is_fit(&self, c: usize) -> bool {

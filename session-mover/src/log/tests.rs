@@ -252,8 +252,13 @@ fn a_torn_write_is_cut_and_kept_aside() {
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(file.metadata().unwrap().len() - cut).unwrap();
         let (mut log, opened, told) = open(dir.path());
-        assert_eq!(opened.set_aside[0], frame(3).1.len() as u64 - cut);
+        let (good, torn) = (frame(1).1.len() + frame(2).1.len(), frame(3).1.len() - cut as usize);
+        assert_eq!(opened.set_aside[0], torn as u64);
         assert_eq!(all(&mut log, Which::Own).len(), 2);
+        // Nothing of it is left behind what comes next, and it is kept for whoever wants to look at it.
+        assert_eq!(fs::metadata(&path).unwrap().len(), good as u64);
+        let aside = fs::read_dir(dir.path().join("aside")).unwrap().next().unwrap().unwrap().path();
+        assert_eq!(fs::read(aside).unwrap(), frame(3).1[..torn]);
         let (at, bytes) = frame(3);
         log.append(Which::Own, at, bytes);
         wait_synced(&told, 3);
