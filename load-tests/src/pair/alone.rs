@@ -121,10 +121,10 @@ impl World {
         self.at(for_ms, Event::Together);
     }
 
-    /// A message that was shown too often. Each branch of a cut may show what was there before once more, and once more what its
-    /// sender, whose session was refused, said again: four times, of which one is no repetition.
+    /// A message that was shown more often than policies.md says. Each branch of a cut may show what was there before once more,
+    /// and once more what its sender, whose session was refused, said again; and what both have is not recognized everywhere.
     pub(super) fn shown_too_often(&self) -> Option<String> {
-        self.ledger.too_often(3 * self.apart.cuts).filter(|_| self.profile.alone)
+        self.ledger.too_often(4 * self.apart.cuts).filter(|_| self.profile.alone)
     }
 
     fn is_fit(&self, c: usize) -> bool {
