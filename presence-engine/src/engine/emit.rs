@@ -23,7 +23,7 @@ impl Engine {
         let mut live = std::mem::take(&mut self.live);
         self.find_live(&record, volatile, &mut live);
         let mut early = Vec::new();
-        self.find_early(&record, record.effects(), &mut early);
+        self.find_early(&record, effects_of(&record), &mut early);
         let groups = self.groups(&record);
         let before = self.place.forwards;
         self.roster_changes += roster_changes(record.effects());
