@@ -57,8 +57,6 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
-    /// What was offered to whom: what comes back to storage from a session is no news.
-    told: BTreeSet<(StanzaId, BareJid)>,
 }
 
 /// A record that takes another's place, and the groups that it belongs to as a bit mask.
@@ -67,8 +65,7 @@ pub type Kept = (u8, Record);
 impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
-        let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Merge { me, led, went, moved, told, shown: Shown::default() }
+        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new(), shown: Shown::default() }
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only.
@@ -240,6 +237,7 @@ impl Merge {
         effects: &[Effect],
         of: Of,
     ) -> Vec<Effect> {
+        let mut told = BTreeSet::new();
         let mut left = Vec::new();
         for effect in effects {
             match effect {
@@ -260,7 +258,7 @@ impl Merge {
                 }
                 Effect::Out { to, id, stanza, .. } if !self.leads_session(state, to) => {
                     let Some(user) = state.session(*to).map(|s| s.user.clone()) else { continue };
-                    let to = addressee(stanza, &user, of).filter(|_| self.told.insert((*id, user)));
+                    let to = addressee(stanza, &user, of).filter(|_| told.insert((*id, user)));
                     let Some(to) = to else {
                         continue;
                     };
@@ -268,7 +266,7 @@ impl Merge {
                     left.extend(sent.inspect(|_| _ = new.next_forward()));
                 }
                 Effect::Offline { user, id, stanza, .. } if !self.leads(state, user) => {
-                    if self.told.insert((*id, user.clone())) {
+                    if told.insert((*id, user.clone())) {
                         let to = (**user).clone();
                         let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
                         left.extend(sent.inspect(|_| _ = new.next_forward()));

@@ -22,14 +22,11 @@ impl Engine {
     pub(super) fn emit_with(&mut self, record: Record, volatile: Vec<Bytes>, out: &mut Vec<Output>) {
         let mut live = std::mem::take(&mut self.live);
         self.find_live(&record, volatile, &mut live);
-        let mut early = Vec::new();
-        self.find_early(&record, effects_of(&record), &mut early);
         let groups = self.groups(&record);
         let before = self.place.forwards;
         self.roster_changes += roster_changes(record.effects());
         self.owners_changed |= may_change_owners(&record);
         self.state.apply(&mut self.place, &record);
-        self.note_early(early);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });
         for (conn, bytes) in live.drain(..) {

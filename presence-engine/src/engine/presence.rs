@@ -277,7 +277,6 @@ impl Engine {
 
     /// The session is over: whoever believes it available is told, once.
     pub(super) fn end_session(&mut self, session: SmId, out: &mut Vec<Output>) {
-        self.give_back_early(session, out);
         let Some(s) = self.state.session(session) else { return };
         let user = s.user.clone();
         let mut route = self.farewell(session);

@@ -100,17 +100,6 @@ fn one_stanza_for_two_resources_of_a_lost_user_is_forwarded_once() {
 }
 
 #[test]
-fn what_a_session_gave_back_to_storage_is_not_offered_once_more() {
-    let (mut merge, mut new, state) = (merge(), place(3), both_led());
-    let stanza = message("nurse", "juliet", "a");
-    let given = said(NURSE, 4, vec![out(JULIET, id(NURSE, 4), stanza.clone())]);
-    assert_eq!(merge.keep(&state, TOLD, place(5), &mut new, &given).len(), 1);
-    let (user, due) = (jid("juliet"), vec!["r".into()]);
-    let back = Effect::Offline { user, id: id(NURSE, 4), at_ms: 1, open: true, due, stanza };
-    assert_eq!(merge.keep(&state, TOLD, place(6), &mut new, &said(JULIET, 0, vec![back])), []);
-}
-
-#[test]
 fn what_a_void_sender_brought_to_users_here_keeps_its_number_in_their_queues() {
     let effects = vec![out(ROMEO, id(JULIET, 9), message("juliet", "romeo", "b"))];
     let record = said(JULIET, 9, effects.clone());

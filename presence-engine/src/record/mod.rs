@@ -223,12 +223,11 @@ pub enum Record {
         /// All that it caused.
         effects: Vec<Effect>,
     },
-    /// The client handled so many (XEP-0198 4): they leave the out-queue. Without stream management: so many of what it was
-    /// given are let go ([`crate::state::EarlyOnes`]).
+    /// The client handled so many (XEP-0198 4): they leave the out-queue.
     Trim {
         /// The session.
         session: SmId,
-        /// The client's count, or how many of the oldest.
+        /// The client's count.
         h: u32,
     },
     /// The session goes on on another stream; what is left is numbered anew from `h` + 1 (D2).
