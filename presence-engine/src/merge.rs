@@ -8,7 +8,6 @@
 //! forwards to the node that leads them. Roster changes of a void branch are not merged: its owner's roster stands.
 
 mod seen;
-mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +17,6 @@ use xmpp_core::stanza::{Kind, Stanza};
 use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
-use shown::{Shown, availability};
 
 pub use seen::Seen;
 
@@ -56,7 +54,6 @@ pub struct Merge {
     went: BTreeMap<BareJid, Group>,
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
-    shown: Shown,
 }
 
 /// A record that takes another's place, and the groups that it belongs to as a bit mask.
@@ -65,33 +62,12 @@ pub type Kept = (u8, Record);
 impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
-        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new(), shown: Shown::default() }
-    }
-
-    /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only.
-    pub fn foresee(&mut self, record: &Record) {
-        self.shown.foresee(record);
+        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new() }
     }
 
     /// What is left of a record that is about to be applied to `state`, this branch as it was then, but for moves
     /// ([`moves`]). `old` and `new`: where its effects stood and will stand; `new` moves on.
     pub fn keep(
-        &mut self,
-        state: &State,
-        spot: Spot,
-        old: Place,
-        new: &mut Place,
-        record: &Record,
-    ) -> Vec<Kept> {
-        let mut left = self.keep_one(state, spot, old, new, record);
-        // Of no stanza that comes again: what stands behind it is made anew should this tail be cut once more.
-        let effects = self.presence(state, record, &left);
-        effects.iter().for_each(|effect| take_places(effect, new));
-        left.extend(kept(0, StanzaId::default(), spot, effects));
-        left
-    }
-
-    fn keep_one(
         &mut self,
         state: &State,
         spot: Spot,
@@ -306,22 +282,10 @@ pub fn moves(record: &Record) -> bool {
     matches!(record, Record::HandOver { .. } | Record::Absorb { .. })
 }
 
-/// The forwards that an effect makes have their places in the new frame.
-fn take_places(effect: &Effect, new: &mut Place) {
-    let forwards = match effect {
-        Effect::Forward(_) | Effect::Offer(_) => 1,
-        Effect::FanOut { to, .. } => to.len(),
-        _ => 0,
-    };
-    (0..forwards).for_each(|_| _ = new.next_forward());
-}
-
-/// A stanza for a user of the other node: it may be there already if it comes from a void branch. Who was available in
-/// that is not so here on.
+/// A stanza for a user of the other node: it may be there already if it comes from a void branch.
 fn sent(forward: Forward, of: Of) -> Option<Effect> {
     match of {
         Of::Valid => Some(Effect::Forward(forward)),
-        Of::Told if availability(&forward.stanza).is_some() => None,
         Of::Told => Some(Effect::Offer(forward)),
         Of::Untold => None,
     }

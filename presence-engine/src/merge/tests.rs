@@ -2,8 +2,6 @@
 
 use bytes::Bytes;
 
-mod shown;
-
 use super::*;
 use crate::ids::{Mode, Position, Reg, Term};
 use crate::record::Verifiers;

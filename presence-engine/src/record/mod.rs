@@ -339,21 +339,6 @@ pub enum Record {
 }
 
 impl Record {
-    /// The effects that it carries.
-    pub fn effects(&self) -> &[Effect] {
-        match self {
-            Record::SmIn { effects, .. }
-            | Record::Done { effects, .. }
-            | Record::Cancel { effects, .. }
-            | Record::Bind { effects, .. }
-            | Record::Kept { effects, .. }
-            | Record::End { effects, .. }
-            | Record::Lapse { effects, .. }
-            | Record::UserRemove { effects, .. } => effects,
-            _ => &[],
-        }
-    }
-
     /// One that changes nothing, and that every version reads: it is written to see whether records become durable.
     pub fn nothing() -> Record {
         let stanza = StanzaId { session: SmId::default(), number: 0 };
