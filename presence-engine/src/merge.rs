@@ -8,6 +8,7 @@
 //! forwards to the node that leads them. Roster changes of a void branch are not merged: its owner's roster stands.
 
 mod seen;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
+use shown::{Shown, availability};
 
 pub use seen::Seen;
 
@@ -54,6 +56,9 @@ pub struct Merge {
     went: BTreeMap<BareJid, Group>,
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
+    shown: Shown,
+    /// What was offered to whom: what comes back to storage from a session is no news.
+    told: BTreeSet<(StanzaId, BareJid)>,
 }
 
 /// A record that takes another's place, and the groups that it belongs to as a bit mask.
@@ -62,12 +67,34 @@ pub type Kept = (u8, Record);
 impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
-        Merge { me, led, went: BTreeMap::new(), moved: BTreeMap::new() }
+        let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Merge { me, led, went, moved, told, shown: Shown::default() }
+    }
+
+    /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only.
+    pub fn foresee(&mut self, record: &Record) {
+        self.shown.foresee(record);
     }
 
     /// What is left of a record that is about to be applied to `state`, this branch as it was then, but for moves
     /// ([`moves`]). `old` and `new`: where its effects stood and will stand; `new` moves on.
     pub fn keep(
+        &mut self,
+        state: &State,
+        spot: Spot,
+        old: Place,
+        new: &mut Place,
+        record: &Record,
+    ) -> Vec<Kept> {
+        let mut left = self.keep_one(state, spot, old, new, record);
+        // Of no stanza that comes again: what stands behind it is made anew should this tail be cut once more.
+        let effects = self.presence(state, record, &left);
+        effects.iter().for_each(|effect| take_places(effect, new));
+        left.extend(kept(0, StanzaId::default(), spot, effects));
+        left
+    }
+
+    fn keep_one(
         &mut self,
         state: &State,
         spot: Spot,
@@ -213,7 +240,6 @@ impl Merge {
         effects: &[Effect],
         of: Of,
     ) -> Vec<Effect> {
-        let mut told = BTreeSet::new();
         let mut left = Vec::new();
         for effect in effects {
             match effect {
@@ -234,7 +260,7 @@ impl Merge {
                 }
                 Effect::Out { to, id, stanza, .. } if !self.leads_session(state, to) => {
                     let Some(user) = state.session(*to).map(|s| s.user.clone()) else { continue };
-                    let to = addressee(stanza, &user, of).filter(|_| told.insert((*id, user)));
+                    let to = addressee(stanza, &user, of).filter(|_| self.told.insert((*id, user)));
                     let Some(to) = to else {
                         continue;
                     };
@@ -242,7 +268,7 @@ impl Merge {
                     left.extend(sent.inspect(|_| _ = new.next_forward()));
                 }
                 Effect::Offline { user, id, stanza, .. } if !self.leads(state, user) => {
-                    if told.insert((*id, user.clone())) {
+                    if self.told.insert((*id, user.clone())) {
                         let to = (**user).clone();
                         let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
                         left.extend(sent.inspect(|_| _ = new.next_forward()));
@@ -282,10 +308,22 @@ pub fn moves(record: &Record) -> bool {
     matches!(record, Record::HandOver { .. } | Record::Absorb { .. })
 }
 
-/// A stanza for a user of the other node: it may be there already if it comes from a void branch.
+/// The forwards that an effect makes have their places in the new frame.
+fn take_places(effect: &Effect, new: &mut Place) {
+    let forwards = match effect {
+        Effect::Forward(_) | Effect::Offer(_) => 1,
+        Effect::FanOut { to, .. } => to.len(),
+        _ => 0,
+    };
+    (0..forwards).for_each(|_| _ = new.next_forward());
+}
+
+/// A stanza for a user of the other node: it may be there already if it comes from a void branch. Who was available in
+/// that is not so here on.
 fn sent(forward: Forward, of: Of) -> Option<Effect> {
     match of {
         Of::Valid => Some(Effect::Forward(forward)),
+        Of::Told if availability(&forward.stanza).is_some() => None,
         Of::Told => Some(Effect::Offer(forward)),
         Of::Untold => None,
     }

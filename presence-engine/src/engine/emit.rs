@@ -22,11 +22,14 @@ impl Engine {
     pub(super) fn emit_with(&mut self, record: Record, volatile: Vec<Bytes>, out: &mut Vec<Output>) {
         let mut live = std::mem::take(&mut self.live);
         self.find_live(&record, volatile, &mut live);
+        let mut early = Vec::new();
+        self.find_early(&record, record.effects(), &mut early);
         let groups = self.groups(&record);
         let before = self.place.forwards;
-        self.roster_changes += roster_changes(effects_of(&record));
+        self.roster_changes += roster_changes(record.effects());
         self.owners_changed |= may_change_owners(&record);
         self.state.apply(&mut self.place, &record);
+        self.note_early(early);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });
         for (conn, bytes) in live.drain(..) {
@@ -51,7 +54,7 @@ impl Engine {
     /// What the effects of a record put on live connections, in order.
     fn find_live(&self, record: &Record, volatile: Vec<Bytes>, live: &mut Vec<(Conn, Bytes)>) {
         let mut volatile = volatile.into_iter();
-        for effect in effects_of(record) {
+        for effect in record.effects() {
             match effect {
                 Effect::Out { to, stanza, .. } => {
                     live.extend(self.edge.conn_of(*to).map(|conn| (conn, stanza.clone())));
@@ -106,7 +109,7 @@ impl Engine {
                 full.push(*session);
             }
         };
-        for effect in effects_of(record) {
+        for effect in record.effects() {
             match effect {
                 Effect::Out { to: session, .. } => look(session),
                 Effect::Gap { to, .. } => to.iter().for_each(&mut look),
@@ -131,7 +134,7 @@ impl Engine {
     fn groups(&self, record: &Record) -> u8 {
         let of_user = |user: &BareJid| self.state.user(user).map_or(0, |u| 1 << u.register.index());
         let of_session = |id: &SmId| self.state.session(*id).map_or(0, |s| of_user(&s.user));
-        let of_effects = mask_of(&self.state, effects_of(record));
+        let of_effects = mask_of(&self.state, record.effects());
         let of_record = match record {
             Record::Lead { group, .. } => 1 << group.index(),
             Record::UserAdd { home, .. } => 1 << self.state.register_of_new(*home, self.cfg.me).index(),
@@ -174,21 +177,6 @@ impl Engine {
 pub(super) fn may_change_owners(record: &Record) -> bool {
     use Record::{Absorb, HandOver, Lead, UserAdd, UserRemove};
     matches!(record, Lead { .. } | HandOver { .. } | Absorb { .. } | UserAdd { .. } | UserRemove { .. })
-}
-
-/// The effects that a record carries.
-fn effects_of(record: &Record) -> &[Effect] {
-    match record {
-        Record::SmIn { effects, .. }
-        | Record::Done { effects, .. }
-        | Record::Cancel { effects, .. }
-        | Record::Bind { effects, .. }
-        | Record::Kept { effects, .. }
-        | Record::End { effects, .. }
-        | Record::Lapse { effects, .. }
-        | Record::UserRemove { effects, .. } => effects,
-        _ => &[],
-    }
 }
 
 /// A presence stanza that has no addressee, with one. Only its start tag changes.

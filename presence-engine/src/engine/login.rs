@@ -93,6 +93,7 @@ impl Engine {
                     self.edge.remove(old);
                 }
                 self.is_bound(conn, session, stanza, &full, out);
+                self.deliver_early(conn, session, out);
                 // What came while it had no stream was stored.
                 self.flush_more(session, out);
             }
@@ -112,6 +113,7 @@ impl Engine {
         let mut route = Route::default();
         if let Some(old) = old {
             self.close_streams(old, out);
+            self.give_back_early(old, out);
             if let Some(old) = self.state.session(old) {
                 self.return_requests(old, &mut route);
             }

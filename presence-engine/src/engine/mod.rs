@@ -5,6 +5,7 @@ mod accounts;
 mod carbons;
 mod delivery;
 mod disco;
+mod early;
 mod edge;
 mod emit;
 mod front;
@@ -50,6 +51,7 @@ use crate::merge::Seen;
 use crate::record::{Record, Verifiers};
 use crate::state::{Place, State};
 
+use early::Unreleased;
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
 pub use limits::Limits;
@@ -102,6 +104,7 @@ pub struct Engine {
     cfg: Config,
     state: State,
     edge: Edge,
+    unreleased: Unreleased,
     turn: Turn,
     place: Place,
     serving: [bool; 2],
@@ -154,6 +157,7 @@ impl Engine {
             resumers: BTreeMap::new(),
             state,
             edge,
+            unreleased: Unreleased::default(),
             turn,
             place,
             serving: [false; 2],
@@ -215,6 +219,7 @@ impl Engine {
         self.serving = [false; 2];
         self.left_behind.clear();
         self.resumers.clear();
+        self.unreleased.end_all();
         self.forget_waiting();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         // A main stream that became the parked one by a hand-over that is void is no parked stream: its client has not heard
@@ -292,7 +297,10 @@ impl Engine {
                 self.opened(conn, Opened { user, salt, entropy, token }, out);
             }
             Input::Element { conn, stanza } => self.element(conn, self.item(stanza), out),
-            Input::Closed { conn, clean } => self.closed(conn, clean, out),
+            Input::Closed { conn, clean } => {
+                self.client_gone(conn);
+                self.closed(conn, clean, out);
+            }
             Input::Serving { group, on } => {
                 self.serving[group.index()] = on;
                 if on {

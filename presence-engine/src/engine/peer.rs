@@ -1,6 +1,6 @@
 //! The peer's log: its records are applied as they are; what it forwards to users of this node is processed (D3).
 
-use xmpp_core::stanza::Stanza;
+use xmpp_core::stanza::{Kind, Stanza};
 
 use super::emit::may_change_owners;
 use super::route::Route;
@@ -9,6 +9,7 @@ use crate::ids::{Position, RecordId};
 use crate::merge::Seen;
 use crate::record::{Forward, Record};
 use crate::state::Place;
+use crate::subscription::Ask;
 
 impl Engine {
     /// Applies a frame of the peer's log. `own_end`: the last frame of our log that it builds on. Returns the forwards that it brought; they are processed after all frames
@@ -86,10 +87,14 @@ impl Engine {
         self.seen = seen;
     }
 
-    /// Whether the addressee has this stanza from another branch of the sender's session (D7).
-    fn is_there(&self, id: RecordId, forward: &Forward) -> bool {
+    /// Whether the addressee has this stanza from another branch of the sender's session (D7). Presence is what a session is
+    /// now: another branch had another, if under the same number.
+    fn is_there(&self, id: RecordId, forward: &Forward, stanza: &Stanza) -> bool {
         let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
-        offered_twice || self.state.was_kept(forward.id, &forward.to.to_bare())
+        let head = &stanza.head;
+        let asks = head.type_.as_deref().is_some_and(|type_| Ask::of(type_).is_some());
+        let is_now = head.kind == Kind::Presence && !asks;
+        offered_twice || !is_now && self.state.was_kept(forward.id, &forward.to.to_bare())
     }
 
     /// Whether a forward is ours to process. One for an account that was removed meanwhile belongs to whoever leads the
@@ -113,7 +118,7 @@ impl Engine {
             debug_assert!(false, "a forward that is no stanza");
             return;
         };
-        if self.is_there(id, &forward) {
+        if self.is_there(id, &forward, &stanza) {
             return self.emit(Record::Done { forward: id, effects: Vec::new() }, out);
         }
         if self.is_poison(id, &stanza, out) {

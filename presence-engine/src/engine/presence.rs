@@ -1,6 +1,6 @@
 //! Presence (RFC 6121 4): broadcast, directed, probes, and what is told when a session ends or comes back.
 //!
-//! Both nodes hold all sessions of both, so a probe never travels: a user who becomes available is told the presence of
+//! Both nodes hold all sessions of both, so no probe travels, but where branches were merged: a user who becomes available is told the presence of
 //! contacts from the state that is here. For a contact of the other node that state is as new as the last frame of its
 //! log that was applied; a change behind that frame brings a forward of its own. So each change is told once.
 //!
@@ -19,7 +19,7 @@ use super::emit::addressed;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{SmId, StanzaId};
-use crate::record::{Effect, Record};
+use crate::record::{Effect, Forward, Record};
 use crate::state::JsmSession;
 use crate::subscription::Ask;
 
@@ -156,6 +156,38 @@ impl Engine {
         self.tell_presence_of(contact, session, &s.user, route);
     }
 
+    /// A node asks, for one of its users, for a session of ours of which the user was shown a branch that is void (D7).
+    pub(super) fn answer_probe(&self, stanza: &Stanza, about: &Jid, route: &mut Route) {
+        let Some(asker) = stanza.head.from.as_ref().map(Jid::to_bare) else { return };
+        let Some(resource) = about.resource() else { return };
+        let user = self.state.user(&about.to_bare());
+        let session = user.and_then(|u| u.sessions.get(resource)).copied();
+        let Some((session, s)) = session.and_then(|id| Some((id, self.state.session(id)?))) else {
+            return self.forward(&asker, StanzaId::default(), unavailable(about, None), route);
+        };
+        // The session's last stanza, so that what it says next is never put before this.
+        let id = StanzaId { session, number: s.inbound };
+        if user.is_some_and(|u| u.roster.subscription(&asker).is_seen()) {
+            // Of one that was bound in the place of another, contacts are told by its first presence, or when it lapses (D14).
+            if !s.presence.is_empty() {
+                self.forward(&asker, id, s.presence.clone(), route);
+            } else if !s.visible {
+                self.forward(&asker, id, unavailable(about, None), route);
+            }
+            return;
+        }
+        let directed: Vec<&Jid> = s.directed.iter().filter(|to| to.to_bare() == asker).collect();
+        if directed.is_empty() {
+            return self.forward(&asker, id, unavailable(about, None), route);
+        }
+        // What it said to them nobody keeps: only that it is there.
+        for to in directed {
+            let mut w = Writer::new();
+            w.open("presence", ns::CLIENT).attr("from", about).attr("to", to);
+            route.effects.push(Effect::Forward(Forward { to: to.clone(), id, stanza: w.finish() }));
+        }
+    }
+
     /// Directed presence (RFC 6121 4.6).
     fn direct(&self, session: SmId, stanza: &Stanza, to: &Jid, id: StanzaId, route: &mut Route) {
         let Some(s) = self.state.session(session) else { return };
@@ -245,6 +277,7 @@ impl Engine {
 
     /// The session is over: whoever believes it available is told, once.
     pub(super) fn end_session(&mut self, session: SmId, out: &mut Vec<Output>) {
+        self.give_back_early(session, out);
         let Some(s) = self.state.session(session) else { return };
         let user = s.user.clone();
         let mut route = self.farewell(session);

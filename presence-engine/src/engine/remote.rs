@@ -45,7 +45,10 @@ impl Engine {
                     Err(error) => _ = self.fail(conn, error, out),
                 }
             }
-            Relay::Closed { conn, clean } => self.closed(conn, clean, out),
+            Relay::Closed { conn, clean } => {
+                self.client_gone(conn);
+                self.closed(conn, clean, out);
+            }
         }
     }
 

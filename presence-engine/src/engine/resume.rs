@@ -41,7 +41,7 @@ impl Engine {
             Sm::Answer { h } => match s.check(h.0) {
                 Ok(()) => {
                     self.edge.answered(conn);
-                    if h.0 != s.acked {
+                    if h.0 != s.acked || !s.early.is_empty() {
                         self.emit(Record::Trim { session, h: h.0 }, out);
                         self.flush_more(session, out);
                     }
@@ -62,6 +62,7 @@ impl Engine {
                 let max_ms =
                     max_s.map_or(self.cfg.resume_ms, |s| (u64::from(s) * 1_000).min(self.cfg.resume_ms));
                 let resume_ms = if resume { max_ms.max(1_000) } else { 0 };
+                self.drop_early(session, out);
                 self.emit(Record::Enable { session, resume_ms }, out);
                 self.enabled(conn, session, out);
             }
@@ -79,6 +80,10 @@ impl Engine {
         let enabled = Sm::Enabled { id, max_s: resume.then_some((resume_ms / 1_000) as u32), location: None };
         self.tell_attached(conn, session, out);
         out.push(Output::Deliver(conn, enabled.to_bytes()));
+        // Its first count says that it has what came before.
+        if self.state.session(session).is_some_and(|s| !s.early.is_empty()) {
+            self.edge.delivered(conn, &self.state);
+        }
     }
 
     /// `<resume/>` on a fresh or parked stream; `false`: it must wait until it is known who owns the session.

@@ -68,6 +68,9 @@ impl Engine {
                 Some(session) => route.out(session, id, stanza.bytes.clone()),
                 None => self.bounce(stanza, id, StanzaCondition::ServiceUnavailable, route),
             },
+            Kind::Presence if stanza.head.type_.as_deref() == Some("probe") => {
+                self.answer_probe(stanza, to, route);
+            }
             // RFC 6121 8.5.1: presence for nobody is ignored, so it tells nobody whether the account exists.
             Kind::Presence if found.is_none() => {}
             Kind::Presence => self.presence_arrives(stanza, to, &user, id, route),

@@ -20,6 +20,7 @@ impl Engine {
         self.next_sweep_ms = now + SWEEP_MS;
         self.edge.forget_parks(now);
         self.call_off_overdue(out);
+        self.drop_all_early(out);
         let over = |s: &JsmSession| s.detached_ms.is_some_and(|at| now >= at + s.resume_ms);
         let ended: Vec<SmId> = self.state.timed().filter(|(_, s)| over(s)).map(|(id, _)| id).collect();
         for id in ended {

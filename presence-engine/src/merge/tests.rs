@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+mod shown;
+
 use super::*;
 use crate::ids::{Mode, Position, Reg, Term};
 use crate::record::Verifiers;
@@ -95,6 +97,17 @@ fn one_stanza_for_two_resources_of_a_lost_user_is_forwarded_once() {
     let left = merge().keep(&state, TOLD, place(5), &mut place(3), &said(ROMEO, 4, effects.to_vec()));
     let forwarded = vec![Effect::Forward(forward("juliet", id(ROMEO, 4), stanza))];
     assert_eq!(left, [(0b01, said(ROMEO, 4, forwarded))]);
+}
+
+#[test]
+fn what_a_session_gave_back_to_storage_is_not_offered_once_more() {
+    let (mut merge, mut new, state) = (merge(), place(3), both_led());
+    let stanza = message("nurse", "juliet", "a");
+    let given = said(NURSE, 4, vec![out(JULIET, id(NURSE, 4), stanza.clone())]);
+    assert_eq!(merge.keep(&state, TOLD, place(5), &mut new, &given).len(), 1);
+    let (user, due) = (jid("juliet"), vec!["r".into()]);
+    let back = Effect::Offline { user, id: id(NURSE, 4), at_ms: 1, open: true, due, stanza };
+    assert_eq!(merge.keep(&state, TOLD, place(6), &mut new, &said(JULIET, 0, vec![back])), []);
 }
 
 #[test]

@@ -223,11 +223,12 @@ pub enum Record {
         /// All that it caused.
         effects: Vec<Effect>,
     },
-    /// The client handled so many (XEP-0198 4): they leave the out-queue.
+    /// The client handled so many (XEP-0198 4): they leave the out-queue. Without stream management: so many of what it was
+    /// given are let go ([`crate::state::EarlyOnes`]).
     Trim {
         /// The session.
         session: SmId,
-        /// The client's count.
+        /// The client's count, or how many of the oldest.
         h: u32,
     },
     /// The session goes on on another stream; what is left is numbered anew from `h` + 1 (D2).
@@ -339,6 +340,21 @@ pub enum Record {
 }
 
 impl Record {
+    /// The effects that it carries.
+    pub fn effects(&self) -> &[Effect] {
+        match self {
+            Record::SmIn { effects, .. }
+            | Record::Done { effects, .. }
+            | Record::Cancel { effects, .. }
+            | Record::Bind { effects, .. }
+            | Record::Kept { effects, .. }
+            | Record::End { effects, .. }
+            | Record::Lapse { effects, .. }
+            | Record::UserRemove { effects, .. } => effects,
+            _ => &[],
+        }
+    }
+
     /// One that changes nothing, and that every version reads: it is written to see whether records become durable.
     pub fn nothing() -> Record {
         let stanza = StanzaId { session: SmId::default(), number: 0 };

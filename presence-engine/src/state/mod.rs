@@ -3,6 +3,7 @@
 
 mod branch;
 mod delay;
+mod early;
 mod group;
 mod offline;
 mod order;
@@ -25,6 +26,7 @@ use crate::record::{Effect, Flag, Forward, Record, Verifiers};
 pub use branch::Branch;
 use branch::Way;
 pub use delay::{stamp, with_delay};
+pub use early::{Early, EarlyOnes};
 pub use group::GroupInfo;
 pub use offline::{MOST_DUE, Offline, OfflineQueue};
 use order::in_sending_order;

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use xmpp_core::jid::BareJid;
 
-use super::{GroupInfo, Place, State};
+use super::{EarlyOnes, GroupInfo, Place, State};
 use crate::ids::{Group, NodeIx, Position, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Record};
 
@@ -195,7 +195,9 @@ impl State {
                 (self.leads, self.away, self.ways, self.group) = parse_grown(value, &GroupInfo::default())?;
             }
             Key::User(user) => _ = self.users.insert(user, parse_grown(value, &true)?),
-            Key::Session(id) => self.sessions.insert(id, parse_grown(value, &0u32)?),
+            Key::Session(id) => {
+                self.sessions.insert(id, parse_grown(value, &(0u32, EarlyOnes::default()))?);
+            }
             Key::Forward(id) => {
                 let (forward, offer) = parse(value)?;
                 self.undone.insert(id, forward);

@@ -9,6 +9,7 @@ use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::sm::Handled;
 
 use super::branch::Branch;
+use super::early::{Early, EarlyOnes};
 use crate::ids::StanzaId;
 use crate::record::Record;
 
@@ -100,6 +101,8 @@ pub struct JsmSession {
     pub uncertain: Option<Branch>,
     /// Number of the highest one-time token that was used; lower ones are dead (D16). 0: none was.
     pub token: u32,
+    /// What it was given while stream management was off, and may not have.
+    pub early: EarlyOnes,
 }
 
 impl JsmSession {
@@ -127,6 +130,7 @@ impl JsmSession {
             detached_ms: None,
             uncertain: None,
             token: 0,
+            early: EarlyOnes::default(),
         }
     }
 
@@ -158,7 +162,7 @@ impl JsmSession {
 
     /// Another resource has acknowledged the stanza. Whether that is news here.
     pub(super) fn mark_seen(&mut self, stanza: StanzaId) -> bool {
-        let mut news = false;
+        let mut news = self.early.mark_seen(stanza);
         for entry in &mut self.out {
             if let Entry::Stanza { id, seen: seen @ false, .. } = entry
                 && *id == stanza
@@ -197,12 +201,14 @@ impl JsmSession {
         }
     }
 
-    /// Appends to the out-queue. Without stream management nothing is kept: what is released counts as delivered.
+    /// Appends to the out-queue. Without stream management nothing is numbered: what is let go counts as delivered, and what
+    /// may not have been is told apart ([`Early`]).
     pub(super) fn queue(&mut self, entry: Entry) {
-        if self.enabled_at.is_none() {
-            return;
-        }
         match entry {
+            Entry::Stanza { id, keep: true, seen, stanza } if self.enabled_at.is_none() => {
+                self.early.push(Early { id, seen, stanza });
+            }
+            _ if self.enabled_at.is_none() => {}
             // Nobody gets it now, so it needs no number: once is enough, however often the contact changes.
             Entry::Gap { about: Some(about) } if self.detached_ms.is_some() => _ = self.missed.insert(about),
             entry => {
@@ -213,11 +219,18 @@ impl JsmSession {
         }
     }
 
-    /// Drops what is numbered up to `h`, and returns it.
+    /// Drops what is numbered up to `h`, and returns it. While stream management is off nothing is: then so many of the
+    /// oldest of [`JsmSession::early`] were let go.
     pub(super) fn trim(&mut self, h: u32) -> Vec<Entry> {
+        if self.enabled_at.is_none() {
+            self.early.drop_first(h as usize);
+            return Vec::new();
+        }
         if self.check(h).is_err() {
             return Vec::new();
         }
+        // Its client has heard of the enabling, and so of everything before it.
+        self.early.clear();
         let n = h.wrapping_sub(self.acked) as usize;
         let gone: Vec<Entry> = self.out.drain(..n).collect();
         for (stanzas, bytes) in gone.iter().map(Entry::size) {

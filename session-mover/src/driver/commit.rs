@@ -117,6 +117,11 @@ impl Commit {
         self.synced >= seq && self.queue.front().is_none_or(|held| held.seq > seq)
     }
 
+    /// The first frame whose outputs wait; `u64::MAX`: none does.
+    pub fn waits_from(&self) -> u64 {
+        self.queue.iter().find(|held| held.bytes > 0).map_or(u64::MAX, |held| held.seq)
+    }
+
     /// Whether no turn waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -18,13 +18,13 @@ impl Driver {
     pub(super) fn merged(&mut self, keep: u64, store: &mut dyn Storage) -> (Vec<Bytes>, State) {
         let me = self.cfg.engine.me;
         let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
-        let alone_from = self.went_alone(keep, store);
+        let mut merge = Merge::new(me, led);
+        let alone_from = self.look_ahead(keep, &mut merge, store);
         let base = self.base(store);
         debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");
         let base = if base.mark.own.end().seq <= keep { base } else { Base::default() };
         let mut replay = Replay::new(me, base);
         let mut prev = self.own.at(keep).unwrap_or_default();
-        let mut merge = Merge::new(me, led);
         let mut instead = Vec::new();
         while let Some(frame) = replay.next(store) {
             if frame.at.seq <= keep {
@@ -90,12 +90,14 @@ impl Driver {
         })
     }
 
-    /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none.
-    fn went_alone(&self, keep: u64, store: &mut dyn Storage) -> [u64; 2] {
+    /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none. `merge` sees
+    /// each record.
+    fn look_ahead(&self, keep: u64, merge: &mut Merge, store: &mut dyn Storage) -> [u64; 2] {
         let mut from = [0; 2];
         let mut tail = Reader::new(Which::Own, keep + 1);
         while let Some(frame) = tail.pop(store) {
             for record in &frame.records {
+                merge.foresee(record);
                 if let Record::Lead { group, reg, .. } = record
                     && reg.mode == Mode::Solo
                 {

@@ -433,6 +433,7 @@ impl Driver {
         let prev = self.own.end();
         let at = Position { seq: prev.seq + 1, inc: self.inc };
         let mut outputs = std::mem::take(&mut self.outputs);
+        self.engine.waits_from(self.commit.waits_from());
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         // Users whose hand-over turned out to stand come with what is undone for them.
         let all = self.engine.has_arrivals();

@@ -41,6 +41,7 @@ impl Driver {
             outputs.push(Output::Account(user.clone(), Some(u.verifiers.clone())));
         }
         self.look_for_doubts(store);
+        self.engine.waits_from(self.commit.waits_from());
         self.engine.rebuilt(state, self.commit.clear(), &mut outputs);
         self.dos.extend(outputs.into_iter().map(Do::Release));
     }

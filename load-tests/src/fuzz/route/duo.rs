@@ -123,6 +123,7 @@ impl Duo {
         }
         let at = Position { seq: self.ends[i] + 1, inc: 7 + i as u64 };
         let mut out = Vec::new();
+        engine.waits_from(u64::MAX);
         engine.begin(Turn { now_ms: self.now_ms, at, applied_peer: self.applied[i] });
         let mut forwards = Vec::new();
         for (at, bytes) in &frames {

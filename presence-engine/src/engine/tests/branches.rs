@@ -21,7 +21,11 @@ fn stanza(number: u32) -> StanzaId {
 fn offered(duo: &mut Duo, number: u32, id: &str) {
     let forward =
         Forward { to: Jid::parse("romeo@example.org").unwrap(), id: stanza(number), stanza: message(id) };
-    let record = Record::Kept { stanza: stanza(number), at_ms: 1, effects: vec![Effect::Offer(forward)] };
+    bring(duo, Record::Kept { stanza: stanza(number), at_ms: 1, effects: vec![Effect::Offer(forward)] });
+}
+
+/// A record of node B's log.
+fn bring(duo: &mut Duo, record: Record) {
     duo.ends[B.index()] += 1;
     let at = Position { seq: duo.ends[B.index()], inc: 1 };
     let engine = duo.engines[B.index()].as_mut().unwrap();
@@ -95,4 +99,61 @@ fn what_a_void_branch_brought_is_not_brought_again_by_the_valid_one() {
     assert_eq!(waiting(&duo), 1);
     offered(&mut duo, 4, "other");
     assert_eq!(waiting(&duo), 1, "romeo has it");
+}
+
+/// Node B asks for romeo's sessions what juliet should believe, who was shown another branch of them.
+fn asked(duo: &mut Duo, about: &str) {
+    let text =
+        format!("<presence xmlns='jabber:client' from='juliet@example.org' to='{about}' type='probe'/>");
+    let forward =
+        Forward { to: Jid::parse(about).unwrap(), id: StanzaId::default(), stanza: Bytes::from(text) };
+    let effects = vec![Effect::Forward(forward)];
+    bring(duo, Record::Kept { stanza: StanzaId::default(), at_ms: 1, effects });
+}
+
+#[test]
+fn who_is_asked_for_after_a_merge_is_told_as_they_are_now() {
+    const ORCHARD: &str = "romeo@example.org/orchard";
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let juliet = duo.login("juliet@example.org/balcony");
+    asked(&mut duo, ORCHARD);
+    assert_eq!(presences(&duo.got(juliet)), [format!("unavailable {ORCHARD}")], "she may not see him");
+    duo.befriend(romeo, juliet, ["romeo@example.org", "juliet@example.org"]);
+    duo.send(romeo, "<presence><show>dnd</show></presence>");
+    let _ = (duo.got(romeo), duo.got(juliet));
+    asked(&mut duo, ORCHARD);
+    let got = duo.got(juliet);
+    assert_eq!(presences(&got), [format!("+ {ORCHARD}")]);
+    assert!(got[0].contains("<show>dnd</show>"), "{got:?}");
+    asked(&mut duo, "romeo@example.org/gone");
+    assert_eq!(presences(&duo.got(juliet)), ["unavailable romeo@example.org/gone"]);
+    assert_eq!(duo.got(romeo), [""; 0], "and the client is not asked");
+}
+
+#[test]
+fn directed_presence_that_stands_is_not_taken_back_after_a_merge() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    let juliet = duo.login("juliet@example.org/balcony");
+    duo.send(romeo, "<presence to='juliet@example.org'/>");
+    duo.got(juliet);
+    asked(&mut duo, "romeo@example.org/orchard");
+    assert_eq!(presences(&duo.got(juliet)), ["+ romeo@example.org/orchard"]);
+}
+
+#[test]
+fn presence_is_told_though_the_void_branch_had_another_stanza_of_this_number() {
+    let mut duo = Duo::new();
+    let juliet = duo.login("juliet@example.org/balcony");
+    let romeo = duo.login("romeo@example.org/orchard");
+    duo.befriend(romeo, juliet, ["romeo@example.org", "juliet@example.org"]);
+    let _ = (duo.got(romeo), duo.got(juliet));
+    let number = duo.session("juliet@example.org/balcony").unwrap().inbound + 1;
+    let id = StanzaId { session: duo.sm_id("juliet@example.org/balcony"), number };
+    let to = duo.sm_id("romeo@example.org/orchard");
+    let effects = vec![Effect::Out { to, id, keep: true, stanza: message("a") }];
+    bring(&mut duo, Record::Kept { stanza: id, at_ms: 1, effects });
+    duo.send(juliet, "<presence><show>xa</show></presence>");
+    assert_eq!(presences(&duo.got(romeo)), ["+ juliet@example.org/balcony"]);
 }

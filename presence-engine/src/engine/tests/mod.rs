@@ -5,6 +5,7 @@ mod accounts;
 mod branches;
 mod chance;
 mod dual;
+mod early;
 mod fronts;
 mod group;
 mod messages;
@@ -48,6 +49,8 @@ pub(super) struct Duo {
     mail: [VecDeque<Input>; 2],
     /// Frames wait here instead of arriving at once.
     held: bool,
+    /// From this frame on nothing that this node puts out for clients is let go, and this waits.
+    stuck: [Option<(u64, Vec<Output>)>; 2],
     inboxes: BTreeMap<Conn, Vec<String>>,
     /// Streams that the server ended, with its last words.
     closed: BTreeMap<Conn, String>,
@@ -103,6 +106,7 @@ impl Duo {
             queues: Default::default(),
             mail: Default::default(),
             held: false,
+            stuck: Default::default(),
             inboxes: BTreeMap::new(),
             closed: BTreeMap::new(),
             conns: 0,
@@ -144,6 +148,7 @@ impl Duo {
         }
         let at = Position { seq: self.ends[i] + 1, inc: 7 + i as u64 };
         let mut out = Vec::new();
+        engine.waits_from(self.stuck[i].as_ref().map_or(u64::MAX, |(first, _)| *first));
         engine.begin(Turn { now_ms: self.now_ms, at, applied_peer: self.applied[i] });
         let mut forwards = Vec::new();
         for (at, bytes) in &frames {
@@ -177,6 +182,11 @@ impl Duo {
                 Output::Parked(session, on) => {
                     let token = self.engines[node.index()].as_ref().map_or(0, |e| e.token_to_tell(session));
                     self.mail[node.peer().index()].push_back(Input::PeerParked { session, on, token });
+                }
+                Output::Deliver(..) | Output::Credit(_) | Output::Close(..)
+                    if self.stuck[node.index()].is_some() =>
+                {
+                    self.stuck[node.index()].as_mut().unwrap().1.push(output);
                 }
                 Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
                     if conn.node != node =>
@@ -474,6 +484,26 @@ impl Duo {
         self.input(heir, Input::PeerUp(false));
         self.input(heir, reg(node, 10 + heir.index() as u64, heir, Mode::Solo));
         self.input(heir, Input::Serving { group: node, on: true });
+    }
+
+    /// What this node puts out from now on waits.
+    pub(super) fn stick(&mut self, node: NodeIx) {
+        self.stuck[node.index()] = Some((self.ends[node.index()] + 1, Vec::new()));
+    }
+
+    /// All of it is let go.
+    pub(super) fn let_go(&mut self, node: NodeIx) {
+        let (_, outputs) = self.stuck[node.index()].take().unwrap();
+        self.release(node, Position::default(), outputs);
+    }
+
+    /// The node builds its state anew, from its log as it is; what waited is void.
+    pub(super) fn rebuild(&mut self, node: NodeIx) {
+        let engine = self.engines[node.index()].as_mut().unwrap();
+        let state = engine.state().clone();
+        engine.rebuilt(state, Vec::new(), &mut Vec::new());
+        self.stuck[node.index()] = None;
+        self.input(node, Input::Serving { group: node, on: true });
     }
 
     /// Hands a user over to the other node.

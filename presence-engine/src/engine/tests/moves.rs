@@ -212,6 +212,7 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
         uncertain,
         streams,
         token,
+        early,
     } = before.clone();
     assert!(user.as_str() == ROMEO && resource == "orchard" && inbound > 0 && acked > 0);
     assert!(
@@ -226,7 +227,13 @@ fn every_field_of_a_session_is_on_both_nodes_after_every_input() {
     assert!(bound_ms > 0 && priority == Some(7) && presence.starts_with(b"<presence") && visible);
     assert_eq!(directed.iter().map(|jid| jid.as_str()).collect::<Vec<_>>(), ["nurse@example.org"]);
     assert!(
-        interested && carbons && detached_ms.is_some() && uncertain.is_none() && streams == 0 && token == 4
+        interested
+            && carbons
+            && detached_ms.is_some()
+            && uncertain.is_none()
+            && streams == 0
+            && token == 4
+            && early.is_empty()
     );
     duo.kill(A);
     assert_eq!(duo.session(ORCHARD), Some(&before), "and the node that takes over goes on with them");

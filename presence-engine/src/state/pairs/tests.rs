@@ -278,3 +278,22 @@ fn values_of_the_version_before_are_read_and_what_is_newer_is_skipped() {
     let newer = |value: &[u8]| [value, b"more"].concat();
     assert_eq!(read(&newer(&new_account), &newer(&new_groups)), (Some(false), group));
 }
+
+#[test]
+fn a_session_of_either_version_before_is_read() {
+    let mut state = State::default();
+    let mut place = Place { log: NodeIx::A, at: Position::default(), forwards: 0 };
+    let user = BareJid::parse("u@d").expect("an account");
+    let add = Record::UserAdd { user: user.clone(), home: NodeIx::A, verifiers: Verifiers::default() };
+    let session = SmId([7; 16]);
+    let bind = Record::Bind { session, user, resource: "r".into(), at_ms: 1, effects: Vec::new() };
+    [add, bind].iter().for_each(|record| state.apply(&mut place, record));
+    let key = Key::Session(session);
+    let value = state.value(&key).expect("a value").to_vec();
+    // Without what was given early, and without the number of tokens too.
+    for shorter in [0, 1, 2] {
+        let mut other = State::default();
+        other.set(&key.to_bytes(), &value[..value.len() - shorter]).expect("a session");
+        assert_eq!(other.session(session), state.session(session), "{shorter} bytes less");
+    }
+}

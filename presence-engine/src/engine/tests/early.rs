@@ -1,0 +1,142 @@
+//! What is given to a stream without stream management, and is not let go before the stream ends (D1).
+
+use super::{B, Client, Duo};
+
+const ORCHARD: &str = "romeo@example.org/orchard";
+const BALCONY: &str = "juliet@example.org/balcony";
+const JULIET: &str = "juliet@example.org";
+const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+
+fn say(duo: &mut Duo, romeo: Client, to: &str, body: &str) {
+    duo.send(romeo, &format!("<message to='{to}' id='{body}' type='chat'><body>{body}</body></message>"));
+}
+
+fn bodies(got: &[String]) -> Vec<String> {
+    got.iter().filter_map(|s| Some(s.split("<body>").nth(1)?.split('<').next()?.to_owned())).collect()
+}
+
+/// Romeo, and Juliet without stream management; she has one message, and the next waits at her node.
+fn one_waits() -> (Duo, Client, Client) {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (duo.login(ORCHARD), duo.bind(BALCONY));
+    duo.send(juliet, "<presence/>");
+    say(&mut duo, romeo, BALCONY, "released");
+    assert_eq!(bodies(&duo.got(juliet)), ["released"]);
+    duo.stick(B);
+    say(&mut duo, romeo, BALCONY, "waits");
+    (duo, romeo, juliet)
+}
+
+fn next_login(duo: &mut Duo, full: &str) -> Vec<String> {
+    let juliet = duo.login_raw(full);
+    bodies(&duo.got(juliet))
+}
+
+#[test]
+fn what_waits_when_the_stream_ends_is_stored_and_what_was_let_go_is_not() {
+    for clean in [false, true] {
+        let (mut duo, _, juliet) = one_waits();
+        if clean {
+            duo.close(juliet);
+        } else {
+            duo.drop_tcp(juliet);
+        }
+        duo.let_go(B);
+        let juliet = duo.login_raw(BALCONY);
+        assert_eq!(bodies(&duo.got(juliet)), ["waits"]);
+        duo.ack(juliet, BALCONY);
+        assert_eq!(next_login(&mut duo, BALCONY), [""; 0], "once");
+    }
+}
+
+#[test]
+fn what_waits_when_the_state_is_built_anew_is_stored() {
+    let (mut duo, ..) = one_waits();
+    duo.rebuild(B);
+    assert_eq!(next_login(&mut duo, BALCONY), ["waits"]);
+}
+
+#[test]
+fn what_waited_before_stream_management_was_enabled_outlives_the_node() {
+    let (mut duo, romeo, juliet) = one_waits();
+    duo.send(juliet, ENABLE);
+    say(&mut duo, romeo, BALCONY, "counts");
+    duo.kill(B);
+    assert_eq!(next_login(&mut duo, BALCONY), ["waits", "counts"], "in order, without what was let go");
+}
+
+#[test]
+fn the_same_when_the_state_is_built_anew() {
+    let (mut duo, _, juliet) = one_waits();
+    duo.send(juliet, ENABLE);
+    duo.rebuild(B);
+    assert_eq!(next_login(&mut duo, BALCONY), ["waits"]);
+}
+
+#[test]
+fn the_same_when_the_session_was_never_resumed() {
+    let (mut duo, _, juliet) = one_waits();
+    duo.send(juliet, ENABLE);
+    duo.drop_tcp(juliet);
+    duo.let_go(B);
+    duo.after(301_000);
+    assert!(duo.session(BALCONY).is_none());
+    assert_eq!(next_login(&mut duo, BALCONY), ["waits"]);
+}
+
+#[test]
+fn who_resumes_has_what_came_before_the_enabling() {
+    let (mut duo, _, juliet) = one_waits();
+    duo.send(juliet, ENABLE);
+    // The client heard of the enabling, or it could not name its session.
+    duo.let_go(B);
+    let id = duo.sm_id(BALCONY);
+    duo.kill(B);
+    let (juliet, got) = duo.resume(id, JULIET, 0);
+    assert_eq!(bodies(&got), [""; 0]);
+    duo.close(juliet);
+    assert_eq!(next_login(&mut duo, BALCONY), [""; 0]);
+}
+
+#[test]
+fn who_counts_has_what_came_before_the_enabling() {
+    let (mut duo, _, juliet) = one_waits();
+    duo.send(juliet, ENABLE);
+    duo.let_go(B);
+    let all = duo.all(juliet);
+    assert_eq!(bodies(&all), ["waits"]);
+    assert!(all.last().is_some_and(|last| last.starts_with("<r ")), "it is asked: {all:?}");
+    duo.send(juliet, "<a xmlns='urn:xmpp:sm:3' h='0'/>");
+    assert!(duo.session(BALCONY).unwrap().early.is_empty());
+    duo.drop_tcp(juliet);
+    duo.kill(B);
+    assert_eq!(next_login(&mut duo, BALCONY), [""; 0]);
+}
+
+#[test]
+fn what_was_let_go_is_dropped_within_a_second() {
+    let mut duo = Duo::new();
+    let (romeo, juliet) = (duo.login(ORCHARD), duo.bind(BALCONY));
+    say(&mut duo, romeo, BALCONY, "1");
+    assert_eq!(duo.session(BALCONY).unwrap().early.iter().count(), 1);
+    duo.after(1_000);
+    assert!(duo.session(BALCONY).unwrap().early.is_empty(), "on both nodes");
+    assert_eq!(bodies(&duo.got(juliet)), ["1"]);
+}
+
+#[test]
+fn with_two_devices_each_gets_it_once() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let (hall, balcony) = (duo.login("juliet@example.org/hall"), duo.bind(BALCONY));
+    duo.send(balcony, "<presence/>");
+    duo.got(hall);
+    duo.stick(B);
+    say(&mut duo, romeo, JULIET, "both");
+    duo.drop_tcp(balcony);
+    duo.let_go(B);
+    let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
+    assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [false], "the hall has it in its queue");
+    duo.ack(hall, "juliet@example.org/hall");
+    assert_eq!(next_login(&mut duo, BALCONY), ["both"]);
+}
