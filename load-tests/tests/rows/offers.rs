@@ -28,7 +28,8 @@ fn returned() -> Stage {
     stage
 }
 
-fn in_failed_mode() -> Stage {
+/// A critical service is down on both nodes, for good.
+pub(super) fn in_failed_mode() -> Stage {
     let mut stage = Stage::pair(PAIR);
     stage.automatics(SERVICES);
     for node in BOTH {

@@ -6,6 +6,7 @@ use presence_engine::state::GroupInfo;
 use srm::node::GroupOp;
 use xmpp_core::jid::BareJid;
 
+use super::offers::in_failed_mode;
 use super::services::SERVICES;
 use super::*;
 
@@ -85,16 +86,6 @@ fn without_a_service() -> Stage {
     stage.service(A, Service::Router, Health::Stopped, false);
     stage.expect(BOTH, 12, 2 * MINUTE);
     stage.run(SECOND);
-    stage
-}
-
-fn in_failed_mode() -> Stage {
-    let mut stage = Stage::pair(PAIR);
-    stage.automatics(SERVICES);
-    for node in BOTH {
-        stage.service(node, Service::Router, Health::Stopped, true);
-    }
-    stage.expect(BOTH, 15, 2 * MINUTE);
     stage
 }
 
