@@ -535,6 +535,10 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         // An attempt that was given up came by a front that had not heard of the session, let alone of the later one.
         (3_375, Profile::IMPATIENT),
         (14_710, Profile::IMPATIENT),
+        // The check of a merge left out what the peer's log says behind it.
+        (1_548, Profile::WITNESS),
+        // The simulated wire went on behind what it had lost.
+        (1_287, Profile::GROUP_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

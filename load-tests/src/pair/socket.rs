@@ -251,7 +251,7 @@ impl World {
             let window = s.last[1].saturating_sub(self.now);
             let kept = if silent { 0 } else { self.rng.range(0, window + 1) };
             let s = &mut self.sockets[socket];
-            s.cut_at[1] = self.now + kept;
+            s.cut_at[1] = s.cut_at[1].min(self.now + kept);
             if !silent {
                 let wait = kept + self.rng.range(0, 3);
                 self.at(wait, Event::Down(socket, Item::End));

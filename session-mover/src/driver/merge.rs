@@ -14,7 +14,7 @@ use crate::frame::Frame;
 use crate::log::{Storage, Which};
 
 impl Driver {
-    /// Frames that take the place of everything after `keep` in the own log.
+    /// Frames that take the place of everything after `keep` in the own log, and the state before they do.
     pub(super) fn merged(&mut self, keep: u64, store: &mut dyn Storage) -> (Vec<Bytes>, State) {
         let me = self.cfg.engine.me;
         let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
@@ -40,7 +40,7 @@ impl Driver {
             prev = next.at;
             instead.push(next.encode());
         }
-        (instead, replay.into_state())
+        (instead, replay.finish(store).state)
     }
 
     /// Clients of the groups that this node leads on were given numbers by the old tail: they hold in the new one.

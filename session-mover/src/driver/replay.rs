@@ -101,11 +101,6 @@ impl Replay {
         while self.step_peer(log) {}
         self.base
     }
-
-    /// To the end of the own log only.
-    pub(super) fn into_state(self) -> State {
-        self.base.state
-    }
 }
 
 pub(super) fn apply(state: &mut State, log: NodeIx, frame: &Frame) {
