@@ -1,7 +1,7 @@
 //! Branches of a session (D6): after a partition without a witness both nodes may have led its group alone. The state
 //! goes on from one branch; a client that lived on the other must not resume, because its `h` counts other stanzas.
 
-use crate::ids::{Mode, Reg};
+use crate::ids::{Group, Mode, Reg, Term};
 use serde::{Deserialize, Serialize};
 use xmpp_core::dual::Epoch;
 
@@ -55,6 +55,13 @@ impl Way {
         later && !self.alone.contains(&term)
     }
 
+    /// Whether this group's home node issued the term, and was in Pair here under a later one of its own. Its log, which said
+    /// that, would have said before that it led the other group alone under the term: then that is settled, or the term is
+    /// one of this group.
+    pub(super) fn is_over(&self, group: Group, term: u64) -> bool {
+        term <= self.pair && [term, self.pair].iter().all(|term| Term(*term).issuer() == group)
+    }
+
     /// The branch that ends with the value `settled`, above two Solo copies that met.
     pub(super) fn branch(&self, settled: Reg) -> Branch {
         let known = Epoch { term: self.pair, moves: u32::MAX };
@@ -83,6 +90,18 @@ mod tests {
         );
         let settled = Reg { term: Term(15), settled: Term(12), ..now };
         assert!(!way.has_not(12, settled), "who leads on decides then");
+    }
+
+    #[test]
+    fn what_a_node_issued_before_it_was_in_pair_in_its_own_group_is_over() {
+        let over = |way: &Way| [2, 3, 4, 5, 7, 9].map(|term| way.is_over(NodeIx::B, term));
+        let mut way = Way::default();
+        [reg(3, Mode::Pair), reg(5, Mode::Solo)].into_iter().for_each(|r| way.step(r));
+        assert_eq!(over(&way), [false, true, false, false, false, false]);
+        [reg(7, Mode::Pair), reg(10, Mode::Solo)].into_iter().for_each(|r| way.step(r));
+        assert_eq!(over(&way), [false, true, false, true, true, false]);
+        way.step(reg(12, Mode::Pair));
+        assert_eq!(over(&way), [false; 6], "by the word of the other node");
     }
 
     #[test]

@@ -170,10 +170,14 @@ impl State {
         user.moved.max(Epoch { term, moves: 0 })
     }
 
-    /// Whether a client that was told this epoch may have lived where the other node leads the same users alone (D6).
+    /// Whether a client that was told this epoch may have lived where the other node leads the same users alone (D6). It may
+    /// have been told it of the other group, too, by a stream that had left that with a hand-over.
     pub fn is_beside(&self, user: &User, told: Epoch) -> bool {
-        let lead = self.leads[user.register.index()];
-        told > user.moved && lead.is_some_and(|reg| self.ways[user.register.index()].has_not(told.term, reg))
+        let (group, other) = (user.register, user.register.peer());
+        let lead = self.leads[group.index()];
+        told > user.moved
+            && lead.is_some_and(|reg| self.ways[group.index()].has_not(told.term, reg))
+            && !self.ways[other.index()].is_over(other, told.term)
     }
 
     /// Forwards whose effects no log holds yet, in the order of their logs.

@@ -241,6 +241,29 @@ fn an_epoch_of_the_group_that_a_user_came_from_is_no_news() {
 }
 
 #[test]
+fn an_epoch_of_the_group_that_a_user_came_from_is_no_branch_when_the_own_group_is_led_alone() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(A, JULIET);
+    duo.send(juliet, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.drop_tcp(juliet);
+    duo.input(B, Input::HandOver { user: bare("juliet@example.org") });
+    let lead = |group, term, mode| {
+        let reg = Reg { term: Term(term), primary: group, mode, settled: Term(0) };
+        Input::Lead { group, reg, late: false }
+    };
+    // Announced to her stream, which had left B with the hand-over.
+    duo.input(B, lead(B, 5, Mode::Solo));
+    duo.input(A, lead(A, 8, Mode::Solo));
+    let early = resume_of(&mut duo, JULIET, "d:epoch='5.0'");
+    assert!(words(&duo.all(early)).is_empty(), "B may have led A's group under it, too");
+    duo.drop_tcp(early);
+    duo.input(B, lead(B, 7, Mode::Pair));
+    duo.kill(B);
+    let juliet = resume_of(&mut duo, JULIET, "d:epoch='5.0'");
+    assert_eq!(words(&duo.all(juliet))[..2], ["offer 8.0", "resumed"]);
+}
+
+#[test]
 fn whose_last_word_was_a_hand_over_that_is_here_was_promised_nothing_that_is_not() {
     let mut duo = Duo::new();
     let juliet = duo.login_at(A, JULIET);
