@@ -1,5 +1,5 @@
 //! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
+//! `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `rosters`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -259,6 +259,21 @@ fn who_dies_while_it_sets_its_tail_aside_loses_nothing() {
         }
     }
     assert!(deaths > 12, "the scenario is not met: {deaths}");
+}
+
+/// Policy `available`, where both nodes serve everybody, each with clients of its own side: nothing that either acknowledged is
+/// lost, neither messages nor what users wrote into their rosters, and nothing is excused before and after.
+#[test]
+fn what_both_sides_acknowledged_to_everybody_is_merged() {
+    let cuts = [("cuts with two leaders of everybody", 40), ("such cuts after which all was well", 60)];
+    for (name, profile) in [("alone", Profile::ALONE), ("alone-devices", Profile::ALONE_DEVICES)] {
+        at_least(&hunt(name, 100, profile), &cuts);
+    }
+    let figures = hunt("rosters", 150, Profile::ROSTERS);
+    at_least(
+        &figures,
+        &[("cuts with two leaders of everybody", 70), ("deaths while a tail is set aside", 30)],
+    );
 }
 
 /// A client without numbered attempts gave one up that was late between the nodes, and went on at the other node. There it was

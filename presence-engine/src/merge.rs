@@ -5,10 +5,11 @@
 //! The loser's log is one file with records of both groups. Its tail is cut where the first void record stands, and
 //! what this module makes of it is written in its place: records of groups that this node still leads as they are;
 //! what void senders brought to users of those groups as [`Record::Kept`]; messages for users of lost groups as
-//! forwards to the node that leads them. Roster changes of a void branch are not merged: its owner's roster stands.
+//! forwards to the node that leads them. What a void user did to the own roster is said again there (`words.rs`).
 
 mod seen;
 mod shown;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,7 @@ use crate::state::{Place, State};
 use shown::{Shown, availability};
 
 pub use seen::Seen;
+pub use words::{Word, word};
 
 /// Carbons (XEP-0280): copies, which are not offered; the message itself is.
 const CARBONS: &str = "urn:xmpp:carbons:2";
@@ -192,11 +194,30 @@ impl Merge {
             return Vec::new();
         };
         let of = self.of(user, group, spot);
-        let effects = self.effects(state, old, new, effects, of);
+        let mut effects = self.effects(state, old, new, effects, of);
+        if of == Of::Told {
+            Merge::say_again(state, spot.at_ms, record, new, &mut effects);
+        }
         let mask = mask_of(state, &effects);
         match of {
             Of::Valid => vec![(mask | 1 << group.index(), with_effects(record, effects))],
             _ => kept(mask, stanza_of(record), spot, effects),
+        }
+    }
+
+    /// What a void user said to the own account, and was told is done, goes to whoever owns the user.
+    fn say_again(state: &State, at_ms: u64, record: &Record, new: &mut Place, left: &mut Vec<Effect>) {
+        let Record::SmIn { session, .. } = record else { return };
+        let Some(user) = state.session(*session).map(|s| s.user.clone()) else { return };
+        for stanza in words::words(state, record) {
+            new.next_forward();
+            let (to, id) = ((*user).clone(), stanza_of(record));
+            left.push(Effect::Offer(Forward { to, id, stanza }));
+        }
+        for effect in left {
+            if let Effect::Offer(forward) = effect {
+                words::stamped(forward, &user, at_ms);
+            }
         }
     }
 
@@ -247,7 +268,9 @@ impl Merge {
                     let was = old.next_forward();
                     let sent = sent(forward.clone(), of);
                     let now = sent.is_some().then(|| new.next_forward());
-                    self.moved.insert(was, (now, of));
+                    // What goes to its speaker is another: what was done with this one says nothing of it.
+                    let same = |effect: &Effect| matches!(effect, Effect::Forward(f) | Effect::Offer(f) if f.to == forward.to);
+                    self.moved.insert(was, (now.filter(|_| sent.as_ref().is_some_and(same)), of));
                     left.extend(sent);
                 }
                 Effect::FanOut { to, .. } => {
@@ -324,7 +347,7 @@ fn sent(forward: Forward, of: Of) -> Option<Effect> {
     match of {
         Of::Valid => Some(Effect::Forward(forward)),
         Of::Told if availability(&forward.stanza).is_some() => None,
-        Of::Told => Some(Effect::Offer(forward)),
+        Of::Told => Some(Effect::Offer(words::to_the_speaker(forward))),
         Of::Untold => None,
     }
 }

@@ -1,5 +1,5 @@
 //! Hunts through seeds of the pair on a virtual clock: `pair [FIRST] [COUNT] [PROFILE]` with a profile of `calm`, `strict`,
-//! `people`, `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `apart`, `clocks-apart`,
+//! `people`, `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `rosters`, `apart`, `clocks-apart`,
 //! `disk`, `operated`, `partition`, `services`, `group`, `group-apart`, `held`, `held-apart` and `witness`; one seed prints its trace. At night:
 //! `pair 0 20000 services`.
 
@@ -18,6 +18,7 @@ fn main() {
         Some("impatient-apart") => Profile::IMPATIENT_APART,
         Some("alone") => Profile::ALONE,
         Some("alone-devices") => Profile::ALONE_DEVICES,
+        Some("rosters") => Profile::ROSTERS,
         Some("restarts") => Profile::RESTARTS,
         Some("apart") => Profile::PEOPLE_APART,
         Some("disk") => Profile::DISK,

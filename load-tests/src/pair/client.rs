@@ -433,6 +433,7 @@ impl World {
     pub(super) fn show(&mut self, c: usize, stanza: &Stanza) {
         self.people_show(c, stanza);
         self.questions_show(c, stanza);
+        self.names_show(c, stanza);
         let body = stanza.child(ns::CLIENT, "body").filter(|_| stanza.head.kind == Kind::Message);
         let Some(body) = body else { return };
         if stanza.head.type_.as_deref() == Some("error") {
@@ -526,6 +527,7 @@ impl World {
         };
         self.clients[c].sm.push(stanza);
         self.people_talk(c);
+        self.names_talk(c);
         self.questions_talk(c);
         self.client_pumps(c);
     }

@@ -15,6 +15,7 @@ pub mod held;
 pub mod host;
 pub mod ledger;
 pub mod link;
+pub mod names;
 mod oracle;
 mod path;
 mod patience;
@@ -63,6 +64,8 @@ pub struct Profile {
     pub weak: bool,
     /// Clients have contacts and change their presence.
     pub people: bool,
+    /// Users write into their rosters while things go wrong.
+    pub names: bool,
     /// Critical services stop, and nodes fail over for it.
     pub services: bool,
     /// Operators switch high availability and assign users to other homes.
@@ -100,6 +103,7 @@ impl Profile {
         may_refuse: false,
         weak: false,
         people: false,
+        names: false,
         services: false,
         group: false,
         checks: false,
@@ -153,10 +157,12 @@ impl Profile {
         Profile { alone: true, weak: true, may_refuse: true, faults: 3, longest: 5_000, ..Profile::PEOPLE };
     /// The same with users of several devices, and without contacts.
     pub const ALONE_DEVICES: Profile = Profile { people: false, ..Profile::ALONE };
+    /// `ALONE` with users who write into their rosters on both sides.
+    pub const ROSTERS: Profile = Profile { names: true, ..Profile::ALONE };
 }
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 42;
+pub const FIGURES: usize = 43;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -241,6 +247,8 @@ pub struct Coverage {
     pub again: u32,
     /// Nodes that died while they set the tail of a log aside.
     pub cut_kills: u32,
+    /// Words of users on their own rosters.
+    pub words: u32,
 }
 
 impl Coverage {
@@ -289,6 +297,7 @@ impl Coverage {
             ("such cuts after which all was well", self.together),
             ("messages shown again after one", self.again),
             ("deaths while a tail is set aside", self.cut_kills),
+            ("rosters that users write into", self.words),
         ]
     }
 }

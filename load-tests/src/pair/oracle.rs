@@ -218,6 +218,9 @@ impl World {
         if let Some(unseen) = self.unseen() {
             return Some(unseen);
         }
+        if let Some(misnamed) = self.misnamed() {
+            return Some(misnamed);
+        }
         if let Some(unanswered) = self.unanswered().filter(|_| !self.is_weak()) {
             return Some(unanswered);
         }

@@ -73,6 +73,7 @@ impl World {
         }
         for other in 0..self.clients.len() {
             if other != c && self.people.rng.chance(60) {
+                self.names.asks(c, other);
                 self.people_say(c, format!("<presence to='u{other}@d' type='subscribe'/>"), true);
             }
         }

@@ -22,6 +22,7 @@ use super::faults::Fault;
 use super::host::{Host, Process};
 use super::ledger::Ledger;
 use super::link::Wire;
+use super::names::Names;
 use super::patience::Patience;
 use super::people::People;
 use super::questions::Questions;
@@ -136,6 +137,8 @@ pub struct World {
     pub ledger: Ledger,
     /// What they know of each other.
     pub people: People,
+    /// What they write down of each other.
+    pub names: Names,
     /// Requests and their answers.
     pub questions: Questions,
     /// How slow the path between the nodes is.
@@ -208,6 +211,7 @@ impl World {
             clients: Vec::new(),
             ledger: Ledger::default(),
             people: People::new(seed),
+            names: Names::new(seed),
             questions: Questions::new(seed),
             patience: Patience::new(seed),
             apart: Apart::default(),

@@ -61,6 +61,7 @@ pub use poison::{Print, Trap};
 use requests::Waiting;
 use resume::Resumer;
 pub use roster::STREAM_FEATURES;
+pub(crate) use subscribe::ask_stanza;
 use token::Opened;
 pub use token::Token;
 pub use tuning::Tuning;
@@ -133,7 +134,7 @@ pub struct Engine {
     /// A record may have changed who owns a user since fronts were looked through for users of this node.
     owners_changed: bool,
     next_sweep_ms: u64,
-    /// See [`Engine::compare_offers_with`].
+    /// See [`Engine::seen`].
     seen: Seen,
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,

@@ -6,7 +6,7 @@ use super::emit::may_change_owners;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Position, RecordId};
-use crate::merge::Seen;
+use crate::merge::{Seen, Word, word};
 use crate::record::{Forward, Record};
 use crate::state::Place;
 use crate::subscription::Ask;
@@ -83,8 +83,8 @@ impl Engine {
     }
 
     /// What this node's branch of a partition took from clients: offers of the other branch are compared with it (D7).
-    pub fn compare_offers_with(&mut self, seen: Seen) {
-        self.seen = seen;
+    pub fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
     }
 
     /// Whether the addressee has this stanza from another branch of the sender's session (D7). Presence is what a session is
@@ -126,8 +126,24 @@ impl Engine {
         }
         let before = self.processing(id, &stanza);
         let mut route = Route::default();
-        self.route(&stanza, &forward.to, forward.id, &mut route);
+        match word(&stanza, &forward.to).filter(|_| self.state.is_offer(id)) {
+            Some((said, _)) => self.hear(said, &stanza, &forward, &mut route),
+            None => self.route(&stanza, &forward.to, forward.id, &mut route),
+        }
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
         self.processed(before);
+    }
+
+    /// A user whom this node serves said this of the own roster in a void branch (D7). What cannot be done any more, because
+    /// the contact is gone or the roster is full, is not: nobody waits for an answer.
+    fn hear(&self, said: Word, stanza: &Stanza, forward: &Forward, route: &mut Route) {
+        let user = forward.to.to_bare();
+        match said {
+            Word::Ask(ask) => self.ask(&user, stanza, ask, forward.id, route),
+            Word::Set | Word::Remove => {
+                let query = stanza.payload();
+                _ = query.map(|query| self.write_roster(&user, &query, forward.id, route));
+            }
+        }
     }
 }

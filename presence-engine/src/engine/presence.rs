@@ -40,7 +40,8 @@ impl Engine {
     pub(super) fn presence(&mut self, session: SmId, stanza: &Stanza, id: StanzaId, route: &mut Route) {
         let type_ = stanza.head.type_.as_deref();
         if let Some(ask) = type_.and_then(Ask::of) {
-            return self.ask(session, stanza, ask, id, route);
+            let Some(user) = self.state.session(session).map(|s| s.user.clone()) else { return };
+            return self.ask(&user, stanza, ask, id, route);
         }
         match (type_, &stanza.head.to) {
             (None | Some("unavailable"), None) => self.broadcast(session, stanza, id, route),

@@ -57,14 +57,26 @@ impl Engine {
 
     /// RFC 6121 2.3 to 2.5.
     pub(super) fn roster_set(&self, request: &Request<'_>, route: &mut Route) -> Answer {
-        let Wish { contact, item: wish } = self.wish(&request.payload)?;
-        let Some(user) = self.state.user(request.user) else {
+        self.write_roster(request.user, &request.payload, request.id, route)?;
+        Ok(result(request.stanza, |_| ()))
+    }
+
+    /// What a user wants to be written down.
+    pub(super) fn write_roster(
+        &self,
+        owner: &BareJid,
+        query: &Element,
+        id: StanzaId,
+        route: &mut Route,
+    ) -> Result<(), StanzaError> {
+        let Wish { contact, item: wish } = self.wish(query)?;
+        let Some(user) = self.state.user(owner) else {
             return Err(StanzaError::new(StanzaCondition::ItemNotFound));
         };
         let known = user.roster.items.get(&contact);
         match wish {
             Some((name, groups)) => {
-                if contact == *request.user {
+                if contact == *owner {
                     let error = StanzaError::new(StanzaCondition::NotAllowed);
                     return Err(error.with_text("nobody is a contact of themselves"));
                 }
@@ -76,16 +88,16 @@ impl Engine {
                 let before = known.cloned().unwrap_or_default();
                 let item = Item { name, groups, listed: true, ..before };
                 // Pushed even if nothing changed: a client waits for the push, not for the result (2.1.6).
-                self.change_roster(request.user, &contact, known, Some(item), request.id, route);
+                self.change_roster(owner, &contact, known, Some(item), id, route);
             }
             None => {
                 let Some(item) = known.filter(|item| item.listed) else {
                     return Err(StanzaError::new(StanzaCondition::ItemNotFound));
                 };
-                self.remove_contact(request.user, &contact, item, request.id, route);
+                self.remove_contact(owner, &contact, item, id, route);
             }
         }
-        Ok(result(request.stanza, |_| ()))
+        Ok(())
     }
 
     /// RFC 6121 2.5.2: what there was between the two ends in both directions. A request of the contact stays: it has no

@@ -12,33 +12,32 @@ use xmpp_core::xml::Writer;
 use super::Engine;
 use super::presence::{full_jid, unavailable};
 use super::route::Route;
-use crate::ids::{SmId, StanzaId};
+use crate::ids::StanzaId;
 use crate::record::{Effect, Forward};
 use crate::state::{Item, JsmSession};
 use crate::subscription::{Ask, Direction, step};
 
 /// A subscription stanza of the server's own making.
-pub(super) fn ask_stanza(ask: Ask, from: &BareJid, to: &BareJid) -> Bytes {
+pub(crate) fn ask_stanza(ask: Ask, from: &BareJid, to: &BareJid) -> Bytes {
     let mut w = Writer::new();
     w.open("presence", ns::CLIENT).attr("from", from).attr("to", to).attr("type", ask.name());
     w.finish()
 }
 
 impl Engine {
-    /// One of our sessions manages a subscription (RFC 6121 3.1.2, 3.2.1, 3.3.2, 3.4.2).
-    pub(super) fn ask(&mut self, session: SmId, stanza: &Stanza, ask: Ask, id: StanzaId, route: &mut Route) {
-        let Some(s) = self.state.session(session) else { return };
+    /// One of our users manages a subscription (RFC 6121 3.1.2, 3.2.1, 3.3.2, 3.4.2).
+    pub(super) fn ask(&self, user: &BareJid, stanza: &Stanza, ask: Ask, id: StanzaId, route: &mut Route) {
         let Some(to) = &stanza.head.to else {
             return self.bounce(stanza, id, StanzaCondition::BadRequest, route);
         };
-        let (user, contact) = (s.user.clone(), to.to_bare());
-        if contact == user {
+        let contact = to.to_bare();
+        if contact == *user {
             return self.bounce(stanza, id, StanzaCondition::NotAllowed, route);
         }
         if contact.domain() != self.cfg.domain {
             return self.bounce(stanza, id, StanzaCondition::RemoteServerNotFound, route);
         }
-        let Some(u) = self.state.user(&user) else { return };
+        let Some(u) = self.state.user(user) else { return };
         let known = u.roster.items.get(&contact).cloned();
         let before = known.clone().unwrap_or_default();
         let done = step(Direction::Outbound, ask, before.subscription);
@@ -57,17 +56,17 @@ impl Engine {
             let error = StanzaError::new(StanzaCondition::ResourceConstraint);
             return self.refuse(stanza, id, &error.with_text("the roster is full; remove a contact"), route);
         }
-        self.set_item(&user, &contact, known.as_ref(), item, id, route);
+        self.set_item(user, &contact, known.as_ref(), item, id, route);
         if before.subscription.is_seen() && !done.next.is_seen() {
-            self.hide(&user, &contact, id, route);
+            self.hide(user, &contact, id, route);
         }
         if done.pass {
             // RFC 6121 3.1.2: stamped with the bare JID, addressed to the bare JID.
-            let bytes = stanza.rewrite(Some(&user), Some(&contact));
+            let bytes = stanza.rewrite(Some(user), Some(&contact));
             self.forward(&contact, id, bytes, route);
         }
         if ask == Ask::Subscribed && done.next.is_seen() && !before.subscription.is_seen() {
-            self.show(&user, &contact, id, route);
+            self.show(user, &contact, id, route);
         }
     }
 

@@ -1,27 +1,36 @@
 //! What an offer is compared with: stanzas that the winner's own branch took from its clients. Bytes are never
 //! compared, because clients add a delay stamp when they send again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
+use super::word;
+use super::words::{Last, done, said_at};
 use crate::ids::StanzaId;
 use crate::record::{Effect, Forward, Record};
+use crate::state::stamp;
 
 /// Stanzas of one branch.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     ids: BTreeSet<StanzaId>,
     named: BTreeSet<(String, String, String)>,
+    /// What users did to their own rosters, by user and contact.
+    rosters: BTreeMap<(BareJid, BareJid), Last>,
 }
 
 impl Seen {
-    /// Notes the stanzas of a record.
-    pub fn note(&mut self, record: &Record) {
+    /// Notes the stanzas of a record that was written then, in milliseconds since 1970.
+    pub fn note(&mut self, record: &Record, at_ms: u64) {
         let effects = match record {
             Record::SmIn { session, number, effects } => {
                 self.ids.insert(StanzaId { session: *session, number: *number });
+                for (user, contact, word) in done(effects) {
+                    self.rosters.entry((user.clone(), contact.clone())).or_default().note(word, at_ms);
+                }
                 effects
             }
             Record::Done { effects, .. } | Record::Kept { effects, .. } => effects,
@@ -38,9 +47,20 @@ impl Seen {
         }
     }
 
-    /// Whether the same stanza was noted: by its sender's session and number there, or by sender, addressee and id.
+    /// Whether the same stanza was noted: by its sender's session and number there, or by sender, addressee and id. Of a
+    /// user's own roster, whether the user has said something of the same contact since.
     pub fn has(&self, offer: &Forward) -> bool {
-        self.ids.contains(&offer.id) || name(&offer.stanza).is_some_and(|name| self.named.contains(&name))
+        self.ids.contains(&offer.id)
+            || name(&offer.stanza).is_some_and(|name| self.named.contains(&name))
+            || self.has_word(offer)
+    }
+
+    fn has_word(&self, offer: &Forward) -> bool {
+        let user = offer.to.to_bare();
+        let Ok(stanza) = Stanza::from_bytes(offer.stanza.clone()) else { return false };
+        let Some((word, contact)) = word(&stanza, &offer.to) else { return false };
+        let since = self.rosters.get(&(user.clone(), contact)).map(|last| stamp(last.of(word)));
+        since.is_some_and(|since| said_at(&stanza, &user).is_none_or(|said| said <= since))
     }
 }
 

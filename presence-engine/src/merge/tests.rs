@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 mod shown;
+mod words;
 
 use super::*;
 use crate::ids::{Mode, Position, Reg, Term};
@@ -197,7 +198,7 @@ fn what_was_done_for_a_lost_user_is_left_to_its_owner() {
 #[test]
 fn an_offer_is_known_by_session_and_number_or_by_its_names() {
     let mut seen = Seen::default();
-    seen.note(&said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), message("juliet", "nurse", "c"))]));
+    seen.note(&said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), message("juliet", "nurse", "c"))]), 1);
     let again = |number, text| forward("nurse", id(JULIET, number), message("juliet", "nurse", text));
     assert!(seen.has(&again(9, "other")), "sent again after a resume");
     assert!(seen.has(&again(2, "c")), "sent again in a new session");

@@ -108,21 +108,20 @@ impl Driver {
         from
     }
 
-    /// Before offers of the peer are processed: what this node's own branch took from clients.
+    /// Before offers of the peer are processed: what this node's own branch took from clients, up to now.
     pub(super) fn compare_offers(&mut self, store: &mut dyn Storage) {
-        let offers = self.engine.state().has_offers();
-        if offers == self.compares_offers {
+        if !self.engine.state().has_offers() {
+            if self.compared_to.take().is_some() {
+                *self.engine.seen() = Seen::default();
+            }
             return;
         }
-        self.compares_offers = offers;
-        let mut seen = Seen::default();
-        if let Some(from) = self.own_leads.last_alone().filter(|_| offers) {
-            // What was removed since, the peer had before it could offer anything.
-            let mut branch = Reader::new(Which::Own, from.max(store.first(Which::Own)));
-            while let Some(frame) = branch.pop(store) {
-                frame.records.iter().for_each(|record| seen.note(record));
-            }
+        let Some(from) = self.compared_to.or(self.own_leads.last_alone()) else { return };
+        // What was removed since, the peer had before it could offer anything.
+        let mut branch = Reader::new(Which::Own, from.max(store.first(Which::Own)));
+        while let Some(frame) = branch.pop(store) {
+            frame.records.iter().for_each(|record| self.engine.seen().note(record, frame.now_ms));
         }
-        self.engine.compare_offers_with(seen);
+        self.compared_to = Some(self.own.end().seq + 1);
     }
 }

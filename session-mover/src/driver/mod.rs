@@ -185,8 +185,8 @@ pub struct Driver {
     built_on_ours: Position,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
-    /// Offers of the peer are there, and the engine knows what to compare them with.
-    compares_offers: bool,
+    /// Offers of the peer are there, and the engine knows what this node's branch took before this frame of the own log.
+    compared_to: Option<u64>,
     /// See [`Driver::look_for_doubts`]: the frames, and the users.
     doubts: Vec<(u64, BareJid)>,
     rebuilds: u64,
@@ -237,7 +237,7 @@ impl Driver {
             void: None,
             built_on_ours: Position::default(),
             cut_at: None,
-            compares_offers: false,
+            compared_to: None,
             doubts: Vec::new(),
             rebuilds: 0,
             dos: Vec::new(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
+use presence_engine::merge::Seen;
 use presence_engine::record::Record;
 
 use super::checkpoint::Base;
@@ -35,6 +36,7 @@ impl Driver {
         (self.own, self.peer, self.built_on, self.alone) = (mark.own, mark.peer, built_on, mark.alone);
         (self.own_leads, self.peer_leads) = (mark.own_leads, mark.peer_leads);
         self.unprocessed.clear();
+        (self.compared_to, *self.engine.seen()) = (None, Seen::default());
         self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::ids::StanzaId;
-use crate::merge::Seen;
 use crate::record::{Effect, Forward};
 use crate::state::Place;
 
@@ -63,9 +62,7 @@ fn an_offer_that_the_own_branch_took_from_its_client_is_not_taken_again() {
             stanza: message("b"),
         }],
     };
-    let mut seen = Seen::default();
-    seen.note(&own);
-    duo.engines[A.index()].as_mut().unwrap().compare_offers_with(seen);
+    duo.engines[A.index()].as_mut().unwrap().seen().note(&own, 1);
     offered(&mut duo, 4, "resent");
     offered(&mut duo, 7, "b");
     assert_eq!(waiting(&duo), 0, "by its number, and by its names");
@@ -156,4 +153,81 @@ fn presence_is_told_though_the_void_branch_had_another_stanza_of_this_number() {
     bring(&mut duo, Record::Kept { stanza: id, at_ms: 1, effects });
     duo.send(juliet, "<presence><show>xa</show></presence>");
     assert_eq!(presences(&duo.got(romeo)), ["+ juliet@example.org/balcony"]);
+}
+
+/// Node B offers what romeo said to his own account in a branch that is void.
+fn said(duo: &mut Duo, number: u32, word: String) {
+    let forward =
+        Forward { to: Jid::parse("romeo@example.org").unwrap(), id: stanza(number), stanza: word.into() };
+    bring(duo, Record::Kept { stanza: stanza(number), at_ms: 1, effects: vec![Effect::Offer(forward)] });
+}
+
+fn set(item: &str) -> String {
+    let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
+    format!(
+        "<iq xmlns='jabber:client' type='set' from='romeo@example.org' to='romeo@example.org'>{query}</iq>"
+    )
+}
+
+fn asks(type_: &str) -> String {
+    format!(
+        "<presence xmlns='jabber:client' from='romeo@example.org' to='juliet@example.org' type='{type_}'/>"
+    )
+}
+
+#[test]
+fn what_a_user_did_to_the_own_roster_in_a_void_branch_is_done_by_the_owner() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    let juliet = duo.login("juliet@example.org/balcony");
+    for client in [romeo, juliet] {
+        duo.send(client, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+        duo.got(client);
+    }
+    let item = |duo: &Duo| {
+        let user = bare("romeo@example.org");
+        duo.state().user(&user).unwrap().roster.items.get(&bare("juliet@example.org")).cloned()
+    };
+    said(&mut duo, 1, set("<item jid='juliet@example.org' name='J'><group>Friends</group></item>"));
+    let got = duo.got(romeo).concat();
+    assert!(got.contains("name='J'") && got.contains("<group>Friends</group>"), "he is pushed it: {got}");
+    said(&mut duo, 2, asks("subscribe"));
+    assert!(item(&duo).unwrap().subscription.pending_out());
+    assert!(duo.got(juliet).concat().contains("type='subscribe'"), "and she is asked");
+    duo.send(juliet, "<presence to='romeo@example.org' type='subscribed'/>");
+    assert!(item(&duo).unwrap().subscription.sees());
+    assert_eq!(item(&duo).unwrap().name, "J");
+    duo.got(romeo);
+    said(&mut duo, 3, set("<item jid='juliet@example.org' subscription='remove'/>"));
+    assert_eq!(item(&duo), None);
+    assert!(duo.got(romeo).concat().contains("subscription='remove'"));
+    said(&mut duo, 4, set("<item jid='juliet@example.org' subscription='remove'/>"));
+    assert_eq!(duo.got(romeo), [""; 0], "what cannot be done is answered to nobody");
+    assert_eq!(duo.state().undone().count(), 0, "each is done");
+}
+
+#[test]
+fn what_a_user_did_in_both_branches_stands_as_in_the_one_that_goes_on() {
+    let mut duo = Duo::new();
+    let (user, contact) = (bare("romeo@example.org"), bare("juliet@example.org"));
+    let effects = vec![Effect::Roster { user: user.clone(), contact, item: None, version: None }];
+    let own = Record::SmIn { session: SmId([8; 16]), number: 1, effects };
+    duo.engines[A.index()].as_mut().unwrap().seen().note(&own, 1);
+    said(&mut duo, 1, set("<item jid='juliet@example.org' name='J'/>"));
+    said(&mut duo, 2, asks("subscribe"));
+    said(&mut duo, 3, set("<item jid='nurse@example.org' name='N'/>"));
+    let roster = &duo.state().user(&user).unwrap().roster;
+    assert_eq!(roster.items.keys().cloned().collect::<Vec<_>>(), [bare("nurse@example.org")]);
+    assert_eq!(duo.state().undone().count(), 0, "each is done");
+}
+
+/// Nobody but a void branch of one's own says anything to an account in that way.
+#[test]
+fn a_word_that_is_no_offer_changes_no_roster() {
+    let mut duo = Duo::new();
+    let to = Jid::parse("romeo@example.org").unwrap();
+    let word = set("<item jid='juliet@example.org' name='J'/>");
+    let effects = vec![Effect::Forward(Forward { to, id: stanza(1), stanza: word.into() })];
+    bring(&mut duo, Record::SmIn { session: SmId([9; 16]), number: 1, effects });
+    assert!(duo.state().user(&bare("romeo@example.org")).unwrap().roster.items.is_empty());
 }

@@ -1,0 +1,178 @@
+//! What juliet, who is lost, did to her roster in the tail.
+
+use super::*;
+use crate::state::{Item, RosterVersion};
+use crate::subscription::{Ask, Subscription};
+
+const NS: &str = "xmlns='jabber:client'";
+
+fn roster(user: &str, contact: &str, item: Option<Item>) -> Effect {
+    Effect::Roster { user: jid(user), contact: jid(contact), item, version: Some(RosterVersion::default()) }
+}
+
+fn named(name: &str, groups: &[&str]) -> Item {
+    let groups = groups.iter().map(|group| (*group).into()).collect();
+    Item { name: name.into(), groups, listed: true, ..Item::default() }
+}
+
+fn ask(ask: Ask, from: &str, to: &str) -> Bytes {
+    Bytes::from(format!("<presence {NS} from='{from}@d' to='{to}@d' type='{}'/>", ask.name()))
+}
+
+fn to_bare(user: &str, number: u32, stanza: Bytes) -> Forward {
+    Forward { to: (*jid(user)).clone(), id: id(JULIET, number), stanza }
+}
+
+/// With the time that it was said at.
+fn at_7(word: &str) -> String {
+    let stamp = "<delay xmlns='urn:xmpp:delay' from='d' stamp='1970-01-01T00:00:00.007Z'/>";
+    match word.strip_suffix("/>") {
+        Some(empty) => format!("{empty}>{stamp}</presence>"),
+        None => word.replace("</iq>", &format!("{stamp}</iq>")),
+    }
+}
+
+/// What juliet's node offers to her owner of a record.
+fn offered(state: &State, spot: Spot, record: &Record) -> Vec<String> {
+    let mut new = place(3);
+    let left = merge().keep(state, spot, place(5), &mut new, record);
+    let effects: Vec<Effect> = left.iter().flat_map(|(_, record)| record.effects()).cloned().collect();
+    assert_eq!(new.forwards as usize, effects.len(), "each offer has its place");
+    let text = |effect: &Effect| match effect {
+        Effect::Offer(f) if f.to == *jid("juliet") && f.id == id(JULIET, 9) => {
+            String::from_utf8(f.stanza.to_vec()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    effects.iter().map(text).collect()
+}
+
+#[test]
+fn a_void_roster_change_that_the_user_was_told_of_is_said_again_to_the_owner() {
+    let mut state = both_led();
+    let set = |item: &str| {
+        format!(
+            "<iq {NS} type='set' from='juliet@d' to='juliet@d'><query xmlns='jabber:iq:roster'>{item}</query></iq>"
+        )
+    };
+    let steps = [
+        (
+            Some(named("Nanny", &["Staff"])),
+            set("<item jid='nurse@d' name='Nanny'><group>Staff</group></item>"),
+        ),
+        (
+            Some(named("Nurse", &["Staff"])),
+            set("<item jid='nurse@d' name='Nurse'><group>Staff</group></item>"),
+        ),
+        (
+            Some(Item { approved: true, ..named("Nurse", &["Staff"]) }),
+            String::from_utf8(ask(Ask::Subscribed, "juliet", "nurse").to_vec()).unwrap(),
+        ),
+        (
+            Some(named("Nurse", &["Staff"])),
+            String::from_utf8(ask(Ask::Unsubscribed, "juliet", "nurse").to_vec()).unwrap(),
+        ),
+        (None, set("<item jid='nurse@d' subscription='remove'/>")),
+        (Some(named("", &[])), set("<item jid='nurse@d'/>")),
+    ];
+    for (item, word) in steps {
+        let record = said(JULIET, 9, vec![roster("juliet", "nurse", item)]);
+        assert_eq!(offered(&state, UNTOLD, &record), [""; 0], "the client says it again itself");
+        assert_eq!(offered(&state, TOLD, &record), [at_7(&word)]);
+        state.apply(&mut place(5), &record);
+    }
+    let record = said(JULIET, 9, vec![roster("juliet", "nurse", Some(named("", &[])))]);
+    assert_eq!(offered(&state, TOLD, &record), [""; 0], "nothing was changed");
+}
+
+/// The speaker's owner passes it on: the contact must not have it from two sides, nor without the speaker's own roster.
+#[test]
+fn a_word_on_subscriptions_goes_to_its_speaker_and_not_to_the_contact() {
+    let mut state = both_led();
+    let asks = Item { subscription: Subscription::NoneOut, listed: true, ..Item::default() };
+    for contact in ["nurse", "romeo"] {
+        let stanza = ask(Ask::Subscribe, "juliet", contact);
+        let forward = Effect::Forward(Forward { to: (*jid(contact)).clone(), id: id(JULIET, 9), stanza });
+        let record = said(JULIET, 9, vec![roster("juliet", contact, Some(asks.clone())), forward.clone()]);
+        let word = String::from_utf8(ask(Ask::Subscribe, "juliet", contact).to_vec()).unwrap();
+        assert_eq!(offered(&state, TOLD, &record), [at_7(&word)]);
+        state.apply(&mut place(5), &record);
+        assert_eq!(offered(&state, TOLD, &said(JULIET, 9, vec![forward])), [at_7(&word)], "asked once more");
+    }
+}
+
+/// Romeo, who is led here on, has answered what juliet asked: her own roster does not know of it yet.
+#[test]
+fn what_the_contact_has_done_already_does_not_end_what_is_said_again() {
+    let mut state = both_led();
+    let stanza = ask(Ask::Subscribe, "juliet", "romeo");
+    let forward = Effect::Forward(Forward { to: (*jid("romeo")).clone(), id: id(JULIET, 9), stanza });
+    let record = said(JULIET, 9, vec![forward]);
+    let (mut merge, mut new) = (merge(), place(3));
+    assert_eq!(merge.keep(&state, TOLD, place(5), &mut new, &record).len(), 1);
+    state.apply(&mut place(5), &record);
+    let was = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
+    let effects = vec![out(ROMEO, id(JULIET, 9), ask(Ask::Subscribe, "juliet", "romeo"))];
+    let done = Record::Done { forward: was, effects: effects.clone() };
+    let left = merge.keep(&state, TOLD, place(5), &mut new, &done);
+    assert_eq!(left, [(0b01, Record::Kept { stanza: id(JULIET, 9), at_ms: 7, effects })]);
+}
+
+#[test]
+fn a_removal_is_said_again_with_what_it_ends() {
+    let mut state = both_led();
+    let both = Item { subscription: Subscription::Both, listed: true, ..Item::default() };
+    state.apply(&mut place(2), &said(JULIET, 8, vec![roster("juliet", "nurse", Some(both))]));
+    let to = |ask_| {
+        let stanza = ask(ask_, "juliet", "nurse");
+        Effect::Forward(Forward { to: (*jid("nurse")).clone(), id: id(JULIET, 9), stanza })
+    };
+    let effects = vec![roster("juliet", "nurse", None), to(Ask::Unsubscribed), to(Ask::Unsubscribe)];
+    let offered = offered(&state, TOLD, &said(JULIET, 9, effects));
+    assert_eq!(offered.len(), 3, "{offered:?}");
+    assert!(offered[2].contains("subscription='remove'"), "{offered:?}");
+}
+
+#[test]
+fn the_roster_of_who_is_led_here_on_stays_and_is_not_said_again() {
+    let record = said(ROMEO, 9, vec![roster("romeo", "nurse", Some(named("Nanny", &[])))]);
+    assert_eq!(keep(TOLD, &record), [(0b01, record.clone())]);
+}
+
+#[test]
+fn what_is_said_again_stays_so_if_the_tail_is_cut_once_more() {
+    let stanza = ask(Ask::Subscribe, "juliet", "nurse");
+    let record = Record::Kept {
+        stanza: id(JULIET, 9),
+        at_ms: 7,
+        effects: vec![Effect::Offer(to_bare("juliet", 9, stanza))],
+    };
+    assert_eq!(keep(TOLD, &record), [(0, record.clone())]);
+}
+
+#[test]
+fn of_two_words_on_the_same_contact_the_later_stands() {
+    let word = |contact, at_ms| {
+        let mut forward = to_bare("juliet", 9, ask(Ask::Subscribe, "juliet", contact));
+        words::stamped(&mut forward, &jid("juliet"), at_ms);
+        forward
+    };
+    let mut seen = Seen::default();
+    for at_ms in [9, 20, 15] {
+        seen.note(&said(SmId([8; 16]), 1, vec![roster("juliet", "nurse", None)]), at_ms);
+    }
+    assert!(seen.has(&word("nurse", 19)) && seen.has(&word("nurse", 20)));
+    assert!(!seen.has(&word("nurse", 21)), "it was said later");
+    assert!(!seen.has(&word("romeo", 19)), "another contact");
+    let mut seen = Seen::default();
+    let stanza = ask(Ask::Subscribed, "juliet", "nurse");
+    let granted = Effect::Forward(Forward { to: (*jid("nurse")).clone(), id: id(JULIET, 1), stanza });
+    let effects = vec![roster("juliet", "nurse", Some(named("", &[]))), granted];
+    seen.note(&said(SmId([8; 16]), 1, effects), 20);
+    assert!(!seen.has(&word("nurse", 19)), "to see somebody is another thing than to be seen");
+    let mut seen = Seen::default();
+    let by_contact = vec![roster("juliet", "nurse", None)];
+    let forward = RecordId { log: NodeIx::B, at: Position { seq: 4, inc: 1 }, index: 0 };
+    seen.note(&Record::Done { forward, effects: by_contact }, 20);
+    assert!(!seen.has(&word("nurse", 19)), "what a contact did is not what the user did");
+}
