@@ -44,6 +44,49 @@ fn rows_16_and_102_a_cut_is_not_taken_for_a_reboot_after_a_restart() {
 }
 
 #[test]
+fn row_103_a_reboot_during_a_cut_is_told_by_a_node_that_was_restarted_meanwhile() {
+    either(|home, backup| {
+        let mut stage = Stage::pair(WITNESS);
+        stage.cut_off(home, 10 * MINUTE);
+        stage.expect([backup], 16, 70 * SECOND);
+        stage.kill(backup);
+        stage.start(backup);
+        stage.expect([backup], 16, 3 * MINUTE);
+        stage.kill(home);
+        stage.start(home);
+        stage.stays(&[backup], 16, MINUTE);
+        stage.expect(BOTH, 103, 10 * MINUTE);
+        let states = by_node(
+            home,
+            [(State::FailedOver, Reason::Initialization), (State::RunningInBackupMode, Reason::PeerReboot)],
+        );
+        assert_eq!(stage.shown(backup).unwrap().1, states);
+        stage.stays(&BOTH, 103, MINUTE);
+        // It is known from now on.
+        restart_both(&mut stage);
+        stage.expect(BOTH, 103, MINUTE);
+        stage.stays(&BOTH, 103, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
+}
+
+#[test]
+fn row_102_whoever_was_heard_again_after_a_cut_was_not_rebooted_during_it() {
+    either(|home, backup| {
+        let mut stage = Stage::pair(WITNESS);
+        stage.cut_off(home, 2 * MINUTE);
+        stage.expect([backup], 16, 70 * SECOND);
+        stage.expect(BOTH, 102, 3 * MINUTE);
+        stage.stays(&BOTH, 102, 10 * SECOND);
+        // What becomes of it later is another story: the users were taken over because of the cut.
+        restart_both(&mut stage);
+        stage.expect(BOTH, 102, MINUTE);
+        stage.stays(&BOTH, 102, MINUTE);
+    });
+}
+
+#[test]
 fn rows_18_and_118_who_was_not_heard_during_a_start_is_not_said_to_have_rebooted_after_the_next() {
     let mut stage = Stage::pair(Profile { peer_and_disk: true, ..PAIR });
     stage.kill(A);

@@ -167,7 +167,8 @@ fn write_identity(data: &Path, path: &Path, identity: &Identity) -> anyhow::Resu
     Ok(File::open(data)?.sync_all()?)
 }
 
-/// `register | late u8 | held u8 | cause u8`. Without the first flag, which older versions did not write, nobody knows.
+/// `register | late u8 | held u8 | cause u8 | lost u64`, 0 for no run. Without the first flag, which older versions did not
+/// write, nobody knows.
 fn decode(body: Bytes) -> Option<RegisterCopy> {
     let mut c = Cursor::new(body);
     let reg = c.reg().ok()?;
@@ -175,7 +176,8 @@ fn decode(body: Bytes) -> Option<RegisterCopy> {
     let held = if c.is_empty() { false } else { c.flag().ok()? };
     let number = if c.is_empty() { 0 } else { c.u8().ok()? };
     let cause = Cause::ALL.get(usize::from(number)).copied().unwrap_or_default();
-    Some(RegisterCopy { reg, late, held, cause })
+    let lost = if c.is_empty() { None } else { Some(c.u64().ok()?).filter(|run| *run != 0) };
+    Some(RegisterCopy { reg, late, held, cause, lost })
 }
 
 fn encode(copy: RegisterCopy) -> Vec<u8> {
@@ -184,6 +186,7 @@ fn encode(copy: RegisterCopy) -> Vec<u8> {
     body.push(u8::from(copy.late));
     body.push(u8::from(copy.held));
     body.push(Cause::ALL.iter().position(|known| *known == copy.cause).unwrap_or(0) as u8);
+    body.extend_from_slice(&copy.lost.unwrap_or(0).to_le_bytes());
     body
 }
 
@@ -271,7 +274,8 @@ mod tests {
 
     fn reg(term: u64) -> RegisterCopy {
         let reg = Reg { term: Term(term), primary: NodeIx::B, mode: Mode::Solo, settled: Term(0) };
-        RegisterCopy { reg, late: term == 4, held: term == 2, cause: Cause::ALL[term as usize] }
+        let (late, held, lost) = (term == 4, term == 2, (term != 9).then_some(term << 40));
+        RegisterCopy { reg, late, held, cause: Cause::ALL[term as usize], lost }
     }
 
     fn open(data: &Path, name: &str, me: NodeIx, cluster: u64) -> anyhow::Result<Found> {
@@ -300,16 +304,22 @@ mod tests {
             let found = open(dir.path(), "n", me, 1).unwrap();
             assert_eq!(found.durable[me.index()], Some(reg(2)));
             drop(found);
-            // As versions without the cause, without the second flag, and without both, wrote it.
-            for (late, held) in [(false, true), (false, false), (true, false)] {
+            // As versions without the lost run, without the cause, without the second flag, and without both, wrote it.
+            let known = reg(2).cause;
+            for (less, late, held, cause) in [
+                (8, false, true, known),
+                (1, false, true, Cause::Nothing),
+                (1, false, false, Cause::Nothing),
+                (1, true, false, Cause::Nothing),
+            ] {
                 let bytes = fs::read(dir.path().join("core/own/slot1")).unwrap();
-                let mut old = bytes[..bytes.len() - 5].to_vec();
+                let mut old = bytes[..bytes.len() - 4 - less].to_vec();
                 old.extend_from_slice(&crc32c::crc32c(&old).to_le_bytes());
                 fs::write(dir.path().join("core/own/slot1"), old).unwrap();
                 let found = open(dir.path(), "n", me, 1).unwrap();
                 assert_eq!(
                     found.durable[me.index()],
-                    Some(RegisterCopy { late, held, cause: Cause::Nothing, ..reg(2) })
+                    Some(RegisterCopy { late, held, cause, lost: None, ..reg(2) })
                 );
             }
         }

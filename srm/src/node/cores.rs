@@ -63,9 +63,9 @@ impl Node {
 
     fn persist(&mut self, group: Group, reg: Reg, disk: &mut dyn Disk) {
         let g = group.index();
-        let cause = self.cause_to_keep(group, reg);
-        self.kept_causes[g] = cause;
-        disk.persist(group, RegisterCopy { reg, late: self.late[g], held: self.held[g], cause });
+        let (cause, lost) = self.cause_to_keep(group, reg);
+        self.kept_causes[g] = (cause, lost);
+        disk.persist(group, RegisterCopy { reg, late: self.late[g], held: self.held[g], cause, lost });
     }
 
     /// The register is as it was, and something that is kept with it is not.

@@ -31,6 +31,8 @@ pub(super) struct Shows {
     took: [bool; 2],
     /// How the peer was lost last, since it led its own group: a witness may answer when it is back already.
     lost: Option<Gone>,
+    /// The run of the peer that was lost when its users were taken over, until the peer is heard again.
+    lost_run: Option<u64>,
     /// If it does, it is by the operator's word: the peer is there.
     pub(super) forced: [bool; 2],
     /// Something happened that may have changed the row: it is not waited for a tick.
@@ -61,6 +63,7 @@ impl Default for Shows {
             began: [Begin::default(); 2],
             took: [false; 2],
             lost: None,
+            lost_run: None,
             forced: [false; 2],
             look: false,
             unexplained: None,
@@ -69,9 +72,10 @@ impl Default for Shows {
 }
 
 impl Shows {
-    /// Of a run that finds these causes on its disk.
-    pub(super) fn since(causes: [Cause; 2]) -> Shows {
-        Shows { causes, ..Shows::default() }
+    /// Of a run that finds this on its disk: why each group was taken over, and the run of the peer that was lost then.
+    pub(super) fn since(me: NodeIx, kept: [(Cause, Option<u64>); 2]) -> Shows {
+        let lost_run = kept[me.peer().index()].1;
+        Shows { causes: kept.map(|(cause, _)| cause), lost_run, ..Shows::default() }
     }
 }
 
@@ -207,10 +211,14 @@ impl Node {
         self.shows.lost = Some(gone);
     }
 
-    /// Why this node has taken a group over, if this is its register: what the next run has to know.
-    pub(super) fn cause_to_keep(&self, group: Group, reg: Reg) -> Cause {
-        let taken = group != self.me && reg.primary == self.me;
-        if taken { self.shows.causes[group.index()] } else { Cause::Nothing }
+    /// Why this node has taken a group over, if this is its register, and the run of the peer that it lost: what the next run has
+    /// to know.
+    pub(super) fn cause_to_keep(&self, group: Group, reg: Reg) -> (Cause, Option<u64>) {
+        if group == self.me || reg.primary != self.me {
+            return (Cause::Nothing, None);
+        }
+        let cause = self.shows.causes[group.index()];
+        (cause, self.shows.lost_run.filter(|_| cause.of_table() == Cause::PeerDown))
     }
 
     /// This node took a group over.
@@ -218,6 +226,9 @@ impl Node {
         let forced = std::mem::take(&mut self.shows.forced[group.index()]);
         self.shows.causes[group.index()] = if forced { Cause::Operator } else { self.cause_of_takeover() };
         self.shows.took[group.index()] = group != self.me;
+        if group != self.me {
+            self.shows.lost_run = self.peer_boot;
+        }
         let silent_ms = u64::from(self.evidence.silent().unwrap_or(0)) * 250;
         self.shows.began[group.index()].at_ms = self.now_ms.saturating_sub(silent_ms);
         self.shows.look = true;
@@ -266,6 +277,8 @@ impl Node {
         self.hear_failure(told.failed);
         self.hear_limits(told.limits);
         self.shows.peer = told;
+        // Whatever becomes of this run from here on, it is not why its users were taken over.
+        self.shows.lost_run = None;
         for group in NodeIx::BOTH {
             let g = group.index();
             let brought = self.cores[g].reg().primary != self.me;
@@ -278,9 +291,11 @@ impl Node {
         }
     }
 
-    /// The peer is here as a process that this run has not met. If it had met another one, what it had taken for silence was
-    /// a restart. (Why the peer has taken this node's users over, the peer knows.)
-    pub(super) fn correct_causes(&mut self, another: bool) {
+    /// The peer is here as a process that this run has not met. If it had met another one, or the run of this node that took
+    /// the peer's users over had lost another one, what was taken for silence was a restart. (Why the peer has taken this
+    /// node's users over, the peer knows.)
+    pub(super) fn correct_causes(&mut self, met: Option<u64>, boot: u64) {
+        let another = met.is_some() || self.shows.lost_run.take().is_some_and(|lost| lost != boot);
         let cause = &mut self.shows.causes[self.me.peer().index()];
         if another && cause.of_table() == Cause::PeerDown {
             *cause = Cause::PeerReboot;

@@ -83,7 +83,7 @@ impl Node {
         self.last_number = 0;
         self.peer_leaving = false;
         self.peer_activity = crate::beacon::Activity::None;
-        self.correct_causes(before.is_some());
+        self.correct_causes(before, boot);
         self.evidence.heard();
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::PeerRestarted, disk);

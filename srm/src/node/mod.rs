@@ -162,8 +162,8 @@ pub struct Node {
     late: [bool; 2],
     promises: Promises,
     shows: facts::Shows,
-    /// For each group: why this node has taken it over, as its disk knows it.
-    kept_causes: [Cause; 2],
+    /// For each group: why this node has taken it over, and the run of the peer that was lost then, as its disk knows it.
+    kept_causes: [(Cause, Option<u64>); 2],
     automatic: automatic::Automatic,
     checks: Checks,
     services: services::Services,
@@ -216,7 +216,7 @@ impl Node {
         let driver = Driver::start(cfg.driver.clone(), inc, disk);
         let cores = [0, 1].map(|g| Core::start(&core_cfgs[g], durable[g].map(|copy| copy.reg)));
         let evidence = Evidence::new(cfg.evidence);
-        let kept_causes = durable.map(|copy| copy.map_or(Cause::Nothing, |copy| copy.cause));
+        let kept_causes = durable.map(|copy| copy.map(|copy| (copy.cause, copy.lost)).unwrap_or_default());
         let changes = group::Changes::new(driver.engine().state().group().ha);
         let enabling = enabling::Enabling::at_start(cfg.single, &driver, &durable);
         let mut node = Node {
@@ -254,7 +254,7 @@ impl Node {
             barrier: [None; 2],
             late: durable.map(|copy| copy.is_none_or(|copy| copy.late)),
             promises: Promises::default(),
-            shows: facts::Shows::since(kept_causes),
+            shows: facts::Shows::since(me, kept_causes),
             kept_causes,
             automatic: automatic::Automatic::default(),
             checks: Checks::default(),

@@ -81,7 +81,7 @@ const PEER_BOOT: u64 = 9;
 const PAIR: [Option<RegisterCopy>; 2] = [Some(copy(pair(NodeIx::A))), Some(copy(pair(NodeIx::B)))];
 
 pub(super) const fn copy(reg: Reg) -> RegisterCopy {
-    RegisterCopy { reg, late: false, held: false, cause: view::Cause::Nothing }
+    RegisterCopy { reg, late: false, held: false, cause: view::Cause::Nothing, lost: None }
 }
 
 pub(super) const fn pair(primary: NodeIx) -> Reg {

@@ -34,6 +34,9 @@ pub struct RegisterCopy {
     pub held: bool,
     /// Why this node has taken the group over; nothing if it has not.
     pub cause: Cause,
+    /// The run of the peer that it took for lost then, until the peer is heard again: another one that comes back tells that it
+    /// was restarted.
+    pub lost: Option<u64>,
 }
 
 /// What an operator forces a node to be.
