@@ -239,12 +239,14 @@ pub struct Program {
     pub clock_ms: u64,
     /// Its version; empty: likewise.
     pub version: String,
+    /// Bytes that are free on the disk of its data folder; `None`: likewise, or it cannot tell.
+    pub room: Option<u64>,
 }
 
 impl Program {
     /// That of this node.
-    pub fn of_this_node(clock_ms: u64) -> Program {
-        Program { clock_ms, version: env!("CARGO_PKG_VERSION").to_owned() }
+    pub fn of_this_node(clock_ms: u64, room: Option<u64>) -> Program {
+        Program { clock_ms, version: env!("CARGO_PKG_VERSION").to_owned(), room }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -252,6 +254,7 @@ impl Program {
         let version = &self.version.as_bytes()[..self.version.len().min(usize::from(u8::MAX))];
         out.push(version.len() as u8);
         out.extend_from_slice(version);
+        out.extend_from_slice(&self.room.unwrap_or(u64::MAX).to_le_bytes());
     }
 
     /// It stands at the end of the datagram: older versions do not say it.
@@ -260,7 +263,8 @@ impl Program {
             let clock_ms = c.u64().ok()?;
             let length = usize::from(c.u8().ok()?);
             let version = String::from_utf8(c.take(length).ok()?.to_vec()).ok()?;
-            Some(Program { clock_ms, version })
+            let room = c.u64().ok().filter(|bytes| *bytes != u64::MAX);
+            Some(Program { clock_ms, version, room })
         };
         take().unwrap_or_default()
     }
@@ -456,7 +460,7 @@ mod tests {
             lease,
             told,
             groups,
-            program: Program { clock_ms: 1_700_000_000_000, version: "0.1.0".into() },
+            program: Program { clock_ms: 1_700_000_000_000, version: "0.1.0".into(), room: Some(1 << 33) },
         }
     }
 
@@ -474,7 +478,7 @@ mod tests {
         }
     }
 
-    /// As the versions before wrote it: without the program, without the byte before it, without the two before it, and without
+    /// As the versions before wrote it: without the room, without the program, without the byte before it, without the two before it, and without
     /// anything behind the cores.
     #[test]
     fn a_beacon_of_a_version_before_is_read() {
@@ -486,8 +490,15 @@ mod tests {
             older.extend_from_slice(&mac);
             Datagram::decode(&secret, &older)
         };
-        let (program, of_it) = (Program::default(), 8 + 1 + datagram().program.version.len());
-        assert_eq!(shorter_by(1), Some(Datagram { program: program.clone(), ..datagram() }), "half of it");
+        let (program, of_it) = (Program::default(), 8 + 1 + datagram().program.version.len() + 8);
+        let without = Program { room: None, ..datagram().program };
+        assert_eq!(shorter_by(1), Some(Datagram { program: without.clone(), ..datagram() }), "half of it");
+        assert_eq!(shorter_by(8), Some(Datagram { program: without, ..datagram() }));
+        assert_eq!(
+            shorter_by(9),
+            Some(Datagram { program: program.clone(), ..datagram() }),
+            "half of the rest"
+        );
         assert_eq!(shorter_by(of_it), Some(Datagram { program: program.clone(), ..datagram() }));
         let told = Told { checking: Checking::Not, ..datagram().told };
         assert_eq!(shorter_by(of_it + 1), Some(Datagram { told, program: program.clone(), ..datagram() }));

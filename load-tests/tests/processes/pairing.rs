@@ -110,6 +110,17 @@ impl Growing {
         self.rig.pair.start(1).unwrap();
     }
 
+    /// As if the store of a were so large that it fits on the disk once and not twice: a file without content is there.
+    fn refused_for_room(&self) {
+        let data = Config::load(&self.file()).unwrap().node.data;
+        let disk = rustix::fs::statvfs(&data).unwrap();
+        let large = data.join("store/large");
+        let file = fs::File::create(&large).unwrap();
+        file.set_len(disk.f_bavail * disk.f_frsize / 10 * 7).unwrap();
+        self.refused("room", "MiB are free on the disk of b, and");
+        fs::remove_file(large).unwrap();
+    }
+
     fn users_at(&self, node: &str) -> usize {
         self.rig.pair.users(0).unwrap_or_default().iter().filter(|user| user.home == node).count()
     }
@@ -208,6 +219,7 @@ async fn a_node_gets_no_peer_before_everything_fits() {
     }
 
     growing.empty();
+    growing.refused_for_room();
     was_killed_soon(&growing, "checked");
     growing.rig.mark_fault(0);
     let done = growing.pair(None);

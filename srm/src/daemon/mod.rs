@@ -23,6 +23,7 @@ mod ops;
 mod panics;
 mod probes;
 mod reload;
+mod room;
 mod rules;
 mod services;
 mod settings;
@@ -59,6 +60,7 @@ use xmpp_core::net::{Entry, Host, serve};
 use xmpp_core::sasl::TokenKey;
 
 pub(crate) use differences::CLOCKS_APART_MS;
+pub(crate) use room::free as free_room;
 
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
@@ -180,7 +182,11 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     }
     let live = Live::new(config, metrics.clone(), chronicle.clone(), notices.clone(), to_node.clone())?;
     let beacon = match config.pair() {
-        Some((peer, link)) => Some(beacons(link, peer, live.beacons.clone(), &to_node)?),
+        Some((peer, link)) => {
+            // Before it says its first word.
+            room::watch(config.node.data.clone(), to_node.clone())?;
+            Some(beacons(link, peer, live.beacons.clone(), &to_node)?)
+        }
         None => None,
     };
     let heart = Arc::new(AtomicU64::new(boottime_ms()));

@@ -410,7 +410,7 @@ impl Node {
             lease,
             told: self.told(),
             groups,
-            program: Program::of_this_node(self.now_ms),
+            program: Program::of_this_node(self.now_ms, self.room),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
         self.report_to_witness();

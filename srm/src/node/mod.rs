@@ -199,6 +199,8 @@ pub struct Node {
     peer_leads: bool,
     /// This run has led, or has heard who leads: it is not one of two that were restarted together.
     knows: bool,
+    /// Free bytes of the own disk, where they are known.
+    room: Option<u64>,
 }
 
 impl Node {
@@ -285,6 +287,7 @@ impl Node {
             held: durable.map(|copy| copy.is_some_and(|copy| copy.held)),
             peer_leads: false,
             knows: false,
+            room: None,
             cfg,
         };
         node.hold_at_start(disk);
@@ -385,6 +388,7 @@ impl Node {
             In::Restart(service) => self.restart_service(service),
             In::Logins { per_second, crowded } => self.logins(per_second, crowded),
             In::Checks(checks) => self.shell_checked(checks),
+            In::Room(room) => self.room = room,
         }
         self.settle(disk);
     }

@@ -110,6 +110,8 @@ pub enum In {
         /// More come.
         crowded: bool,
     },
+    /// So many bytes are free on the own disk; `None`: it cannot tell.
+    Room(Option<u64>),
 }
 
 /// What an operator may ask for.

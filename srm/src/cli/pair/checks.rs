@@ -8,7 +8,7 @@ use super::far::{self, Heard, Wrong};
 use crate::admin::{CheckShown, Status};
 use crate::beacon::Datagram;
 use crate::config::{Config, Link, Peer};
-use crate::daemon::CLOCKS_APART_MS;
+use crate::daemon::{CLOCKS_APART_MS, free_room};
 use crate::safety::Role;
 use crate::setup::join::Change;
 
@@ -64,15 +64,15 @@ fn serves(status: &Status) -> Result<(), Wrong> {
     Err((format!("it is {state}"), "see `tandem status`; mend that first".to_owned()))
 }
 
+fn unread(data: &Path, error: &std::io::Error) -> Wrong {
+    let hint = "say it as root, or as the user of the service, on the machine of this node".to_owned();
+    (format!("{} cannot be looked at: {error}", data.display()), hint)
+}
+
 fn disk(data: &Path) -> Result<(), Wrong> {
-    let unread = |error: &dyn std::fmt::Display| {
-        let hint = "say it as root, or as the user of the service, on the machine of this node".to_owned();
-        (format!("{} cannot be looked at: {error}", data.display()), hint)
-    };
-    let used = size(data).map_err(|error| unread(&error))?;
-    let disk = rustix::fs::statvfs(data).map_err(|error| unread(&error))?;
-    room(disk.f_bavail * disk.f_frsize, used)
-        .map_err(|(error, hint)| (format!("{}: {error}", data.display()), hint))
+    let used = size(data).map_err(|error| unread(data, &error))?;
+    let free = free_room(data).map_err(|error| unread(data, &error))?;
+    room(free, used).map_err(|(error, hint)| (format!("{}: {error}", data.display()), hint))
 }
 
 /// While the new node gets everything, the log grows that it has not got yet; what is replaced stays until it has.
@@ -82,8 +82,34 @@ fn room(free: u64, used: u64) -> Result<(), Wrong> {
         return Ok(());
     }
     let (free, wanted) = (free >> 20, wanted >> 20);
-    let hint = "make room, here and as much on the new node's disk, which is to hold the same".to_owned();
-    Err((format!("{free} MiB are free, and {wanted} MiB are wanted"), hint))
+    Err((format!("{free} MiB are free, and {wanted} MiB are wanted"), "make room on this disk".to_owned()))
+}
+
+/// What the new node tells of its disk, beside what comes to it from here.
+fn room_there(peer: &str, free: Option<u64>, data: &Path) -> Result<(), Wrong> {
+    let of = |part: &str| size(&data.join(part)).map_err(|error| unread(data, &error));
+    fits_there(peer, free, of("store")?, of("log")?)
+}
+
+/// The store comes whole; what the new node writes of it again while it comes stays beside it until it is compacted. So twice of
+/// it, and as much log as is kept here: that comes behind it, or, if it reaches back to the beginning, instead.
+fn fits_there(peer: &str, free: Option<u64>, store: u64, log: u64) -> Result<(), Wrong> {
+    let Some(free) = free else {
+        let error = format!("{peer} does not tell how much room its disk has");
+        return Err((
+            error,
+            format!("see on its machine whether its data folder is there: {peer} looks again"),
+        ));
+    };
+    let wanted = store.saturating_mul(2).saturating_add(log).max(ROOM);
+    if free >= wanted {
+        return Ok(());
+    }
+    let (free, wanted) = (free >> 20, wanted.div_ceil(1 << 20));
+    let error = format!(
+        "{free} MiB are free on the disk of {peer}, and {wanted} MiB are wanted: the store of this node twice, and its log"
+    );
+    Err((error, format!("make room on the disk of {peer}, or start it with its data folder on a larger one")))
 }
 
 fn size(folder: &Path) -> std::io::Result<u64> {
@@ -127,6 +153,7 @@ fn told(change: &Change, peer: &Peer, beacon: &Datagram, now_ms: u64) -> Vec<Che
         check("versions", versions(&peer.name, &beacon.program.version)),
         check("clocks", clocks(beacon.program.clock_ms, now_ms)),
         check("users", nobody(&peer.name, beacon)),
+        check("room", room_there(&peer.name, beacon.program.room, &config.node.data)),
         check("waiting", waits(&peer.name, Duration::from_secs(beacon.number.into()), patience)),
     ]
 }
@@ -210,6 +237,13 @@ mod tests {
         assert_eq!(room(ROOM, 5), Ok(()));
         assert_eq!(wrong(room(ROOM - 1, 5)), "127 MiB are free, and 128 MiB are wanted");
         assert_eq!(wrong(room(ROOM, 2 * ROOM)), "128 MiB are free, and 256 MiB are wanted");
+        assert_eq!(fits_there("b", Some(ROOM), ROOM / 4, ROOM / 2), Ok(()));
+        let told = "127 MiB are free on the disk of b, and 128 MiB are wanted: the store of this node twice, and its log";
+        assert_eq!(wrong(fits_there("b", Some(ROOM - 1), 0, 0)), told);
+        assert!(
+            wrong(fits_there("b", Some(ROOM), ROOM / 4 + 1, ROOM / 2)).contains("and 129 MiB are wanted")
+        );
+        assert_eq!(wrong(fits_there("b", None, 0, 0)), "b does not tell how much room its disk has");
         assert_eq!(names("a", "b"), Ok(()));
         assert_eq!(wrong(names("b", "a")), "a is not behind b in the alphabet");
         assert_eq!(clocks(1_000_000, 1_004_999), Ok(()));
