@@ -44,6 +44,11 @@ impl Stage {
         Stage { world }
     }
 
+    /// The node that was alone gets the other as its peer, from its next start on.
+    pub fn grows(&mut self) {
+        self.world.profile.single = false;
+    }
+
     /// What a node shows: row, and the states of both; `None` if it does not run.
     pub fn shown(&self, node: usize) -> Option<(u32, [(State, Reason); 2])> {
         let shown = self.world.hosts[node].process.as_ref()?.node.shown();

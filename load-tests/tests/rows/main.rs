@@ -446,6 +446,55 @@ fn rows_120_and_121_a_group_of_one_node() {
 }
 
 #[test]
+fn a_new_node_that_has_not_got_everything_serves_nobody_however_long_its_peer_is_gone() {
+    let leads_none = |stage: &Stage| NodeIx::BOTH.iter().all(|group| !stage.leads(B, *group));
+    let has_nothing = "this node has nothing yet, and serves nobody until a has sent everything";
+    let mut stage = Stage::fresh(Profile { single: true, ..PAIR });
+    stage.start(A);
+    stage.expect([A], 120, SECOND);
+    stage.run(SECOND);
+    stage.more_users(A, 3);
+    stage.run(SECOND);
+    stage.kill(A);
+    stage.grows();
+    // It is there long before the other.
+    stage.start(B);
+    stage.run(110 * SECOND);
+    assert!(!says(&stage, B, has_nothing), "within the initialization time-out: {:?}", stage.alarms(B));
+    stage.run(10 * MINUTE);
+    assert!(leads_none(&stage) && says(&stage, B, has_nothing), "{:?}", stage.alarms(B));
+    // The other dies as soon as the new node has joined it: before all is there.
+    stage.start(A);
+    let joined = "cannot take over: this node does not hold everything of a yet";
+    for _ in 0..10_000 {
+        if says(&stage, B, joined) {
+            break;
+        }
+        stage.run(1);
+    }
+    assert!(says(&stage, B, joined), "{:?}", stage.alarms(B));
+    stage.kill(A);
+    for restarted in [false, true] {
+        if restarted {
+            stage.kill(B);
+            stage.start(B);
+        }
+        for _ in 0..100 {
+            stage.run(6 * SECOND);
+            assert!(leads_none(&stage) && stage.has_row(B), "{restarted}: {:?}", stage.shown(B));
+        }
+        assert!(says(&stage, B, has_nothing), "{restarted}: {:?}", stage.alarms(B));
+    }
+    // All that was said is with the other, which goes on and sends it.
+    stage.start(A);
+    stage.run(20 * SECOND);
+    fallback(&mut stage, A);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    assert_eq!((stage.served(A), stage.users(B).len()), (3, 3));
+    assert!(!says(&stage, B, "has nothing"), "{:?}", stage.alarms(B));
+}
+
+#[test]
 fn with_automatics_disabled_the_users_of_a_dead_node_wait_for_the_operator() {
     let mut stage = Stage::pair(PAIR);
     stage.automatics(Automatics { disabled: true, fallback: true, after: 40, ..Automatics::default() });

@@ -81,6 +81,19 @@ impl Node {
         }
     }
 
+    /// A disk that holds nothing whole of either group: without its peer this node can only wait, even where it would serve by
+    /// itself after a start.
+    fn nothing_alarm(&self) -> Option<String> {
+        let nothing = self.cores.iter().all(|core| core.durable().is_none());
+        let peer = &self.cfg.names[self.me.peer().index()];
+        (nothing && self.evidence.init_timeout()).then(|| {
+            format!(
+                "this node has nothing yet, and serves nobody until {peer} has sent everything: start {peer}, or repair the path \
+                 between the nodes"
+            )
+        })
+    }
+
     fn alarms(&self) -> Vec<String> {
         let mut alarms: Vec<String> = self.disk_alarm().into_iter().collect();
         alarms.extend(self.service_alarms());
@@ -100,6 +113,7 @@ impl Node {
                 alarms.push(format!("cannot take over: this node does not hold everything of {name} yet"));
             }
         }
+        alarms.extend(self.nothing_alarm());
         alarms.extend(self.pause_alarm());
         alarms.extend(self.hold_alarm());
         alarms.extend(self.automatics_alarm());

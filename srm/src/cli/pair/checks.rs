@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use super::far::{self, Heard, Wrong};
 use crate::admin::{CheckShown, Status};
@@ -147,14 +146,12 @@ fn heard(config: &Config, peer: &Peer, link: &Link) -> Result<Datagram, Wrong> {
 /// What the beacon tells.
 fn told(change: &Change, peer: &Peer, beacon: &Datagram, now_ms: u64) -> Vec<CheckShown> {
     let config = &change.config;
-    let patience = config.srm.initialization_keep_alive_timeout;
     vec![
         check("settings", settings(change, beacon)),
         check("versions", versions(&peer.name, &beacon.program.version)),
         check("clocks", clocks(beacon.program.clock_ms, now_ms)),
         check("users", nobody(&peer.name, beacon)),
         check("room", room_there(&peer.name, beacon.program.room, &config.node.data)),
-        check("waiting", waits(&peer.name, Duration::from_secs(beacon.number.into()), patience)),
     ]
 }
 
@@ -193,40 +190,31 @@ fn clocks(there_ms: u64, here_ms: u64) -> Result<(), Wrong> {
     Err((error, "see to it that both run NTP: `chronyc tracking`".to_owned()))
 }
 
-/// Two nodes that serve the same users are what must never be.
+/// Two nodes that serve the same users are what must never be. A node with nothing never serves by itself, however long it waits;
+/// one that was of a pair may, after its initialization time-out.
 fn nobody(peer: &str, beacon: &Datagram) -> Result<(), Wrong> {
     let leads =
         beacon.told.knows || beacon.groups.iter().any(|group| group.role == Role::Primary || group.alone);
+    let was_of_a_pair = beacon.told.ha_off || beacon.groups.iter().any(|group| group.reg.term.0 != 0);
     let error = if leads {
         format!("{peer} serves users by itself already")
-    } else if beacon.told.ha_off {
+    } else if was_of_a_pair {
         format!("{peer} still has the data of a pair")
     } else {
         return Ok(());
     };
-    let hint = format!(
-        "stop {peer}, move its data folder away, start it, and say `tandem pair` within the minute: it gets everything from this node"
-    );
-    Err((error, hint))
-}
-
-/// A node with nothing waits for its peer only for so long; then it would serve by itself.
-fn waits(peer: &str, since: Duration, patience: Duration) -> Result<(), Wrong> {
-    if since < patience / 2 {
-        return Ok(());
-    }
-    let (since, patience) = (since.as_secs(), patience.as_secs());
-    let error = format!(
-        "{peer} has waited for this node for {since} s, and would serve by itself after {patience} s"
-    );
     let hint =
-        format!("stop {peer}, empty its data folder, start it, and say `tandem pair` within the minute");
+        format!("stop {peer}, move its data folder away, and start it: it gets everything from this node");
     Err((error, hint))
 }
 
 #[cfg(test)]
 mod tests {
+    use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+
     use super::*;
+    use crate::beacon::Told;
+    use crate::safety;
 
     fn wrong(looked: Result<(), Wrong>) -> String {
         looked.unwrap_err().0
@@ -249,10 +237,44 @@ mod tests {
         assert_eq!(clocks(1_000_000, 1_004_999), Ok(()));
         assert_eq!(wrong(clocks(1_005_000, 1_000_000)), "the clocks of the nodes differ by 5 s");
         assert_eq!(wrong(clocks(0, 9_000)), "the clocks of the nodes differ by 9 s");
-        let seconds = Duration::from_secs;
-        assert_eq!(waits("b", seconds(59), seconds(120)), Ok(()));
-        let told = "b has waited for this node for 60 s, and would serve by itself after 120 s";
-        assert_eq!(wrong(waits("b", seconds(60), seconds(120))), told);
+    }
+
+    #[test]
+    fn a_node_that_has_nothing_may_have_waited_for_long_and_one_that_was_of_a_pair_is_none_that_joins() {
+        let reg = |term| Reg { term: Term(term), primary: NodeIx::A, mode: Mode::Pair, settled: Term(0) };
+        let group = |term, role| safety::Beacon {
+            reg: reg(term),
+            role,
+            ack: None,
+            holds: false,
+            alone: false,
+            took_other: false,
+            stopped: false,
+        };
+        let beacon = |told, groups| Datagram {
+            node: 1,
+            boot: 5,
+            to_boot: 0,
+            number: 1_000_000,
+            config: 1,
+            activity: Default::default(),
+            turn: Default::default(),
+            heard: 0,
+            lease: [0; 2],
+            told,
+            groups,
+            program: Default::default(),
+        };
+        let nothing = group(0, Role::Fenced);
+        let plain = Told::default();
+        assert_eq!(nobody("b", &beacon(plain, [nothing; 2])), Ok(()));
+        let of_a_pair = "b still has the data of a pair";
+        // High availability is on there: after its initialization time-out it would serve its users of then.
+        assert_eq!(wrong(nobody("b", &beacon(plain, [nothing, group(4, Role::Fenced)]))), of_a_pair);
+        assert_eq!(wrong(nobody("b", &beacon(Told { ha_off: true, ..plain }, [nothing; 2]))), of_a_pair);
+        let serves = "b serves users by itself already";
+        assert_eq!(wrong(nobody("b", &beacon(plain, [nothing, group(4, Role::Primary)]))), serves);
+        assert_eq!(wrong(nobody("b", &beacon(Told { knows: true, ..plain }, [nothing; 2]))), serves);
     }
 
     #[test]
