@@ -143,6 +143,48 @@ async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
     rig.settle().await;
 }
 
+/// What neither node can write down, and who would come to a node that cannot serve, is refused with its reason: not as if a
+/// node did not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_neither_node_can_do_is_refused_with_its_reason_and_what_to_do() {
+    let mut rig = Rig::start(2, load(seed()), QUICK, &[]).await;
+    let client = |rig: &Rig, node: usize| {
+        let made = &rig.pair.made.nodes[node];
+        Client::at(made.admin, &made.token_file).unwrap_or_else(|f| panic!("{f:?}"))
+    };
+    let routers = |rig: &Rig, action: ServiceAction| {
+        for name in ["a", "b"] {
+            client(rig, 0).service(name, "router", action).unwrap_or_else(|f| panic!("{f:?}"));
+        }
+    };
+    routers(&rig, ServiceAction::Stop);
+    let lacks = |alarms: &[String]| alarms.iter().any(|a| a.starts_with("a critical service of b is down"));
+    rig.until(0, LIMIT, "a knows that b lacks its router", |s| lacks(&s.alarms));
+    let shown = client(&rig, 0).group_edit(None, Some("third floor")).unwrap_or_else(|f| panic!("{f:?}"));
+    assert_eq!(shown.description, "third floor", "the logs are well");
+    let of_a = rig.pair.users(0).unwrap().into_iter().find(|user| user.home == "a").unwrap().user;
+    for asked in [0, 1] {
+        let refusal = client(&rig, asked).assign(&of_a, Some("b")).unwrap_err().refusal;
+        assert_eq!(refusal.error, "router of b is stopped: stopped by the operator: nothing was changed");
+        assert!(refusal.hint.contains("`tandem service start router --node b`"), "{refusal:?}");
+    }
+    routers(&rig, ServiceAction::Start);
+    rig.until(0, LIMIT, "all services run", |s| !lacks(&s.alarms));
+
+    // Both were restarted while nothing is done by itself: neither serves anybody, and neither writes.
+    client(&rig, 0).set("srm.disable_automatics", Some("true")).unwrap_or_else(|f| panic!("{f:?}"));
+    (0..2).for_each(|node| rig.kill(node));
+    (0..2).for_each(|node| rig.pair.start(node).unwrap());
+    for node in [0, 1] {
+        rig.until(node, LIMIT, "both wait for the operator", |s| s.row == Some(128));
+        until("it is told", || {
+            let refusal = client(&rig, node).group_edit(None, Some("fourth floor")).unwrap_err().refusal;
+            refusal.error.starts_with("neither a nor b can write it down now: nothing was changed")
+                && refusal.hint.contains("`tandem status`")
+        });
+    }
+}
+
 /// The counters as operators know them: X users at home on one node and Y on the other, all with a second stream. And what the
 /// operator may change while users are not at home.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -274,6 +274,46 @@ fn accounts_are_not_changed_without_a_database_nor_twice_at_once_nor_if_there_is
 }
 
 #[test]
+fn the_group_is_changed_although_both_routers_are_stopped_and_nobody_is_assigned_to_a_node_that_lacks_one() {
+    let mut stage = Stage::pair(PAIR);
+    stage.automatics(SERVICES);
+    for node in BOTH {
+        stage.service(node, Service::Router, Health::Stopped, true);
+    }
+    stage.run(2 * SECOND);
+    // The logs are well: what is written down there needs no router.
+    assert_eq!(stage.op(A, edit()), None, "answered when it is safe");
+    stage.run(SECOND);
+    let homes =
+        |stage: &Stage| stage.users(A).into_iter().map(|(user, u)| (user, u.home)).collect::<Vec<_>>();
+    let before = homes(&stage);
+    for node in BOTH {
+        assert_eq!(&*stage.group(node).description, "third floor");
+        let (user, other) = (["u0", "u1"][node], 1 - node);
+        assert_eq!(stage.op(node, assign(user, other)), Some(Reply::Lacks(NodeIx::BOTH[other])));
+        assert_eq!(
+            stage.op(other, assign(user, other)),
+            Some(Reply::NotHere),
+            "its home is asked, and says why"
+        );
+    }
+    stage.run(SECOND);
+    assert_eq!(homes(&stage), before);
+    stage.service(B, Service::Router, Health::Runs, false);
+    stage.run(2 * SECOND);
+    assert_eq!(stage.op(A, assign("u0", B)), None, "its own router is not needed to let somebody go");
+    stage.run(SECOND);
+    assert_ne!(homes(&stage), before);
+    // In failed mode, what is to be done first.
+    let mut stage = in_failed_mode();
+    let Some(Reply::Refused(refused)) = stage.op(A, assign("u0", B)) else { panic!("it is not refused") };
+    assert!(
+        refused.hint.contains("a recover starts them") && refused.hint.contains("ask again"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn users_are_assigned_and_balanced_only_while_both_nodes_are_normal() {
     for brought in &STATES {
         let (state, _, node, _) = *brought;

@@ -180,9 +180,31 @@ impl Operations {
     pub(super) async fn reply_of(&self, op: Op) -> Result<Reply, Refusal> {
         match self.op(op).await {
             Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
+            Some(Reply::Lacks(node)) => {
+                let (_, lame) = self.shell_checks().await;
+                let (error, hint) = lacks(&self.names[node.index()], &lame);
+                Err(self.refusal(error, hint).await)
+            }
             Some(reply) => Ok(reply),
             None => Err(stopping()),
         }
+    }
+
+    /// What the other node is told that asked for something which only this one can do.
+    pub(super) async fn done(&self, result: Result<Reply, Refusal>) -> Answer {
+        match result {
+            Ok(Reply::Done) => Answer::Done,
+            Ok(Reply::NotHere) => Answer::Refused(self.neither().await),
+            Ok(_) => Answer::Refused(stopping()),
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    }
+
+    /// Each node says that the other must do it.
+    async fn neither(&self) -> Refusal {
+        let (_, lame) = self.shell_checks().await;
+        let (error, hint) = neither(&self.names, &lame);
+        self.refusal(error, hint).await
     }
 
     pub(super) async fn change_group_anywhere(&self, op: GroupOp) -> Result<(), Refusal> {
@@ -228,6 +250,7 @@ impl Operations {
             Ok(Reply::Begun(p)) => {
                 Answer::Moving(Moving { what: "rebalance".to_owned(), left: p.left, done: p.done })
             }
+            Ok(Reply::NotHere) => Answer::Refused(self.neither().await),
             Ok(_) => Answer::Refused(stopping()),
             Err(refusal) => Answer::Refused(refusal),
         }
@@ -256,6 +279,7 @@ fn seen(peer: &str, heard: Option<(&NodeStatus, u64, u64)>, services: &[Lame]) -
 
 /// A critical service that does not run.
 struct Lame {
+    node: String,
     service: Service,
     /// It runs, but does not do its work.
     fails: bool,
@@ -266,9 +290,43 @@ fn lame(node: &str, services: &[ServiceStatus]) -> Vec<Lame> {
     let down = services.iter().filter(|s| s.critical && s.state != "running");
     down.filter_map(|s| {
         let text = format!("{} of {node} is {}: {}", s.name, s.state, s.why);
-        Some(Lame { service: Service::named(&s.name)?, fails: s.state == "failing", text })
+        let (node, service) = (node.to_owned(), Service::named(&s.name)?);
+        Some(Lame { node, service, fails: s.state == "failing", text })
     })
     .collect()
+}
+
+/// What is down, and the commands that mend it.
+fn mended(lame: &[&Lame]) -> (String, String) {
+    let command = |lame: &&Lame| {
+        let action = if lame.fails { "restart" } else { "start" };
+        format!("`tandem service {action} {} --node {}`", lame.service.name(), lame.node)
+    };
+    let texts: Vec<&str> = lame.iter().map(|lame| lame.text.as_str()).collect();
+    let commands: Vec<String> = lame.iter().map(command).collect();
+    (texts.join("; "), commands.join(", "))
+}
+
+/// Nobody is given to this node: critical services are down there.
+fn lacks(node: &str, lame: &[Lame]) -> (String, String) {
+    let there: Vec<&Lame> = lame.iter().filter(|lame| lame.node == node).collect();
+    if there.is_empty() {
+        let hint = "`tandem service list` says which; start it, then ask again".to_owned();
+        return (format!("a critical service of {node} is down: nothing was changed"), hint);
+    }
+    let (down, commands) = mended(&there);
+    (format!("{down}: nothing was changed"), format!("start what is down: {commands}; then ask again"))
+}
+
+/// Neither node can do it. What is down may be why users are not served, and must run before they are.
+fn neither([a, b]: &[String; 2], lame: &[Lame]) -> (String, String) {
+    let error = format!("neither {a} nor {b} can write it down now: nothing was changed");
+    let hint = "a node writes only while it serves its own users: see `tandem status`, and ask again then";
+    if lame.is_empty() {
+        return (error, hint.to_owned());
+    }
+    let (down, commands) = mended(&lame.iter().collect::<Vec<_>>());
+    (format!("{error}; {down}"), format!("start what is down: {commands}; {hint}"))
 }
 
 /// The node's check knows that services are down; which, and why, is known here.
@@ -353,6 +411,29 @@ mod tests {
         let services = lame("a", &[service("database", "failing", true), service("router", "stopped", true)]);
         assert_eq!(wrong(Some(&peer(own, 1_000_005)), &services), ["store: database of a is failing: EIO"]);
         assert_eq!(wrong(None, &[]), ["versions: node b did not answer", "clocks: node b did not answer"]);
+    }
+
+    #[test]
+    fn what_neither_node_can_do_and_who_is_given_to_nobody_is_told_with_the_services_that_are_down() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let nothing = "neither a nor b can write it down now: nothing was changed";
+        let status =
+            "a node writes only while it serves its own users: see `tandem status`, and ask again then";
+        assert_eq!(neither(&names, &[]), (nothing.to_owned(), status.to_owned()));
+        let down = [service("router", "stopped", true), service("database", "failing", true)];
+        let all: Vec<Lame> = [lame("a", &down), lame("b", &down[..1])].into_iter().flatten().collect();
+        let (error, hint) = neither(&names, &all);
+        let told = "router of a is stopped: EIO; database of a is failing: EIO; router of b is stopped: EIO";
+        assert_eq!(error, format!("{nothing}; {told}"));
+        let commands = "`tandem service start router --node a`, `tandem service restart database --node a`, \
+                        `tandem service start router --node b`";
+        assert_eq!(hint, format!("start what is down: {commands}; {status}"));
+        let (error, hint) = lacks("b", &all);
+        assert_eq!(error, "router of b is stopped: EIO: nothing was changed");
+        assert_eq!(hint, "start what is down: `tandem service start router --node b`; then ask again");
+        let (error, hint) = lacks("b", &[]);
+        assert_eq!(error, "a critical service of b is down: nothing was changed");
+        assert!(hint.starts_with("`tandem service list` says which"), "{hint}");
     }
 
     #[test]

@@ -157,11 +157,6 @@ impl Operations {
             Ok(moving) => Answer::Moving(moving),
             Err(refusal) => Answer::Refused(refusal),
         };
-        let done = |result| match result {
-            Ok(Reply::Done) => Answer::Done,
-            Ok(_) => Answer::Refused(stopping()),
-            Err(refusal) => Answer::Refused(refusal),
-        };
         match ask {
             Ask::Status => match self.snapshot().await {
                 Some(snapshot) => Answer::Status(Box::new(self.local_status(&snapshot))),
@@ -172,20 +167,22 @@ impl Operations {
                 Ok(_) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
             },
-            Ask::Restart => done(self.restart_here().await),
+            Ask::Restart => self.done(self.restart_here().await).await,
             Ask::Service { service, action } => match self.service_here(&service, action).await {
                 Ok(()) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
             },
             Ask::Fallback => moving(self.move_here(Op::Fallback(By::Peer), "fallback").await),
-            Ask::UserAdd { user, password, home } => done(self.add_here(&user, &password, Some(home)).await),
-            Ask::UserPasswd { user, password } => done(self.passwd_here(&user, &password).await),
-            Ask::UserRemove { user } => done(self.remove_here(&user).await),
-            Ask::Group(op) => done(self.change_group_here(op).await),
-            Ask::Assign { user, home } => done(self.assign_here(&user, home.as_deref()).await),
+            Ask::UserAdd { user, password, home } => {
+                self.done(self.add_here(&user, &password, Some(home)).await).await
+            }
+            Ask::UserPasswd { user, password } => self.done(self.passwd_here(&user, &password).await).await,
+            Ask::UserRemove { user } => self.done(self.remove_here(&user).await).await,
+            Ask::Group(op) => self.done(self.change_group_here(op).await).await,
+            Ask::Assign { user, home } => self.done(self.assign_here(&user, home.as_deref()).await).await,
             Ask::Rebalance => self.answer_rebalance().await,
-            Ask::Check => done(self.check_here().await),
-            Ask::Notice(posted) => done(self.notice_here(&posted).await),
+            Ask::Check => self.done(self.check_here().await).await,
+            Ask::Notice(posted) => self.done(self.notice_here(&posted).await).await,
             Ask::Stop(stop) => match self.stop_here(&stop).await {
                 Ok(stopped) => Answer::Stopped(stopped),
                 Err(refusal) => Answer::Refused(refusal),

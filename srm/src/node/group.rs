@@ -321,6 +321,10 @@ impl Node {
         if u.register != self.me {
             return Some(Reply::NotHere);
         }
+        // A paced move would pause for it; one user would be served by nobody meanwhile.
+        if home == Some(self.me.peer()) && self.peer_told().lacks_service {
+            return Some(Reply::Lacks(self.me.peer()));
+        }
         self.inbox.push(Input::Assign { user: user.clone(), home });
         self.wait_for(number, Wanted::Assigned(user, home));
         None
@@ -336,7 +340,9 @@ impl Node {
             state.name(),
             reason.name()
         );
-        Some(refused(error, "see `tandem status`, and ask again"))
+        let action = self.shown().action(&self.cfg.names);
+        let first = if action.is_empty() { "see `tandem status`".to_owned() } else { action };
+        Some(refused(error, format!("{first}; then ask again")))
     }
 
     /// Moves users until each node has its share.

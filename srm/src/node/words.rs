@@ -180,6 +180,8 @@ pub enum Reply {
     Checks(Vec<Check>),
     /// The other node must do it.
     NotHere,
+    /// Not done: a critical service of this node is down, and users would come there.
+    Lacks(NodeIx),
     /// Not now.
     Refused(Refused),
 }
