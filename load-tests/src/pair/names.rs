@@ -83,9 +83,9 @@ impl World {
     pub(super) fn names_show(&mut self, c: usize, stanza: &Stanza) {
         let head = &stanza.head;
         let failed = head.kind == Kind::Iq && head.type_.as_deref() == Some("error");
-        let number = head.id.as_deref().and_then(|id| id.strip_prefix('n')?.parse().ok());
+        let number = head.id.as_deref().and_then(|id| id.strip_prefix('n')?.parse::<u64>().ok());
         if let Some(number) = number.filter(|_| failed) {
-            self.names.last.retain(|(who, _), (said, _): &mut (u64, _)| *who != c || *said != number);
+            self.names.last.retain(|(who, _), (said, _)| *who != c || *said != number);
         }
     }
 

@@ -154,7 +154,7 @@ fn what_is_said_again_stays_so_if_the_tail_is_cut_once_more() {
 fn of_two_words_on_the_same_contact_the_later_stands() {
     let word = |contact, at_ms| {
         let mut forward = to_bare("juliet", 9, ask(Ask::Subscribe, "juliet", contact));
-        words::stamped(&mut forward, &jid("juliet"), at_ms);
+        crate::merge::words::stamped(&mut forward, &jid("juliet"), at_ms);
         forward
     };
     let mut seen = Seen::default();
