@@ -129,6 +129,8 @@ pub struct Engine {
     next_name: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
+    /// Which stream each of their sessions had then, and the number of the last stanza that the peer had put out for it.
+    given: BTreeMap<SmId, (u32, u32)>,
     /// Users of whom nobody here knows whether the peer serves them.
     doubtful: BTreeSet<BareJid>,
     /// A record may have changed who owns a user since fronts were looked through for users of this node.
@@ -171,6 +173,7 @@ impl Engine {
             leaving: false,
             next_name: 1,
             arrived: Vec::new(),
+            given: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             owners_changed: false,
             next_sweep_ms: 0,

@@ -43,6 +43,7 @@ impl Engine {
             all |= matches!(record, Record::HandOver { .. } | Record::Lead { .. });
             self.owners_changed |= may_change_owners(record);
             self.state.apply(&mut place, record);
+            self.note_given(record);
         }
         if all {
             // Users came here: whatever is undone for them, in either log, comes first.
@@ -50,6 +51,18 @@ impl Engine {
         }
         let brought = |index| RecordId { log: place.log, at, index };
         (0..place.forwards).map(brought).collect()
+    }
+
+    /// The peer goes on as the front of the streams that it had, behind everything that it has put out for them.
+    fn note_given(&mut self, record: &Record) {
+        let Record::HandOver { to, counters, .. } = record else { return };
+        if *to != self.cfg.me {
+            return;
+        }
+        let state = &self.state;
+        self.given.retain(|id, _| state.session(*id).is_some());
+        let streams = |id| state.session(id).map(|s| s.streams);
+        self.given.extend(counters.iter().filter_map(|(id, _, sent)| Some((*id, (streams(*id)?, *sent)))));
     }
 
     /// Processes forwards that were brought, then what waited for them.

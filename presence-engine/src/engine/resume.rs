@@ -193,7 +193,8 @@ impl Engine {
         if self.state.is_beside(u, epoch) && Term(epoch.term).issuer() != me {
             return false;
         }
-        epoch <= self.epoch_to_tell(u)
+        // Not of what is announced and not written yet: it may lie above what the other node has told, too.
+        epoch <= self.state.epoch(u)
             || Term(epoch.term).issuer() == me
             || self.state.lead(u.register.peer()).is_some_and(heard)
     }

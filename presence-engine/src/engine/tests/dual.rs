@@ -263,6 +263,25 @@ fn an_epoch_of_the_group_that_a_user_came_from_is_no_branch_when_the_own_group_i
     assert_eq!(words(&duo.all(juliet))[..2], ["offer 8.0", "resumed"]);
 }
 
+/// Node A led juliet's group alone under 10, and B under 9. They meet, and B is about to lead on under 13.
+#[test]
+fn an_epoch_of_the_other_branch_is_not_heard_of_before_it_is_settled_although_a_later_one_is_announced() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    duo.send(juliet, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.drop_tcp(juliet);
+    duo.cut_link();
+    let reg = |term, settled| Reg { term: Term(term), primary: B, mode: Mode::Solo, settled: Term(settled) };
+    duo.input(B, Input::Lead { group: B, reg: reg(9, 0), late: false });
+    duo.engines[B.index()].as_mut().unwrap().announcement(B, reg(13, 10), u64::MAX);
+    let early = resume_of(&mut duo, JULIET, "d:epoch='10.0'");
+    assert!(words(&duo.all(early)).is_empty(), "it waits");
+    duo.drop_tcp(early);
+    duo.input(B, Input::Lead { group: B, reg: reg(13, 10), late: false });
+    let late = resume_of(&mut duo, JULIET, "d:epoch='10.0'");
+    assert_eq!(words(&duo.all(late)), ["failed"], "what it counts is not here");
+}
+
 #[test]
 fn whose_last_word_was_a_hand_over_that_is_here_was_promised_nothing_that_is_not() {
     let mut duo = Duo::new();

@@ -187,6 +187,39 @@ fn an_attachment_from_before_is_nobodys_any_more() {
     assert_eq!(bodies(&duo.got(romeo)), Vec::<String>::new());
 }
 
+/// What a front says waits for its node's frames, which the owner reads before: so it may come behind a way there and back.
+#[test]
+fn an_attachment_from_before_the_front_had_the_session_itself_takes_nothing_away() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)], true);
+    let late = duo.take_mail(A);
+    duo.hold(false);
+    duo.hand_over("romeo@example.org");
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+    duo.send(
+        juliet,
+        &format!(
+            "<message to='{ROMEO}'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"
+        ),
+    );
+    duo.got(romeo);
+    duo.send(juliet, &say(ROMEO, "1b"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1b"]);
+    let sent = duo.session(ROMEO).unwrap().sent();
+    duo.hold(true);
+    duo.hand_over("romeo@example.org");
+    duo.deliver_frames(A);
+    duo.turn(A, late, true);
+    assert_eq!(duo.session(ROMEO).unwrap().sent(), sent, "the numbers that he was given hold");
+    duo.hold(false);
+    duo.send(juliet, &say(ROMEO, "2"));
+    assert_eq!(bodies(&duo.got(romeo)), ["2"]);
+}
+
 #[test]
 fn an_element_that_is_missing_ends_the_attachment() {
     let mut duo = Duo::new();
