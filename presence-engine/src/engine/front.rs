@@ -177,6 +177,12 @@ impl Engine {
         users.filter(|user| self.state.owner_of(user) == Some(self.cfg.me.peer())).collect()
     }
 
+    /// Counts what the peer answers to clients that log in here, or go on here with a session. That it ends a stream is no
+    /// answer.
+    pub fn answers(&self) -> u64 {
+        self.answers
+    }
+
     /// Whether this is a login of a user whom the peer serves.
     pub(super) fn wants_front(&self, conn: Conn, stanza: &Stanza) -> bool {
         let login = is_bind(stanza) || stanza.head.is(ns::SM, "resume");
@@ -318,6 +324,7 @@ impl Engine {
         };
         let Some(conn) = self.edge.named(name) else { return };
         let Some(front) = self.edge.front(conn) else { return };
+        self.answers += u64::from(front.carried.is_none() && !matches!(told, Fronted::Close(..)));
         let now = match told {
             Fronted::Again => return,
             Fronted::Deliver(_, bytes) => {

@@ -127,6 +127,8 @@ pub struct Engine {
     leaving: bool,
     /// Counts the names of connections at their owner.
     next_name: u64,
+    /// See [`Engine::answers`].
+    answers: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     /// Which stream each of their sessions had then, and the number of the last stanza that the peer had put out for it.
@@ -172,6 +174,7 @@ impl Engine {
             peer_lost_ms: None,
             leaving: false,
             next_name: 1,
+            answers: 0,
             arrived: Vec::new(),
             given: BTreeMap::new(),
             doubtful: BTreeSet::new(),

@@ -550,3 +550,27 @@ fn clients_that_call_with_a_session_of_a_lost_peer_are_known() {
     duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
     assert_eq!(callers(&duo).into_iter().collect::<Vec<_>>(), [bare("romeo@example.org")]);
 }
+
+#[test]
+fn what_the_peer_answers_to_those_who_log_in_here_is_counted_and_what_it_says_later_is_not() {
+    let mut duo = Duo::new();
+    let answers = |duo: &Duo| duo.engines[B.index()].as_ref().unwrap().answers();
+    let romeo = duo.login(ROMEO);
+    let juliet = duo.login(JULIET);
+    duo.ack(romeo, ROMEO);
+    let id = duo.sm_id(ROMEO);
+    duo.drop_tcp(romeo);
+    assert_eq!(answers(&duo), 0, "clients of the peer itself");
+    let again = duo.open_at("romeo@example.org", B);
+    duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
+    let answered = answers(&duo);
+    assert!(answered > 0);
+    duo.got(again);
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(again)), ["1"]);
+    assert_eq!(answers(&duo), answered);
+    // It does not know that one, which is an answer too.
+    let other = duo.open_at("juliet@example.org", B);
+    duo.send(other, "<resume xmlns='urn:xmpp:sm:3' previd='nobody' h='0'/>");
+    assert!(answers(&duo) > answered);
+}
