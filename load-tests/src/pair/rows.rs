@@ -25,7 +25,13 @@ pub type Stream = (Option<usize>, Option<String>);
 impl Stage {
     /// Two fresh nodes that have become a pair.
     pub fn pair(profile: Profile) -> Stage {
+        Stage::pair_with_callers(profile, 0)
+    }
+
+    /// The same, where so many clients that call at the wrong node are believed.
+    pub fn pair_with_callers(profile: Profile, callers: u32) -> Stage {
         let mut stage = Stage::fresh(profile);
+        stage.world.callers = callers;
         stage.world.form();
         stage.expect([0, 1], 1, 10_000);
         for user in 0..10 {
@@ -327,9 +333,25 @@ impl Stage {
     /// They do not come.
     #[track_caller]
     pub fn clients(&mut self, talk_ms: u64) {
+        self.log_in(true);
+        self.world.talk_until = self.world.now + talk_ms;
+        (0..self.world.clients.len()).for_each(|c| self.world.at(100, Event::Talk(c)));
+    }
+
+    /// A client without a parked stream for each account, at home. They say nothing.
+    ///
+    /// # Panics
+    /// They do not come.
+    #[track_caller]
+    pub fn plain_clients(&mut self) {
+        self.log_in(false);
+    }
+
+    #[track_caller]
+    fn log_in(&mut self, dual: bool) {
         for (c, (user, info)) in self.users(0).into_iter().enumerate() {
             self.world.ledger.client_of(c);
-            self.world.clients.push(Client::new(user, "r", true, 20_000, 300));
+            self.world.clients.push(Client::new(user, "r", dual, 20_000, 300));
             self.world.seek(c, Some(info.home.index()));
             self.world.at(500, Event::Look(c));
         }
@@ -341,14 +363,34 @@ impl Stage {
         let there = |stage: &Stage| {
             let settled =
                 stage.world.clients.iter().all(|client| client.main.is_some() && client.is_settled());
-            settled && parked(0, stage) + parked(1, stage) == stage.world.clients.len()
+            settled && (!dual || parked(0, stage) + parked(1, stage) == stage.world.clients.len())
         };
         while !there(&*self) {
             assert!(self.world.now < end, "{}", self.world.last_lines());
             self.run(50);
         }
-        self.world.talk_until = self.world.now + talk_ms;
-        (0..self.world.clients.len()).for_each(|c| self.world.at(100, Event::Talk(c)));
+    }
+
+    /// The first clients of a node, so many, lose their streams wherever those are, and call at the other node with their
+    /// sessions.
+    pub fn clients_call(&mut self, home: usize, count: usize) {
+        let users = self.users(1 - home);
+        let is_home = |user: &BareJid| users.iter().any(|(jid, u)| jid == user && u.home.index() == home);
+        let all = 0..self.world.clients.len();
+        let theirs: Vec<usize> = all.filter(|c| is_home(&self.world.clients[*c].user)).take(count).collect();
+        for c in theirs {
+            self.world.main_died(c);
+            self.world.seek(c, Some(1 - home));
+        }
+    }
+
+    /// How many accounts of the other node a node told that they call there, each time since this was asked last.
+    pub fn called(&mut self, node: usize) -> Vec<u32> {
+        let (told, rest) =
+            std::mem::take(&mut self.world.called).into_iter().partition(|told| told.0 == node);
+        self.world.called = rest;
+        let told: Vec<(usize, u32)> = told;
+        told.into_iter().map(|(_, accounts)| accounts).collect()
     }
 
     /// The stream of each client and its session, and how many streams there ever were: who logs in again has another.
@@ -384,6 +426,9 @@ impl World {
         self.losses[node] += usize::from(matches!(news, News::PeerGone(..)));
         if let News::Row(shown) = news {
             self.hosts[node].rows.push(shown.row.id);
+        }
+        if let News::Unanswered(accounts) = news {
+            self.called.push((node, *accounts));
         }
         if let News::Paused(_, pause) = news {
             self.paused.push((node, *pause));

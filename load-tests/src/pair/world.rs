@@ -167,6 +167,8 @@ pub struct World {
     pub moves: Vec<(usize, Moved, Shown)>,
     /// How often each has told that the other is gone.
     pub(super) losses: [usize; 2],
+    /// Which nodes told that so many accounts of the other call there, which is heard.
+    pub(super) called: Vec<(usize, u32)>,
     /// What they told of moves that pause, or (`None`) go on.
     pub paused: Vec<(usize, Option<Pause>)>,
     /// What the nodes do by themselves.
@@ -226,6 +228,7 @@ impl World {
             prompt: false,
             moves: Vec::new(),
             losses: [0; 2],
+            called: Vec::new(),
             paused: Vec::new(),
             automatics: Automatics::default(),
             stubborn: [false; 2],

@@ -1,5 +1,5 @@
 //! Every failover and fallback is told with its cause, on both nodes; one that was dead tells it when it is back. (That clients of
-//! a silent node call at the other needs clients: the scenario `clients-call`.)
+//! a silent node call at the other needs clients: the scenario `clients-call`; of one that is heard: `callers`.)
 
 use srm::events::Record;
 

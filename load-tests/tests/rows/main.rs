@@ -1,6 +1,7 @@
 //! The rows of the table of states, each brought about between two real nodes on the virtual clock, with the product's own
 //! times. `docs/srm-states.md` has the table.
 
+mod callers;
 mod causes;
 mod enabling;
 mod faults;

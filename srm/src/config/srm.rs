@@ -63,7 +63,8 @@ pub struct Srm {
     /// How users are spread over the nodes: `"balanced"` (default), `"active-standby"`, `"none"`. Clusterwide.
     pub user_assignment_mode: Assignment,
     /// Whether clients that lost the other node, and log in at this one with the sessions that they had there, bring about a
-    /// failover when it has been silent for 10 s and no client vouches for it. Default true. Each node.
+    /// failover when it has been silent for 10 s and no client vouches for it, or when it is heard and has answered nobody
+    /// who logs in here for `keep_alive_timeout`. Default true. Each node.
     pub force_failover_on_client_login: bool,
     /// From how many distinct accounts on. Default 3, 1 to 1000. Each node.
     pub force_failover_clients: u32,
@@ -72,8 +73,8 @@ pub struct Srm {
     pub disable_automatics: bool,
     /// Whether users may be added while failed over. Default false. Clusterwide.
     pub allow_adding_users_in_failover: bool,
-    /// Failovers an hour of a node, for a service or by `failover_on_events`, before there is an alarm and no more of them.
-    /// A restart of the node does not begin the hour anew. Default 1, 1 to 60. Clusterwide.
+    /// Failovers an hour of a node, for a service, for clients that it does not answer or by `failover_on_events`, before
+    /// there is an alarm and no more of them. A restart of the node does not begin the hour anew. Default 1, 1 to 60. Clusterwide.
     pub automatic_failovers_per_hour: u32,
     /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
     pub nightly_check: bool,

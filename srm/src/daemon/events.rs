@@ -56,6 +56,13 @@ pub fn record(
             );
             told("clients-call", text)
         }
+        Event::Unanswered(clients) => {
+            let text = format!(
+                "{clients} accounts of {peer} call here with sessions that they had there; it is heard, and has answered \
+                 nobody for the keep-alive time-out: it is asked to fail over"
+            );
+            told("clients-call", text)
+        }
         Event::Ha(true) => told("ha-enabled", "high availability was enabled".to_owned()),
         Event::Ha(false) => {
             let text = "high availability was disabled: if a node dies, its users wait for it".to_owned();
@@ -326,6 +333,7 @@ mod tests {
             Event::PeerRestarts,
             Event::Recovered,
             Event::Called(3),
+            Event::Unanswered(3),
             Event::Ha(true),
             Event::Ha(false),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),

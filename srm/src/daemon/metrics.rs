@@ -174,7 +174,7 @@ impl Metrics {
             Event::PeerUp => "peer_up",
             Event::PeerRestarts => "peer_restarts",
             Event::Recovered => "recovered",
-            Event::Called(_) => "clients_call",
+            Event::Called(_) | Event::Unanswered(_) => "clients_call",
             Event::Ha(true) => "ha_enabled",
             Event::Ha(false) => "ha_disabled",
             Event::Rebalanced(_) => "rebalanced",

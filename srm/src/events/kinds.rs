@@ -55,7 +55,7 @@ pub const KINDS: &[Kind] = &[
     kind(
         "clients-call",
         Warning,
-        "clients of the other node log in at this one with sessions that they had there, and it is silent: it is held to be gone",
+        "clients of the other node log in at this one with sessions that they had there, and it is silent: it is held to be gone; or it is heard and answers none of them: it is asked to fail over",
     ),
     kind("ha-enabled", Notice, "high availability was enabled for the group"),
     kind("ha-disabled", Warning, "it was disabled: nobody takes over"),

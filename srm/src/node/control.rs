@@ -20,6 +20,9 @@ pub(super) const START_SERVICES: u8 = 4;
 pub(super) const RECOVER: u8 = 5;
 /// This node begins to hand all its users over: it is to be given nobody.
 pub(super) const STOPS: u8 = 6;
+/// Clients of the other node wait here, and it answers none of them: it should hand its users over. Older versions do not
+/// know it.
+pub(super) const FAIL_OVER: u8 = 7;
 
 impl Node {
     /// Something that the peer's daemon should get.
@@ -44,6 +47,7 @@ impl Node {
             Some(&STOPS) => self.peer_stops(),
             Some(&START_SERVICES) => self.outs.push(Out::StartServices),
             Some(&RECOVER) => self.recovered(),
+            Some(&FAIL_OVER) => self.fail_over_for_clients(),
             Some(&DAEMON) => self.outs.push(Out::Control(bytes.slice(1..))),
             Some(&CRASHES) => self.hear_crashes(&bytes.slice(1..), disk),
             _ => {}

@@ -97,11 +97,12 @@ impl Node {
         let (home, backup) = if group == self.me { (me, peer) } else { (peer, me) };
         let ha = self.ha_shown(place);
         let path_down = !heard && self.path_down_told;
+        let cause = self.cause(group, place);
         Facts {
             ha,
             failed: self.services.failed.filter(|_| ha == Ha::Enabled),
             place,
-            cause: self.cause(group, place).of_table(),
+            cause: if place == Place::Leaving { cause.of_failover() } else { cause.of_table() },
             home,
             backup,
             path_down,
@@ -370,7 +371,7 @@ impl Node {
             // Not why the users are where they are: why they were to be elsewhere.
             _ if stage == Stage::Ended && began.cause != Cause::Nothing => began.cause,
             // The log knows it as the table does; how it began says more.
-            cause if began.cause.of_table() == cause => began.cause,
+            cause if [began.cause.of_table(), began.cause.of_failover()].contains(&cause) => began.cause,
             cause => cause,
         };
         let asked = match stage {

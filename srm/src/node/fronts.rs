@@ -12,7 +12,7 @@ use session_mover::frame::Frame;
 use session_mover::msg::Msg;
 use xmpp_core::jid::BareJid;
 
-use super::{Node, Out};
+use super::{Event, FAIL_OVER, Node, Out};
 
 /// Elements of the peer's clients that one turn takes at most.
 const RELAYED_PER_TURN: usize = 4_096;
@@ -25,6 +25,8 @@ const LOOK_TICKS: u64 = 4;
 const UNANSWERED_TICKS: u64 = 40;
 /// Whoever is not seen for so long (5 s) does not wait any more: a client that had no answer comes again sooner.
 const GONE_TICKS: u64 = 20;
+/// A peer that was asked to hand its users over is not asked again before (a minute), in ticks.
+const ASK_AGAIN_TICKS: u64 = 240;
 
 /// Accounts of the peer whose clients call here with sessions that they had there, and get no answer of it.
 #[derive(Debug, Default)]
@@ -33,6 +35,12 @@ pub(super) struct Callers {
     lost: BTreeSet<BareJid>,
     /// While it is heard: since when each waits, and when it was seen to wait last, in ticks.
     waiting: BTreeMap<BareJid, (u64, u64)>,
+    /// Answers of the peer to clients that log in here, and when there was one more, in ticks.
+    answers: (u64, u64),
+    /// When the peer was last asked to hand its users over, in ticks.
+    asked: Option<u64>,
+    /// It was told of those who wait.
+    told: bool,
 }
 
 impl Callers {
@@ -42,6 +50,24 @@ impl Callers {
             self.waiting.entry(user).or_insert((now, now)).1 = now;
         }
         self.waiting.retain(|_, (_, seen)| now - *seen < GONE_TICKS);
+    }
+
+    /// So many answers of the peer there were.
+    fn answered(&mut self, answers: u64, now: u64) {
+        if self.answers.0 != answers {
+            self.answers = (answers, now);
+        }
+    }
+
+    /// How many wait at this moment, and have for so long, while the peer answered nobody.
+    fn overdue(&self, patience: u64, now: u64) -> usize {
+        let waits = |since: u64| now - since.max(self.answers.1) >= patience;
+        self.waiting.values().filter(|(since, seen)| *seen == now && waits(*since)).count()
+    }
+
+    /// Whether the peer may be asked now to hand its users over.
+    fn may_ask(&self, now: u64) -> bool {
+        self.asked.is_none_or(|asked| now - asked >= ASK_AGAIN_TICKS)
     }
 
     /// How many have waited for longer than an answer takes.
@@ -93,8 +119,12 @@ impl Node {
     }
 
     /// Clients that lost the peer and call here with their sessions: while it is silent they are believed, and while it is
-    /// heard there is an alarm.
-    pub(super) fn watch_callers(&mut self) {
+    /// heard there is an alarm, and it is asked to fail over in the end.
+    pub(super) fn watch_callers(&mut self, ticks: u16) {
+        if ticks > 2 {
+            // This process was paused: it was not the peer that did not answer.
+            self.callers.waiting.clear();
+        }
         match self.evidence.silent() {
             Some(ticks) if ticks >= SILENT_TICKS => {
                 self.callers.waiting.clear();
@@ -105,13 +135,39 @@ impl Node {
             }
             Some(_) if self.ticks.is_multiple_of(LOOK_TICKS) => {
                 self.callers.lost.clear();
+                self.callers.answered(self.driver.engine().answers(), self.ticks);
                 self.callers.wait(self.driver.engine().callers(), self.ticks);
+                self.ask_to_fail_over();
             }
             _ => self.callers.lost.clear(),
         }
     }
 
-    /// For the operator. It brings no failover: whoever sends beacons may have answered others, and knows what.
+    /// A peer that is heard and answers nobody, for as long as it might be silent, should hand its users over. Whoever sends
+    /// beacons may have answered others and knows what: it is never taken over for that.
+    fn ask_to_fail_over(&mut self) {
+        let (now, enough) = (self.ticks, self.cfg.evidence.callers);
+        let accounts = self.callers.overdue(u64::from(self.cfg.evidence.silence), now);
+        let accounts = u32::try_from(accounts).unwrap_or(u32::MAX);
+        self.callers.told &= !self.callers.waiting.is_empty();
+        if enough == 0 || accounts < enough || !self.callers.may_ask(now) || !self.may_serve_peers() {
+            return;
+        }
+        self.callers.asked = Some(now);
+        if !std::mem::replace(&mut self.callers.told, true) {
+            self.outs.push(Out::Event(Event::Unanswered(accounts)));
+        }
+        self.tell_peer(FAIL_OVER);
+    }
+
+    /// Whether this node could serve the peer's users in its place, and nothing explains why that does not answer them.
+    fn may_serve_peers(&self) -> bool {
+        let able = !self.lacks_service() && self.disk_alarm().is_none();
+        let slow = self.peer_told().crowded || self.peer_told().disk_stalls;
+        able && !slow && self.would_fail_over() && self.both_normal() && self.shown().row.id == 1
+    }
+
+    /// For the operator, long before anything is done about it.
     pub(super) fn callers_alarm(&self) -> Option<String> {
         let accounts = self.callers.unanswered(self.ticks);
         let peer = &self.cfg.names[self.me.peer().index()];
@@ -135,11 +191,19 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use presence_engine::ids::NodeIx;
+
+    use super::super::tests::{Memory, acknowledge, add, config, copy, hear, link_up, pair};
+    use super::super::{Action, Automatics, In};
     use super::*;
+    use crate::view::Cause;
+
+    fn users(names: &[&str]) -> BTreeSet<BareJid> {
+        names.iter().map(|name| BareJid::parse(name).unwrap()).collect()
+    }
 
     #[test]
     fn whoever_waits_for_ten_seconds_for_a_peer_that_is_heard_is_not_answered() {
-        let users = |names: &[&str]| names.iter().map(|name| BareJid::parse(name).unwrap()).collect();
         let mut callers = Callers::default();
         // Others each second: each was answered in less.
         for second in 0..30 {
@@ -159,5 +223,87 @@ mod tests {
         // They are answered.
         callers.wait(users(&[]), now + GONE_TICKS);
         assert_eq!(callers.unanswered(now + GONE_TICKS), 0);
+    }
+
+    #[test]
+    fn only_those_count_who_wait_while_the_peer_answers_nobody_at_all() {
+        const PATIENCE: u64 = 240;
+        let mut callers = Callers::default();
+        // What was counted before they came is no news.
+        callers.answered(7, 1_000);
+        let wait = |callers: &mut Callers, from: u64, to: u64| {
+            for now in (from..=to).step_by(LOOK_TICKS as usize) {
+                callers.wait(users(&["a@d", "b@d"]), now);
+            }
+        };
+        wait(&mut callers, 2_000, 2_000 + PATIENCE - LOOK_TICKS);
+        assert_eq!(callers.overdue(PATIENCE, 2_000 + PATIENCE - LOOK_TICKS), 0);
+        let now = 2_000 + PATIENCE;
+        callers.answered(7, now);
+        callers.wait(users(&["a@d"]), now);
+        assert_eq!(callers.overdue(PATIENCE, now), 1, "the other may have been answered a moment ago");
+        callers.wait(users(&["a@d", "b@d"]), now);
+        assert_eq!(callers.overdue(PATIENCE, now), 2);
+        // A third one is answered: the peer is slow.
+        callers.answered(8, now);
+        wait(&mut callers, now, now + PATIENCE - LOOK_TICKS);
+        assert_eq!(callers.overdue(PATIENCE, now + PATIENCE - LOOK_TICKS), 0);
+        wait(&mut callers, now + PATIENCE, now + PATIENCE);
+        assert_eq!(callers.overdue(PATIENCE, now + PATIENCE), 2);
+    }
+
+    #[test]
+    fn a_peer_that_hands_nobody_over_is_asked_again_after_a_minute() {
+        let mut callers = Callers::default();
+        assert!(callers.may_ask(1));
+        callers.asked = Some(1);
+        assert!(!callers.may_ask(1 + ASK_AGAIN_TICKS - 1));
+        assert!(callers.may_ask(1 + ASK_AGAIN_TICKS));
+    }
+
+    /// Node b is well, as its peer is, and hears of that that it answers none of its clients there. Whether it hands its users
+    /// over, and why.
+    fn hears_of_its_clients(before: impl FnOnce(&mut Node, &mut Memory)) -> Option<Cause> {
+        let mut cfg = config(true);
+        cfg.automatics = Automatics { delay: 360, failovers_per_hour: 1, ..Automatics::default() };
+        cfg.evidence.callers = 2;
+        let mut disk = Memory::default();
+        let mut node = Node::start(cfg, NodeIx::BOTH.map(|g| Some(copy(pair(g)))), 1, &mut disk);
+        hear(&mut node, &mut disk, 1);
+        link_up(&mut node, &mut disk);
+        add(&mut node, &mut disk, "u");
+        for number in 2..100 {
+            hear(&mut node, &mut disk, number);
+            node.handle(0, In::Ticks(1), &mut disk);
+            node.step(0, &mut disk);
+            acknowledge(&mut node, &mut disk);
+        }
+        assert!(node.offers().contains(&Action::Failover));
+        before(&mut node, &mut disk);
+        node.handle(0, In::LinkMsg(Link::In, Msg::Control(vec![FAIL_OVER].into())), &mut disk);
+        node.moving.as_ref().map(|moving| moving.cause())
+    }
+
+    #[test]
+    fn a_node_hands_its_users_over_for_clients_that_wait_unless_it_would_be_of_no_use() {
+        assert_eq!(hears_of_its_clients(|_, _| ()), Some(Cause::Clients));
+        let peer_too = |node: &mut Node, _: &mut Memory| {
+            let (now, both) = (node.ticks, users(&["a@d", "b@d"]));
+            node.callers.waiting =
+                both.into_iter().map(|user| (user, (now - UNANSWERED_TICKS, now))).collect();
+        };
+        assert_eq!(hears_of_its_clients(peer_too), None, "the peer answers nobody either");
+        let storm = |node: &mut Node, disk: &mut Memory| {
+            node.handle(0, In::Logins { per_second: 1, crowded: true }, disk);
+        };
+        assert_eq!(hears_of_its_clients(storm), None, "it is slow, and knows why");
+        let disabled = |node: &mut Node, _: &mut Memory| {
+            node.automatics(Automatics { disabled: true, ..node.cfg.automatics });
+        };
+        assert_eq!(hears_of_its_clients(disabled), None);
+        let guarded = |node: &mut Node, _: &mut Memory| {
+            node.automatics(Automatics { failovers_per_hour: 0, ..node.cfg.automatics });
+        };
+        assert_eq!(hears_of_its_clients(guarded), None);
     }
 }

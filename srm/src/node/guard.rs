@@ -44,7 +44,7 @@ pub(super) struct Guard {
     unkept: bool,
     /// One more, for a service, is held back.
     service: bool,
-    /// One more, by a rule, was held back.
+    /// One more, by a rule or for clients that wait at the other node, was held back.
     rule: bool,
 }
 
@@ -87,7 +87,7 @@ impl Node {
         }
         let held = self.guard_holds();
         match cause {
-            Cause::Rule => self.guard.rule = held,
+            Cause::Rule | Cause::Clients => self.guard.rule = held,
             _ => self.guard.service = held,
         }
         if held {
@@ -105,6 +105,15 @@ impl Node {
             return refused(SETTINGS_DIFFER, "make them equal with `tandem config set`");
         }
         self.begin_guarded(Cause::Rule)
+    }
+
+    /// The peer says that this node answers none of its clients that wait there. Not while something is known to hold the
+    /// answers back that a hand-over would wait for too, and not to a peer that answers nobody either.
+    pub(super) fn fail_over_for_clients(&mut self) {
+        let waits = self.stops(true, Cause::Clients).is_some() || self.callers_alarm().is_some();
+        if self.would_fail_over() && !waits {
+            self.begin_guarded(Cause::Clients);
+        }
     }
 
     /// What holds a failover back, and what to do.

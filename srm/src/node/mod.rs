@@ -52,7 +52,7 @@ use crate::view::Cause;
 pub use automatic::Automatics;
 pub(crate) use automatic::SETTINGS_DIFFER;
 pub use check::Checks;
-use control::{CRASHES, GOODBYE, RECOVER, RESTARTING, START_SERVICES, STOPS};
+use control::{CRASHES, FAIL_OVER, GOODBYE, RECOVER, RESTARTING, START_SERVICES, STOPS};
 pub use crashes::{Crash, Crashes};
 pub use group::{Check, GroupOp, SERVICES};
 pub use guard::Failovers;
@@ -412,7 +412,7 @@ impl Node {
 
     fn tick(&mut self, n: u16, disk: &mut dyn Disk) {
         self.ticks += u64::from(n);
-        self.watch_callers();
+        self.watch_callers(n);
         let gone = self.evidence.ticks(n > 2);
         for g in NodeIx::BOTH {
             self.feed(g, safety::In::Ticks(n), disk);

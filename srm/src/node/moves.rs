@@ -412,7 +412,7 @@ impl Node {
         if let Some(moving) = self.moving.as_mut().filter(|m| !m.marked) {
             moving.marked = true;
             let why = match moving.cause {
-                Cause::Service => Away::Service,
+                Cause::Service | Cause::Clients => Away::Service,
                 Cause::Database => Away::Database,
                 _ => Away::Operator,
             };

@@ -5,6 +5,7 @@ use presence_engine::ids::Mode;
 use super::{Event, Node, Out};
 use crate::beacon::{Activity, Turn};
 use crate::pause::Pause;
+use crate::view::Cause;
 
 /// The peer does not keep up for so long (2 s): it is no hiccup, and the lease still runs.
 const LAG_TICKS: u32 = 8;
@@ -13,19 +14,26 @@ impl Node {
     /// The first alarm on the list for which the move that is under way pauses.
     fn pause(&self) -> Option<Pause> {
         let moving = self.moving.as_ref().filter(|moving| moving.can_wait())?;
-        Pause::ALL.into_iter().filter(|pause| !moving.is_failover() || pause.stops_failover()).find(|pause| {
-            match pause {
-                Pause::Unheard => !self.peer_up,
-                Pause::OwnDisk => self.disk_alarm().is_some(),
-                Pause::PeerDisk => self.peer_told().disk_stalls,
-                Pause::Unprotected => self.cores.iter().any(|core| core.reg().mode != Mode::Pair),
-                Pause::Lag => self.stuck.1 >= LAG_TICKS || self.choked >= LAG_TICKS,
-                Pause::OwnService => self.lacks_service(),
-                Pause::PeerService => self.peer_told().lacks_service,
-                Pause::Differs => self.checks.last.as_ref().is_some_and(|(_, report)| report.different > 0),
-                Pause::OwnCrowd => self.storm.is_crowded(),
-                Pause::PeerCrowd => self.peer_told().crowded,
-            }
+        self.stops(moving.is_failover(), moving.cause())
+    }
+
+    /// The first alarm on the list for which a failover, or another move, would pause.
+    pub(super) fn stops(&self, failover: bool, cause: Cause) -> Option<Pause> {
+        // Those who crowd the other node then are the clients that wait there for this one.
+        let counts = |pause: &Pause| *pause != Pause::PeerCrowd || cause != Cause::Clients;
+        let mut list =
+            Pause::ALL.into_iter().filter(|pause| !failover || pause.stops_failover()).filter(counts);
+        list.find(|pause| match pause {
+            Pause::Unheard => !self.peer_up,
+            Pause::OwnDisk => self.disk_alarm().is_some(),
+            Pause::PeerDisk => self.peer_told().disk_stalls,
+            Pause::Unprotected => self.cores.iter().any(|core| core.reg().mode != Mode::Pair),
+            Pause::Lag => self.stuck.1 >= LAG_TICKS || self.choked >= LAG_TICKS,
+            Pause::OwnService => self.lacks_service(),
+            Pause::PeerService => self.peer_told().lacks_service,
+            Pause::Differs => self.checks.last.as_ref().is_some_and(|(_, report)| report.different > 0),
+            Pause::OwnCrowd => self.storm.is_crowded(),
+            Pause::PeerCrowd => self.peer_told().crowded,
         })
     }
 

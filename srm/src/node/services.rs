@@ -182,8 +182,8 @@ impl Node {
         }
     }
 
-    /// Whether another node would serve this one's users if a service stays down.
-    fn would_fail_over(&self) -> bool {
+    /// Whether a node would serve the other's users if a service of that stays down.
+    pub(super) fn would_fail_over(&self) -> bool {
         !self.cfg.automatics.disabled && !self.disarmed() && self.ha() && self.peer_up && !self.peer_leaves()
     }
 
@@ -306,7 +306,7 @@ impl Node {
         true
     }
 
-    fn tell_peer(&mut self, word: u8) {
+    pub(super) fn tell_peer(&mut self, word: u8) {
         if self.link_up[Link::Out as usize] {
             self.outs.push(Out::Link(Link::Out, Msg::Control(vec![word].into())));
         }

@@ -278,6 +278,8 @@ pub enum Event {
     Ha(bool),
     /// The peer is held to be gone because so many of its clients call here.
     Called(u32),
+    /// The peer is heard, and has answered none of so many accounts that call here: it is asked to hand its users over.
+    Unanswered(u32),
     /// A move of users, by its name, pauses for this, or (`None`) goes on.
     Paused(&'static str, Option<Pause>),
     /// A rebalance has ended: users that moved, and that should have.

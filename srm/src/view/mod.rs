@@ -79,7 +79,7 @@ pub enum Cause {
     Automatic,
     /// The fallback came by itself, in its window.
     Scheduled,
-    /// Clients of the home node called at its backup, and it was silent.
+    /// Clients of the home node called at its backup, and it was silent, or answered none of them.
     Clients,
     /// A rule of the operator fitted to an event.
     Rule,
@@ -109,6 +109,15 @@ impl Cause {
             // A rule is the operator's word, given beforehand.
             Cause::Rule => Cause::Operator,
             cause => cause,
+        }
+    }
+
+    /// As the table knows it of users whom their home node hands over: one that is heard and answers nobody lacks a service,
+    /// whatever it says.
+    pub fn of_failover(self) -> Cause {
+        match self {
+            Cause::Clients => Cause::Service,
+            cause => cause.of_table(),
         }
     }
 }

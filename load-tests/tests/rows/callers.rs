@@ -1,0 +1,127 @@
+//! Clients of a node that is heard and answers nobody call at the other: it is asked to fail over when they have waited for the
+//! keep-alive time-out.
+
+use super::services::SERVICES;
+use super::*;
+
+const KEEP_ALIVE: u64 = MINUTE;
+/// A service that stops brings about nothing by itself in these tests.
+const CALLERS: Automatics = Automatics { delay: 1_200, ..SERVICES };
+const ENOUGH: u32 = 3;
+
+/// A pair with clients at home, which believes so many that call at the wrong node.
+fn with_clients(callers: u32, automatics: Automatics) -> Stage {
+    let mut stage = Stage::pair_with_callers(PAIR, callers);
+    stage.automatics(automatics);
+    stage.plain_clients();
+    stage.moves(A);
+    stage.moves(B);
+    stage
+}
+
+/// The presence engine of a node stops, and so many of its clients call at the other, which says after 10 s that nobody
+/// answers them.
+#[track_caller]
+fn answers_nobody(stage: &mut Stage, home: usize, clients: usize) {
+    stage.service(home, Service::PresenceEngine, Health::Stopped, true);
+    stage.clients_call(home, clients);
+    stage.stays(&BOTH, 1, 15 * SECOND);
+    assert!(says(stage, 1 - home, "does not answer them"), "{:?}", stage.alarms(1 - home));
+}
+
+/// Everybody has a stream.
+fn all_there(stage: &Stage) -> bool {
+    stage.streams().0.iter().all(|(main, _)| main.is_some())
+}
+
+#[test]
+fn a_node_that_answers_none_of_its_clients_for_the_keep_alive_time_out_fails_over() {
+    either(|home, backup| {
+        let mut stage = with_clients(ENOUGH, CALLERS);
+        answers_nobody(&mut stage, home, 3);
+        // It may be slow.
+        stage.stays(&BOTH, 1, KEEP_ALIVE - 18 * SECOND);
+        assert_eq!((stage.called(backup), all_there(&stage)), (Vec::new(), false));
+        stage.expect([home], 108, 8 * SECOND);
+        stage.expect(BOTH, 12, 10 * SECOND);
+        assert_eq!((stage.called(backup), stage.called(home)), (vec![3], Vec::new()));
+        let group = NodeIx::BOTH[home];
+        let told =
+            [(group, false, Step::Began, Cause::Clients), (group, false, Step::Complete, Cause::Clients)];
+        for node in BOTH {
+            assert_eq!(moves(&mut stage, node), told, "{node}");
+        }
+        stage.run(30 * SECOND);
+        assert!(all_there(&stage) && !says(&stage, backup, "does not answer them"));
+        assert_eq!(stage.served(backup), 10);
+        stage.service(home, Service::PresenceEngine, Health::Runs, false);
+        stage.expect(BOTH, 11, 2 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 20 * SECOND);
+    });
+}
+
+#[test]
+fn nobody_is_moved_for_clients_that_wait_where_that_is_off_or_something_explains_it() {
+    let off = Automatics { disabled: true, ..CALLERS };
+    for (what, enough, automatics, clients) in [
+        ("off", 0, CALLERS, 5),
+        ("automatics are disabled", ENOUGH, off, 5),
+        ("too few", ENOUGH + 1, CALLERS, 3),
+        ("a storm of logins", ENOUGH, CALLERS, 5),
+        ("its peer is no better", ENOUGH, CALLERS, 5),
+    ] {
+        let mut stage = with_clients(enough, automatics);
+        if what == "a storm of logins" {
+            stage.crowded(A, true);
+        }
+        if what == "its peer is no better" {
+            stage.service(B, Service::Router, Health::Fails, true);
+        }
+        stage.service(A, Service::PresenceEngine, Health::Stopped, true);
+        stage.clients_call(A, clients);
+        stage.run(KEEP_ALIVE + 20 * SECOND);
+        assert_eq!(
+            says(&stage, B, "does not answer them"),
+            what != "too few",
+            "{what}: {:?}",
+            stage.alarms(B)
+        );
+        assert!(!all_there(&stage), "{what}: they wait");
+        assert_eq!((stage.called(B), moves(&mut stage, A)), (Vec::new(), Vec::new()), "{what}");
+    }
+}
+
+#[test]
+fn a_node_that_answers_within_the_time_is_left_alone_and_so_is_one_that_answers_anybody() {
+    let mut stage = with_clients(ENOUGH, CALLERS);
+    for _ in 0..2 {
+        answers_nobody(&mut stage, A, 3);
+        stage.stays(&BOTH, 1, KEEP_ALIVE - 20 * SECOND);
+        assert!(!all_there(&stage), "they wait");
+        // For a moment, in which they are answered; then they come again, sooner than they would be forgotten.
+        stage.service(A, Service::PresenceEngine, Health::Runs, false);
+        stage.run(1_500);
+        assert!(all_there(&stage), "{:?}", stage.streams());
+    }
+    stage.stays(&BOTH, 1, 2 * MINUTE);
+    assert_eq!((stage.called(B), moves(&mut stage, B)), (Vec::new(), Vec::new()));
+    assert!(!says(&stage, B, "does not answer them"));
+}
+
+#[test]
+fn the_flap_guard_holds_back_a_failover_for_clients_that_wait() {
+    let mut stage = with_clients(ENOUGH, CALLERS);
+    assert!(begun(stage.op(A, Op::Failover(By::Rule))));
+    stage.expect(BOTH, 3, 20 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    stage.run(30 * SECOND);
+    assert!(all_there(&stage), "{:?}", stage.streams());
+    stage.moves(A);
+    answers_nobody(&mut stage, A, 3);
+    stage.stays(&BOTH, 1, KEEP_ALIVE);
+    assert_eq!((stage.called(B), moves(&mut stage, A)), (vec![3], Vec::new()), "it was asked, and refused");
+    assert!(says(&stage, A, "flap guard"), "{:?}", stage.alarms(A));
+    assert!(says(&stage, B, "does not answer them"), "{:?}", stage.alarms(B));
+}
