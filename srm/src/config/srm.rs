@@ -78,7 +78,9 @@ pub struct Srm {
     pub automatic_failovers_per_hour: u32,
     /// Whether the store, and the peer's copies of this node's users, are checked once a day. Default true. Each node.
     pub nightly_check: bool,
-    /// When, in the time of `time_zone`; may span midnight. It begins as soon as all is at rest. Default `"02:00-05:00"`. Each node.
+    /// When, in the time of `time_zone`; may span midnight. It begins as soon as all is at rest and clients say little: over the
+    /// last minute less than one element a second, or at most a quarter of the busiest minute since the check before. If they
+    /// never do, it begins at the end of the window. Default `"02:00-05:00"`. Each node.
     pub nightly_check_window: Window,
     /// Events of a node that have it fail over, as soon as both nodes are Normal, by their kinds
     /// ([events.md](events.md)), or by kind and words: `"alarm: clocks of the nodes differ"`. They count for

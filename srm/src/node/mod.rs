@@ -355,7 +355,10 @@ impl Node {
     pub fn handle(&mut self, now_ms: u64, input: In, disk: &mut dyn Disk) {
         self.now_ms = self.now_ms.max(now_ms);
         match input {
-            In::Client(input) => return self.inbox.push(input),
+            In::Client(input) => {
+                self.count_traffic(&input);
+                return self.inbox.push(input);
+            }
             In::Commit(number) => return self.probe_commit(number),
             In::Loop(stanza) => return self.probe_loop(stanza),
             In::Stored(which, at, synced) => {
@@ -438,7 +441,7 @@ impl Node {
         self.watch_logins();
         self.serve_own(disk);
         self.watch_hold(disk);
-        self.watch_night();
+        self.watch_night(n);
         self.driver.check_next(disk);
         let waits = self.driver.lacks_own() || self.driver.is_behind();
         if self.evidence.init_timeout() && !self.cfg.single && !waits {
