@@ -183,6 +183,34 @@ fn the_group_is_named_edited_and_deleted() {
     stage.expect(BOTH, 1, 5 * SECOND);
 }
 
+#[test]
+fn a_group_is_made_of_nodes_with_the_same_settings() {
+    let mut stage = switched_off(PAIR);
+    for user in 0..10 {
+        assert_eq!(stage.op(user % 2, Op::Assign(jid(user), None)), None);
+    }
+    stage.run(SECOND);
+    assert_eq!(stage.op(A, Op::Group(GroupOp::Delete)), None);
+    stage.run(SECOND);
+    assert_eq!(&*stage.group(B).name, "");
+    let create = || Op::Group(GroupOp::Create { name: "other".into(), description: String::new() });
+    stage.settings(B, 2);
+    stage.run(2 * SECOND);
+    for node in BOTH {
+        let error = refusal(stage.op(node, create()));
+        assert!(
+            error.starts_with("check of configuration: the nodes' clusterwide settings differ"),
+            "{error}"
+        );
+        assert_eq!(&*stage.group(node).name, "");
+    }
+    stage.settings(B, 1);
+    stage.run(2 * SECOND);
+    assert_eq!(stage.op(A, create()), None);
+    stage.run(SECOND);
+    assert_eq!(&*stage.group(B).name, "other");
+}
+
 fn jid(user: usize) -> xmpp_core::jid::BareJid {
     xmpp_core::jid::BareJid::new(Some(&format!("u{user}")), "d").expect("a name")
 }

@@ -12,6 +12,9 @@ use crate::admin::{CheckShown, GroupShown, GroupStatus, Member, Moving, NodeStat
 use crate::node::{Action, Check, GroupOp, In, Op, Reply, SERVICES, Service, Snapshot};
 use crate::safety::{Release, Role};
 
+/// The check of the nodes' clocks.
+const CLOCKS: &str = "clocks";
+
 /// One register, as it is shown.
 pub(super) fn group_status(home: String, primary: String, s: &Snapshot, group: NodeIx) -> GroupStatus {
     let (_, mode, role, term, release) = s.groups[group.index()];
@@ -157,15 +160,19 @@ impl Operations {
     }
 
     pub(super) async fn change_group_here(&self, op: GroupOp) -> Result<Reply, Refusal> {
-        if matches!(op, GroupOp::Ha { on: true, .. }) {
-            let failed = self.checks().await.into_iter().find(|check| check.stops && check.wrong.is_some());
-            if let Some((what, (error, hint))) = failed.and_then(|check| Some((check.what, check.wrong?))) {
-                return Err(self.refusal(format!("check of {what}: {error}"), hint).await);
-            }
-        }
         match op {
             GroupOp::Create { .. } | GroupOp::Edit { .. } => self.surely_same_version().await?,
-            GroupOp::Delete | GroupOp::Ha { .. } => self.same_version().await?,
+            GroupOp::Delete | GroupOp::Ha { on: false, .. } => self.same_version().await?,
+            // That is one of its checks.
+            GroupOp::Ha { on: true, .. } => {}
+        }
+        let checked = match op {
+            GroupOp::Ha { on: true, .. } => self.checks().await,
+            GroupOp::Create { .. } if self.config.peer.is_some() => self.shell_checks().await.0,
+            _ => Vec::new(),
+        };
+        if let Some((error, hint)) = failed(&op, checked) {
+            return Err(self.refusal(error, hint).await);
         }
         self.reply_of(Op::Group(op)).await
     }
@@ -273,7 +280,7 @@ fn seen(peer: &str, heard: Option<(&NodeStatus, u64, u64)>, services: &[Lame]) -
     vec![
         check("store", store, restart),
         check("versions", versions, "run the same version on both nodes"),
-        check("clocks", clocks, "let both nodes run NTP"),
+        check(CLOCKS, clocks, "let both nodes run NTP"),
     ]
 }
 
@@ -336,6 +343,20 @@ fn name_services(checks: &mut [Check], lame: &[Lame]) {
     if let Some((wrong, _)) = services.filter(|_| !names.is_empty()) {
         *wrong = format!("{} ({wrong})", names.join("; "));
     }
+}
+
+/// The first check that fails of those by which this stands: all for high availability; what two nodes of one group must have
+/// alike when that is made. Versions are looked at before, and settings by the node itself.
+fn failed(op: &GroupOp, checks: Vec<Check>) -> Option<(String, String)> {
+    let counts = |check: &Check| match op {
+        GroupOp::Create { .. } => check.what == CLOCKS,
+        _ => check.stops,
+    };
+    let mut failed = checks.into_iter().filter(counts);
+    failed.find_map(|check| {
+        let (error, hint) = check.wrong?;
+        Some((format!("check of {}: {error}", check.what), hint))
+    })
 }
 
 fn told(op: &GroupOp) -> String {
@@ -411,6 +432,26 @@ mod tests {
         let services = lame("a", &[service("database", "failing", true), service("router", "stopped", true)]);
         assert_eq!(wrong(Some(&peer(own, 1_000_005)), &services), ["store: database of a is failing: EIO"]);
         assert_eq!(wrong(None, &[]), ["versions: node b did not answer", "clocks: node b did not answer"]);
+    }
+
+    #[test]
+    fn a_group_is_made_of_nodes_with_the_same_clocks_and_high_availability_asks_for_all() {
+        let peer = NodeStatus { name: "b".to_owned(), version: "0.0.9".to_owned(), ..NodeStatus::default() };
+        let create = GroupOp::Create { name: "g".to_owned(), description: String::new() };
+        let on = GroupOp::Ha { on: true, force: false };
+        let checks = |clock_ms| {
+            let peer = NodeStatus { clock_ms, ..peer.clone() };
+            seen("b", Some((&peer, 1_000_000, 1_000_010)), &[])
+        };
+        let (error, hint) = failed(&create, checks(1_060_005)).expect("a minute ahead");
+        assert!(error.starts_with("check of clocks: the clocks of the nodes differ by 5"), "{error}");
+        assert_eq!(hint, "let both nodes run NTP");
+        assert_eq!(failed(&create, checks(1_000_005)), None);
+        let (error, _) = failed(&on, checks(1_060_005)).expect("two are wrong");
+        assert!(error.starts_with("check of versions: b runs version 0.0.9"), "{error}");
+        let mut warned = Check::new(SERVICES, false, "they are down", "start them");
+        warned.stops = false;
+        assert_eq!(failed(&on, vec![warned]), None, "it is shown only");
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::view::{Ha, Place, State};
 
 /// The check of critical services.
 pub const SERVICES: &str = "critical services";
+/// The check of clusterwide settings, and what is to be done if it fails.
+const SETTINGS: &str = "configuration";
+const MAKE_EQUAL: &str = "`tandem status` says where; make them equal with `tandem config set`";
 /// Longest name and description, in characters.
 const LONGEST: usize = 128;
 /// The nodes may say different things of the group for so long (30 s), in ticks: one that starts has yet to read it.
@@ -171,6 +174,10 @@ impl Node {
                     format!("the nodes are in the group {}, and a node is in one group only", now.name);
                 return Some(refused(error, "use `tandem group edit`, or delete it first"));
             }
+            // Clocks, of which the group must have the same, are the shell's to be looked at.
+            GroupOp::Create { .. } if !self.same_settings() => {
+                return Some(refused(format!("check of {SETTINGS}: {SETTINGS_DIFFER}"), MAKE_EQUAL));
+            }
             GroupOp::Create { name, description } => {
                 GroupInfo { name: name.into(), description: description.into(), ha: false, ..now.clone() }
             }
@@ -294,12 +301,7 @@ impl Node {
                 format!("{peer} does not hold everything yet"),
                 "wait until it has caught up: see `tandem status`",
             ),
-            Check::new(
-                "configuration",
-                same,
-                SETTINGS_DIFFER,
-                "`tandem status` says where; make them equal with `tandem config set`",
-            ),
+            Check::new(SETTINGS, same, SETTINGS_DIFFER, MAKE_EQUAL),
             services,
         ]
     }
