@@ -79,3 +79,30 @@ fn a_move_that_is_under_way_leaves_nothing_to_be_asked_for() {
     stage.expect(BOTH, 3, 20 * SECOND);
     assert_eq!(stage.offers(B), [Fallback]);
 }
+
+#[test]
+fn force_active_beside_a_peer_that_serves_is_refused_with_automatics_disabled_too() {
+    either(|home, backup| {
+        for failed_over in [false, true] {
+            let mut stage = without_automatics();
+            if failed_over {
+                assert!(begun(stage.op(home, Op::Failover(By::Here))));
+                stage.expect(BOTH, 3, SECOND);
+                stage.run(SECOND);
+            }
+            let led = |stage: &Stage| BOTH.map(|node| NodeIx::BOTH.map(|group| stage.leads(node, group)));
+            let before = led(&stage);
+            for confirmed in [false, true] {
+                let error = refusal(stage.op(home, Op::Force { to: Force::Active, confirmed }));
+                let heard =
+                    format!("node {} is heard: force-active is for a peer that is not", ["a", "b"][backup]);
+                assert!(
+                    error.starts_with(&heard) && error.ends_with("with automatics disabled too"),
+                    "{error}"
+                );
+            }
+            stage.run(10 * SECOND);
+            assert_eq!(led(&stage), before);
+        }
+    });
+}

@@ -95,10 +95,11 @@ impl Node {
                 "use `tandem failover` or `tandem fallback`; if {peer} must not serve any more, stop it first, or disable \
                  automatics and `tandem force-inactive {peer}`"
             );
-            return Some(refused(
-                format!("node {peer} is heard: force-active is for a peer that is not"),
-                hint,
-            ));
+            let error = format!(
+                "node {peer} is heard: force-active is for a peer that is not, or that waits for the operator; else both would \
+                 serve the same users, with automatics disabled too"
+            );
+            return Some(refused(error, hint));
         }
         let alone = |g: &NodeIx| {
             let reg = self.cores[g.index()].reg();
