@@ -4,6 +4,7 @@
 mod accounts;
 mod branches;
 mod chance;
+mod counters;
 mod dual;
 mod early;
 mod fronts;
