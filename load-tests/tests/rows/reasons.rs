@@ -32,12 +32,17 @@ fn rows_16_and_102_a_cut_is_not_taken_for_a_reboot_after_a_restart() {
         );
         assert_eq!(stage.shown(backup).unwrap().1, states);
         stage.stays(&BOTH, 102, MINUTE);
-        // The home node alone: it comes back as another process, and the reason is corrected.
+        // The home node alone: it comes back as another process, and the reason is corrected, which both tell.
+        BOTH.into_iter().for_each(|node| _ = stage.told_rows(node));
         stage.kill(home);
         stage.run(100);
         stage.start(home);
         stage.run(10 * SECOND);
         stage.stays(&BOTH, 103, MINUTE);
+        for node in BOTH {
+            let told = stage.told_rows(node);
+            assert_eq!(told.last(), Some(&103), "{node}: {told:?}");
+        }
         fallback(&mut stage, backup);
         stage.expect(BOTH, 1, 5 * SECOND);
     });
@@ -55,7 +60,11 @@ fn row_103_a_reboot_during_a_cut_is_told_by_a_node_that_was_restarted_meanwhile(
         stage.kill(home);
         stage.start(home);
         stage.stays(&[backup], 16, MINUTE);
+        stage.told_rows(backup);
         stage.expect(BOTH, 103, 10 * MINUTE);
+        stage.run(SECOND);
+        let told = stage.told_rows(backup);
+        assert_eq!(told.last(), Some(&103), "the reason is corrected, with an event: {told:?}");
         let states = by_node(
             home,
             [(State::FailedOver, Reason::Initialization), (State::RunningInBackupMode, Reason::PeerReboot)],
