@@ -157,11 +157,20 @@ fn the_group_is_named_edited_and_deleted() {
     stage.run(SECOND);
     assert_eq!(stage.group(B).name, "Head-Office_1");
     assert_eq!(stage.group(B).description, "first floor");
-    for (name, description) in [("a b", ""), ("ä", ""), (&*"x".repeat(129), ""), ("x", "50%"), ("x", "a<b")]
-    {
+    // Characters, not bytes.
+    let [name, description] = ["x", "ä"].map(|c| c.repeat(128));
+    assert_eq!(stage.op(A, edit(&name, &description)), None);
+    stage.run(SECOND);
+    assert_eq!(stage.group(B).name, *name);
+    assert_eq!(stage.group(B).description, *description);
+    let [long, long_too] = ["x", "ä"].map(|c| c.repeat(129));
+    let refused: [(&str, &str); 7] =
+        [("a b", ""), ("ä", ""), (&long, ""), ("x", &long), ("x", &long_too), ("x", "50%"), ("x", "a<b")];
+    for (name, description) in refused {
         let error = refusal(stage.op(A, edit(name, description)));
         assert!(error.contains("cannot"), "{error}");
     }
+    assert_eq!(stage.group(A).name, *name);
     assert!(refusal(stage.op(A, create("other"))).contains("in one group only"));
     assert!(refusal(stage.op(A, Op::Group(GroupOp::Delete))).contains("high availability is enabled"));
     stage.op(A, OFF);
