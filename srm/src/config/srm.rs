@@ -47,12 +47,13 @@ pub struct Srm {
     pub keep_alive_interval: Duration,
     /// Whether the authentication service counts as critical. Default false. Clusterwide.
     pub enable_authentication_monitoring: bool,
-    /// Least time a client without a standby waits before it logs in again. Default 120 s, up to the upper limit. Each
-    /// node.
+    /// Least time before a client opens a stream that nobody waits for: one to be parked at this node, at first or anew; it is a
+    /// random time between the two limits. A client that has no stream at all does not wait for it: those who come at once
+    /// wait at the door (`limits.login_share`). Default 120 s, up to the upper limit. Each node.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub client_re_login_lower_limit: Duration,
-    /// Most time it waits. Default 537 s, 0 s to 7200 s. Each node.
+    /// Most time before that. Default 537 s, 0 s to 7200 s. Each node.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub client_re_login_upper_limit: Duration,
