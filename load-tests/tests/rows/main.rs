@@ -178,31 +178,40 @@ fn row_7_a_node_in_backup_mode_is_restarted_and_nobody_takes_over() {
 
 #[test]
 fn row_8_the_node_that_takes_over_is_restarted_meanwhile() {
-    let mut stage = Stage::pair(PAIR);
-    stage.moves(A);
-    // Its last words take 50 ms; then it is away for a second.
-    stage.op(B, Op::Restart);
-    stage.run(49);
-    assert!(begun(stage.op(A, Op::Failover(By::Here))));
-    stage.expect([A], 8, 5 * SECOND);
-    stage.expect(BOTH, 7, 5 * SECOND);
-    let told = moves(&mut stage, A);
-    let a = NodeIx::A;
-    assert_eq!(told, [(a, false, Step::Began, Cause::Operator), (a, false, Step::Complete, Cause::Operator)]);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.moves(home);
+        // Its last words take 50 ms; then it is away for a second.
+        stage.op(backup, Op::Restart);
+        stage.run(49);
+        assert!(begun(stage.op(home, Op::Failover(By::Here))));
+        stage.expect([home], 8, 5 * SECOND);
+        stage.expect(BOTH, 7, 5 * SECOND);
+        let told = moves(&mut stage, home);
+        let moved = NodeIx::BOTH[home];
+        let expected =
+            [(moved, false, Step::Began, Cause::Operator), (moved, false, Step::Complete, Cause::Operator)];
+        assert_eq!(told, expected);
+    });
 }
 
 #[test]
 fn row_9_the_node_that_takes_back_is_restarted_meanwhile() {
-    let mut stage = Stage::pair(PAIR);
-    stage.op(A, Op::Failover(By::Here));
-    stage.expect(BOTH, 3, SECOND);
-    stage.op(A, Op::Restart);
-    stage.run(49);
-    assert!(begun(stage.op(B, Op::Fallback(By::Here))));
-    stage.expect([B], 9, 5 * SECOND);
-    let states = [(State::TakingBack, Reason::Initialization), (State::FallingBack, Reason::OnAdminRequest)];
-    assert_eq!(stage.shown(B).unwrap().1, states);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        stage.op(home, Op::Failover(By::Here));
+        stage.expect(BOTH, 3, SECOND);
+        stage.op(home, Op::Restart);
+        stage.run(49);
+        assert!(begun(stage.op(backup, Op::Fallback(By::Here))));
+        stage.expect([backup], 9, 5 * SECOND);
+        let states = by_node(
+            home,
+            [(State::TakingBack, Reason::Initialization), (State::FallingBack, Reason::OnAdminRequest)],
+        );
+        assert_eq!(stage.shown(backup).unwrap().1, states);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]
@@ -239,26 +248,32 @@ fn an_idle_node_that_is_restarted_is_shown_as_idle_until_it_is_not_heard_for_too
 
 #[test]
 fn row_10_users_go_back_by_themselves_after_30_minutes_of_health_counted_anew_after_each_relapse() {
-    let mut stage = Stage::pair(PAIR);
-    let after = 30 * 60 * 4;
-    stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
-    stage.kill(A);
-    stage.expect([B], 17, 2 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 103, 5 * SECOND);
-    stage.stays(&BOTH, 103, 20 * MINUTE);
-    // A relapse.
-    stage.kill(A);
-    stage.expect([B], 17, 2 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 103, 5 * SECOND);
-    stage.moves(A);
-    stage.stays(&BOTH, 103, 29 * MINUTE);
-    let took = stage.expect([B], 10, 2 * MINUTE);
-    assert!(took <= MINUTE + 10 * SECOND, "{took}");
-    stage.expect(BOTH, 1, SECOND);
-    let told = moves(&mut stage, A);
-    assert_eq!(told.last(), Some(&(NodeIx::A, true, Step::Complete, Cause::Automatic)), "{told:?}");
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        let after = 30 * 60 * 4;
+        stage.automatics(Automatics { fallback: true, after, ..Automatics::default() });
+        stage.kill(home);
+        stage.expect([backup], 17, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.stays(&BOTH, 103, 20 * MINUTE);
+        // A relapse.
+        stage.kill(home);
+        stage.expect([backup], 17, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.moves(home);
+        stage.stays(&BOTH, 103, 29 * MINUTE);
+        let took = stage.expect([backup], 10, 2 * MINUTE);
+        assert!(took <= MINUTE + 10 * SECOND, "{took}");
+        stage.expect(BOTH, 1, SECOND);
+        let told = moves(&mut stage, home);
+        assert_eq!(
+            told.last(),
+            Some(&(NodeIx::BOTH[home], true, Step::Complete, Cause::Automatic)),
+            "{told:?}"
+        );
+    });
 }
 
 #[test]
@@ -329,36 +344,38 @@ fn rows_17_and_103_a_node_dies_and_returns_and_nobody_changes_roles_by_himself()
 
 #[test]
 fn row_18_a_node_does_not_hear_the_other_during_its_own_start() {
-    // Only who cannot have forgotten anything may take the other's users then.
-    let mut stage = Stage::pair(Profile { peer_and_disk: true, ..PAIR });
-    stage.kill(A);
-    stage.kill(B);
-    stage.run(SECOND);
-    // The machine of a does not answer at all.
-    stage.cut(1_000 * MINUTE);
-    stage.start(B);
-    stage.expect([B], 101, SECOND);
-    let took = stage.expect([B], 118, 3 * MINUTE);
-    assert!(
-        (119 * SECOND..=121 * SECOND).contains(&took),
-        "after the initialization time-out of 120 s: {took}"
-    );
-    stage.cut(0);
-    stage.start(A);
-    stage.expect(BOTH, 18, 10 * SECOND);
-    let states = [
-        (State::FailedOver, Reason::Initialization),
-        (State::RunningInBackupMode, Reason::PeerDownDuringInitialization),
-    ];
-    assert_eq!(stage.shown(A).unwrap().1, states);
-    stage.service(A, Service::Database, Health::Stopped, false);
-    let failed_over = (State::FailedOverServicesNotRunning, Reason::Initialization);
-    stage.run(SECOND);
-    assert_eq!(stage.shown(B).unwrap(), (18, [failed_over, states[1]]));
-    stage.service(A, Service::Database, Health::Runs, false);
-    stage.run(SECOND);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 1, 5 * SECOND);
+    either(|home, backup| {
+        // Only who cannot have forgotten anything may take the other's users then.
+        let mut stage = Stage::pair(Profile { peer_and_disk: true, ..PAIR });
+        stage.kill(home);
+        stage.kill(backup);
+        stage.run(SECOND);
+        // The machine of the home node does not answer at all.
+        stage.cut(1_000 * MINUTE);
+        stage.start(backup);
+        stage.expect([backup], 101, SECOND);
+        let took = stage.expect([backup], 118, 3 * MINUTE);
+        assert!(
+            (119 * SECOND..=121 * SECOND).contains(&took),
+            "after the initialization time-out of 120 s: {took}"
+        );
+        stage.cut(0);
+        stage.start(home);
+        stage.expect(BOTH, 18, 10 * SECOND);
+        let states = [
+            (State::FailedOver, Reason::Initialization),
+            (State::RunningInBackupMode, Reason::PeerDownDuringInitialization),
+        ];
+        assert_eq!(stage.shown(home).unwrap().1, by_node(home, states));
+        stage.service(home, Service::Database, Health::Stopped, false);
+        let failed_over = (State::FailedOverServicesNotRunning, Reason::Initialization);
+        stage.run(SECOND);
+        assert_eq!(stage.shown(backup).unwrap(), (18, by_node(home, [failed_over, states[1]])));
+        stage.service(home, Service::Database, Health::Runs, false);
+        stage.run(SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
 }
 
 #[test]

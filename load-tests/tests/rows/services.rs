@@ -255,19 +255,21 @@ fn row_15_the_backup_loses_a_service_and_its_peer_cannot_help() {
 
 #[test]
 fn row_15_while_both_nodes_are_normal_and_117_for_the_database() {
-    let mut stage = with_services();
-    stage.service(A, Service::Router, Health::Stopped, true);
-    stage.service(B, Service::Router, Health::Stopped, true);
-    stage.expect(BOTH, 15, DELAY + SECOND);
-    stage.service(A, Service::Router, Health::Runs, false);
-    stage.service(B, Service::Router, Health::Runs, false);
-    stage.stays(&BOTH, 15, MINUTE);
-    assert_eq!(stage.op(A, Op::Recover), Some(Reply::Done));
-    stage.expect(BOTH, 1, SECOND);
-    stage.service(A, Service::Database, Health::Stopped, true);
-    stage.expect(BOTH, 13, DELAY + 5 * SECOND);
-    stage.service(B, Service::Database, Health::Stopped, true);
-    stage.expect(BOTH, 117, DELAY + 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.service(home, Service::Router, Health::Stopped, true);
+        stage.service(backup, Service::Router, Health::Stopped, true);
+        stage.expect(BOTH, 15, DELAY + SECOND);
+        stage.service(home, Service::Router, Health::Runs, false);
+        stage.service(backup, Service::Router, Health::Runs, false);
+        stage.stays(&BOTH, 15, MINUTE);
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 1, SECOND);
+        stage.service(home, Service::Database, Health::Stopped, true);
+        stage.expect(BOTH, 13, DELAY + 5 * SECOND);
+        stage.service(backup, Service::Database, Health::Stopped, true);
+        stage.expect(BOTH, 117, DELAY + 5 * SECOND);
+    });
 }
 
 #[test]
@@ -501,27 +503,29 @@ fn with_automatics_disabled_a_service_moves_nobody() {
 
 #[test]
 fn rows_125_and_126_a_node_that_returned_loses_a_service() {
-    let mut stage = with_services();
-    stage.kill(A);
-    stage.expect([B], 17, 2 * SECOND);
-    stage.start(A);
-    stage.expect(BOTH, 103, 5 * SECOND);
-    stage.service(A, Service::Router, Health::Stopped, false);
-    stage.expect(BOTH, 126, 2 * SECOND);
-    let (state, reason) = stage.shown(B).unwrap().1[A];
-    assert_eq!((state, reason), (State::FailedOverServicesNotRunning, Reason::Initialization));
-    // It serves nobody: nothing is to be moved for that.
-    stage.stays(&BOTH, 126, 2 * DELAY);
-    stage.service(A, Service::Router, Health::Runs, false);
-    stage.expect(BOTH, 103, 2 * SECOND);
+    either(|home, backup| {
+        let mut stage = with_services();
+        stage.kill(home);
+        stage.expect([backup], 17, 2 * SECOND);
+        stage.start(home);
+        stage.expect(BOTH, 103, 5 * SECOND);
+        stage.service(home, Service::Router, Health::Stopped, false);
+        stage.expect(BOTH, 126, 2 * SECOND);
+        let (state, reason) = stage.shown(backup).unwrap().1[home];
+        assert_eq!((state, reason), (State::FailedOverServicesNotRunning, Reason::Initialization));
+        // It serves nobody: nothing is to be moved for that.
+        stage.stays(&BOTH, 126, 2 * DELAY);
+        stage.service(home, Service::Router, Health::Runs, false);
+        stage.expect(BOTH, 103, 2 * SECOND);
 
-    let mut stage = Stage::pair(WITNESS);
-    stage.automatics(SERVICES);
-    stage.cut_off(A, 100 * SECOND);
-    stage.expect([B], 16, 90 * SECOND);
-    stage.expect(BOTH, 102, 60 * SECOND);
-    stage.service(A, Service::Database, Health::Fails, false);
-    stage.expect(BOTH, 125, 2 * SECOND);
-    stage.service(A, Service::Database, Health::Runs, false);
-    stage.expect(BOTH, 102, 2 * SECOND);
+        let mut stage = Stage::pair(WITNESS);
+        stage.automatics(SERVICES);
+        stage.cut_off(home, 100 * SECOND);
+        stage.expect([backup], 16, 90 * SECOND);
+        stage.expect(BOTH, 102, 60 * SECOND);
+        stage.service(home, Service::Database, Health::Fails, false);
+        stage.expect(BOTH, 125, 2 * SECOND);
+        stage.service(home, Service::Database, Health::Runs, false);
+        stage.expect(BOTH, 102, 2 * SECOND);
+    });
 }
