@@ -1,5 +1,5 @@
 //! A restart of either node, or of both, in every state: what it ends in is written down beside this file, for each profile, and
-//! from there it goes on to Normal.
+//! from there it goes on to Normal. Each state is brought about with either node in each place.
 
 use std::fmt::Write;
 
@@ -11,99 +11,102 @@ use super::*;
 /// How long after the restart the rows are written down.
 const REST: u64 = 30 * SECOND;
 
+/// Who is a in what is written down, and who is b.
+type Nodes = [usize; 2];
+
 /// A state, and the way into it. A way that a profile does not allow ends where it does: the rows that were reached are written
 /// down, too.
 struct Way {
     name: &'static str,
-    into: fn(&mut Stage),
+    into: fn(&mut Stage, Nodes),
     /// The nodes do not hear each other, and each may serve all.
     apart: bool,
 }
 
-const fn way(name: &'static str, into: fn(&mut Stage)) -> Way {
+const fn way(name: &'static str, into: fn(&mut Stage, Nodes)) -> Way {
     Way { name, into, apart: false }
 }
 
 const INTO: &[Way] = &[
-    way("Normal", |_| {}),
-    way("Initializing, down", |stage| {
-        stage.kill(A);
-        stage.kill(B);
+    way("Normal", |_, _| {}),
+    way("Initializing, down", |stage, [a, b]| {
+        stage.kill(a);
+        stage.kill(b);
         stage.run(SECOND);
-        stage.start(A);
+        stage.start(a);
         stage.run(SECOND);
     }),
-    way("Failing Over, Taking Over", |stage| {
-        stage.op(A, Op::Failover(By::Here));
+    way("Failing Over, Taking Over", |stage, [a, _]| {
+        stage.op(a, Op::Failover(By::Here));
     }),
     way("Idle, Running in Backup Mode", idle),
-    way("Falling Back, Taking Back", |stage| {
-        idle(stage);
-        fallback(stage, B);
+    way("Falling Back, Taking Back", |stage, nodes| {
+        idle(stage, nodes);
+        fallback(stage, nodes[1]);
     }),
-    way("down, Running in Backup Mode", |stage| {
-        stage.kill(A);
+    way("down, Running in Backup Mode", |stage, [a, _]| {
+        stage.kill(a);
         stage.run(5 * SECOND);
     }),
-    way("Failed Over, Running in Backup Mode", |stage| {
-        stage.kill(A);
+    way("Failed Over, Running in Backup Mode", |stage, [a, _]| {
+        stage.kill(a);
         stage.run(5 * SECOND);
-        stage.start(A);
+        stage.start(a);
         stage.run(10 * SECOND);
     }),
-    way("down, Taking Over (the witness does not answer)", |stage| {
+    way("down, Taking Over (the witness does not answer)", |stage, [a, _]| {
         stage.witness_away(MINUTE);
-        stage.kill(A);
+        stage.kill(a);
         stage.run(300);
     }),
-    way("down, Initializing (the witness has not answered for longer than the lease)", |stage| {
+    way("down, Initializing (the witness has not answered for longer than the lease)", |stage, [a, _]| {
         stage.witness_away(MINUTE);
-        stage.kill(A);
+        stage.kill(a);
         stage.run(10 * SECOND);
     }),
-    way("Failed Over with Critical Services Not Running", |stage| {
+    way("Failed Over with Critical Services Not Running", |stage, [a, _]| {
         stage.automatics(SERVICES);
-        stage.service(A, Service::Database, Health::Stopped, true);
+        stage.service(a, Service::Database, Health::Stopped, true);
         stage.run(100 * SECOND);
     }),
-    way("Running in Failed Mode", |stage| {
-        for node in BOTH {
+    way("Running in Failed Mode", |stage, nodes| {
+        for node in nodes {
             stage.service(node, Service::Database, Health::Stopped, true);
         }
         stage.run(200 * SECOND);
     }),
-    way("Backup Activated (22)", |stage| backup_activated(stage, Service::Database, 22)),
-    way("Backup Activated (23)", |stage| backup_activated(stage, Service::Router, 23)),
+    way("Backup Activated (22)", |stage, nodes| backup_activated(stage, nodes, Service::Database, 22)),
+    way("Backup Activated (23)", |stage, nodes| backup_activated(stage, nodes, Service::Router, 23)),
     Way { name: "Unknown", into: unknown, apart: true },
-    way("Normal without high availability", |stage| {
-        stage.op(A, Op::Group(GroupOp::Ha { on: false, force: false }));
+    way("Normal without high availability", |stage, [a, _]| {
+        stage.op(a, Op::Group(GroupOp::Ha { on: false, force: false }));
         stage.run(SECOND);
     }),
-    way("Idle, Idle (both restarted without automatics)", |stage| {
+    way("Idle, Idle (both restarted without automatics)", |stage, [a, b]| {
         without_automatics(stage);
-        stage.kill(A);
-        stage.kill(B);
-        stage.start(A);
-        stage.start(B);
+        stage.kill(a);
+        stage.kill(b);
+        stage.start(a);
+        stage.start(b);
         stage.run(10 * SECOND);
     }),
-    way("Idle, down (both killed without automatics, one is back)", |stage| {
+    way("Idle, down (both killed without automatics, one is back)", |stage, [a, b]| {
         without_automatics(stage);
-        stage.kill(A);
-        stage.kill(B);
-        stage.start(A);
+        stage.kill(a);
+        stage.kill(b);
+        stage.start(a);
         stage.run(MINUTE);
     }),
     way("Idle, Normal (forced inactive)", forced_inactive),
-    way("Idle, down (forced inactive)", |stage| {
-        forced_inactive(stage);
-        stage.kill(B);
+    way("Idle, down (forced inactive)", |stage, nodes| {
+        forced_inactive(stage, nodes);
+        stage.kill(nodes[1]);
         stage.run(MINUTE);
     }),
 ];
 
-fn idle(stage: &mut Stage) {
-    stage.op(A, Op::Failover(By::Here));
+fn idle(stage: &mut Stage, [a, _]: Nodes) {
+    stage.op(a, Op::Failover(By::Here));
     stage.expect(BOTH, 3, 10 * SECOND);
 }
 
@@ -112,34 +115,35 @@ fn without_automatics(stage: &mut Stage) {
     stage.run(SECOND);
 }
 
-fn forced_inactive(stage: &mut Stage) {
+fn forced_inactive(stage: &mut Stage, [a, _]: Nodes) {
     without_automatics(stage);
-    stage.op(A, Op::Force { to: Force::Inactive, confirmed: true });
+    stage.op(a, Op::Force { to: Force::Inactive, confirmed: true });
     stage.run(5 * SECOND);
 }
 
 /// The node in backup mode loses a service: all users move to the other, which is soon over.
-fn backup_activated(stage: &mut Stage, service: Service, row: u32) {
+fn backup_activated(stage: &mut Stage, nodes: Nodes, service: Service, row: u32) {
     stage.automatics(SERVICES);
-    idle(stage);
-    stage.service(B, service, Health::Stopped, false);
-    stage.expect([B], row, 95 * SECOND);
+    idle(stage, nodes);
+    let [_, b] = nodes;
+    stage.service(b, service, Health::Stopped, false);
+    stage.expect([b], row, 95 * SECOND);
 }
 
 /// Beacons pass, and the log does not; the nodes know different things of the group.
-fn unknown(stage: &mut Stage) {
+fn unknown(stage: &mut Stage, [a, _]: Nodes) {
     stage.cut(4 * MINUTE);
     stage.run(90 * SECOND);
-    stage.op(A, Op::Group(GroupOp::Ha { on: false, force: true }));
+    stage.op(a, Op::Group(GroupOp::Ha { on: false, force: true }));
     stage.run(20 * SECOND);
     stage.beacons_pass();
     stage.run(30 * SECOND);
 }
 
 /// Rows as they are written down; a node that does not run has none.
-fn rows(stage: &Stage) -> String {
-    let row = |node| stage.shown(node).map_or("-".to_owned(), |(row, _)| row.to_string());
-    format!("{:>3} {:>3}", row(A), row(B))
+fn rows(stage: &Stage, nodes: Nodes) -> String {
+    let [a, b] = nodes.map(|node| stage.shown(node).map_or("-".to_owned(), |(row, _)| row.to_string()));
+    format!("{a:>3} {b:>3}")
 }
 
 /// A row holds at every moment, one that was made for what is so; and no group is led twice.
@@ -153,10 +157,10 @@ fn watch(stage: &Stage, told: &str) {
 }
 
 /// Back to Normal: whatever was taken away is there again, and the operator does what the rows say.
-fn to_normal(stage: &mut Stage, told: &str) {
+fn to_normal(stage: &mut Stage, nodes: Nodes, told: &str) {
     stage.cut(0);
     stage.automatics(Automatics::default());
-    for node in BOTH {
+    for node in nodes {
         if stage.shown(node).is_none() {
             stage.start(node);
         }
@@ -168,11 +172,11 @@ fn to_normal(stage: &mut Stage, told: &str) {
         if shown == [Some(1); 2] {
             return;
         }
-        for node in BOTH {
+        for node in nodes {
             match shown[node] {
                 Some(14 | 15 | 19..=21 | 117) => _ = stage.op(node, Op::Recover),
                 Some(122) => _ = stage.op(node, Op::Group(GroupOp::Ha { on: true, force: true })),
-                Some(128..=131) if node == A => {
+                Some(128..=131) if node == nodes[0] => {
                     stage.op(node, Op::Force { to: Force::Active, confirmed: true });
                 }
                 _ => _ = stage.op(node, Op::Fallback(By::Here)),
@@ -183,34 +187,46 @@ fn to_normal(stage: &mut Stage, told: &str) {
     panic!("{told}: not Normal within 10 minutes: {:?} {:?}", stage.shown(A), stage.shown(B));
 }
 
-/// One line for each state and each restart.
+/// A state with these nodes in its places, and a restart: a line of the table.
+fn line(profile: Profile, Way { name, into, apart }: &Way, who: &str, nodes: Nodes) -> String {
+    let told = format!("{name} with {nodes:?}, restarted: {who}");
+    // What a client was told is nobody's business here: there is none.
+    let mut stage = Stage::pair(Profile { weak: true, ..profile });
+    into(&mut stage, nodes);
+    let before = rows(&stage, nodes);
+    let restarted: Vec<usize> = who.split(", ").map(|node| nodes[usize::from(node == "b")]).collect();
+    for node in &restarted {
+        stage.kill(*node);
+        stage.run(100);
+    }
+    for node in &restarted {
+        stage.start(*node);
+        stage.run(100);
+    }
+    for _ in 0..REST / 100 {
+        stage.run(100);
+        if !apart {
+            watch(&stage, &told);
+        }
+    }
+    let line = format!("{name} | {who} | {before} | {}", rows(&stage, nodes));
+    to_normal(&mut stage, nodes, &told);
+    line
+}
+
+/// One line for each state and each restart, and another if it ends otherwise with the nodes exchanged.
 fn table(profile: Profile) -> String {
     let mut text = "# Rows of a and b before a restart, and half a minute after it; - does not run.\n\
+                    # The same with the nodes exchanged, but where a line says so.\n\
                     # State of a, state of b | restarted | before | after\n"
         .to_owned();
-    for Way { name, into, apart } in INTO {
-        for (who, restarted) in [("a", &[A][..]), ("b", &[B]), ("a, b", &[A, B]), ("b, a", &[B, A])] {
-            let told = format!("{name}, restarted: {who}");
-            // What a client was told is nobody's business here: there is none.
-            let mut stage = Stage::pair(Profile { weak: true, ..profile });
-            into(&mut stage);
-            let before = rows(&stage);
-            for node in restarted {
-                stage.kill(*node);
-                stage.run(100);
+    for way in INTO {
+        for who in ["a", "b", "a, b", "b, a"] {
+            let [straight, exchanged] = [[A, B], [B, A]].map(|nodes| line(profile, way, who, nodes));
+            writeln!(text, "{straight}").expect("a string takes it");
+            if exchanged != straight {
+                writeln!(text, "exchanged: {exchanged}").expect("a string takes it");
             }
-            for node in restarted {
-                stage.start(*node);
-                stage.run(100);
-            }
-            for _ in 0..REST / 100 {
-                stage.run(100);
-                if !apart {
-                    watch(&stage, &told);
-                }
-            }
-            writeln!(text, "{name} | {who} | {before} | {}", rows(&stage)).expect("a string takes it");
-            to_normal(&mut stage, &told);
         }
     }
     text
