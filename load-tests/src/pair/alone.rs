@@ -204,8 +204,9 @@ impl World {
 
     /// A node died in the middle of a turn, with this on its disk; nobody hears what it said in it.
     pub(super) fn die_in_a_cut(&mut self, node: usize, disk: SimDisk) {
-        self.trace(|| format!("{} dies while it sets a tail aside", ["a", "b"][node]));
+        self.trace(|| format!("{} dies in the middle of a turn", ["a", "b"][node]));
         self.coverage.cut_kills += 1;
+        self.has_died(node);
         self.hosts[node].disk = disk;
         let back = self.hosts[node].back;
         self.restart(node, back);

@@ -100,6 +100,9 @@ impl World {
             .node()
             .is_some_and(|other| NodeIx::BOTH.iter().all(|g| other.core(*g).role() == Role::Primary));
         let replaceable = in_charge && !self.profile.weak;
+        if self.places_deaths() {
+            return Lost::Nothing;
+        }
         let lost = match boot % 16 {
             0 | 8 if replaceable || !self.hosts[node].is_trimmed() => Lost::Store,
             1 | 9 if replaceable && !self.over => Lost::Everything,

@@ -30,7 +30,11 @@ pub struct SimDisk {
     failovers: Failovers,
     /// The node dies in the turn in which it sets the tail of a log aside next.
     pub doom: Option<Then>,
-    /// It has: this was on the disk.
+    /// Registers and counts of the flap guard that were kept since the world last looked.
+    pub saves: usize,
+    /// The node dies instead of keeping such a thing after so many more.
+    pub dies_at_save: Option<usize>,
+    /// It has died in the middle of a turn: this was on the disk.
     pub died_with: Option<Box<SimDisk>>,
 }
 
@@ -52,6 +56,16 @@ impl SimDisk {
             self.doom = None;
             self.died_with = Some(Box::new(self.clone()));
         }
+    }
+
+    /// Something is about to be kept that is on disk when the node goes on.
+    fn saves(&mut self) {
+        self.saves += 1;
+        let left = self.dies_at_save.take();
+        if left == Some(0) {
+            self.died_with = Some(Box::new(self.clone()));
+        }
+        self.dies_at_save = left.and_then(|left| left.checked_sub(1));
     }
 }
 
@@ -124,6 +138,7 @@ impl Storage for SimDisk {
 
 impl Disk for SimDisk {
     fn persist(&mut self, group: Group, copy: RegisterCopy) {
+        self.saves();
         self.regs[group.index()] = Some(copy);
     }
 
@@ -132,6 +147,7 @@ impl Disk for SimDisk {
     }
 
     fn keep_failovers(&mut self, failovers: &Failovers) {
+        self.saves();
         self.failovers = failovers.clone();
     }
 }

@@ -7,6 +7,7 @@
 mod alone;
 pub mod client;
 mod config;
+pub mod deaths;
 mod disks;
 mod due;
 pub mod faults;

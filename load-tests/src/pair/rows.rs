@@ -16,7 +16,7 @@ use super::world::{Event, World};
 /// Two nodes with ten users, and no clients but those of [`Stage::clients`].
 #[derive(Debug)]
 pub struct Stage {
-    world: World,
+    pub(super) world: World,
 }
 
 /// Node and session of a client's main stream.
@@ -25,13 +25,19 @@ pub type Stream = (Option<usize>, Option<String>);
 impl Stage {
     /// Two fresh nodes that have become a pair.
     pub fn pair(profile: Profile) -> Stage {
-        Stage::pair_with_callers(profile, 0)
+        Stage::formed(profile, 0, true)
     }
 
     /// The same, where so many clients that call at the wrong node are believed.
     pub fn pair_with_callers(profile: Profile, callers: u32) -> Stage {
+        Stage::formed(profile, callers, true)
+    }
+
+    /// The same; `tracing`: what happens can be printed.
+    pub fn formed(profile: Profile, callers: u32, tracing: bool) -> Stage {
         let mut stage = Stage::fresh(profile);
         stage.world.callers = callers;
+        stage.world.tracing = tracing;
         stage.world.form();
         stage.expect([0, 1], 1, 10_000);
         for user in 0..10 {
@@ -334,8 +340,7 @@ impl Stage {
     #[track_caller]
     pub fn clients(&mut self, talk_ms: u64) {
         self.log_in(true);
-        self.world.talk_until = self.world.now + talk_ms;
-        (0..self.world.clients.len()).for_each(|c| self.world.at(100, Event::Talk(c)));
+        self.talk(talk_ms);
     }
 
     /// A client without a parked stream for each account, at home. They say nothing.

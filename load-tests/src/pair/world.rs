@@ -17,6 +17,7 @@ use xmpp_core::dual::Peer;
 
 use super::alone::Apart;
 use super::client::Client;
+use super::deaths::Deaths;
 use super::due::Due;
 use super::faults::Fault;
 use super::host::{Host, Process};
@@ -175,6 +176,8 @@ pub struct World {
     pub automatics: Automatics,
     /// Services of a node do not start when they are asked to.
     pub(super) stubborn: [bool; 2],
+    /// Who dies at which step.
+    pub(super) deaths: Deaths,
     /// A machine that is in a storm of logins.
     pub(super) storm: Option<Storm>,
     /// Draw lines of the trace.
@@ -232,6 +235,7 @@ impl World {
             paused: Vec::new(),
             automatics: Automatics::default(),
             stubborn: [false; 2],
+            deaths: Deaths::default(),
             storm: None,
             tracing,
             trace: VecDeque::new(),
@@ -433,10 +437,12 @@ impl World {
             self.trace(|| format!("{} <- {text}", ["a", "b"][node]));
         }
         let Some(input) = self.must_not_wait(node, input) else { return };
+        let Some(step) = self.about_to_hear(node, &input) else { return };
         let host = &mut self.hosts[node];
         let Some(process) = &mut host.process else { return };
         process.node.handle(wall, input, &mut host.disk);
         self.after(node);
+        self.step_is_made(step);
     }
 
     /// The same, when the present step is done.
@@ -481,6 +487,7 @@ impl World {
         if let Some(disk) = self.hosts[node].disk.died_with.take() {
             return self.die_in_a_cut(node, *disk);
         }
+        self.has_kept(node);
         let Some(process) = &mut self.hosts[node].process else { return };
         for out in process.node.take() {
             let Some(process) = &mut self.hosts[node].process else { return };
@@ -494,7 +501,9 @@ impl World {
                 }
             }
             let gives_up = matches!(out, Out::GiveUp(_));
+            let Some(step) = self.about_to_say(node, &out) else { return };
             self.perform(node, out);
+            self.step_is_made(step);
             if gives_up {
                 return;
             }

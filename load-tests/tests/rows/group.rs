@@ -9,7 +9,7 @@ use srm::view::{Reason, State};
 
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, either, fallback, moves, refusal};
 
-const OFF: Op = Op::Group(GroupOp::Ha { on: false, force: false });
+pub(super) const OFF: Op = Op::Group(GroupOp::Ha { on: false, force: false });
 pub(super) const ON: Op = Op::Group(GroupOp::Ha { on: true, force: false });
 
 pub(super) fn switched_off(profile: Profile) -> Stage {

@@ -3,6 +3,7 @@
 
 mod callers;
 mod causes;
+mod deaths;
 mod enabling;
 mod faults;
 mod group;

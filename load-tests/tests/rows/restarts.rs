@@ -147,7 +147,7 @@ fn rows(stage: &Stage, nodes: Nodes) -> String {
 }
 
 /// A row holds at every moment, one that was made for what is so; and no group is led twice.
-fn watch(stage: &Stage, told: &str) {
+pub(super) fn watch(stage: &Stage, told: &str) {
     for node in BOTH {
         assert!(stage.has_row(node), "{told}: {node} shows {:?}", stage.shown(node));
     }
