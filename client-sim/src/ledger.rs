@@ -4,7 +4,7 @@
 //! that a live display or [`Ledger::settled`] costs nothing.
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,6 +92,15 @@ struct Message {
     sent: Duration,
     acknowledged: Option<Duration>,
     shown: Vec<Shown>,
+}
+
+impl Message {
+    /// How long it has waited since `since`; `None` if it was shown or acknowledged before.
+    fn waited(&self, now: Duration, since: Duration) -> Option<Duration> {
+        let shown = self.shown.iter().map(|seen| seen.first);
+        let answered = shown.chain(self.acknowledged).min().unwrap_or(now);
+        (answered >= since).then(|| answered.saturating_sub(self.sent.max(since)))
+    }
 }
 
 /// What one resource of the receiver saw of a message.
@@ -249,6 +258,30 @@ impl Ledger {
         }
         times.sort_unstable();
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// How long a message of each sender that fits has waited since `since`, the longest one, from when it was said until it
+    /// was shown or acknowledged, or until now. Who had nothing that waited is not there. Goes through all records.
+    pub fn waits(&self, since: Instant, sender: impl Fn(&str) -> bool) -> BTreeMap<String, Duration> {
+        self.waits_until(self.begun.elapsed(), since.saturating_duration_since(self.begun), sender)
+    }
+
+    fn waits_until(
+        &self,
+        now: Duration,
+        since: Duration,
+        sender: impl Fn(&str) -> bool,
+    ) -> BTreeMap<String, Duration> {
+        let mut waits = BTreeMap::new();
+        for shard in &self.messages {
+            for (key, message) in lock(shard).iter().filter(|(key, _)| sender(&key.sender)) {
+                if let Some(waited) = message.waited(now, since) {
+                    let longest: &mut Duration = waits.entry(key.sender.clone()).or_default();
+                    *longest = waited.max(*longest);
+                }
+            }
+        }
+        waits
     }
 
     /// The verdict so far. Goes through all records: for the end of a run.
@@ -435,6 +468,36 @@ mod tests {
         let report = ledger.report();
         assert_eq!((report.strangers, report.sent, report.delivered), (3, 3, 0));
         assert!(!report.kept());
+    }
+
+    #[test]
+    fn each_sender_waits_until_its_message_is_shown_or_acknowledged() {
+        let seconds = Duration::from_secs;
+        let ledger = ledger();
+        ledger.sent("u2", "m1", "u1", 1);
+        let times = |sender: &str, id: &str, sent, acknowledged: Option<u64>, first: Option<u64>| {
+            let key = MessageKey { sender: sender.to_owned(), id: id.to_owned() };
+            let mut messages = ledger.messages_of(&key);
+            let message = messages.get_mut(&key).expect("it was sent");
+            (message.sent, message.acknowledged) = (seconds(sent), acknowledged.map(seconds));
+            let seen = |at| Shown { resource: "r".into(), times: 1, first: seconds(at), overtaken_by: None };
+            message.shown = first.map(seen).into_iter().collect();
+        };
+        let waits = |now, since| ledger.waits_until(seconds(now), seconds(since), |_| true);
+        let of = |list: &[(&str, u64)]| -> BTreeMap<String, Duration> {
+            list.iter().map(|(sender, wait)| ((*sender).to_owned(), seconds(*wait))).collect()
+        };
+        // While one of them is answered all the time, the other waits.
+        times("u0", "m1", 1, Some(2), None);
+        times("u0", "m2", 3, Some(9), Some(5));
+        times("u0", "m3", 6, Some(7), None);
+        times("u2", "m1", 4, None, None);
+        assert_eq!(waits(30, 0), of(&[("u0", 2), ("u2", 26)]));
+        // What was answered before does not count, and no wait before.
+        assert_eq!(waits(30, 10), of(&[("u2", 20)]));
+        assert_eq!(ledger.waits_until(seconds(30), Duration::ZERO, |who| who == "u0"), of(&[("u0", 2)]));
+        times("u2", "m1", 4, None, Some(20));
+        assert_eq!(waits(30, 10), of(&[("u2", 10)]), "it was shown, although nobody told its sender");
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl World {
                 let silent = self.crowd().longest_silence(self.acting_since, *home);
                 demand(silent <= *limit, || format!("no message was acknowledged for {silent:.2?}"))
             }
+            Condition::FlowEach(home, limit) => self.crowd().nobody_waits(self.acting_since, *home, *limit),
             Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
         }
     }

@@ -131,6 +131,29 @@ impl Crowd {
         self.fleet.ledger().longest_silence(since, fits)
     }
 
+    /// Whether what each of them said, likewise, was shown or acknowledged within `limit` since then, and each said something.
+    pub(super) fn nobody_waits(
+        &self,
+        since: Instant,
+        home: Option<Node>,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let fits = |name: &str| home.is_none_or(|home| self.is_at_home(name, home));
+        let waits = self.fleet.ledger().waits(since, fits);
+        if let Some((name, wait)) = waits.iter().max_by_key(|(_, wait)| **wait)
+            && *wait > limit
+        {
+            return Err(format!("what {name} said waited for {wait:.1?} until it was shown or acknowledged"));
+        }
+        // They say something more than once a second.
+        let silent =
+            (0..self.homes.len()).map(user_name).find(|name| fits(name) && !waits.contains_key(name));
+        match silent {
+            Some(name) if since.elapsed() > limit => Err(format!("{name} has said nothing meanwhile")),
+            _ => Ok(()),
+        }
+    }
+
     fn is_at_home(&self, name: &str, home: Node) -> bool {
         let user = name.strip_prefix('u').and_then(|number| number.parse::<usize>().ok());
         user.and_then(|user| self.homes.get(user)) == Some(&home.index())

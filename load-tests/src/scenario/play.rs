@@ -97,6 +97,10 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
                 if well { Ok(()) } else { Err(format!("no message was acknowledged for {silent:.1?}")) }
             })
         }
+        Step::Hold(Condition::FlowEach(of, limit), time) => {
+            let since = Instant::now();
+            hold(world, *time, |world| world.crowd().nobody_waits(since, *of, *limit))
+        }
         Step::Hold(condition, time) => hold(world, *time, |world| world.check(condition)),
         Step::Assert(condition) => world.check(condition),
         Step::Ledger(books) => {

@@ -155,6 +155,11 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "it is never longer until one more is acknowledged (with `hold`; with `assert`: since what was done last was begun)",
     ),
     ("flow DURATION of NODE", "one more of senders at home on the node"),
+    (
+        "flow each DURATION",
+        "what somebody says never waits for longer until it is shown or acknowledged, and each says something (with `hold`: from its beginning on; with `assert`: since what was done last was begun)",
+    ),
+    ("flow each DURATION of NODE", "the same of senders at home on the node"),
     ("no traffic", "none is"),
     ("no traffic of NODE", "none of senders at home on the node"),
     ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),

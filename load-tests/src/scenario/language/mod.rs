@@ -293,6 +293,8 @@ pub enum Condition {
     Parked,
     /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.
     Flow(Option<Node>, Duration),
+    /// No message of anybody, likewise, waits for longer until it is shown or acknowledged.
+    FlowEach(Option<Node>, Duration),
     /// So many more messages are acknowledged, of those at home on a node or of all.
     Traffic(u64, Option<Node>),
     /// No message is acknowledged, likewise.

@@ -329,6 +329,10 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["parked"] => Some(Condition::Parked),
         ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
         ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
+        ["flow", "each", limit] => Some(Condition::FlowEach(None, duration(limit).ok()?)),
+        ["flow", "each", limit, "of", one] => {
+            Some(Condition::FlowEach(Some(node(one)?), duration(limit).ok()?))
+        }
         ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
@@ -396,7 +400,8 @@ mod tests {
         let text = "# One.\n# Two.\nset srm.keep_alive_timeout 7s\nclients 8 dual, 4 plain, 2 slixmpp, chat\n\n\
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
                     assert b event \"peer-down ... of it\"\n\
-                    hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\ndisk a slow 300ms\nclock b -2h\nledger\n";
+                    hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\n\
+                    assert flow each 4s\nhold flow each 4s of a 9s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
@@ -410,6 +415,8 @@ mod tests {
             Step::Assert(Condition::Event(Node::B, "peer-down ... of it".to_owned())),
             Step::Hold(down, Duration::from_millis(300)),
             Step::Hold(Condition::Flow(Some(Node::B), Duration::from_secs(1)), Duration::from_secs(2)),
+            Step::Assert(Condition::FlowEach(None, Duration::from_secs(4))),
+            Step::Hold(Condition::FlowEach(Some(Node::A), Duration::from_secs(4)), Duration::from_secs(9)),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
             Step::Clock(Node::B, -7200),
             Step::Ledger(Books::Strict),
