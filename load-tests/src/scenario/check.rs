@@ -97,7 +97,9 @@ impl World {
                 demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }
             // These are about a time: whoever waits or holds counts from its beginning.
-            Condition::Traffic(..) | Condition::NoTraffic(_) => Err("only with wait or hold".to_owned()),
+            Condition::Traffic(..) | Condition::NoTraffic(_) | Condition::Throughput(_) => {
+                Err("only with wait or hold".to_owned())
+            }
             Condition::Flow(home, limit) => {
                 let silent = self.crowd().longest_silence(self.acting_since, *home);
                 demand(silent <= *limit, || format!("no message was acknowledged for {silent:.2?}"))

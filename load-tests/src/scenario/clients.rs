@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use client_sim::conn::Dialer;
 use client_sim::fleet::{Fleet, FleetOptions, FleetReport, user_name};
+use client_sim::ledger::Counts;
 use client_sim::sm::Outgoing;
 use serde_json::Value;
 use srm::demo::pair::{DOMAIN, PASSWORD};
@@ -115,6 +116,11 @@ impl Crowd {
     pub(super) fn parked(&self) -> (usize, usize) {
         let now = self.fleet.snapshot();
         (now.parked, now.users - now.plain)
+    }
+
+    /// Messages so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.fleet.ledger().counts()
     }
 
     /// Messages acknowledged so far, of senders at home on a node or of all.

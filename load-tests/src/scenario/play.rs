@@ -101,6 +101,12 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
             let since = Instant::now();
             hold(world, *time, |world| world.crowd().nobody_waits(since, *of, *limit))
         }
+        Step::Hold(Condition::Throughput(share), time) => {
+            let before = world.crowd().counts();
+            std::thread::sleep(*time);
+            let now = world.crowd().counts();
+            keeps_up(now.sent - before.sent, now.acknowledged - before.acknowledged, *share)
+        }
         Step::Hold(condition, time) => hold(world, *time, |world| world.check(condition)),
         Step::Assert(condition) => world.check(condition),
         Step::Ledger(books) => {
@@ -116,6 +122,14 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
             world.watch.acted();
             done
         }
+    }
+}
+
+/// Whether enough was acknowledged of so many messages that were said meanwhile.
+fn keeps_up(sent: u64, acknowledged: u64, share: u64) -> Result<(), String> {
+    match sent > 0 && acknowledged * 100 >= sent * share {
+        true => Ok(()),
+        false => Err(format!("{sent} messages were said, and {acknowledged} acknowledged")),
     }
 }
 
@@ -148,4 +162,16 @@ fn figures(world: &World) -> String {
             count => format!(", {count} sessions refused"),
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_acknowledged_is_compared_with_what_was_said() {
+        assert_eq!(keeps_up(300, 240, 80), Ok(()));
+        assert!(keeps_up(300, 239, 80).unwrap_err().contains("300 messages were said, and 239 acknowledged"));
+        assert!(keeps_up(0, 0, 80).is_err(), "nobody talks");
+    }
 }

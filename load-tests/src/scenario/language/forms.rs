@@ -160,6 +160,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "what somebody says never waits for longer until it is shown or acknowledged, and each says something (with `hold`: from its beginning on; with `assert`: since what was done last was begun)",
     ),
     ("flow each DURATION of NODE", "the same of senders at home on the node"),
+    (
+        "throughput N%",
+        "of what is said in this time so many messages in a hundred, or as many of before, are acknowledged in it (with `hold`)",
+    ),
     ("no traffic", "none is"),
     ("no traffic of NODE", "none of senders at home on the node"),
     ("NODE met N", "N of its calls have met a fault of its disk that is no full disk"),

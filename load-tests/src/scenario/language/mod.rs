@@ -297,6 +297,8 @@ pub enum Condition {
     FlowEach(Option<Node>, Duration),
     /// So many more messages are acknowledged, of those at home on a node or of all.
     Traffic(u64, Option<Node>),
+    /// So many messages in a hundred of those that are said in a time, or more, are acknowledged in it.
+    Throughput(u64),
     /// No message is acknowledged, likewise.
     NoTraffic(Option<Node>),
     /// The last line of the node's log bears a time that is so many seconds ahead.

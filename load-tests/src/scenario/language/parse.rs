@@ -335,6 +335,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         }
         ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
+        ["throughput", share] => Some(Condition::Throughput(percent(share).ok()?.into())),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
         ["no", "traffic", "of", one] => node(one).map(|one| Condition::NoTraffic(Some(one))),
         ["path", "met", number] => Some(Condition::PathMet(number.parse().ok()?)),
@@ -401,7 +402,7 @@ mod tests {
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
                     assert b event \"peer-down ... of it\"\n\
                     hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\n\
-                    assert flow each 4s\nhold flow each 4s of a 9s\ndisk a slow 300ms\nclock b -2h\nledger\n";
+                    assert flow each 4s\nhold flow each 4s of a 9s\nhold throughput 80% 10s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
@@ -417,6 +418,7 @@ mod tests {
             Step::Hold(Condition::Flow(Some(Node::B), Duration::from_secs(1)), Duration::from_secs(2)),
             Step::Assert(Condition::FlowEach(None, Duration::from_secs(4))),
             Step::Hold(Condition::FlowEach(Some(Node::A), Duration::from_secs(4)), Duration::from_secs(9)),
+            Step::Hold(Condition::Throughput(80), Duration::from_secs(10)),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
             Step::Clock(Node::B, -7200),
             Step::Ledger(Books::Strict),
