@@ -72,6 +72,8 @@ pub struct Snapshot {
     pub resumes: u64,
     /// Sessions that were lost and bound anew.
     pub binds_anew: u64,
+    /// Streams that broke or were closed, parked ones too.
+    pub streams_lost: u64,
     /// Attempts to connect or to park that failed; usual while a node is down.
     pub attempts_failed: u64,
     /// Messages that came back as an error.
@@ -123,6 +125,7 @@ struct Counters {
     stalled: AtomicU64,
     resumes: AtomicU64,
     binds_anew: AtomicU64,
+    streams_lost: AtomicU64,
     attempts_failed: AtomicU64,
     bounced: AtomicU64,
     errors: AtomicU64,
@@ -276,6 +279,7 @@ impl Shared {
             },
             resumes: read(&counters.resumes),
             binds_anew: read(&counters.binds_anew),
+            streams_lost: read(&counters.streams_lost),
             attempts_failed: read(&counters.attempts_failed),
             bounced: read(&counters.bounced),
             errors: read(&counters.errors),
@@ -350,8 +354,14 @@ impl Observer for Watching {
                 self.shared.moved(self.user, from, to);
             }
             Event::Parked { .. } => set(&|user| user.parked = true),
-            Event::Unparked => set(&|user| user.parked = false),
-            Event::MainLost { .. } => set(&|user| user.alive = false),
+            Event::Unparked => {
+                count(&counters.streams_lost);
+                set(&|user| user.parked = false);
+            }
+            Event::MainLost { .. } => {
+                count(&counters.streams_lost);
+                set(&|user| user.alive = false);
+            }
             // What is sent again is acknowledged later; what is not stays unacknowledged in the ledger.
             // Its contacts may be told.
             Event::SessionGone { .. } => self.shared.session_gone(self.user),
@@ -452,6 +462,16 @@ mod tests {
         assert_eq!((report.fault_pending, report.fault_unresumed), (0, 0));
         assert_eq!((report.counters.flips.total(), report.counters.resumes), (1, 3));
         assert_eq!(report.counters.by_node["b"], 4);
+    }
+
+    #[test]
+    fn streams_that_are_lost_are_counted() {
+        let (shared, users) = fleet();
+        assert_eq!(shared.snapshot().streams_lost, 0);
+        users[0].event(Event::Unparked);
+        users[2].event(Event::MainLost { node: "a".into(), reason: "reset".into() });
+        let now = shared.snapshot();
+        assert_eq!((now.streams_lost, now.parked, now.logged_in), (2, 0, 3));
     }
 
     #[test]

@@ -89,6 +89,10 @@ impl World {
                 let (up, _) = self.crowd().in_session(Some(*home));
                 demand(up == 0, || format!("{up} clients of {home} have a session"))
             }
+            Condition::NoReconnects => match self.crowd().reconnects() {
+                0 => Ok(()),
+                times => Err(format!("clients lost or changed their streams {times} times")),
+            },
             Condition::Parked => {
                 let (parked, all) = self.crowd().parked();
                 demand(parked == all, || format!("{parked} of {all} dual clients have parked"))

@@ -40,6 +40,8 @@ pub(super) struct Crowd {
     homes: Vec<usize>,
     puppets: Vec<Puppet>,
     said: usize,
+    /// What [`Crowd::reconnects`] counts had happened so often before the chat began.
+    reconnects_before: u64,
     runtime: Runtime,
 }
 
@@ -76,7 +78,7 @@ impl Crowd {
         options.body_len = clients.bytes.unwrap_or(options.body_len);
         let fleet = runtime.block_on(Fleet::start(options));
         let puppets = if clients.slixmpp > 0 { foreign(ca) } else { Vec::new() };
-        let crowd = Crowd { fleet, homes, puppets, said: 0, runtime };
+        let mut crowd = Crowd { fleet, homes, puppets, said: 0, reconnects_before: 0, runtime };
         let ready = crowd.runtime.block_on(async {
             crowd.fleet.all_logged_in(LIMIT).await && crowd.fleet.all_parked(LIMIT).await
         });
@@ -87,6 +89,7 @@ impl Crowd {
                 crowd.report().error_list
             ));
         }
+        crowd.reconnects_before = crowd.reconnects();
         if clients.chat {
             crowd.fleet.start_sending();
         }
@@ -116,6 +119,13 @@ impl Crowd {
     pub(super) fn parked(&self) -> (usize, usize) {
         let now = self.fleet.snapshot();
         (now.parked, now.users - now.plain)
+    }
+
+    /// How often clients have lost a stream, or gone on on another one, since the chat began.
+    pub(super) fn reconnects(&self) -> u64 {
+        let now = self.fleet.snapshot();
+        let changed = now.flips.total() + now.resumes + now.binds_anew;
+        now.streams_lost + changed - self.reconnects_before
     }
 
     /// Messages so far.

@@ -147,6 +147,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("clients of NODE", "everybody at home on the node has one"),
     ("clients at NODE", "everybody has one with this node"),
     ("no clients of NODE", "nobody at home on the node has one"),
+    (
+        "no reconnects",
+        "since the chat began no client has lost a stream, its first or its second, and none has gone on on another one or logged in anew",
+    ),
     ("parked", "each dual client has its second stream"),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),

@@ -289,6 +289,8 @@ pub enum Condition {
     ClientsAt(Node),
     /// Nobody at home on this node has one.
     NoClients(Node),
+    /// No client has lost a stream since the chat began.
+    NoReconnects,
     /// Every dual client has parked.
     Parked,
     /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.
