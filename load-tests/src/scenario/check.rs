@@ -93,6 +93,16 @@ impl World {
                 0 => Ok(()),
                 times => Err(format!("clients lost or changed their streams {times} times")),
             },
+            Condition::Flips(limit) => {
+                let (flips, pending) = self.crowd().flips();
+                let within = flips.count > 0 && flips.max <= limit.as_secs_f64() * 1_000.0;
+                demand(within && pending == 0, || {
+                    format!(
+                        "{} clients went on on their second stream, the last after {:.0} ms; {pending} have no session",
+                        flips.count, flips.max
+                    )
+                })
+            }
             Condition::Parked => {
                 let (parked, all) = self.crowd().parked();
                 demand(parked == all, || format!("{parked} of {all} dual clients have parked"))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client_sim::conn::Dialer;
-use client_sim::fleet::{Fleet, FleetOptions, FleetReport, user_name};
+use client_sim::fleet::{Fleet, FleetOptions, FleetReport, Summary, user_name};
 use client_sim::ledger::Counts;
 use client_sim::sm::Outgoing;
 use serde_json::Value;
@@ -126,6 +126,12 @@ impl Crowd {
         let now = self.fleet.snapshot();
         let changed = now.flips.total() + now.resumes + now.binds_anew;
         now.streams_lost + changed - self.reconnects_before
+    }
+
+    /// How long clients with a second stream waited for their session since the faults that hit them, and how many clients of
+    /// any kind still wait.
+    pub(super) fn flips(&self) -> (Summary, usize) {
+        (self.report().flip_ms, self.fleet.fault_pending())
     }
 
     /// Messages so far.

@@ -151,6 +151,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "no reconnects",
         "since the chat began no client has lost a stream, its first or its second, and none has gone on on another one or logged in anew",
     ),
+    (
+        "flips within DURATION",
+        "each client whose node died, or was cut off, has its session, and each that had its second stream then had it within this time, and there were some",
+    ),
     ("parked", "each dual client has its second stream"),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),

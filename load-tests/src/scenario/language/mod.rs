@@ -291,6 +291,8 @@ pub enum Condition {
     NoClients(Node),
     /// No client has lost a stream since the chat began.
     NoReconnects,
+    /// Every client that a fault hit has its session, and each that had parked then got it on that stream, within this time.
+    Flips(Duration),
     /// Every dual client has parked.
     Parked,
     /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.

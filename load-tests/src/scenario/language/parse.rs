@@ -327,6 +327,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["clients", "at", one] => node(one).map(Condition::ClientsAt),
         ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
         ["no", "reconnects"] => Some(Condition::NoReconnects),
+        ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?)),
         ["parked"] => Some(Condition::Parked),
         ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
         ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
@@ -403,7 +404,7 @@ mod tests {
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
                     assert b event \"peer-down ... of it\"\n\
                     hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\n\
-                    assert flow each 4s\nhold flow each 4s of a 9s\nhold throughput 80% 10s\nassert no reconnects\ndisk a slow 300ms\nclock b -2h\nledger\n";
+                    assert flow each 4s\nhold flow each 4s of a 9s\nhold throughput 80% 10s\nassert no reconnects\nassert flips within 4s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
@@ -421,6 +422,7 @@ mod tests {
             Step::Hold(Condition::FlowEach(Some(Node::A), Duration::from_secs(4)), Duration::from_secs(9)),
             Step::Hold(Condition::Throughput(80), Duration::from_secs(10)),
             Step::Assert(Condition::NoReconnects),
+            Step::Assert(Condition::Flips(Duration::from_secs(4))),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
             Step::Clock(Node::B, -7200),
             Step::Ledger(Books::Strict),
