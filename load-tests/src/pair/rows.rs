@@ -1,6 +1,6 @@
 //! A pair that does what a test says, on the virtual clock, and shows the rows of the table of states.
 
-use presence_engine::ids::NodeIx;
+use presence_engine::ids::{Mode, NodeIx};
 use presence_engine::state::{GroupInfo, User};
 use srm::events::Record;
 use srm::node::Stage as MoveStage;
@@ -321,6 +321,13 @@ impl Stage {
     pub fn leads(&self, node: usize, group: NodeIx) -> bool {
         let process = self.world.hosts[node].process.as_ref();
         process.is_some_and(|process| process.node.core(group).role() == srm::safety::Role::Primary)
+    }
+
+    /// Ticks that are left of the lease with which a node leads a group in Pair; `None`: it leads it alone, or not at all.
+    pub fn lease_left(&self, node: usize, group: NodeIx) -> Option<u16> {
+        let core = self.world.hosts[node].process.as_ref()?.node.core(group);
+        let pair = core.role() == srm::safety::Role::Primary && core.reg().mode == Mode::Pair;
+        pair.then(|| core.lease_left())
     }
 
     /// What the shell of a node sees of the checks before high availability; in the beginning nothing is wrong.
