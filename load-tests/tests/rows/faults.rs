@@ -286,17 +286,27 @@ fn a_service_that_stops_ever_again_keeps_the_users_where_they_are() {
 #[test]
 fn an_operators_failover_at_the_moment_of_an_automatic_one_is_one_failover() {
     // The database is down for the 90 s after which the node fails over by itself.
-    for offset in -4_i64..=4 {
-        let mut stage = Stage::pair(PAIR);
-        forget_moves(&mut stage);
-        stage.service(A, Service::Database, Health::Stopped, true);
-        stage.run((90 * SECOND).saturating_add_signed(offset * 125));
-        let _ = stage.op(A, Op::Failover(By::Here));
-        stage.run(10 * SECOND);
-        assert_eq!(stage.shown(A).unwrap().1[B].0, State::RunningInBackupMode, "{offset}");
-        assert_eq!(completed(&mut stage, B, NodeIx::A), 1, "{offset}");
-        stage.service(A, Service::Database, Health::Runs, false);
-        mend(&mut stage);
+    for profile in [PAIR, WITNESS] {
+        let mut by_operator = 0;
+        for offset in -4_i64..=4 {
+            let told = format!("{offset}, with a witness: {}", profile.witness);
+            let mut stage = Stage::pair(profile);
+            stage.automatics(super::services::SERVICES);
+            forget_moves(&mut stage);
+            stage.service(A, Service::Database, Health::Stopped, true);
+            stage.run((90 * SECOND).saturating_add_signed(offset * 125));
+            by_operator += u32::from(begun(stage.op(A, Op::Failover(By::Here))));
+            stage.run(10 * SECOND);
+            assert_eq!(stage.shown(A).unwrap().1[B].0, State::RunningInBackupMode, "{told}");
+            assert_eq!(completed(&mut stage, B, NodeIx::A), 1, "{told}");
+            assert_eq!((stage.served(A), stage.served(B)), (0, 10), "{told}: everybody is with b");
+            stage.service(A, Service::Database, Health::Runs, false);
+            mend(&mut stage);
+        }
+        assert!(
+            (1..9).contains(&by_operator),
+            "each was the first at times: the operator {by_operator} times of 9"
+        );
     }
 }
 
