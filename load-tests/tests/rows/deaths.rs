@@ -73,7 +73,7 @@ fn waits_for_the_operator(row: u32) -> bool {
 
 /// Up to the moment before it is asked for; clients talk.
 fn prepared(operation: &Operation, tracing: bool) -> Stage {
-    let mut stage = Stage::formed(operation.profile, tracing);
+    let mut stage = Stage::formed(operation.profile, 0, tracing);
     stage.clients(0);
     // Nobody has anything to say yet.
     stage.run(200);

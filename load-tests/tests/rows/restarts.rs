@@ -36,13 +36,15 @@ const INTO: &[Way] = &[
         stage.start(a);
         stage.run(SECOND);
     }),
-    way("Failing Over, Taking Over", |stage, [a, _]| {
-        stage.op(a, Op::Failover(By::Here));
+    way("Failing Over, Taking Over", |stage, nodes| {
+        many_users(stage, nodes);
+        into_a_move(stage, nodes, 2, fail_over, home_again);
     }),
     way("Idle, Running in Backup Mode", idle),
     way("Falling Back, Taking Back", |stage, nodes| {
+        many_users(stage, nodes);
         idle(stage, nodes);
-        fallback(stage, nodes[1]);
+        into_a_move(stage, nodes, 4, fall_back, away_again);
     }),
     way("down, Running in Backup Mode", |stage, [a, _]| {
         stage.kill(a);
@@ -105,8 +107,51 @@ const INTO: &[Way] = &[
     }),
 ];
 
-fn idle(stage: &mut Stage, [a, _]: Nodes) {
+/// So many that they move in several batches: there is a moment at which both nodes know of the move.
+fn many_users(stage: &mut Stage, [a, _]: Nodes) {
+    stage.more_users(a, 300);
+    stage.run(SECOND);
+}
+
+fn fail_over(stage: &mut Stage, [a, _]: Nodes) {
     stage.op(a, Op::Failover(By::Here));
+}
+
+fn fall_back(stage: &mut Stage, [_, b]: Nodes) {
+    fallback(stage, b);
+}
+
+/// Begins a move until both nodes show its row: the other hears of it by a beacon, and where that comes after the end of the move,
+/// all go back, and it begins anew.
+#[track_caller]
+fn into_a_move(stage: &mut Stage, nodes: Nodes, row: u32, begin: fn(&mut Stage, Nodes), back: fn(&mut Stage, Nodes)) {
+    for _ in 0..5 {
+        begin(stage, nodes);
+        loop {
+            match BOTH.map(|node| stage.shown(node).is_some_and(|(shown, _)| shown == row)) {
+                [true, true] => return,
+                [false, false] => break,
+                _ => stage.run(1),
+            }
+        }
+        back(stage, nodes);
+    }
+    panic!("at no moment do both show row {row}: {:?} {:?}", stage.shown(A), stage.shown(B));
+}
+
+fn home_again(stage: &mut Stage, nodes: Nodes) {
+    stage.expect(BOTH, 3, 10 * SECOND);
+    fall_back(stage, nodes);
+    stage.expect(BOTH, 1, 10 * SECOND);
+}
+
+fn away_again(stage: &mut Stage, nodes: Nodes) {
+    stage.expect(BOTH, 1, 10 * SECOND);
+    idle(stage, nodes);
+}
+
+fn idle(stage: &mut Stage, nodes: Nodes) {
+    fail_over(stage, nodes);
     stage.expect(BOTH, 3, 10 * SECOND);
 }
 
