@@ -124,7 +124,13 @@ fn fall_back(stage: &mut Stage, [_, b]: Nodes) {
 /// Begins a move until both nodes show its row: the other hears of it by a beacon, and where that comes after the end of the move,
 /// all go back, and it begins anew.
 #[track_caller]
-fn into_a_move(stage: &mut Stage, nodes: Nodes, row: u32, begin: fn(&mut Stage, Nodes), back: fn(&mut Stage, Nodes)) {
+fn into_a_move(
+    stage: &mut Stage,
+    nodes: Nodes,
+    row: u32,
+    begin: fn(&mut Stage, Nodes),
+    back: fn(&mut Stage, Nodes),
+) {
     for _ in 0..5 {
         begin(stage, nodes);
         loop {
