@@ -103,7 +103,8 @@ async fn a_ticket_of_one_node_shortens_the_handshake_at_the_other() {
     rig.settle().await;
 }
 
-/// A rule has a node fail over when something of the operator's choice happens to it.
+/// A rule has a node fail over when something of the operator's choice happens to it, and once an hour: a restart of the node
+/// does not begin that anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
     let rig = Rig::start(2, load(seed()), QUICK, &[]).await;
@@ -140,6 +141,27 @@ async fn an_event_of_the_operators_choice_has_a_node_fail_over() {
         told(1, "rule-refused").iter().any(|text| text.contains("flap guard"))
     });
     rig.until(1, LIMIT, "an alarm", |s| s.alarms.iter().any(|alarm| alarm.starts_with("flap guard")));
+    // The hour does not begin anew with the process.
+    let run = || rig.pair.status(1).map(|status| status.nodes[1].run);
+    let (first, refused) = (run(), told(1, "rule-refused").len());
+    assert!(first.is_some());
+    assert!(rig.fleet.all_parked(LIMIT).await, "parking: {:?}", rig.fleet.snapshot());
+    rig.mark_fault(1);
+    client(1).restart("b").unwrap_or_else(|f| panic!("{f:?}"));
+    until("b is restarted", || run().is_some_and(|now| Some(now) != first));
+    rig.clients_go_on(LIMIT).await;
+    for node in 0..2 {
+        rig.until(node, LIMIT, "Normal after the restart", |s| {
+            let guarded = |alarm: &String| alarm.starts_with("flap guard");
+            let pair = s.groups.iter().all(|g| g.mode == "Pair") && s.alarms.iter().all(guarded);
+            s.row == Some(1) && pair && s.nodes[1].services.iter().all(|service| service.state == "running")
+        });
+    }
+    client(1).service("b", "router", ServiceAction::Restart).unwrap_or_else(|f| panic!("{f:?}"));
+    until("the next one is refused after the restart, too", || {
+        told(1, "rule-refused").iter().skip(refused).any(|text| text.contains("flap guard"))
+    });
+    assert_eq!(told(1, "rule").len(), 1, "{:?}", told(1, "rule"));
     rig.settle().await;
 }
 

@@ -147,6 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_start_finds_is_counted_on_by_its_own_clocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Failovers { at_ms: 0, left_ms: vec![60 * MINUTE] };
+        // Written during another start of the machine, by a clock that was a day ahead.
+        let Moment { wall_ms, .. } = Moment::now();
+        let ahead = Moment { boot: "another".into(), boottime_ms: 0, wall_ms: wall_ms + 24 * 60 * MINUTE };
+        write_at(dir.path(), &kept, ahead).unwrap();
+        assert_eq!(read(dir.path()).left_ms, [60 * MINUTE]);
+        // Ten minutes later, by either clock, the same start or another.
+        for other in [false, true] {
+            let Moment { boot, boottime_ms, wall_ms } = Moment::now();
+            let boot = if other { "yet another".into() } else { boot };
+            let now = Moment { boot, boottime_ms: boottime_ms + 10 * MINUTE, wall_ms: wall_ms + 10 * MINUTE };
+            let left = read_at(dir.path(), &now).unwrap().left_ms;
+            assert!(left.len() == 1 && (49 * MINUTE..=50 * MINUTE).contains(&left[0]), "{left:?}");
+        }
+    }
+
+    #[test]
     fn it_is_kept_and_a_damaged_file_stops_nobody() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), Failovers::default());
