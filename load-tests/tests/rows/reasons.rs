@@ -162,3 +162,24 @@ fn row_6_a_failover_by_force_stays_the_operators_and_is_not_undone_by_itself_aft
     fallback(&mut stage, B);
     stage.expect(BOTH, 1, 5 * SECOND);
 }
+
+#[test]
+fn row_103_a_reason_that_changes_while_no_register_does_outlives_the_next_restart() {
+    either(|home, backup| {
+        let mut stage = Stage::pair(WITNESS);
+        stage.cut_off(home, 2 * MINUTE);
+        stage.expect([backup], 16, 70 * SECOND);
+        stage.expect(BOTH, 102, 3 * MINUTE);
+        stage.stays(&BOTH, 102, 10 * SECOND);
+        // By itself, then the other: nobody is taken to be gone by that, and nobody leads anything else.
+        for node in [home, backup] {
+            stage.op(node, Op::Restart);
+            stage.run(900);
+            assert_eq!(stage.shown(node), None);
+            stage.expect(BOTH, 103, 10 * SECOND);
+            stage.stays(&BOTH, 103, MINUTE);
+        }
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 1, 5 * SECOND);
+    });
+}
