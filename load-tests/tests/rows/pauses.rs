@@ -1,6 +1,7 @@
 //! A paced move of users pauses on each alarm that says that going on would do harm, says so, and goes on when it has
 //! cleared. `srm::pause` has the list.
 
+use load_tests::pair::Profile;
 use load_tests::pair::rows::Stage;
 use presence_engine::ids::NodeIx;
 use srm::config::Assignment;
@@ -179,4 +180,16 @@ fn a_peer_that_is_not_heard_stops_a_move_until_it_is_and_holds_everything() {
     let expected = [Pause::OwnCrowd, Pause::Unheard, Pause::Unprotected].map(Some);
     assert_eq!(told[..3], expected, "{told:?}");
     assert_eq!(told.last(), Some(&None));
+}
+
+/// Each batch of users is on its way for a second, and there are many.
+#[test]
+fn a_move_whose_steps_are_short_takes_as_long_as_it_takes() {
+    let mut stage = Stage::pair(Profile { latency: 500, ..PAIR });
+    stage.more_users(A, 3_200);
+    stage.run(10 * SECOND);
+    assert!(begun(stage.op(A, Op::Failover(By::Here))));
+    let took = stage.expect([A], 3, 5 * MINUTE);
+    assert!(took > 80 * SECOND, "longer than one may stand still: {took}");
+    assert_eq!((stage.served(B), stage.pauses(A)), (3_210, vec![]));
 }
