@@ -106,6 +106,26 @@ fn a_scheduled_fallback_that_could_not_be_made_ends_with_its_window_and_is_made_
 }
 
 #[test]
+fn a_scheduled_fallback_that_came_to_nothing_is_tried_again_after_a_minute() {
+    let mut stage = failed_over();
+    stage.stays(&BOTH, 103, HEALTH + MINUTE);
+    stage.crowded(B, true);
+    stage.run(SECOND);
+    stage.minute(ELEVEN);
+    stage.expect([B], 10, SECOND);
+    // It has moved nobody when the clock is put forward; and then back, as at the end of summer.
+    stage.minute(ONE);
+    stage.expect(BOTH, 103, 2 * SECOND);
+    stage.crowded(B, false);
+    stage.run(SECOND);
+    stage.minute(ELEVEN);
+    stage.stays(&BOTH, 103, 50 * SECOND);
+    assert_eq!(back(&mut stage, B), [(Step::Began, Cause::Scheduled), (Step::Ended, Cause::Scheduled)]);
+    stage.expect([B], 10, 15 * SECOND);
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
+#[test]
 fn a_fallback_by_hand_need_not_wait_for_the_window() {
     let mut stage = failed_over();
     fallback(&mut stage, B);
