@@ -93,6 +93,41 @@ fn it_is_over_when_the_check_holds() {
     stage.stays(&BOTH, 122, MINUTE);
 }
 
+/// What a node says of its checks counts once the other has heard it: what fails there meanwhile keeps both from being Normal.
+#[test]
+fn it_is_not_over_while_the_other_node_has_yet_to_hear_that_the_checks_hold() {
+    let seen = |text: &str| vec![Check::new("versions", false, text, "run the same version on both nodes")];
+    let mut stage = switched_off(PAIR);
+    stage.checks(A, versions());
+    assert_eq!(stage.op(A, ON), None);
+    stage.expect(BOTH, 132, SECOND);
+    stage.stays(&BOTH, 132, 20 * SECOND);
+    // It looks once a second, and has done so just now.
+    let until = |stage: &mut Stage, node: usize, text: &str, there: bool| {
+        for _ in 0..120 {
+            if says(stage, node, text) == there {
+                return;
+            }
+            stage.run(10);
+        }
+        panic!("{text}, {there}: {:?}", stage.alarms(node));
+    };
+    stage.checks(A, seen("the other runs version 1"));
+    until(&mut stage, A, "the other runs version 1", true);
+    stage.run(800);
+    // What b says is heard by a: that all holds there. What a says from now on is lost.
+    stage.cut_one_way(B, 2 * SECOND);
+    stage.checks(A, Vec::new());
+    until(&mut stage, A, "the other runs version 1", false);
+    stage.checks(B, versions());
+    until(&mut stage, B, "check of versions", true);
+    stage.run(3 * SECOND);
+    assert!(says(&stage, A, "a check of b fails"), "{:?}", stage.alarms(A));
+    stage.stays(&BOTH, 132, 10 * SECOND);
+    stage.checks(B, Vec::new());
+    stage.expect(BOTH, 1, 5 * SECOND);
+}
+
 #[test]
 fn a_first_start_makes_the_same_checks_and_serves_whatever_they_say() {
     let mut stage = Stage::fresh(PAIR);
