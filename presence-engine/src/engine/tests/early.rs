@@ -1,6 +1,6 @@
 //! What is given to a stream without stream management, and is not let go before the stream ends (D1).
 
-use super::{B, Client, Duo};
+use super::{A, B, Client, Duo};
 
 const ORCHARD: &str = "romeo@example.org/orchard";
 const BALCONY: &str = "juliet@example.org/balcony";
@@ -138,5 +138,49 @@ fn with_two_devices_each_gets_it_once() {
     let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
     assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [false], "the hall has it in its queue");
     duo.ack(hall, "juliet@example.org/hall");
+    assert_eq!(next_login(&mut duo, BALCONY), ["both"]);
+}
+
+#[test]
+fn the_same_with_a_client_whose_socket_the_other_node_has() {
+    for clean in [false, true] {
+        let mut duo = Duo::new();
+        let romeo = duo.login(ORCHARD);
+        let (juliet, answer) = duo.ask_at(A, BALCONY);
+        assert!(answer.contains("type='result'"), "{answer}");
+        duo.send(juliet, "<presence/>");
+        say(&mut duo, romeo, BALCONY, "released");
+        assert_eq!(bodies(&duo.got(juliet)), ["released"]);
+        duo.stick(B);
+        say(&mut duo, romeo, BALCONY, "waits");
+        assert_eq!(bodies(&duo.got(juliet)), [""; 0]);
+        if clean {
+            duo.close(juliet);
+        } else {
+            duo.drop_tcp(juliet);
+        }
+        duo.let_go(B);
+        let juliet = duo.login_raw(BALCONY);
+        assert_eq!(bodies(&duo.got(juliet)), ["waits"]);
+        duo.ack(juliet, BALCONY);
+        assert_eq!(next_login(&mut duo, BALCONY), [""; 0], "once");
+    }
+}
+
+#[test]
+fn what_another_device_has_seen_is_given_back_for_this_one_alone() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let (hall, balcony) = (duo.login("juliet@example.org/hall"), duo.bind(BALCONY));
+    duo.send(balcony, "<presence/>");
+    duo.got(hall);
+    duo.stick(B);
+    say(&mut duo, romeo, JULIET, "both");
+    duo.ack(hall, "juliet@example.org/hall");
+    duo.drop_tcp(balcony);
+    duo.let_go(B);
+    let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
+    assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [false], "the hall has seen it");
+    assert_eq!(next_login(&mut duo, "juliet@example.org/garden"), [""; 0]);
     assert_eq!(next_login(&mut duo, BALCONY), ["both"]);
 }

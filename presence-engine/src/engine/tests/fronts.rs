@@ -134,6 +134,29 @@ fn a_login_that_the_owner_answered_to_nobody_is_answered_by_the_next() {
 }
 
 #[test]
+fn what_came_behind_a_binding_that_nobody_heard_of_is_given_by_the_next_owner() {
+    let mut duo = Duo::new();
+    let mercutio = duo.login_at(A, "mercutio@example.org/sword");
+    let romeo = duo.open_at("romeo@example.org", B);
+    duo.hold(true);
+    duo.send(
+        romeo,
+        "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>orchard</resource></bind></iq>",
+    );
+    duo.deliver_mail(A);
+    // He is bound, without stream management, and has a message; neither the answer nor the message comes to him.
+    duo.send(mercutio, &say(ROMEO, "1"));
+    duo.drop_mail(B);
+    duo.hold_off_and_lose(A);
+    let got = duo.got(romeo);
+    assert_eq!(got.iter().filter(|s| s.contains("type='result'")).count(), 1, "{got:?}");
+    assert_eq!(bodies(&got), ["1"], "behind the answer, and once");
+    duo.close(romeo);
+    let romeo = duo.login_raw(ROMEO);
+    assert_eq!(bodies(&duo.got(romeo)), [""; 0], "he has it");
+}
+
+#[test]
 fn a_hand_over_leaves_a_plain_stream_open_and_a_leave_closes_it() {
     let mut duo = Duo::new();
     let romeo = duo.login_at(A, ROMEO);
