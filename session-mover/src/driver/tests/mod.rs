@@ -2,6 +2,7 @@
 
 mod bounds;
 mod checks;
+mod early;
 mod memory;
 mod moves;
 mod rejoin;
