@@ -494,3 +494,34 @@ fn a_node_gets_its_peer_and_loses_it_and_keeps_everything_else() {
     fs::write(&file, other).unwrap();
     assert!(refused(&file).contains("it is for the domain other.example"));
 }
+
+/// Whichever of the two the operator has from elsewhere: what clients are shown at the node is what they were shown before.
+#[test]
+fn a_certificate_from_elsewhere_stays_when_a_node_in_its_own_place_gets_its_peer() {
+    for made_too in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+        for name in ["tandem.toml", "c2s.pem", "c2s.key", "admin.token"] {
+            fs::copy(dir.path().join("a").join(name), place.path().join(name)).unwrap();
+        }
+        let ours = fs::read_to_string(place.path().join("c2s.pem")).unwrap();
+        let other = certs::Authority::make().unwrap().c2s(&["im.example".to_owned()]).unwrap();
+        let foreign = if made_too { dir.path().join("a") } else { place.path().to_owned() };
+        fs::write(foreign.join("c2s.pem"), &other.chain).unwrap();
+        fs::write(foreign.join("c2s.key"), &other.key).unwrap();
+        let kept = ["c2s.pem", "c2s.key"].map(|name| fs::read_to_string(place.path().join(name)).unwrap());
+
+        let ports = Ports { starttls: 5_442, direct: 5_443, link: 5_444, admin: 5_446 };
+        let listen = IpAddr::from([127, 0, 0, 1]);
+        let new = NodePlan { name: "b".into(), host: "b.example".into(), listen, ports };
+        grow::pair(dir.path(), "a.example", (listen, 5_441).into(), &new).unwrap();
+        let made = fs::read_to_string(dir.path().join("a/c2s.pem")).unwrap();
+        assert!(made != kept[0] && ours != other.chain, "it is made anew, and must not come here");
+        let file = place.path().join("tandem.toml");
+        join::with_peer(&file, dir.path()).unwrap().write().unwrap();
+        assert!(Config::load(&file).unwrap().pair().is_some() && place.path().join("link.pem").exists());
+        let now = ["c2s.pem", "c2s.key"].map(|name| fs::read_to_string(place.path().join(name)).unwrap());
+        assert!(now == kept, "{made_too}: another certificate than before");
+    }
+}
