@@ -210,14 +210,45 @@ fn nobody(peer: &str, beacon: &Datagram) -> Result<(), Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, UdpSocket};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
     use presence_engine::ids::{Mode, NodeIx, Reg, Term};
 
     use super::*;
-    use crate::beacon::Told;
+    use crate::admin::NodeStatus;
+    use crate::beacon::{Program, Secret, Told};
     use crate::safety;
+    use crate::setup::{NodePlan, Plan, free_ports, grow, join};
+
+    const NOW_MS: u64 = 1_795_000_000_000;
 
     fn wrong(looked: Result<(), Wrong>) -> String {
         looked.unwrap_err().0
+    }
+
+    fn beacon(told: Told, groups: [safety::Beacon; 2]) -> Datagram {
+        Datagram {
+            node: 1,
+            boot: 5,
+            to_boot: 0,
+            number: 1_000_000,
+            config: 1,
+            activity: Default::default(),
+            turn: Default::default(),
+            heard: 0,
+            lease: [0; 2],
+            told,
+            groups,
+            program: Default::default(),
+        }
+    }
+
+    fn group(term: u64, role: Role) -> safety::Beacon {
+        let reg = Reg { term: Term(term), primary: NodeIx::A, mode: Mode::Pair, settled: Term(0) };
+        safety::Beacon { reg, role, ack: None, holds: false, alone: false, took_other: false, stopped: false }
     }
 
     #[test]
@@ -241,30 +272,6 @@ mod tests {
 
     #[test]
     fn a_node_that_has_nothing_may_have_waited_for_long_and_one_that_was_of_a_pair_is_none_that_joins() {
-        let reg = |term| Reg { term: Term(term), primary: NodeIx::A, mode: Mode::Pair, settled: Term(0) };
-        let group = |term, role| safety::Beacon {
-            reg: reg(term),
-            role,
-            ack: None,
-            holds: false,
-            alone: false,
-            took_other: false,
-            stopped: false,
-        };
-        let beacon = |told, groups| Datagram {
-            node: 1,
-            boot: 5,
-            to_boot: 0,
-            number: 1_000_000,
-            config: 1,
-            activity: Default::default(),
-            turn: Default::default(),
-            heard: 0,
-            lease: [0; 2],
-            told,
-            groups,
-            program: Default::default(),
-        };
         let nothing = group(0, Role::Fenced);
         let plain = Told::default();
         assert_eq!(nobody("b", &beacon(plain, [nothing; 2])), Ok(()));
@@ -282,5 +289,72 @@ mod tests {
         assert_eq!(versions("b", env!("CARGO_PKG_VERSION")), Ok(()));
         assert!(wrong(versions("b", "0.0.9")).starts_with("b runs 0.0.9 and"));
         assert!(wrong(versions("b", "")).starts_with("b runs an older version"));
+    }
+
+    /// Of a node with these files and a peer that says this, and accepts no connection: the checks that fail.
+    fn failed(change: &Change, status: &Status, said: &Datagram) -> Vec<String> {
+        let (_, link) = change.config.pair().unwrap();
+        let words = said.encode(&Secret::all(&link.secret.derive_all("beacon")));
+        let over = AtomicBool::new(false);
+        let speaks = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            while !over.load(Ordering::Relaxed) {
+                // Until the checks listen nobody does.
+                let _ = socket.send_to(&words, link.listen);
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let checks = thread::scope(|scope| {
+            scope.spawn(speaks);
+            let checks = all(change, status, || NOW_MS);
+            over.store(true, Ordering::Relaxed);
+            checks
+        });
+        let names: Vec<_> = checks.iter().map(|check| check.what.as_str()).collect();
+        let expected =
+            "names, this node, disk, ports, connection, beacons, settings, versions, clocks, users, room";
+        assert_eq!(names.join(", "), expected);
+        checks.into_iter().filter(|check| !check.well).map(|check| check.what).collect()
+    }
+
+    #[test]
+    fn each_is_made_of_what_it_is_about() {
+        let dir = tempfile::tempdir().unwrap();
+        Plan::local_single("im.example", dir.path()).unwrap().make().unwrap();
+        let listen = IpAddr::from([127, 0, 0, 1]);
+        let ports = free_ports(2).unwrap();
+        let (host, name) = (listen.to_string(), "b".to_owned());
+        let new = NodePlan { name, host: host.clone(), listen, ports: ports[1] };
+        grow::pair(dir.path(), &host, (listen, ports[0].link).into(), &new).unwrap();
+        let mut change = join::with_peer(&dir.path().join("a/tandem.toml"), dir.path()).unwrap();
+        change.config.node.data = dir.path().join("data");
+        for part in ["store", "log"] {
+            fs::create_dir_all(dir.path().join("data").join(part)).unwrap();
+        }
+        let status = |state: &str| {
+            let node = NodeStatus { state: state.to_owned(), ..NodeStatus::default() };
+            Status { nodes: vec![node], ..Status::default() }
+        };
+        let well = Datagram {
+            config: change.config.hash(),
+            program: Program::of_this_node(NOW_MS, Some(1 << 50)),
+            ..beacon(Told::default(), [group(0, Role::Fenced); 2])
+        };
+        // Nobody accepts the link, and so there is no certificate to be looked at.
+        assert_eq!(failed(&change, &status("Normal"), &well), ["connection"]);
+        assert_eq!(failed(&change, &status("Initializing"), &well), ["this node", "connection"]);
+        let program = |program: Program| Datagram { program, ..well.clone() };
+        let of_a_pair = [group(0, Role::Fenced), group(4, Role::Fenced)];
+        for (what, said) in [
+            ("settings", Datagram { config: 1, ..well.clone() }),
+            ("versions", program(Program { version: "0.0.9".into(), ..well.program.clone() })),
+            ("clocks", program(Program { clock_ms: NOW_MS + 9_000, ..well.program.clone() })),
+            ("users", Datagram { groups: of_a_pair, ..well.clone() }),
+            ("room", program(Program { room: Some(ROOM - 1), ..well.program.clone() })),
+        ] {
+            assert_eq!(failed(&change, &status("Normal"), &said), ["connection", what]);
+        }
+        fs::remove_dir_all(dir.path().join("data")).unwrap();
+        assert_eq!(failed(&change, &status("Normal"), &well), ["disk", "connection", "room"]);
     }
 }
