@@ -5,11 +5,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use load_tests::rig::{Load, QUICK, Rig, last_lines, seed, tandem};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use srm::admin::Status;
 use srm::config::Config;
 use srm::setup::{MadeNode, NodePlan, free_ports, grow};
@@ -98,6 +98,42 @@ impl Growing {
 
     fn unpair(&self, killed: Option<&str>) -> Output {
         tell(&self.file(), &["unpair", "b"], killed)
+    }
+
+    /// Somebody is added at b when all others are assigned to a and b is about to stop: nobody is parted from anybody.
+    fn late_comer(&mut self) {
+        let mut command = Command::new(tandem());
+        command.args(["unpair", "b", "-c"]).arg(self.file()).env("TANDEM_STOP_AT", "pair.disabled");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        let deadline = Instant::now() + LIMIT;
+        while !fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")) {
+            assert!(Instant::now() < deadline, "it does not come so far\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(self.users_at("b"), 0);
+        self.rig.pair.user_add(1, "late", 1).unwrap();
+        kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
+        let done = child.wait_with_output().unwrap();
+        let text = words(&done);
+        assert_eq!(done.status.code(), Some(1), "{text}");
+        assert!(text.contains("1 user came to b meanwhile; a keeps its peer"), "{text}");
+        assert!(text.contains("start b, and say `tandem unpair b` again"), "{text}");
+        assert!(Config::load(&self.file()).unwrap().peer.is_some() && self.users_at("b") == 1);
+        assert!(self.rig.pair.ended(1), "b has left");
+
+        // What it says is done, and said again as soon as b has caught up.
+        self.rig.pair.start(1).unwrap();
+        until(self, "b is back", is_pair);
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let done = self.unpair(Some("assigned"));
+            if done.status.signal().is_some() {
+                return was_killed(&done);
+            }
+            assert!(Instant::now() < deadline, "{}\n{}", words(&done), self.logs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Node b without anything, as a new machine.
@@ -266,6 +302,11 @@ async fn who_is_interrupted_says_the_same_again_and_nobody_loses_anything() {
 
         was_killed(&growing.unpair(Some("assigning")));
         assert!(growing.users_at("b") >= 2, "one user at most is on the way");
+        if round == 1 {
+            was_killed(&growing.unpair(Some("assigned")));
+            growing.late_comer();
+        }
+        let with_peer = fs::read_to_string(growing.file()).unwrap();
         for step in ["assigned", "disabled", "stopped", "parted"] {
             was_killed(&growing.unpair(Some(step)));
             assert!(step == "assigned" || growing.users_at("b") == 0, "{step}");
@@ -276,12 +317,14 @@ async fn who_is_interrupted_says_the_same_again_and_nobody_loses_anything() {
         assert!(done.status.success(), "{}\n{}", words(&done), growing.logs());
         until(&growing, "alone", |status| status.nodes.len() == 1 && matches!(status.row, Some(1 | 120)));
         growing.rig.clients_go_on(LIMIT).await;
-        let again = growing.unpair(None);
-        assert!(
-            again.status.success() && words(&again).contains("nothing is left to be done"),
-            "{}",
-            words(&again)
-        );
+        // The second time its file names the peer again: it would be served with from the next start on.
+        for text in [None, Some(&with_peer)] {
+            text.iter().for_each(|text| fs::write(growing.file(), text).unwrap());
+            let again = growing.unpair(None);
+            let said = words(&again);
+            assert!(again.status.success() && said.contains("nothing is left to be done"), "{said}");
+            assert!(Config::load(&growing.file()).unwrap().peer.is_none());
+        }
         growing.rig.traffic(30).await;
     }
     let report = growing.rig.settle().await;

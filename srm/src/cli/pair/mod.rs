@@ -8,6 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Signal, getpid, kill_process};
 use serde_json::json;
 
 use super::Client;
@@ -319,9 +320,12 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
-/// For tests: the command is killed behind the step that `TANDEM_KILL_AT` names.
+/// For tests: behind the step that `TANDEM_KILL_AT` names the command is killed, and behind that of `TANDEM_STOP_AT` it waits for
+/// SIGCONT.
 fn ended_here(step: &str) {
-    if std::env::var("TANDEM_KILL_AT").is_ok_and(|wanted| wanted.strip_prefix("pair.") == Some(step)) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    for (name, signal) in [("TANDEM_KILL_AT", Signal::KILL), ("TANDEM_STOP_AT", Signal::STOP)] {
+        if std::env::var(name).is_ok_and(|wanted| wanted.strip_prefix("pair.") == Some(step)) {
+            let _ = kill_process(getpid(), signal);
+        }
     }
 }
