@@ -5,11 +5,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use load_tests::rig::{Load, QUICK, Rig, seed, tandem};
 use rustix::process::Signal;
+use srm::admin::Status;
 use srm::cli::Client;
+use srm::config::Zone;
 use srm::setup::renew;
 use xmpp_core::tls::Authority;
 
@@ -191,14 +193,56 @@ async fn a_setting_is_changed_on_both_nodes_where_both_must_have_it() {
     // Nor what both write down of their group: the other may be of any version.
     let refused = client(&rig, 0).group_edit(Some("other"), None).unwrap_err();
     assert!(refused.refusal.error.contains("b does not answer, and whether it runs"), "{refused:?}");
+    rig.pair.env(1, "TZ", Some("XYZ-5:17"));
     rig.pair.start(1).unwrap();
     rig.until_paired(LIMIT);
     let edited = client(&rig, 0).group_edit(Some("other"), None).unwrap_or_else(|f| panic!("{f:?}"));
     assert_eq!(edited.name, "other");
     client(&rig, 0).set("srm.critical_service_delay", None).unwrap_or_else(|f| panic!("{f:?}"));
     assert!((0..2).all(|node| !written(node, "critical_service_delay = \"45s\"")));
+    users_go_back_by_the_zone_of_the_file(&rig).await;
     rig.traffic(50).await;
     rig.settle().await;
+}
+
+/// The users of b are at a, and the machines go by different time zones: by those it is no time for them to go back.
+async fn users_go_back_by_the_zone_of_the_file(rig: &Rig) {
+    let known = |s: &Status| s.nodes[1].time_zone == "UTC+05:17" && s.alarms.is_empty();
+    rig.until(0, LIMIT, "nothing goes by the time of the day, and no alarm says so", known);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let (here, utc) = (i32::from(Zone::default().minute(now_ms)), (now_ms / 60_000 % 1_440) as i32);
+    let clock = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let there = |ahead: i32| clock((here + ahead).rem_euclid(1_440));
+    let window = format!("{}-{}", there(11 * 60), there(13 * 60));
+    // Where it is so late.
+    let ahead = match (here + 720 - utc).rem_euclid(1_440) {
+        ahead @ ..=720 => ahead,
+        ahead => ahead - 1_440,
+    };
+    let zone = format!("{}{}", if ahead < 0 { '-' } else { '+' }, clock(ahead.abs()));
+    let set = |key: &str, value: &str| {
+        client(rig, 0).set(key, Some(value)).unwrap_or_else(|f| panic!("{key} = {value}: {f:?}"))
+    };
+    set("srm.automatic_fallback_after", "1s");
+    set("srm.scheduled_fallback_window", &window);
+    set("srm.scheduled_fallback", "true");
+    for node in 0..2 {
+        rig.until(node, LIMIT, "the zones differ", |s| {
+            let differ = |alarm: &&String| alarm.starts_with("the time zones of the nodes differ: ");
+            s.alarms.iter().find(differ).is_some_and(|alarm| alarm.contains("UTC+05:17 at b"))
+        });
+    }
+    let at_a = rig.pair.status(0).unwrap().groups.iter().all(|group| group.primary == "a");
+    assert!(at_a, "the window {window} is closed here");
+    set("srm.time_zone", &zone);
+    let zone = format!("UTC{zone}");
+    for node in 0..2 {
+        rig.until(node, LIMIT, "they go home by the zone of the file", |s| {
+            let same = s.nodes.iter().all(|node| node.time_zone == zone);
+            same && s.row == Some(1) && s.moving.is_none() && s.alarms.is_empty()
+        });
+    }
+    rig.clients_go_on(LIMIT).await;
 }
 
 /// A pair under `available` is given a witness, and restarted node by node, in place: no session is lost, and it decides.
