@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use load_tests::rig::{Load, QUICK, Rig, last_lines, seed, tandem};
 use rustix::process::{Pid, Signal, kill_process};
 use srm::admin::Status;
+use srm::cli::Client;
 use srm::config::Config;
 use srm::setup::{MadeNode, NodePlan, free_ports, grow};
 
@@ -365,6 +366,21 @@ async fn a_node_is_not_parted_from_a_peer_that_is_gone_with_users() {
     rig.clients_go_on(LIMIT).await;
 }
 
+/// A node has such an event, or will have it in a moment, that says who asked.
+fn bears_the_name(rig: &Rig, node: usize, event: &str, who: &str) {
+    let made = &rig.pair.made.nodes[node];
+    let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let events = client.events(0, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}"));
+        if events.iter().any(|record| record.event == event && record.asked_by == who) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no {event} of {who}: {events:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// As operations.md says it: each machine is replaced by an empty one with its files, one after the other, while people talk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_machines_of_a_pair_are_replaced_one_after_the_other_while_people_talk() {
@@ -373,8 +389,11 @@ async fn both_machines_of_a_pair_are_replaced_one_after_the_other_while_people_t
     for (node, name) in [(0, "a"), (1, "b")] {
         rig.traffic(50).await;
         let file = rig.pair.made.nodes[node].config.clone();
-        let done = tell(&file, &["failover", name, "--yes"], None);
+        let done = tell(&file, &["failover", name, "--yes", "--operator", "alice"], None);
         assert!(done.status.success(), "{}\n{}", words(&done), rig.logs());
+        for event in ["failover-began", "failover-complete"] {
+            bears_the_name(&rig, node, event, &format!("alice at node {name}"));
+        }
         rig.clients_go_on(LIMIT).await;
         rig.pair.signal(node, Signal::TERM).unwrap();
         rig.pair.wait(node, LIMIT).unwrap();
