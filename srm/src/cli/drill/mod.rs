@@ -347,3 +347,64 @@ fn what_is_missing(status: &Status) -> Option<String> {
     let frames = node.log.own_end - node.log.acked_by_peer;
     Some(format!("{frames} frames of {}'s log are not on the other node", node.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::admin::fake::{Fake, TOKEN};
+    use crate::setup::Plan;
+
+    /// A make-believe pair to ask, and whoever drills with it; ends with the test.
+    struct Asked {
+        fake: Arc<Fake>,
+        drill: Drill,
+        _runtime: tokio::runtime::Runtime,
+        _dir: tempfile::TempDir,
+    }
+
+    fn asked() -> Asked {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let fake = Arc::new(Fake::default());
+        let admin = Some(runtime.block_on(Fake::start(fake.clone())));
+        let dir = tempfile::tempdir().unwrap();
+        let made = Plan::local_pair("im.example", dir.path()).unwrap().make().unwrap();
+        let token = dir.path().join("token");
+        fs::write(&token, TOKEN).unwrap();
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+        let config = Some(made.nodes[0].config.clone());
+        let client = ClientArgs { admin, token_file: Some(token), config, ..ClientArgs::default() };
+        let drill = Drill::prepare(&DrillArgs { node: None, trust: None, client });
+        let drill = drill.unwrap_or_else(|failure| panic!("{}", failure.text()));
+        Asked { fake, drill, _runtime: runtime, _dir: dir }
+    }
+
+    #[test]
+    fn a_fallback_that_is_refused_while_users_are_on_their_way_is_asked_for_again() {
+        let mut asked = asked();
+        let drill = &mut asked.drill;
+        drill.client.begin("failover", "a").unwrap_or_else(|failure| panic!("{}", failure.text()));
+        drill.over = true;
+        assert_eq!(drill.undo(), [""; 0]);
+        assert!(
+            asked.fake.operators().len() > 2,
+            "the failover, one that was refused, and the one that was begun"
+        );
+        assert!(!drill.over && drill.nobody_is_away());
+    }
+
+    #[test]
+    fn nobody_is_given_back_who_is_not_away() {
+        let mut asked = asked();
+        let (drill, fake) = (&mut asked.drill, &asked.fake);
+        assert_eq!((drill.undo(), fake.operators().len()), (vec![], 0), "nothing was changed");
+        // The failover was refused.
+        drill.over = true;
+        assert_eq!((drill.undo(), fake.operators().len()), (vec![], 1), "it is not tried for long");
+        assert!(!drill.over);
+    }
+}
