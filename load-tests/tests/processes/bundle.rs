@@ -76,6 +76,7 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
     }
     pair.wait_all(LIMIT, "both Normal", |s| s.row == Some(1)).unwrap();
     pair.user_add(0, "eva", 0).unwrap();
+    fs::write(folder.join("data/failovers.json"), "{\"left_ms\":[]}").unwrap();
 
     // A log that says too much.
     let secrets = secrets(&folder);
@@ -106,6 +107,7 @@ async fn a_bundle_tells_what_is_asked_for_and_no_secret_whether_the_node_runs_or
         ("log.txt", "(secret)"),
         ("disk/files.txt", "log/own/"),
         ("disk/events.jsonl", "started"),
+        ("disk/failovers.json", "left_ms"),
     ] {
         let text = files.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", files.keys()));
         assert!(text.contains(part), "{part} is not in {name}:\n{text}");
