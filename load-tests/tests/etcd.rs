@@ -91,6 +91,20 @@ fn of_two_who_ask_one_wins_and_the_other_hears_what_is() {
     assert_eq!(kept(&etcd, "register/b").unwrap()["term"], 4, "the other group is as it was");
 }
 
+/// A connection on which no answer comes is given up: the question is put again by another session.
+#[test]
+fn what_was_granted_and_not_heard_is_granted_to_the_next_session_of_the_same_node() {
+    let etcd = Etcd::start(1);
+    let (mut a, mut b) = agreed(&etcd, pair(4));
+    assert_eq!(cas(&mut b, pair(4), solo(7, B)), Ok(Verdict::Won));
+    assert_eq!(kept(&etcd, "register/a").unwrap()["term"], 7, "it was granted");
+    let mut anew = begin(&etcd, B);
+    report(&mut anew, pair(4));
+    assert_eq!(cas(&mut anew, pair(4), solo(7, B)), Ok(Verdict::Won));
+    assert_eq!(cas(&mut a, pair(4), solo(6, A)), Ok(Verdict::Lost(solo(7, B))));
+    assert_eq!(kept(&etcd, "register/a").unwrap()["term"], 7, "and nothing was changed by that");
+}
+
 #[test]
 fn of_two_who_ask_at_the_same_moment_one_wins_each_time() {
     let etcd = Etcd::start(1);

@@ -57,6 +57,12 @@ impl World {
                 let shown = self.server(*at).metric(&self.net, metric)?;
                 demand(shown >= *number as f64, || format!("{metric} of {at} is {shown}"))
             }
+            Condition::WitnessSays(leader, home) => {
+                let said = self.witness()?.leader_of(*home)?;
+                demand(said == Some(leader.to_string()), || {
+                    format!("by the witness {said:?} leads users of {home}")
+                })
+            }
             Condition::Ended(at) => match self.server_mut(*at).ended() {
                 Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
                 None => Err(format!("{at} has not ended by itself")),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::language::{Arbiter, Site};
+use super::language::{Arbiter, Node, Site};
 use super::net::{Net, address_of};
 use crate::foreign::etcd;
 
@@ -81,6 +81,21 @@ impl Witness {
     pub(super) fn empty(&self) -> Result<(), String> {
         let data = self.data();
         fs::remove_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))
+    }
+
+    /// Who leads the users of a node by its register. It logs what it has written before it answers.
+    pub(super) fn leader_of(&self, home: Node) -> Result<Option<String>, String> {
+        if self.kind == Arbiter::Etcd {
+            return Err("an etcd does not log who leads: begin the scenario with `witness`".to_owned());
+        }
+        let (log, group) = (self.log().replace('"', ""), format!("group={home}"));
+        let is_of = |line: &str| {
+            line.contains("event=witness_register") && line.split_whitespace().any(|word| word == group)
+        };
+        let last = log.lines().rfind(|line| is_of(line));
+        let leader =
+            last.and_then(|line| line.split_whitespace().find_map(|word| word.strip_prefix("primary=")));
+        Ok(leader.map(str::to_owned))
     }
 
     /// What it has ever logged.

@@ -135,6 +135,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ),
     ("NODE events N \"TEXT\"", "so many have, no more and no fewer"),
     ("NODE counts N \"METRIC\"", "what it shows under this name for monitoring is so much in all, or more"),
+    (
+        "witness says NODE leads NODE",
+        "the first leads the users of the second by the register of `tandem witness`, whether or not a node has heard so",
+    ),
     ("NODE ended", "its process has ended by itself, with an error"),
     ("NODE runs", "its process is there"),
     ("pair", "all users have a standby on both views, and there is no alarm"),

@@ -272,6 +272,8 @@ pub enum Condition {
     Events(Node, usize, String),
     /// The samples of this metric of the node are at least this much together.
     Counts(Node, u64, String),
+    /// The witness has made the first node lead the users of the second, and nobody else since.
+    WitnessSays(Node, Node),
     /// The node's process has ended by itself, and not well.
     Ended(Node),
     /// The node's process is there.

@@ -345,6 +345,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         [one, "clock", by] => Some(Condition::Clock(node(one)?, jump(by).ok()??)),
         ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
         ["not", rest @ ..] => condition(rest).map(|c| Condition::Not(Box::new(c))),
+        ["witness", "says", one, "leads", home] => Some(Condition::WitnessSays(node(one)?, node(home)?)),
         [one, "ended"] => node(one).map(Condition::Ended),
         [one, "runs"] => node(one).map(Condition::Runs),
         [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
@@ -492,6 +493,14 @@ mod tests {
         let steps = steps("path a b loss 3%\nwait path met 10 5s");
         assert_eq!(steps[1], Step::Wait(Condition::PathMet(10), Duration::from_secs(5)));
         assert!(steps[0].is_fault());
+    }
+
+    #[test]
+    fn what_the_witness_says() {
+        let script = parse("x", &format!("{HEAD}assert witness says b leads a\nledger")).unwrap();
+        let said = Condition::WitnessSays(Node::B, Node::A);
+        assert_eq!(script.lines[0].step, Step::Assert(said));
+        assert!(error("assert witness says b leads witness\nledger").contains("where CONDITION is one of"));
     }
 
     #[test]
