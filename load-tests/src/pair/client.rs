@@ -42,7 +42,7 @@ pub struct Client {
     pub main: Option<usize>,
     /// Node of the main stream, now or last.
     pub main_node: usize,
-    parked: Option<usize>,
+    pub(super) parked: Option<usize>,
     parked_open: bool,
     parked_was_main: bool,
     /// What came on the main stream and is not to be read now (D13).

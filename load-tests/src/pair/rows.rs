@@ -7,6 +7,7 @@ use srm::node::Stage as MoveStage;
 use srm::node::{Action, Check, Event as News, Health, In, Moved, Op, Reply, Service};
 use srm::pause::Pause;
 use srm::view::{Cause, Reason, Shown, State};
+use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
 use super::Profile;
@@ -346,7 +347,16 @@ impl Stage {
     /// They do not come.
     #[track_caller]
     pub fn clients(&mut self, talk_ms: u64) {
-        self.log_in(true);
+        self.clients_of(&[0, 1], talk_ms);
+    }
+
+    /// The same for the accounts at home on these nodes alone.
+    ///
+    /// # Panics
+    /// They do not come.
+    #[track_caller]
+    pub fn clients_of(&mut self, homes: &[usize], talk_ms: u64) {
+        self.log_in(homes, true);
         self.talk(talk_ms);
     }
 
@@ -356,12 +366,13 @@ impl Stage {
     /// They do not come.
     #[track_caller]
     pub fn plain_clients(&mut self) {
-        self.log_in(false);
+        self.log_in(&[0, 1], false);
     }
 
     #[track_caller]
-    fn log_in(&mut self, dual: bool) {
-        for (c, (user, info)) in self.users(0).into_iter().enumerate() {
+    fn log_in(&mut self, homes: &[usize], dual: bool) {
+        let users = self.users(0).into_iter().filter(|(_, info)| homes.contains(&info.home.index()));
+        for (c, (user, info)) in users.enumerate() {
             self.world.ledger.client_of(c);
             self.world.clients.push(Client::new(user, "r", dual, 20_000, 300));
             self.world.seek(c, Some(info.home.index()));
@@ -409,6 +420,20 @@ impl Stage {
     pub fn streams(&self) -> (Vec<Stream>, usize) {
         let of = |client: &Client| (client.main, client.sm_id.clone());
         (self.world.clients.iter().map(of).collect(), self.world.sockets.len())
+    }
+
+    /// Every client that is parked at a node says there that its main stream is lost, which is not so.
+    pub fn say_lost(&mut self, node: usize) {
+        for c in 0..self.world.clients.len() {
+            let parked = self.world.clients[c].parked.filter(|s| self.world.sockets[*s].node == node);
+            self.world.say(c, parked, Dual::Lost.to_bytes());
+        }
+    }
+
+    /// How often clients have brought a node the proof that the other lives.
+    pub fn vouched(&self) -> usize {
+        let said = |line: &&str| line.contains(" -> ") && line.contains("<report") && line.contains("mac=");
+        self.world.last_lines().lines().filter(said).count()
     }
 
     /// Messages that clients have sent.

@@ -194,6 +194,43 @@ fn a_path_that_drops_what_is_large_counts_as_broken_although_beacons_pass() {
     mend(&mut stage);
 }
 
+/// What a's users say does not get through. Nobody says anything at b, so that nothing is stuck there: it signs what it is
+/// asked, and its clients prove to a in the last seconds, up to the end, that it lives.
+#[test]
+fn a_log_that_stands_still_counts_as_silence_although_beacons_pass_and_clients_vouch() {
+    let mut stage = Stage::pair(PAIR);
+    stage.clients_of(&[B], 0);
+    let sessions = |stage: &Stage| stage.streams().0.into_iter().map(|(_, id)| id).collect::<Vec<_>>();
+    let before = sessions(&stage);
+    forget_moves(&mut stage);
+    stage.beacons_pass();
+    stage.cut(5 * MINUTE);
+    stage.more_users(A, 1);
+    let asks = |stage: &mut Stage| {
+        let vouched = stage.vouched();
+        stage.say_lost(A);
+        // Longer than the second in which a node looks once.
+        never_both(stage, 3 * SECOND / 2);
+        assert!(stage.vouched() > vouched, "b's clients prove that it lives");
+    };
+    never_both(&mut stage, 47 * SECOND);
+    // Not all the time: a reads sixteen elements of a connection before it waits for its log.
+    (0..6).for_each(|_| asks(&mut stage));
+    nobody_moves(&mut stage);
+    assert_eq!(BOTH.map(|node| stage.losses(node)), [0; 2]);
+    asks(&mut stage);
+    stage.expect(BOTH, 102, 5 * SECOND);
+    assert_eq!(BOTH.map(|node| stage.losses(node)), [1, 0], "a, whose log waits, holds b to be silent");
+    assert!(NodeIx::BOTH.iter().all(|group| stage.leads(A, *group)));
+    never_both(&mut stage, MINUTE);
+    assert_eq!(
+        (stage.served(A), sessions(&stage)),
+        (11, before),
+        "they go on at a with the sessions that they had"
+    );
+    mend(&mut stage);
+}
+
 #[test]
 fn without_the_witness_a_death_waits_for_the_operator() {
     let mut stage = Stage::pair(WITNESS);

@@ -10,6 +10,7 @@ use session_mover::store::{Batch, Store};
 
 mod lies;
 mod runs;
+mod stuck;
 
 use super::look::LOOK_TICKS;
 use super::*;
