@@ -14,6 +14,7 @@ pub mod faults;
 pub mod group;
 pub mod held;
 pub mod host;
+pub mod late;
 pub mod ledger;
 pub mod link;
 pub mod names;

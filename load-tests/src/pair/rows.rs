@@ -436,6 +436,42 @@ impl Stage {
         self.world.last_lines().lines().filter(said).count()
     }
 
+    /// A node stands still in the next moment in which it gives a client a message, before that leaves it; which client.
+    ///
+    /// # Panics
+    /// It has no message for anybody within ten seconds.
+    #[track_caller]
+    pub fn stand_still_releasing(&mut self, node: usize) -> usize {
+        self.world.late[node].due = true;
+        let client = (0..10_000).find_map(|_| {
+            self.run(1);
+            self.world.late_for(node)
+        });
+        client.unwrap_or_else(|| panic!("no message\n{}", self.world.last_lines()))
+    }
+
+    /// It goes on with that: so many messages, at most, come to clients.
+    pub fn go_on(&mut self, node: usize) -> usize {
+        let late = self.world.late_stanzas(node);
+        self.world.goes_on(node);
+        late
+    }
+
+    /// The stream that a client holds although it resumes on its other one.
+    pub fn old_stream(&self, client: usize) -> Option<usize> {
+        let client = &self.world.clients[client];
+        client.main.filter(|_| !client.read)
+    }
+
+    /// How many messages have come from a node: on this stream, and on all; whether or not they were read.
+    pub fn came(&self, node: usize, stream: usize) -> [usize; 2] {
+        let name = ["a", "b"][node];
+        let (on, from) = (format!(" <- {name}#{} <message", stream + 1), format!(" <- {name}#"));
+        let trace = self.world.last_lines();
+        let all = || trace.lines().filter(|line| line.contains(&from) && line.contains(" <message"));
+        [all().filter(|line| line.contains(&on)).count(), all().count()]
+    }
+
     /// Messages that clients have sent.
     pub fn sent(&self) -> usize {
         self.world.ledger.total()

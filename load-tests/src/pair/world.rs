@@ -21,6 +21,7 @@ use super::deaths::Deaths;
 use super::due::Due;
 use super::faults::Fault;
 use super::host::{Host, Process};
+use super::late::Late;
 use super::ledger::Ledger;
 use super::link::Wire;
 use super::names::Names;
@@ -178,6 +179,8 @@ pub struct World {
     pub(super) stubborn: [bool; 2],
     /// Who dies at which step.
     pub(super) deaths: Deaths,
+    /// Nodes that stand still before a socket.
+    pub(super) late: [Late; 2],
     /// A machine that is in a storm of logins.
     pub(super) storm: Option<Storm>,
     /// Draw lines of the trace.
@@ -236,6 +239,7 @@ impl World {
             automatics: Automatics::default(),
             stubborn: [false; 2],
             deaths: Deaths::default(),
+            late: Default::default(),
             storm: None,
             tracing,
             trace: VecDeque::new(),
@@ -394,7 +398,7 @@ impl World {
         self.probe_services(node);
     }
 
-    fn wake(&mut self, node: usize, boot: u64) {
+    pub(super) fn wake(&mut self, node: usize, boot: u64) {
         if !self.is_boot(node, boot) {
             return;
         }
@@ -515,7 +519,8 @@ impl World {
         }
     }
 
-    fn perform(&mut self, node: usize, out: Out) {
+    pub(super) fn perform(&mut self, node: usize, out: Out) {
+        let Some(out) = self.leaves(node, out) else { return };
         if self.tracing && !matches!(out, Out::Beacon(_) | Out::Credit(_)) {
             let text = match &out {
                 Out::Link(link, Msg::Frame(bytes)) => in_words(*link, bytes),

@@ -8,6 +8,7 @@ mod enabling;
 mod faults;
 mod group;
 mod held;
+mod late;
 mod offers;
 mod pauses;
 mod reasons;
