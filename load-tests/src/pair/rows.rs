@@ -436,6 +436,15 @@ impl Stage {
         self.world.last_lines().lines().filter(said).count()
     }
 
+    /// How often clients have answered a node that asked them of the other, with the proof or without.
+    pub fn answered(&self) -> usize {
+        self.world
+            .last_lines()
+            .lines()
+            .filter(|line| line.contains(" -> ") && line.contains("<report"))
+            .count()
+    }
+
     /// A node stands still in the next moment in which it gives a client a message, before that leaves it; which client.
     ///
     /// # Panics

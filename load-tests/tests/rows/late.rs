@@ -1,6 +1,37 @@
 //! What a node says too late: it had decided so, stood still before the socket, and was replaced meanwhile.
 
+use super::faults::mend;
 use super::*;
+
+/// What a node signs waits as everything does that it says: for its right to speak, and for what it wrote before.
+#[test]
+fn a_node_that_is_fenced_or_whose_log_stands_still_vouches_for_nobody() {
+    for fenced in [true, false] {
+        // Under this policy nobody goes on alone by itself.
+        let mut stage = Stage::pair(STRICT);
+        stage.clients_of(&[A], 0);
+        let vouches = |stage: &mut Stage| {
+            let (answered, vouched) = (stage.answered(), stage.vouched());
+            stage.say_lost(B);
+            stage.run(2 * SECOND);
+            assert!(stage.answered() > answered, "b has asked them");
+            stage.vouched() - vouched
+        };
+        assert!(vouches(&mut stage) > 0, "a is well");
+        if !fenced {
+            stage.beacons_pass();
+        }
+        stage.cut(8 * SECOND);
+        stage.more_users(A, usize::from(!fenced));
+        stage.run(4 * SECOND);
+        assert_eq!(stage.leads(A, NodeIx::A), !fenced);
+        assert_eq!(vouches(&mut stage), 0, "fenced: {fenced}");
+        assert!(!stage.leads(B, NodeIx::A), "and yet nobody takes its place");
+        stage.run(30 * SECOND);
+        mend(&mut stage);
+        assert!(vouches(&mut stage) > 0, "a is well again");
+    }
+}
 
 /// The client has begun to resume at b, and waits for the answer: on the stream that it had comes what a had to say under the
 /// epoch of before. It reads nothing of that; b says it again.

@@ -8,6 +8,7 @@ use session_mover::msg::{Ack, Hello, VERSIONS};
 use session_mover::runs::Runs;
 use session_mover::store::{Batch, Store};
 
+mod gone;
 mod lies;
 mod runs;
 mod stuck;

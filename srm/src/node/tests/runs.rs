@@ -3,7 +3,7 @@
 use super::*;
 
 /// A beacon of another run of the peer.
-fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
+pub(super) fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
     let group = |g| safety::Beacon {
         reg: pair(g),
         role: if g == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
