@@ -70,6 +70,8 @@ pub struct Snapshot {
     pub flips: Flips,
     /// Sessions that went on on a new stream.
     pub resumes: u64,
+    /// Those of clients that know the dual connection: both of their streams were gone.
+    pub dual_resumes: u64,
     /// Sessions that were lost and bound anew.
     pub binds_anew: u64,
     /// Streams that broke or were closed, parked ones too.
@@ -124,6 +126,7 @@ struct Counters {
     moving: AtomicU64,
     stalled: AtomicU64,
     resumes: AtomicU64,
+    dual_resumes: AtomicU64,
     binds_anew: AtomicU64,
     streams_lost: AtomicU64,
     attempts_failed: AtomicU64,
@@ -278,6 +281,7 @@ impl Shared {
                 stalled: read(&counters.stalled),
             },
             resumes: read(&counters.resumes),
+            dual_resumes: read(&counters.dual_resumes),
             binds_anew: read(&counters.binds_anew),
             streams_lost: read(&counters.streams_lost),
             attempts_failed: read(&counters.attempts_failed),
@@ -342,6 +346,9 @@ impl Observer for Watching {
             Event::Bound { node, jid, again } => self.shared.bound(self.user, node, jid, again),
             Event::Resumed { from, to } => {
                 count(&counters.resumes);
+                if !lock(&self.shared.users[self.user]).plain {
+                    count(&counters.dual_resumes);
+                }
                 self.shared.moved(self.user, from, to);
             }
             Event::Flipped { from, to, cause } => {
@@ -461,6 +468,7 @@ mod tests {
         }
         assert_eq!((report.fault_pending, report.fault_unresumed), (0, 0));
         assert_eq!((report.counters.flips.total(), report.counters.resumes), (1, 3));
+        assert_eq!(report.counters.dual_resumes, 2, "not that of the plain client, and no flip");
         assert_eq!(report.counters.by_node["b"], 4);
     }
 

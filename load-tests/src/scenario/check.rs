@@ -113,6 +113,7 @@ impl World {
                 let (parked, all) = self.crowd().parked();
                 demand(parked == all, || format!("{parked} of {all} dual clients have parked"))
             }
+            Condition::StreamsKept => self.crowd().streams_kept(),
             Condition::SlixmppResumed => {
                 demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }

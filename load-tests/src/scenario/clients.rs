@@ -139,6 +139,17 @@ impl Crowd {
         self.fleet.ledger().counts()
     }
 
+    /// Whether every dual client has had a stream since the chat began, and everybody the same session; else what was lost.
+    pub(super) fn streams_kept(&self) -> Result<(), String> {
+        match self.fleet.snapshot() {
+            now if now.dual_resumes == 0 && now.binds_anew == 0 => Ok(()),
+            now => Err(format!(
+                "dual clients lost both streams {} times, and {} sessions were refused",
+                now.dual_resumes, now.binds_anew
+            )),
+        }
+    }
+
     /// Messages acknowledged so far, of senders at home on a node or of all.
     pub(super) fn acknowledged(&self, home: Option<Node>) -> u64 {
         match home {

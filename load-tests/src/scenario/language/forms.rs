@@ -160,6 +160,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "each client whose node died, or was cut off, has its session, and each that had its second stream then had it within this time, and there were some",
     ),
     ("parked", "each dual client has its second stream"),
+    (
+        "streams kept",
+        "since the chat began each dual client has had a stream all the time (its session went on on the second one, never on a new one), and no session was refused",
+    ),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),
     (

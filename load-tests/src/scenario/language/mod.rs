@@ -297,6 +297,8 @@ pub enum Condition {
     Flips(Duration),
     /// Every dual client has parked.
     Parked,
+    /// No dual client has had to connect anew for its session, and no session was refused, since the chat began.
+    StreamsKept,
     /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.
     Flow(Option<Node>, Duration),
     /// No message of anybody, likewise, waits for longer until it is shown or acknowledged.

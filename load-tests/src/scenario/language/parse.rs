@@ -329,6 +329,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["no", "reconnects"] => Some(Condition::NoReconnects),
         ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?)),
         ["parked"] => Some(Condition::Parked),
+        ["streams", "kept"] => Some(Condition::StreamsKept),
         ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
         ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
         ["flow", "each", limit] => Some(Condition::FlowEach(None, duration(limit).ok()?)),
