@@ -135,9 +135,14 @@ async fn a_node_of_the_version_before_is_spoken_to_and_upgraded_while_clients_ta
     assert_eq!(rig.metric(0, BY_TOKEN) + rig.metric(1, BY_TOKEN), 0.0);
     for node in [0, 1] {
         rig.traffic(50).await;
+        assert!(rig.fleet.all_parked(LIMIT).await, "{:?}", rig.fleet.snapshot());
+        let before = rig.fleet.snapshot();
         rig.pair.signal(node, rustix::process::Signal::TERM).unwrap();
         assert!(rig.pair.wait(node, Duration::from_secs(35)).unwrap().success(), "{}", rig.logs());
         rig.clients_go_on(LIMIT).await;
+        // Three of the four at home there are dual: each goes on on its second stream.
+        let moved = rig.fleet.snapshot();
+        assert_eq!(moved.flips.moving - before.flips.moving, 3, "{moved:?}");
         rig.pair.env(node, "TANDEM_LINK_NEWEST", None);
         rig.pair.start(node).unwrap();
         rig.until_paired(LIMIT);
@@ -147,6 +152,12 @@ async fn a_node_of_the_version_before_is_spoken_to_and_upgraded_while_clients_ta
         if node == 0 {
             assert_eq!(rig.metric(0, BY_TOKEN) + rig.metric(1, BY_TOKEN), 0.0);
         }
+        let kept = rig.fleet.snapshot();
+        assert_eq!(
+            (kept.dual_resumes, kept.binds_anew),
+            (0, 0),
+            "a dual client always has a stream: {kept:?}"
+        );
     }
     // Both are new, and tell tokens with what they offer next.
     rig.kill(0);
