@@ -8,6 +8,7 @@ use ring::hmac;
 
 use crate::pause::Pause;
 use crate::safety::{self, Role};
+use crate::version;
 use crate::view::{Cause, Failure};
 
 /// First bytes of every beacon.
@@ -246,7 +247,7 @@ pub struct Program {
 impl Program {
     /// That of this node.
     pub fn of_this_node(clock_ms: u64, room: Option<u64>) -> Program {
-        Program { clock_ms, version: env!("CARGO_PKG_VERSION").to_owned(), room }
+        Program { clock_ms, version: version::program().to_owned(), room }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

@@ -16,5 +16,6 @@ pub mod safety;
 pub mod setup;
 mod slots;
 pub mod sockets;
+mod version;
 pub mod view;
 pub mod witness;

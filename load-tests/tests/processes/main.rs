@@ -20,5 +20,6 @@ mod reload;
 mod scripts;
 mod stop;
 mod stores;
+mod upgrade;
 mod users;
 mod words;

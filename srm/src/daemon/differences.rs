@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::admin::NodeStatus;
 use crate::config::Config;
 use crate::node::SETTINGS_DIFFER;
+use crate::version;
 
 /// From here on a difference of the nodes' clocks is told.
 pub(crate) const CLOCKS_APART_MS: u64 = 5_000;
@@ -85,7 +86,7 @@ pub(super) fn zones_differ(here: &NodeStatus, peer: &NodeStatus) -> Option<Strin
 }
 
 pub(super) fn versions_differ(peer: &NodeStatus) -> Option<String> {
-    let own = env!("CARGO_PKG_VERSION");
+    let own = version::program();
     (!peer.version.is_empty() && peer.version != own)
         .then(|| format!("{} runs version {}, this node {own}: finish the upgrade", peer.name, peer.version))
 }

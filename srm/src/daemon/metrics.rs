@@ -17,6 +17,7 @@ use xmpp_core::net::{Counted, Logins};
 
 use crate::node::{Event, Force, Snapshot};
 use crate::safety::Role;
+use crate::version;
 
 type Labels = Vec<(&'static str, String)>;
 type Seconds = Gauge<f64, AtomicU64>;
@@ -301,8 +302,7 @@ impl Shown<'_> {
         }
         r.register("service_up", "1 while a service of the node does its work", services);
         let version = Family::<Labels, Gauge>::default();
-        let labels =
-            vec![("node", self.names[me].clone()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+        let labels = vec![("node", self.names[me].clone()), ("version", version::program().to_owned())];
         version.get_or_create(&labels).set(1);
         r.register("build", "1 for the version that runs", version);
     }

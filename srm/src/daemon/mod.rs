@@ -210,7 +210,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     };
     panics::end_the_process(config.node.data.clone(), handled);
     // Before the node: what it does next comes behind.
-    let version = env!("CARGO_PKG_VERSION");
+    let version = crate::version::program();
     chronicle.tell("started", format!("{} has started, version {version}", config.node.name));
     let node_thread = thread::Builder::new().name(panics::NODE.into()).spawn(move || worker.run(events))?;
     let shell = Shell {

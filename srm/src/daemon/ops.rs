@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::events::Record;
 use crate::logging::{self, BadLevel, LogLevel};
 use crate::node::{By, Force, GroupOp, In, Op, Reply, Service, Snapshot};
+use crate::version;
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
@@ -301,7 +302,7 @@ impl Operations {
             log: LogStatus { own_end: s.log.0, acked_by_peer: s.log.1, received: s.log.2 },
             users: s.users.0,
             homed: s.users.1[i],
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version::program().to_owned(),
             clock_ms: now_ms(),
             time_zone: self.live.zone.load().clocks(now_ms()),
             run: s.run,
@@ -362,7 +363,7 @@ impl Operations {
         let name = |n: NodeIx| self.names[n.index()].clone();
         let groups = NodeIx::BOTH.into_iter().filter(|g| self.config.peer.is_some() || g.index() == me);
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version::program().to_owned(),
             domain: self.config.node.domains[0].clone(),
             nodes,
             groups: groups.map(|g| group_status(name(g), name(s.groups[g.index()].0), &s, g)).collect(),

@@ -10,6 +10,7 @@ use crate::config::{Config, Link, Peer};
 use crate::daemon::{CLOCKS_APART_MS, free_room};
 use crate::safety::Role;
 use crate::setup::join::Change;
+use crate::version;
 
 /// Room that a node needs in any case: two segments of the log.
 const ROOM: u64 = 128 << 20;
@@ -170,7 +171,7 @@ fn settings(change: &Change, beacon: &Datagram) -> Result<(), Wrong> {
 }
 
 fn versions(peer: &str, version: &str) -> Result<(), Wrong> {
-    let own = env!("CARGO_PKG_VERSION");
+    let own = version::program();
     if version == own {
         return Ok(());
     }
