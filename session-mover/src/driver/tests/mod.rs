@@ -9,6 +9,7 @@ mod rejoin;
 mod sides;
 mod snapshots;
 mod twice;
+mod unread;
 
 use bytes::Bytes;
 use presence_engine::ids::{SmId, StanzaId};
