@@ -100,6 +100,13 @@ fn write_at(data: &Path, failovers: &Failovers, now: Moment) -> anyhow::Result<(
     File::open(data).and_then(|folder| folder.sync_all()).with_context(context)
 }
 
+/// What was written, whenever that was: for tests of the format.
+#[cfg(test)]
+pub fn written(data: &Path) -> anyhow::Result<Failovers> {
+    let kept: Kept = serde_json::from_slice(&fs::read(data.join(FAILOVERS))?)?;
+    Ok(kept.failovers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

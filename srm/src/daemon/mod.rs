@@ -33,6 +33,8 @@ mod storm;
 mod trouble;
 mod users;
 mod worker;
+#[cfg(test)]
+mod written;
 
 use std::io;
 use std::net::SocketAddr;
