@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use presence_engine::engine::{self, Input};
-use presence_engine::ids::{Mode, NodeIx, Reg, SmId, StanzaId, Term};
+use presence_engine::ids::{Mode, NodeIx, Position, Reg, SmId, StanzaId, Term};
 use presence_engine::record::{Effect, Forward, Record, Verifiers};
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link, View};
@@ -226,7 +226,7 @@ fn last_words(a: &Side) -> Frame {
         groups: 1,
         solo: 0,
         terms: NodeIx::BOTH.map(|group| reg(group).term),
-        at: presence_engine::ids::Position { seq: end.seq + 1, ..end },
+        at: Position { seq: end.seq + 1, ..end },
         prev: end,
         applied_peer: a.driver.peer_end(),
         now_ms: NOW_MS,
@@ -357,6 +357,48 @@ fn what_builds_of_before_wrote_is_read_to_the_same_state() {
                 "{}: what is read is what was written",
                 file.display()
             );
+        }
+    }
+}
+
+/// What a newer program wrote, which this one cannot read: it does not start, says what to do, and leaves everything as it is.
+#[test]
+fn a_log_of_a_newer_program_keeps_this_one_from_starting_and_is_left_as_it_is() {
+    const PREFIX: usize = frame::PREFIX;
+    type Newer = (fn(&mut [u8]), &'static str);
+    let newer: [Newer; 2] = [
+        (|bytes| bytes[PREFIX] = frame::VERSION + 1, "is not known here"),
+        (|bytes| bytes[PREFIX + 80] = 250, "unknown record type 250"),
+    ];
+    let at = |seq: u64| Position { seq, inc: if seq == 0 { 0 } else { 5 } };
+    let good = |seq: u64| Frame {
+        groups: 1,
+        solo: 0,
+        terms: [Term(2); 2],
+        at: at(seq),
+        prev: at(seq - 1),
+        applied_peer: at(0),
+        now_ms: NOW_MS,
+        records: vec![Record::UserRemove { user: account(NodeIx::A, 0), effects: Vec::new() }],
+    };
+    for (change, text) in newer {
+        for log in ["own", "peer"] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut bytes = good(2).encode().to_vec();
+            change(&mut bytes);
+            let crc = crc32c::crc32c(&bytes[PREFIX..]);
+            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            let all = [&good(1).encode()[..], &bytes, &good(3).encode()].concat();
+            let folder = dir.path().join("log").join(log);
+            fs::create_dir_all(&folder).unwrap();
+            let file = folder.join(format!("{:020}.log", 1));
+            fs::write(&file, &all).unwrap();
+            let opened =
+                NodeDisk::open(dir.path(), ("a", NodeIx::A), CLUSTER, false, Engine::Sled, |_| (), |_| ());
+            let error = format!("{:#}", opened.err().expect("it does not start"));
+            assert!(error.contains(text) && error.contains("upgrade this node first"), "{log}: {error}");
+            assert_eq!(fs::read(&file).unwrap(), all, "{log}");
+            assert!(!dir.path().join("aside").exists(), "{log}: nothing is set aside");
         }
     }
 }
