@@ -437,7 +437,7 @@ impl Stage {
     }
 
     /// How often clients have answered a node that asked them of the other, with the proof or without.
-    pub fn answered(&self) -> usize {
+    pub fn reported(&self) -> usize {
         self.world
             .last_lines()
             .lines()

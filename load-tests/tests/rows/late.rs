@@ -11,10 +11,10 @@ fn a_node_that_is_fenced_or_whose_log_stands_still_vouches_for_nobody() {
         let mut stage = Stage::pair(STRICT);
         stage.clients_of(&[A], 0);
         let vouches = |stage: &mut Stage| {
-            let (answered, vouched) = (stage.answered(), stage.vouched());
+            let (answered, vouched) = (stage.reported(), stage.vouched());
             stage.say_lost(B);
             stage.run(2 * SECOND);
-            assert!(stage.answered() > answered, "b has asked them");
+            assert!(stage.reported() > answered, "b has asked them");
             stage.vouched() - vouched
         };
         assert!(vouches(&mut stage) > 0, "a is well");
