@@ -132,9 +132,14 @@ impl World {
         let delay = if self.rng.chance(95) { self.rng.range(0, 6) } else { self.rng.range(10, 80) };
         let s = &mut self.sockets[socket];
         s.last[0] = s.last[0].max(self.now + delay);
-        if matches!(what, Upward::Bytes(_)) {
+        if let Upward::Bytes(bytes) = &what {
             s.in_flight += 1;
+            if bytes.starts_with(b"<report") {
+                self.reports[0] += 1;
+                self.reports[1] += usize::from(bytes.windows(4).any(|at| at == b"mac="));
+            }
         }
+        let s = &self.sockets[socket];
         let wait = s.last[0] - self.now;
         self.at(wait, Event::Up(socket, what));
     }

@@ -135,6 +135,8 @@ pub struct World {
     pub sockets: Vec<Socket>,
     /// All clients.
     pub clients: Vec<Client>,
+    /// Answers of clients that a node asked of the other, and how many of them had the proof.
+    pub(super) reports: [usize; 2],
     /// What they were promised.
     pub ledger: Ledger,
     /// What they know of each other.
@@ -217,6 +219,7 @@ impl World {
             leaving_until: 0,
             sockets: Vec::new(),
             clients: Vec::new(),
+            reports: [0; 2],
             ledger: Ledger::default(),
             people: People::new(seed),
             names: Names::new(seed),

@@ -48,9 +48,10 @@ fn a_node_that_answers_none_of_its_clients_for_the_keep_alive_time_out_fails_ove
         let group = NodeIx::BOTH[home];
         let told =
             [(group, false, Step::Began, Cause::Clients), (group, false, Step::Complete, Cause::Clients)];
-        for node in BOTH {
-            assert_eq!(moves(&mut stage, node), told, "{node}");
-        }
+        assert_eq!(moves(&mut stage, home), told);
+        // The other hears of it by a beacon, which may come after the end.
+        let there = moves(&mut stage, backup);
+        assert!(there == told || there == told[1..], "{there:?}");
         stage.run(30 * SECOND);
         assert!(all_there(&stage) && !says(&stage, backup, "does not answer them"));
         assert_eq!(stage.served(backup), 10);

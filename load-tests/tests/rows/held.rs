@@ -142,6 +142,23 @@ fn rows_130_and_131_a_node_is_forced_inactive_and_stays_so() {
     stage.expect(BOTH, 1, 10 * SECOND);
 }
 
+/// One waits since it was forced, the other since it was restarted with it: neither serves, and that is what is shown.
+#[test]
+fn row_128_who_is_forced_inactive_and_restarted_with_its_peer_is_not_shown_beside_one_that_serves() {
+    either(|forced, other| {
+        let mut stage = without_automatics(PAIR);
+        assert!(matches!(force(&mut stage, forced, Force::Inactive), Some(Reply::Forced(_))));
+        stage.expect(BOTH, 130, 5 * SECOND);
+        restart_both(&mut stage, 100);
+        stage.expect(BOTH, 128, 10 * SECOND);
+        stage.stays(&BOTH, 128, MINUTE);
+        assert!(!NodeIx::BOTH.iter().any(|g| stage.leads(A, *g) || stage.leads(B, *g)));
+        assert!(matches!(force(&mut stage, other, Force::Active), Some(Reply::Forced(_))));
+        stage.expect(BOTH, 3, 10 * SECOND);
+        assert!(NodeIx::BOTH.iter().all(|g| stage.leads(other, *g)), "those of the forced node, too");
+    });
+}
+
 #[test]
 fn a_node_is_not_forced_inactive_where_that_makes_no_sense() {
     let mut stage = Stage::pair(PAIR);

@@ -13,7 +13,7 @@ fn a_node_that_is_fenced_or_whose_log_stands_still_vouches_for_nobody() {
         let vouches = |stage: &mut Stage| {
             let (answered, vouched) = (stage.reported(), stage.vouched());
             stage.say_lost(B);
-            stage.run(2 * SECOND);
+            stage.run(5 * SECOND);
             assert!(stage.reported() > answered, "b has asked them");
             stage.vouched() - vouched
         };
@@ -21,7 +21,7 @@ fn a_node_that_is_fenced_or_whose_log_stands_still_vouches_for_nobody() {
         if !fenced {
             stage.beacons_pass();
         }
-        stage.cut(8 * SECOND);
+        stage.cut(14 * SECOND);
         stage.more_users(A, usize::from(!fenced));
         stage.run(4 * SECOND);
         assert_eq!(stage.leads(A, NodeIx::A), !fenced);

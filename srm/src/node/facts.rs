@@ -182,7 +182,10 @@ impl Node {
             Place::Nobody | Place::Waiting | Place::AtHome => Cause::Nothing,
             Place::Held => {
                 let held = if group == self.me { self.held_now() } else { self.shows.peer.held };
-                if held == Held::Forced { Cause::Operator } else { Cause::Nothing }
+                let other = if group == self.me { self.shows.peer.held } else { self.held_now() };
+                // Nobody serves, then, whatever the operator forced before.
+                let both = other != Held::No && self.hears_peer();
+                if held == Held::Forced && !both { Cause::Operator } else { Cause::Nothing }
             }
             Place::Leaving if group == self.me => told,
             Place::Leaving => or(of_peer, Cause::Operator),
@@ -370,7 +373,14 @@ impl Node {
             Cause::Nothing => began.cause,
             // Not why the users are where they are: why they were to be elsewhere.
             _ if stage == Stage::Ended && began.cause != Cause::Nothing => began.cause,
-            // The log knows it as the table does; how it began says more.
+            // The log knows it as the table does; whoever asked for it knows more, and so does who saw it begin.
+            cause
+                if group != self.me
+                    && cause == Cause::Clients.of_failover()
+                    && self.has_asked_to_fail_over() =>
+            {
+                Cause::Clients
+            }
             cause if [began.cause.of_table(), began.cause.of_failover()].contains(&cause) => began.cause,
             cause => cause,
         };

@@ -160,6 +160,11 @@ impl Node {
         self.tell_peer(FAIL_OVER);
     }
 
+    /// Whether it has, a moment ago.
+    pub(super) fn has_asked_to_fail_over(&self) -> bool {
+        !self.callers.may_ask(self.ticks)
+    }
+
     /// Whether this node could serve the peer's users in its place, and nothing explains why that does not answer them.
     fn may_serve_peers(&self) -> bool {
         let able = !self.lacks_service() && self.disk_alarm().is_none();
