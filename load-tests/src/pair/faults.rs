@@ -380,6 +380,7 @@ impl World {
         if self.hosts[1 - node].process.is_none() {
             self.ledger.nobody_runs();
             self.questions.nobody_runs();
+            self.people.nobody_runs();
         }
         self.hang_up_witness(node);
         self.fronts_of_dead(node);

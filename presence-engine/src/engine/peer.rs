@@ -9,7 +9,6 @@ use crate::ids::{Position, RecordId};
 use crate::merge::{Seen, Word, word};
 use crate::record::{Forward, Record};
 use crate::state::Place;
-use crate::subscription::Ask;
 
 impl Engine {
     /// Applies a frame of the peer's log. `own_end`: the last frame of our log that it builds on. Returns the forwards that it brought; they are processed after all frames
@@ -101,12 +100,11 @@ impl Engine {
     }
 
     /// Whether the addressee has this stanza from another branch of the sender's session (D7). Presence is what a session is
-    /// now: another branch had another, if under the same number.
+    /// now: another branch had another, if under the same number. What is said of subscriptions may be answered once more, if
+    /// the answer came where nobody had asked yet.
     fn is_there(&self, id: RecordId, forward: &Forward, stanza: &Stanza) -> bool {
         let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
-        let head = &stanza.head;
-        let asks = head.type_.as_deref().is_some_and(|type_| Ask::of(type_).is_some());
-        let is_now = head.kind == Kind::Presence && !asks;
+        let is_now = stanza.head.kind == Kind::Presence;
         offered_twice || !is_now && self.state.was_kept(forward.id, &forward.to.to_bare())
     }
 

@@ -231,3 +231,27 @@ fn a_word_that_is_no_offer_changes_no_roster() {
     bring(&mut duo, Record::SmIn { session: SmId([9; 16]), number: 1, effects });
     assert!(duo.state().user(&bare("romeo@example.org")).unwrap().roster.items.is_empty());
 }
+
+/// Romeo granted in the void branch what juliet asked there, and his answer came before she had asked where she is led.
+#[test]
+fn who_asks_again_for_what_was_granted_in_a_void_branch_is_answered() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    let juliet = duo.login("juliet@example.org/balcony");
+    let (user, contact) = (bare("romeo@example.org"), bare("juliet@example.org"));
+    let item = crate::state::Item {
+        subscription: crate::subscription::Subscription::From,
+        listed: true,
+        ..Default::default()
+    };
+    let number = duo.session("juliet@example.org/balcony").unwrap().inbound + 1;
+    let id = StanzaId { session: duo.sm_id("juliet@example.org/balcony"), number };
+    let to = duo.sm_id("romeo@example.org/orchard");
+    let roster = Effect::Roster { user, contact, item: Some(item), version: None };
+    let effects = vec![Effect::Out { to, id, keep: false, stanza: asks("subscribe").into() }, roster];
+    bring(&mut duo, Record::Kept { stanza: id, at_ms: 1, effects });
+    duo.got(romeo);
+    duo.send(juliet, "<presence to='romeo@example.org' type='subscribe'/>");
+    let roster = &duo.state().user(&bare("juliet@example.org")).unwrap().roster;
+    assert!(roster.subscription(&bare("romeo@example.org")).sees());
+}
