@@ -554,6 +554,16 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (1_548, Profile::WITNESS),
         // The simulated wire went on behind what it had lost.
         (1_287, Profile::GROUP_APART),
+        // A term of the group that a user came from was taken for a branch of the one that leads alone now.
+        (21_470, Profile::GROUP_APART),
+        // A front said late what it had known before it had the session itself: the queue was numbered anew.
+        (20_091, Profile::IMPATIENT_APART),
+        // Between the announcement of a term and its record, a client of the void branch was taken for one of this.
+        (195, Profile::ALONE),
+        // Of two partitions, what a session lacks since the second was forgotten over what it lacks since the first.
+        (143, Profile::ALONE_DEVICES),
+        // Who asked again for what had been granted in a void branch was not answered.
+        (915, Profile::ROSTERS),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -30,7 +30,7 @@ async fn growing() -> Growing {
     let rig = Rig::start(1, load, QUICK, &[]).await;
     rig.traffic(30).await;
     let from = rig.pair.made.ca.ancestors().nth(2).unwrap().to_owned();
-    let made = tempfile::tempdir().unwrap();
+    let made = tempfile::tempdir_in(load_tests::rig::place()).unwrap();
     for folder in ["ca", "a"] {
         copy(&from.join(folder), &made.path().join(folder));
     }

@@ -1,5 +1,7 @@
 //! In the middle of an upgrade, while the nodes are of two versions: what would be written down by both waits for its end.
 
+#![allow(clippy::result_large_err, reason = "what is refused is told once")]
+
 use std::time::{Duration, Instant};
 
 use load_tests::rig::{Nodes, QUICK, last_lines};
@@ -46,8 +48,11 @@ fn restart(pair: &mut Nodes, version: Option<&str>) {
     met.unwrap_or_else(|error| panic!("{error}\n{}", last_lines(pair)));
 }
 
+/// Name and description of the group, whether it is highly available, its users, and checks that have ended.
+type Written = (String, String, bool, Vec<UserStatus>, Vec<u64>);
+
 /// What both nodes have written of the group and of accounts, and how many checks they have made.
-fn written(pair: &Nodes) -> Vec<(String, String, bool, Vec<UserStatus>, Vec<u64>)> {
+fn written(pair: &Nodes) -> Vec<Written> {
     let of = |node: usize| {
         let GroupShown { name, description, high_availability, .. } =
             client(pair, node).group().unwrap_or_else(|f| panic!("{f:?}"));

@@ -5,6 +5,9 @@ use crate::ids::{Group, Mode, Reg, Term};
 use serde::{Deserialize, Serialize};
 use xmpp_core::dual::Epoch;
 
+/// So many terms between two partitions are told apart one by one, in a session that waits since the first.
+const MOST: u64 = 64;
+
 /// What a client may have been told last if it is to resume here.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Branch {
@@ -20,6 +23,30 @@ impl Branch {
     /// Whether whoever was last told this epoch was promised nothing that is not here.
     pub fn has(&self, told: Epoch) -> bool {
         told <= self.known || told.term >= self.from || self.terms.contains(&told.term)
+    }
+
+    /// The same for a session that has waited for its client since an earlier partition: what either lacks is not here.
+    pub(super) fn behind(&self, earlier: &Branch) -> Branch {
+        let whole = |term: u64| {
+            let last = Epoch { term, moves: u32::MAX };
+            self.has(last) && earlier.has(last)
+        };
+        let between = earlier.from.max(self.known.term.saturating_sub(MOST))..=self.known.term;
+        let mut terms: Vec<u64> = between
+            .chain(earlier.terms.iter().chain(&self.terms).copied())
+            .filter(|term| whole(*term))
+            .collect();
+        terms.sort_unstable();
+        terms.dedup();
+        Branch { known: self.known.min(earlier.known), terms, from: self.from.max(earlier.from) }
+    }
+
+    /// The same where there may be only one of them.
+    pub(super) fn of_both(later: Option<Branch>, earlier: Option<Branch>) -> Option<Branch> {
+        match (later, earlier) {
+            (Some(later), Some(earlier)) => Some(later.behind(&earlier)),
+            (later, earlier) => later.or(earlier),
+        }
     }
 
     /// The same for a user who came with this epoch: a hand-over carries the higher term of both groups.
@@ -102,6 +129,30 @@ mod tests {
         assert_eq!(over(&way), [false, true, false, true, true, false]);
         way.step(reg(12, Mode::Pair));
         assert_eq!(over(&way), [false; 6], "by the word of the other node");
+    }
+
+    /// A session whose client was here in neither: the first void branch stays refused, and so does the second.
+    #[test]
+    fn what_either_of_two_partitions_left_out_is_not_here() {
+        let all = |term| Epoch { term, moves: u32::MAX };
+        let first = Branch { known: all(5), terms: vec![9], from: 13 };
+        let second = Branch { known: all(15), terms: vec![17], from: 19 };
+        let both = second.behind(&first);
+        let has = |term| both.has(Epoch { term, moves: 1 });
+        assert!(has(5) && has(9), "from before the first, and what was told here then");
+        assert!(!has(8) && !has(10) && !has(12), "the first void branch");
+        assert!(has(13) && has(15), "between the two");
+        assert!(!has(16) && !has(18), "the second void branch");
+        assert!(has(17) && has(19) && has(30));
+        // A takeover that may have missed something, later.
+        let late = Branch { known: Epoch { term: 20, moves: 0 }, terms: Vec::new(), from: u64::MAX };
+        let has = |told: Epoch| late.behind(&both).has(told);
+        assert!(has(all(9)) && has(all(17)) && has(all(19)));
+        assert!(!has(all(10)) && !has(all(16)) && !has(all(20)) && !has(all(21)));
+        // Far apart: whoever cannot be told apart is refused.
+        let far = Branch { known: all(1_000), terms: Vec::new(), from: 1_002 };
+        assert!(!far.behind(&first).has(all(500)) && far.behind(&first).has(all(990)));
+        assert!(far.behind(&first).terms.len() <= 2 + MOST as usize);
     }
 
     #[test]

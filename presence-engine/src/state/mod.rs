@@ -347,7 +347,7 @@ impl State {
                     epoch.filter(|_| late).map(|known| Branch { known, terms: Vec::new(), from: u64::MAX });
                 if let Some(mut s) = self.sessions.get_mut(&id) {
                     s.detached_ms.get_or_insert(at_ms);
-                    s.uncertain = branch.or(s.uncertain.take());
+                    s.uncertain = Branch::of_both(branch, s.uncertain.take());
                 }
             }
         }
@@ -530,11 +530,11 @@ impl State {
     }
 }
 
-/// Only clients of this branch may resume the user's sessions, if nothing stricter holds already.
+/// Only clients of this branch may resume the user's sessions, and of what went on at an earlier partition.
 fn doubt(user: &User, branch: &Branch, sessions: &mut Sessions) {
     for id in user.sessions.values() {
         if let Some(mut s) = sessions.get_mut(id) {
-            s.uncertain.get_or_insert_with(|| branch.of_user(user.moved));
+            s.uncertain = Branch::of_both(Some(branch.of_user(user.moved)), s.uncertain.take());
         }
     }
 }

@@ -62,10 +62,13 @@ fn lies(before: &Question, now: &Question) -> [(&'static str, String, Option<Str
     ]
 }
 
+/// What a client answers to the last of two questions: an id, and a proof.
+type Answer<'a> = dyn Fn(&Question, &Question) -> (String, Option<String>) + 'a;
+
 #[test]
 fn a_lie_keeps_no_dead_peer_alive_whose_ports_refuse() {
     let refused = [Probe { life_refused: true, beacon_refused: true }; 2];
-    let gone = |answer: &dyn Fn(&Question, &Question) -> (String, Option<String>)| {
+    let gone = |answer: &Answer<'_>| {
         let (mut node, mut disk) = started(true);
         node.evidence.link_ended();
         let before = ask(&mut node);
