@@ -20,6 +20,7 @@ use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
 use shown::{Shown, availability};
+use words::ToCome;
 
 pub use seen::Seen;
 pub use words::{Word, word};
@@ -59,6 +60,7 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
+    words: ToCome,
     /// What was offered to whom: what comes back to storage from a session is no news.
     told: BTreeSet<(StanzaId, BareJid)>,
 }
@@ -70,12 +72,16 @@ impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Merge { me, led, went, moved, told, shown: Shown::default() }
+        Merge { me, led, went, moved, told, shown: Shown::default(), words: ToCome::default() }
     }
 
-    /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only.
-    pub fn foresee(&mut self, record: &Record) {
+    /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
+    /// last word of a user. `alone`: it was let go alone.
+    pub fn foresee(&mut self, record: &Record, alone: bool) {
         self.shown.foresee(record);
+        if alone {
+            self.words.foresee(record);
+        }
     }
 
     /// What is left of a record that is about to be applied to `state`, this branch as it was then, but for moves
@@ -194,9 +200,10 @@ impl Merge {
             return Vec::new();
         };
         let of = self.of(user, group, spot);
+        self.words.pass(record);
         let mut effects = self.effects(state, old, new, effects, of);
         if of == Of::Told {
-            Merge::say_again(state, spot.at_ms, record, new, &mut effects);
+            self.say_again(state, spot.at_ms, record, new, &mut effects);
         }
         let mask = mask_of(state, &effects);
         match of {
@@ -206,12 +213,16 @@ impl Merge {
     }
 
     /// What a void user said to the own account, and was told is done, goes to whoever owns the user.
-    fn say_again(state: &State, at_ms: u64, record: &Record, new: &mut Place, left: &mut Vec<Effect>) {
+    fn say_again(&self, state: &State, at_ms: u64, record: &Record, new: &mut Place, left: &mut Vec<Effect>) {
         let Record::SmIn { session, .. } = record else { return };
         let Some(user) = state.session(*session).map(|s| s.user.clone()) else { return };
+        let to = (*user).clone();
         for stanza in words::words(state, record) {
+            if self.words.supersede(&to, &stanza) {
+                continue;
+            }
             new.next_forward();
-            let (to, id) = ((*user).clone(), stanza_of(record));
+            let (to, id) = (to.clone(), stanza_of(record));
             left.push(Effect::Offer(Forward { to, id, stanza }));
         }
         for effect in left {
@@ -266,7 +277,9 @@ impl Merge {
             match effect {
                 Effect::Forward(forward) | Effect::Offer(forward) => {
                     let was = old.next_forward();
-                    let sent = sent(forward.clone(), of);
+                    let last =
+                        |e: &Effect| !matches!(e, Effect::Offer(f) if self.words.supersede(&f.to, &f.stanza));
+                    let sent = sent(forward.clone(), of).filter(last);
                     let now = sent.is_some().then(|| new.next_forward());
                     // What goes to its speaker is another: what was done with this one says nothing of it.
                     let same = |effect: &Effect| matches!(effect, Effect::Forward(f) | Effect::Offer(f) if f.to == forward.to);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -25,10 +25,22 @@ const LOOK: Duration = Duration::from_millis(20);
 const QUEUE: Duration = Duration::from_millis(200);
 /// Larger than any packet.
 const BYTES: usize = 1 << 16;
+/// How long a name may be taken by a device that is given up, and how often that is looked at.
+const BUSY: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
 
 /// One end, in the namespace of the calling thread. It has neither address nor route yet, and is gone when it is dropped.
 pub(super) fn device(name: &str) -> io::Result<SyncDevice> {
-    let device = DeviceBuilder::new().name(name).inherit_enable_state().build_sync()?;
+    // One of this name that was just given up is there for as long as a process has it that is being started at that moment.
+    let until = Instant::now() + BUSY;
+    let device = loop {
+        match DeviceBuilder::new().name(name).inherit_enable_state().build_sync() {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                thread::sleep(POLL)
+            }
+            built => break built?,
+        }
+    };
     device.set_nonblocking(true)?;
     Ok(device)
 }

@@ -9,6 +9,7 @@ use xmpp_core::dual::Dual;
 use xmpp_core::error::{StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
 use xmpp_core::ns;
+use xmpp_core::sm::Sm;
 use xmpp_core::stanza::{Kind, Stanza};
 
 use super::edge::{Held, Item, Phase};
@@ -16,7 +17,7 @@ use super::login::Whose;
 use super::resume::HELD_LOGIN_MS;
 use super::{Engine, Output};
 use crate::front::{Attach, Fronted, Relay};
-use crate::ids::{Conn, SmId};
+use crate::ids::{Conn, NodeIx, SmId};
 use crate::state::JsmSession;
 
 /// Bytes of one client that are relayed and not credited. One element more may be on its way.
@@ -161,9 +162,25 @@ fn counts(bytes: &Bytes) -> bool {
 impl Engine {
     /// Accounts of the peer whose clients want to go on here with a session that they had there, and wait for an answer.
     pub fn callers(&self) -> BTreeSet<BareJid> {
+        self.callers_who(|stanza| stanza.head.is(ns::SM, "resume"))
+    }
+
+    /// The same of those whom the peer could answer. A client that says to have been told what nobody has said yet waits for
+    /// that.
+    pub fn answerable_callers(&self) -> BTreeSet<BareJid> {
+        let said = |term: u64| {
+            NodeIx::BOTH.iter().any(|g| self.state.lead(*g).is_some_and(|reg| term <= reg.term.0))
+        };
+        self.callers_who(|stanza| {
+            let Ok(Some(Sm::Resume { told, .. })) = Sm::parse(stanza) else { return false };
+            told.is_none_or(|told| said(told.epoch.term))
+        })
+    }
+
+    fn callers_who(&self, calls: impl Fn(&Stanza) -> bool) -> BTreeSet<BareJid> {
         let asks = |front: &Front| {
             let first = front.kept.front().filter(|_| front.carried.is_none() && !front.answered);
-            first.is_some_and(|item| item.stanza.head.is(ns::SM, "resume"))
+            first.is_some_and(|item| calls(&item.stanza))
         };
         let fronts =
             self.edge.fronts().into_iter().filter(|conn| self.edge.front_of(*conn).is_some_and(asks));
@@ -171,10 +188,15 @@ impl Engine {
         let held = self.edge.holding().into_iter().filter(|conn| {
             let fresh = self.edge.phase(*conn) == Some(Phase::Fresh);
             let first = self.edge.held(*conn).next().filter(|_| fresh);
-            matches!(first, Some(Held::Element(item)) if item.stanza.head.is(ns::SM, "resume"))
+            matches!(first, Some(Held::Element(item)) if calls(&item.stanza))
         });
         let users = fronts.chain(held).filter_map(|conn| self.edge.user(conn).cloned());
         users.filter(|user| self.state.owner_of(user) == Some(self.cfg.me.peer())).collect()
+    }
+
+    /// Counts logins and resumptions that this node has granted.
+    pub fn granted(&self) -> u64 {
+        self.granted
     }
 
     /// Counts what the peer answers to clients that log in here, or go on here with a session. That it ends a stream is no

@@ -124,6 +124,7 @@ impl Engine {
             return true;
         }
         let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
+        self.granted += 1;
         self.emit(Record::Bind { session, user: user.clone(), resource, at_ms, effects: route.effects }, out);
         self.flush_others(&user, out);
         self.is_bound(conn, session, stanza, &full, out);

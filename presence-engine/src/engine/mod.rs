@@ -129,6 +129,8 @@ pub struct Engine {
     next_name: u64,
     /// See [`Engine::answers`].
     answers: u64,
+    /// See [`Engine::granted`].
+    granted: u64,
     /// Users that the peer handed over in the frames of this turn.
     arrived: Vec<BareJid>,
     /// Which stream each of their sessions had then, and the number of the last stanza that the peer had put out for it.
@@ -175,6 +177,7 @@ impl Engine {
             leaving: false,
             next_name: 1,
             answers: 0,
+            granted: 0,
             arrived: Vec::new(),
             given: BTreeMap::new(),
             doubtful: BTreeSet::new(),

@@ -59,7 +59,9 @@ impl Engine {
             return;
         }
         let state = &self.state;
-        self.given.retain(|id, _| state.session(*id).is_some());
+        if self.given.len() > 2 * state.session_count() + 16 {
+            self.given.retain(|id, _| state.session(*id).is_some());
+        }
         let streams = |id| state.session(id).map(|s| s.streams);
         self.given.extend(counters.iter().filter_map(|(id, _, sent)| Some((*id, (streams(*id)?, *sent)))));
     }

@@ -242,6 +242,7 @@ impl Engine {
             out.push(Output::Parked(session, false));
         }
         self.token_used(session, used, out);
+        self.granted += 1;
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.forget_attempts();
         let stream = self.state.session(session).map_or(0, |s| s.streams);

@@ -29,7 +29,7 @@ impl Seen {
             Record::SmIn { session, number, effects } => {
                 self.ids.insert(StanzaId { session: *session, number: *number });
                 for (user, contact, word) in done(effects) {
-                    self.rosters.entry((user.clone(), contact.clone())).or_default().note(word, at_ms);
+                    self.rosters.entry((user, contact)).or_default().note(word, at_ms);
                 }
                 effects
             }
@@ -50,17 +50,17 @@ impl Seen {
     /// Whether the same stanza was noted: by its sender's session and number there, or by sender, addressee and id. Of a
     /// user's own roster, whether the user has said something of the same contact since.
     pub fn has(&self, offer: &Forward) -> bool {
-        self.ids.contains(&offer.id)
-            || name(&offer.stanza).is_some_and(|name| self.named.contains(&name))
-            || self.has_word(offer)
+        let named = || name(&offer.stanza).is_some_and(|name| self.named.contains(&name));
+        self.ids.contains(&offer.id) || self.has_word(offer).unwrap_or_else(named)
     }
 
-    fn has_word(&self, offer: &Forward) -> bool {
+    /// `None`: it is no word of a user to the own account.
+    fn has_word(&self, offer: &Forward) -> Option<bool> {
         let user = offer.to.to_bare();
-        let Ok(stanza) = Stanza::from_bytes(offer.stanza.clone()) else { return false };
-        let Some((word, contact)) = word(&stanza, &offer.to) else { return false };
+        let stanza = Stanza::from_bytes(offer.stanza.clone()).ok()?;
+        let (word, contact) = word(&stanza, &offer.to)?;
         let since = self.rosters.get(&(user.clone(), contact)).map(|last| stamp(last.of(word)));
-        since.is_some_and(|since| said_at(&stanza, &user).is_none_or(|said| said <= since))
+        Some(since.is_some_and(|since| said_at(&stanza, &user).is_none_or(|said| said <= since)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! by the tables of subscription, whatever became of either end meanwhile. Each word bears the time that it was said at
 //! (XEP-0203): of two on the same contact, one in each branch, the later stands, by the clocks of the nodes.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use xmpp_core::jid::{BareJid, Jid};
 use xmpp_core::ns;
@@ -118,14 +120,17 @@ pub(super) fn words(state: &State, record: &Record) -> Vec<Bytes> {
             let none = Item::default();
             let before = u.roster.items.get(contact).unwrap_or(&none);
             let after = after.unwrap_or(&none);
-            let is_set = (&after.name, &after.groups) != (&before.name, &before.groups);
+            let same = (&after.name, &after.groups) == (&before.name, &before.groups);
             let word = match (before.listed, after.listed) {
                 (true, false) => set(&user, contact, None),
                 _ if passed(effects, contact).next().is_some() => return None,
-                _ if is_set => set(&user, contact, Some(after)),
-                _ if after.approved && !before.approved => ask_stanza(Ask::Subscribed, &user, contact),
-                _ if before.approved && !after.approved => ask_stanza(Ask::Unsubscribed, &user, contact),
-                (false, true) => set(&user, contact, Some(after)),
+                _ if same && after.approved && !before.approved => {
+                    ask_stanza(Ask::Subscribed, &user, contact)
+                }
+                _ if same && before.approved && !after.approved => {
+                    ask_stanza(Ask::Unsubscribed, &user, contact)
+                }
+                (_, true) => set(&user, contact, Some(after)),
                 _ => return None,
             };
             Some(word)
@@ -133,19 +138,61 @@ pub(super) fn words(state: &State, record: &Record) -> Vec<Bytes> {
         .collect()
 }
 
-/// What a stanza of a user's session did to the own roster: user, contact, and what was said.
-pub(super) fn done(effects: &[Effect]) -> impl Iterator<Item = (&BareJid, &BareJid, Word)> {
-    effects.iter().flat_map(|effect| {
-        let Effect::Roster { user, contact, item, .. } = effect else { return Vec::new() };
-        let gone = item.as_ref().is_none_or(|item| !item.listed);
-        let mut words: Vec<Word> = passed(effects, contact).map(Word::Ask).collect();
-        match (gone, words.is_empty()) {
-            (true, _) => words.push(Word::Remove),
-            (false, true) => words.push(Word::Set),
-            (false, false) => {}
+/// What a stanza of a user's session said of the own roster: user, contact, and what.
+pub(super) fn done(effects: &[Effect]) -> Vec<(BareJid, BareJid, Word)> {
+    let mut words = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Forward(f) => {
+                let Ok(stanza) = Stanza::from_bytes(f.stanza.clone()) else { continue };
+                if let (Some(said), Some(from)) = (ask(&stanza), &stanza.head.from) {
+                    words.push((from.to_bare(), f.to.to_bare(), Word::Ask(said)));
+                }
+            }
+            Effect::Roster { user, contact, item, .. } => {
+                let gone = item.as_ref().is_none_or(|item| !item.listed);
+                let word = if gone { Word::Remove } else { Word::Set };
+                let passed = || passed(effects, contact).next().is_some();
+                words.extend((gone || !passed()).then(|| (user.clone(), contact.clone(), word)));
+            }
+            _ => {}
         }
-        words.into_iter().map(|word| (user, contact, word)).collect()
-    })
+    }
+    words
+}
+
+/// Words that a tail still holds, by user, contact and what they are about: only the last of each is said again. Said one after
+/// the other to somebody who knows the end already, they would part the two.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ToCome(BTreeMap<(BareJid, BareJid), [u32; 3]>);
+
+impl ToCome {
+    pub(super) fn foresee(&mut self, record: &Record) {
+        let Record::SmIn { effects, .. } = record else { return };
+        for (user, contact, word) in done(effects) {
+            let counts = self.0.entry((user, contact)).or_default();
+            word.parts().for_each(|part| counts[part] += 1);
+        }
+    }
+
+    /// What this record says is at hand.
+    pub(super) fn pass(&mut self, record: &Record) {
+        let Record::SmIn { effects, .. } = record else { return };
+        for (user, contact, word) in done(effects) {
+            if let Some(counts) = self.0.get_mut(&(user, contact)) {
+                word.parts().for_each(|part| counts[part] = counts[part].saturating_sub(1));
+            }
+        }
+    }
+
+    /// Whether everything that a word to the own account is about is said anew behind it.
+    pub(super) fn supersede(&self, to: &Jid, stanza: &Bytes) -> bool {
+        let word = Stanza::from_bytes(stanza.clone()).ok().and_then(|stanza| word(&stanza, to));
+        word.is_some_and(|(word, contact)| {
+            let counts = self.0.get(&(to.to_bare(), contact));
+            counts.is_some_and(|counts| word.parts().all(|part| counts[part] > 0))
+        })
+    }
 }
 
 /// What was passed on to a contact of how the two see each other.

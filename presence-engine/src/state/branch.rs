@@ -27,10 +27,11 @@ impl Branch {
 
     /// The same for a session that has waited for its client since an earlier partition: what either lacks is not here.
     pub(super) fn behind(&self, earlier: &Branch) -> Branch {
-        let whole = |term: u64| {
-            let last = Epoch { term, moves: u32::MAX };
-            self.has(last) && earlier.has(last)
+        // What came after a hand-over that is known comes with a later term, if it was let go alone.
+        let last = |of: &Branch, term| {
+            of.has(Epoch { term, moves: if term == of.known.term { of.known.moves } else { u32::MAX } })
         };
+        let whole = |term: u64| last(self, term) && last(earlier, term);
         let between = earlier.from.max(self.known.term.saturating_sub(MOST))..=self.known.term;
         let mut terms: Vec<u64> = between
             .chain(earlier.terms.iter().chain(&self.terms).copied())
@@ -38,6 +39,8 @@ impl Branch {
             .collect();
         terms.sort_unstable();
         terms.dedup();
+        let older = terms.len().saturating_sub(2 * MOST as usize);
+        terms.drain(..older);
         Branch { known: self.known.min(earlier.known), terms, from: self.from.max(earlier.from) }
     }
 
@@ -147,8 +150,8 @@ mod tests {
         // A takeover that may have missed something, later.
         let late = Branch { known: Epoch { term: 20, moves: 0 }, terms: Vec::new(), from: u64::MAX };
         let has = |told: Epoch| late.behind(&both).has(told);
-        assert!(has(all(9)) && has(all(17)) && has(all(19)));
-        assert!(!has(all(10)) && !has(all(16)) && !has(all(20)) && !has(all(21)));
+        assert!(has(all(9)) && has(all(17)) && has(all(19)) && has(Epoch { term: 20, moves: 0 }));
+        assert!(!has(all(10)) && !has(all(16)) && !has(all(21)));
         // Far apart: whoever cannot be told apart is refused.
         let far = Branch { known: all(1_000), terms: Vec::new(), from: 1_002 };
         assert!(!far.behind(&first).has(all(500)) && far.behind(&first).has(all(990)));

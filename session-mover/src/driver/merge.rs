@@ -97,7 +97,7 @@ impl Driver {
         let mut tail = Reader::new(Which::Own, keep + 1);
         while let Some(frame) = tail.pop(store) {
             for record in &frame.records {
-                merge.foresee(record);
+                merge.foresee(record, frame.solo != 0);
                 if let Record::Lead { group, reg, .. } = record
                     && reg.mode == Mode::Solo
                 {

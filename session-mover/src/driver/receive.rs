@@ -248,7 +248,10 @@ impl Driver {
     /// promotion ourselves (R4); refused before it is acknowledged if we cannot read it.
     fn receive(&mut self, bytes: Bytes, store: &mut dyn Storage) {
         let Ok(frame) = Frame::decode(&bytes) else {
-            return self.close(Link::In, "a frame that cannot be read");
+            return self.close(
+                Link::In,
+                "a frame that cannot be read: if the other node runs a newer version, upgrade this one",
+            );
         };
         if frame.at.seq <= self.peer.end().seq && self.peer.at(frame.at.seq) == Some(frame.at) {
             return;

@@ -37,6 +37,8 @@ pub(super) struct Callers {
     waiting: BTreeMap<BareJid, (u64, u64)>,
     /// Answers of the peer to clients that log in here, and when there was one more, in ticks.
     answers: (u64, u64),
+    /// The same of this node, to whomever.
+    granted: (u64, u64),
     /// When the peer was last asked to hand its users over, in ticks.
     asked: Option<u64>,
     /// It was told of those who wait.
@@ -135,8 +137,12 @@ impl Node {
             }
             Some(_) if self.ticks.is_multiple_of(LOOK_TICKS) => {
                 self.callers.lost.clear();
+                let granted = self.driver.engine().granted();
+                if self.callers.granted.0 != granted {
+                    self.callers.granted = (granted, self.ticks);
+                }
                 self.callers.answered(self.driver.engine().answers(), self.ticks);
-                self.callers.wait(self.driver.engine().callers(), self.ticks);
+                self.callers.wait(self.driver.engine().answerable_callers(), self.ticks);
                 self.ask_to_fail_over();
             }
             _ => self.callers.lost.clear(),
@@ -147,7 +153,7 @@ impl Node {
     /// beacons may have answered others and knows what: it is never taken over for that.
     fn ask_to_fail_over(&mut self) {
         let (now, enough) = (self.ticks, self.cfg.evidence.callers);
-        let accounts = self.callers.overdue(u64::from(self.cfg.evidence.silence), now);
+        let accounts = self.callers.overdue(self.callers_patience(), now);
         let accounts = u32::try_from(accounts).unwrap_or(u32::MAX);
         self.callers.told &= !self.callers.waiting.is_empty();
         if enough == 0 || accounts < enough || !self.callers.may_ask(now) || !self.may_serve_peers() {
@@ -158,6 +164,16 @@ impl Node {
             self.outs.push(Out::Event(Event::Unanswered(accounts)));
         }
         self.tell_peer(FAIL_OVER);
+    }
+
+    /// As long as a node may be silent, and for longer than the alarm.
+    fn callers_patience(&self) -> u64 {
+        u64::from(self.cfg.evidence.silence).max(3 * UNANSWERED_TICKS)
+    }
+
+    /// Whether this node has let a client in, or go on, in the time for which others wait for it: it answers, then.
+    pub(super) fn answers_clients(&self) -> bool {
+        self.callers.granted.0 > 0 && self.ticks - self.callers.granted.1 < self.callers_patience()
     }
 
     /// Whether it has, a moment ago.

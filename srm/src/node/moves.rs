@@ -115,7 +115,7 @@ impl Moving {
     /// Whether it can as well be made later: for neither node's trouble is it made worse.
     pub(super) fn can_wait(&self) -> bool {
         matches!(self.what, What::Failover | What::Fallback | What::Rebalance)
-            && !matches!(self.cause, Cause::Service | Cause::Database)
+            && !matches!(self.cause, Cause::Service | Cause::Database | Cause::Clients)
     }
 
     /// Whether it waits for something, may only be made at a time of the day, and has moved nobody.

@@ -572,6 +572,14 @@ fn clients_that_call_with_a_session_of_a_lost_peer_are_known() {
     let again = duo.open_at("romeo@example.org", B);
     duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
     assert_eq!(callers(&duo).into_iter().collect::<Vec<_>>(), [bare("romeo@example.org")]);
+    let answerable = |duo: &Duo| duo.engines[B.index()].as_ref().unwrap().answerable_callers().len();
+    assert_eq!(answerable(&duo), 1);
+    duo.drop_tcp(again);
+    // What nobody can have told is believed only of a peer that is not heard.
+    let liar = duo.open_at("romeo@example.org", B);
+    let dual = "xmlns:d='urn:tandem:dual:0' d:epoch='999.0'";
+    duo.send(liar, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0' {dual}/>"));
+    assert_eq!((callers(&duo).len(), answerable(&duo)), (1, 0));
 }
 
 #[test]

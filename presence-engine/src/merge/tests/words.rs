@@ -82,7 +82,39 @@ fn a_void_roster_change_that_the_user_was_told_of_is_said_again_to_the_owner() {
         state.apply(&mut place(5), &record);
     }
     let record = said(JULIET, 9, vec![roster("juliet", "nurse", Some(named("", &[])))]);
-    assert_eq!(offered(&state, TOLD, &record), [""; 0], "nothing was changed");
+    assert_eq!(offered(&state, TOLD, &record), [at_7(&set("<item jid='nurse@d'/>"))], "said once more");
+}
+
+/// Somebody who knows the end already would go through all of it once more.
+#[test]
+fn of_what_a_user_said_of_one_thing_only_the_last_is_said_again() {
+    let mut state = both_led();
+    let to_nurse = |ask_| {
+        let stanza = ask(ask_, "juliet", "nurse");
+        let forward = Forward { to: (*jid("nurse")).clone(), id: id(JULIET, 9), stanza };
+        said(JULIET, 9, vec![Effect::Forward(forward)])
+    };
+    let call = |name| said(JULIET, 9, vec![roster("juliet", "nurse", Some(named(name, &[])))]);
+    let gone = said(JULIET, 9, vec![roster("juliet", "nurse", None)]);
+    let tail = [
+        (to_nurse(Ask::Subscribe), 0),
+        (call("a"), 0),
+        (to_nurse(Ask::Unsubscribe), 1),
+        (call("b"), 0),
+        (gone, 1),
+        (call("c"), 1),
+        (to_nurse(Ask::Subscribed), 1),
+    ];
+    let mut merge = merge();
+    tail.iter().for_each(|(record, _)| merge.foresee(record, true));
+    // The removal is about everything, and the last name does not take that back.
+    for (seq, (record, wanted)) in (5..).zip(&tail) {
+        let left = merge.keep(&state, TOLD, place(seq), &mut place(seq), record);
+        let offers = left.iter().flat_map(|(_, record)| record.effects()).count();
+        let wanted = if seq == 7 { 0 } else { *wanted };
+        assert_eq!(offers, wanted, "{record:?}");
+        state.apply(&mut place(seq), record);
+    }
 }
 
 /// The speaker's owner passes it on: the contact must not have it from two sides, nor without the speaker's own roster.

@@ -78,7 +78,11 @@ fn a_frame_that_cannot_be_read_is_neither_acknowledged_nor_written_and_ends_the_
             Do::Close(Link::In, why) => Some(why.text()),
             _ => None,
         });
-        assert_eq!(closed, Some("a frame that cannot be read"), "{what}");
+        assert_eq!(
+            closed,
+            Some("a frame that cannot be read: if the other node runs a newer version, upgrade this one"),
+            "{what}"
+        );
         let acknowledged = dos.iter().any(|what| matches!(what, Do::Send(_, Msg::Ack(_))));
         assert!(!acknowledged, "{what}: {dos:?}");
         assert_eq!(held(&b), before, "{what}");
