@@ -196,11 +196,11 @@ impl Merge {
         record: &Record,
         effects: &[Effect],
     ) -> Vec<Kept> {
+        self.words.pass(record);
         let Some((user, group)) = user.and_then(|user| Some((user, state.user(user)?.register))) else {
             return Vec::new();
         };
         let of = self.of(user, group, spot);
-        self.words.pass(record);
         let mut effects = self.effects(state, old, new, effects, of);
         if of == Of::Told {
             self.say_again(state, spot.at_ms, record, new, &mut effects);

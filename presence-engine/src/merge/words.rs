@@ -55,6 +55,14 @@ impl Word {
             Word::Remove => 0..3,
         }
     }
+
+    /// What is said by this word alone: with a removal goes each thing that it ends, in a word of its own.
+    fn own_parts(self) -> std::ops::Range<usize> {
+        match self {
+            Word::Remove => Word::Set.parts(),
+            word => word.parts(),
+        }
+    }
 }
 
 /// Delayed delivery (XEP-0203).
@@ -116,24 +124,22 @@ pub(super) fn words(state: &State, record: &Record) -> Vec<Bytes> {
         _ => None,
     });
     changed
-        .filter_map(|(contact, after)| {
+        .flat_map(|(contact, after)| {
             let none = Item::default();
             let before = u.roster.items.get(contact).unwrap_or(&none);
             let after = after.unwrap_or(&none);
-            let same = (&after.name, &after.groups) == (&before.name, &before.groups);
             let word = match (before.listed, after.listed) {
                 (true, false) => set(&user, contact, None),
-                _ if passed(effects, contact).next().is_some() => return None,
-                _ if same && after.approved && !before.approved => {
-                    ask_stanza(Ask::Subscribed, &user, contact)
-                }
-                _ if same && before.approved && !after.approved => {
-                    ask_stanza(Ask::Unsubscribed, &user, contact)
+                _ if passed(effects, contact).next().is_some() => return Vec::new(),
+                // It counts as a word on the name too, and may be the last one.
+                (_, true) if after.approved != before.approved => {
+                    let ask = if after.approved { Ask::Subscribed } else { Ask::Unsubscribed };
+                    return vec![set(&user, contact, Some(after)), ask_stanza(ask, &user, contact)];
                 }
                 (_, true) => set(&user, contact, Some(after)),
-                _ => return None,
+                _ => return Vec::new(),
             };
-            Some(word)
+            vec![word]
         })
         .collect()
 }
@@ -149,11 +155,13 @@ pub(super) fn done(effects: &[Effect]) -> Vec<(BareJid, BareJid, Word)> {
                     words.push((from.to_bare(), f.to.to_bare(), Word::Ask(said)));
                 }
             }
-            Effect::Roster { user, contact, item, .. } => {
-                let gone = item.as_ref().is_none_or(|item| !item.listed);
+            Effect::Roster { user, contact, item, version } => {
+                // Of a request that is refused clients see nothing: that is no removal.
+                let gone = item.as_ref().is_none_or(|item| !item.listed) && version.is_some();
+                let unseen = version.is_none();
                 let word = if gone { Word::Remove } else { Word::Set };
                 let passed = || passed(effects, contact).next().is_some();
-                words.extend((gone || !passed()).then(|| (user.clone(), contact.clone(), word)));
+                words.extend((gone || !unseen && !passed()).then(|| (user.clone(), contact.clone(), word)));
             }
             _ => {}
         }
@@ -171,7 +179,7 @@ impl ToCome {
         let Record::SmIn { effects, .. } = record else { return };
         for (user, contact, word) in done(effects) {
             let counts = self.0.entry((user, contact)).or_default();
-            word.parts().for_each(|part| counts[part] += 1);
+            word.own_parts().for_each(|part| counts[part] += 1);
         }
     }
 
@@ -180,7 +188,7 @@ impl ToCome {
         let Record::SmIn { effects, .. } = record else { return };
         for (user, contact, word) in done(effects) {
             if let Some(counts) = self.0.get_mut(&(user, contact)) {
-                word.parts().for_each(|part| counts[part] = counts[part].saturating_sub(1));
+                word.own_parts().for_each(|part| counts[part] = counts[part].saturating_sub(1));
             }
         }
     }
@@ -190,7 +198,7 @@ impl ToCome {
         let word = Stanza::from_bytes(stanza.clone()).ok().and_then(|stanza| word(&stanza, to));
         word.is_some_and(|(word, contact)| {
             let counts = self.0.get(&(to.to_bare(), contact));
-            counts.is_some_and(|counts| word.parts().all(|part| counts[part] > 0))
+            counts.is_some_and(|counts| word.own_parts().all(|part| counts[part] > 0))
         })
     }
 }

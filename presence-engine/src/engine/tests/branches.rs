@@ -210,7 +210,8 @@ fn what_a_user_did_to_the_own_roster_in_a_void_branch_is_done_by_the_owner() {
 fn what_a_user_did_in_both_branches_stands_as_in_the_one_that_goes_on() {
     let mut duo = Duo::new();
     let (user, contact) = (bare("romeo@example.org"), bare("juliet@example.org"));
-    let effects = vec![Effect::Roster { user: user.clone(), contact, item: None, version: None }];
+    let version = Some(crate::state::RosterVersion::default());
+    let effects = vec![Effect::Roster { user: user.clone(), contact, item: None, version }];
     let own = Record::SmIn { session: SmId([8; 16]), number: 1, effects };
     duo.engines[A.index()].as_mut().unwrap().seen().note(&own, 1);
     said(&mut duo, 1, set("<item jid='juliet@example.org' name='J'/>"));

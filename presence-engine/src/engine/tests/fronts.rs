@@ -589,11 +589,11 @@ fn what_the_peer_answers_to_those_who_log_in_here_is_counted_and_what_it_says_la
     let romeo = duo.login(ROMEO);
     let juliet = duo.login(JULIET);
     duo.ack(romeo, ROMEO);
-    let id = duo.sm_id(ROMEO);
+    let (id, h) = (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked);
     duo.drop_tcp(romeo);
     assert_eq!(answers(&duo), 0, "clients of the peer itself");
     let again = duo.open_at("romeo@example.org", B);
-    duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
+    duo.send(again, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
     let answered = answers(&duo);
     assert!(answered > 0);
     duo.got(again);
@@ -601,7 +601,7 @@ fn what_the_peer_answers_to_those_who_log_in_here_is_counted_and_what_it_says_la
     assert_eq!(bodies(&duo.got(again)), ["1"]);
     assert_eq!(answers(&duo), answered);
     // It does not know that one, which is an answer too.
-    let other = duo.open_at("juliet@example.org", B);
+    let other = duo.open_at("romeo@example.org", B);
     duo.send(other, "<resume xmlns='urn:xmpp:sm:3' previd='nobody' h='0'/>");
     assert!(answers(&duo) > answered);
 }
