@@ -91,9 +91,8 @@ fn a_void_roster_change_that_the_user_was_told_of_is_said_again_to_the_owner() {
             (true, false) => vec![Ask::Unsubscribed],
             _ => Vec::new(),
         };
-        let consent = consent
-            .into_iter()
-            .map(|word| at_7(&String::from_utf8(ask(word, "juliet", "nurse").to_vec()).unwrap()));
+        let consent =
+            consent.into_iter().map(|word| at_7(std::str::from_utf8(&ask(word, "juliet", "nurse")).unwrap()));
         assert_eq!(told[1..], consent.collect::<Vec<_>>());
     }
     let record = said(JULIET, 9, vec![roster("juliet", "nurse", Some(named("", &[])))]);
