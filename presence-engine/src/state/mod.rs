@@ -196,6 +196,11 @@ impl State {
         self.undone.get(&id)
     }
 
+    /// The frame of this node's log that holds the first offer which nobody has answered yet.
+    pub fn first_offer(&self, log: NodeIx) -> Option<Position> {
+        self.offers.iter().find(|id| id.log == log).map(|id| id.at)
+    }
+
     /// Whether any forward is an offer.
     pub fn has_offers(&self) -> bool {
         !self.offers.is_empty()

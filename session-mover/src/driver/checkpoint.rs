@@ -287,6 +287,10 @@ impl Driver {
         if !written {
             return self.store_is_empty();
         }
+        // What offers are compared with stays until they are answered.
+        if self.engine.state().has_offers() {
+            return;
+        }
         for which in [Which::Own, Which::Peer] {
             storage.trim(which, self.stored[which as usize] + 1);
         }

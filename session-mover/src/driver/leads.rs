@@ -52,20 +52,4 @@ impl Leads {
         let mut later = self.0.iter().filter(|l| l.group == group && l.term > term);
         later.next().map(|l| l.had)
     }
-
-    /// The frame at which the writer went to lead a group alone when it last did, of the earlier group.
-    pub(super) fn last_alone(&self) -> Option<u64> {
-        let begun = |group: Group| {
-            let mut alone = None;
-            let mut before = Mode::Pair;
-            for lead in self.0.iter().filter(|l| l.group == group) {
-                if lead.mode == Mode::Solo && before == Mode::Pair {
-                    alone = Some(lead.at);
-                }
-                before = lead.mode;
-            }
-            alone
-        };
-        Group::BOTH.into_iter().filter_map(begun).min()
-    }
 }

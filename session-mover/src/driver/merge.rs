@@ -108,20 +108,37 @@ impl Driver {
         from
     }
 
-    /// Before offers of the peer are processed: what this node's own branch took from clients, up to now.
+    /// Before offers are processed: what the branch that goes on took from clients, up to now. It stands in the log of the
+    /// node that does not offer, behind what the offering one had of it when it wrote the offer.
     pub(super) fn compare_offers(&mut self, store: &mut dyn Storage) {
         if !self.engine.state().has_offers() {
-            if self.compared_to.take().is_some() {
+            if std::mem::take(&mut self.compared_to) != [None; 2] {
                 *self.engine.seen() = Seen::default();
             }
             return;
         }
-        let Some(from) = self.compared_to.or(self.own_leads.last_alone()) else { return };
-        // What was removed since, the peer had before it could offer anything.
-        let mut branch = Reader::new(Which::Own, from.max(store.first(Which::Own)));
-        while let Some(frame) = branch.pop(store) {
-            frame.records.iter().for_each(|record| self.engine.seen().note(record, frame.now_ms));
+        for offers in NodeIx::BOTH {
+            let Some(first) = self.engine.state().first_offer(offers) else { continue };
+            let other = self.log_of(offers.peer());
+            let next = self.compared_to[offers.index()];
+            let from = next.unwrap_or_else(|| self.had_at(offers, first, store) + 1).max(store.first(other));
+            let mut branch = Reader::new(other, from);
+            let mut next = from;
+            while let Some(frame) = branch.pop(store) {
+                next = frame.at.seq + 1;
+                frame.records.iter().for_each(|record| self.engine.seen().note(record, frame.now_ms));
+            }
+            self.compared_to[offers.index()] = Some(next);
         }
-        self.compared_to = Some(self.own.end().seq + 1);
+    }
+
+    /// How much of the other log a node had when it wrote this frame.
+    fn had_at(&self, writer: NodeIx, at: Position, store: &mut dyn Storage) -> u64 {
+        let frame = Reader::new(self.log_of(writer), at.seq).pop(store);
+        frame.filter(|frame| frame.at == at).map_or(0, |frame| frame.applied_peer.seq)
+    }
+
+    fn log_of(&self, writer: NodeIx) -> Which {
+        if writer == self.cfg.engine.me { Which::Own } else { Which::Peer }
     }
 }

@@ -185,8 +185,8 @@ pub struct Driver {
     built_on_ours: Position,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
-    /// Offers of the peer are there, and the engine knows what this node's branch took before this frame of the own log.
-    compared_to: Option<u64>,
+    /// For the log of each node, while offers in it wait: the engine knows what the other log's branch took before this frame.
+    compared_to: [Option<u64>; 2],
     /// See [`Driver::look_for_doubts`]: the frames, and the users.
     doubts: Vec<(u64, BareJid)>,
     rebuilds: u64,
@@ -237,7 +237,7 @@ impl Driver {
             void: None,
             built_on_ours: Position::default(),
             cut_at: None,
-            compared_to: None,
+            compared_to: [None; 2],
             doubts: Vec::new(),
             rebuilds: 0,
             dos: Vec::new(),

@@ -36,7 +36,7 @@ impl Driver {
         (self.own, self.peer, self.built_on, self.alone) = (mark.own, mark.peer, built_on, mark.alone);
         (self.own_leads, self.peer_leads) = (mark.own_leads, mark.peer_leads);
         self.unprocessed.clear();
-        (self.compared_to, *self.engine.seen()) = (None, Seen::default());
+        (self.compared_to, *self.engine.seen()) = ([None; 2], Seen::default());
         self.rebuilds += 1;
         let mut outputs = Vec::new();
         for (user, u) in state.users() {

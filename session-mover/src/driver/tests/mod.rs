@@ -5,6 +5,7 @@ mod checks;
 mod early;
 mod memory;
 mod moves;
+mod offers;
 mod rejoin;
 mod sides;
 mod snapshots;

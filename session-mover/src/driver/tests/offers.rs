@@ -1,0 +1,125 @@
+//! What offers of a void branch are compared with (D7): all that the other log has taken since the branches parted.
+
+use presence_engine::ids::{Mode, Reg};
+use presence_engine::record::{Forward, Verifiers};
+
+use super::sides::{Disk, Side, pair, reg, start};
+use super::*;
+use crate::log::Which;
+
+/// A message that somebody took from its sender in another session than the other branch did.
+fn message(to: &str, number: u32) -> Forward {
+    let stanza = format!(
+        "<message xmlns='jabber:client' type='chat' id='m' from='who@d/x' to='{to}@d'><body>x</body></message>"
+    );
+    let id = StanzaId { session: SmId([7; 16]), number };
+    Forward { to: user(to).into(), id, stanza: stanza.into() }
+}
+
+fn user(name: &str) -> BareJid {
+    BareJid::parse(&format!("{name}@d")).unwrap()
+}
+
+fn kept(effect: Effect) -> Record {
+    Record::Kept { stanza: StanzaId::default(), at_ms: 1, effects: vec![effect] }
+}
+
+/// A frame of `writer`'s log that holds one record.
+fn written(seq: u64, applied_peer: Position, record: Record) -> Frame {
+    let at = |seq| Position { seq, inc: if seq == 0 { 0 } else { INC } };
+    Frame { at: at(seq), prev: at(seq - 1), applied_peer, records: vec![record], ..frame(1, 0) }
+}
+
+/// B's log brings A the next frame, with this record, written when B had so much of A's log.
+fn bring(a: &mut Side, had: Position, record: Record) {
+    let prev = a.driver.peer_end();
+    let at = Position { seq: prev.seq + 1, ..prev };
+    let frame = Frame { at, prev, terms: [Term(2), Term(3)], ..written(1, had, record) };
+    a.driver.on_in(Msg::Frame(frame.encode()), &mut a.disk);
+    while a.run() {}
+}
+
+fn waiting(side: &Side, name: &str) -> usize {
+    side.driver.engine().state().user(&user(name)).unwrap().offline.len()
+}
+
+/// The sender's message came by the valid branch before the void one was heard of, whoever led what alone meanwhile.
+#[test]
+fn an_offer_is_compared_with_all_that_its_writer_did_not_have() {
+    let [mut a, _] = pair(&[0, 1]);
+    let parted = a.driver.own_end();
+    bring(&mut a, parted, kept(Effect::Forward(message("a0", 1))));
+    assert_eq!(waiting(&a, "a0"), 1);
+    assert!(a.driver.own_end().seq > parted.seq, "a frame that the writer of the offer did not have");
+    bring(&mut a, parted, kept(Effect::Offer(message("a0", 2))));
+    assert_eq!(waiting(&a, "a0"), 1, "it is there, by its names");
+    assert_eq!(a.driver.engine().state().undone().count(), 0);
+}
+
+/// What the writer of the offer had when the branches parted is not the other branch's: a client may use an id again.
+#[test]
+fn an_offer_is_not_compared_with_what_its_writer_had() {
+    let [mut a, _] = pair(&[0, 1]);
+    let before = a.driver.own_end();
+    bring(&mut a, before, kept(Effect::Forward(message("a0", 1))));
+    let had = a.driver.own_end();
+    assert!(had.seq > before.seq);
+    bring(&mut a, had, kept(Effect::Offer(message("a0", 2))));
+    assert_eq!(waiting(&a, "a0"), 2);
+}
+
+/// A node that yielded offers the other what it had taken. The other dies before it has answered: who offered takes its users
+/// over, and answers its own offers. With whose log does it compare them?
+#[test]
+fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
+    let at = |seq| Position { seq, inc: INC };
+    for (had, waits) in [(at(2), 1), (at(3), 2)] {
+        let mut disk = Disk::default();
+        let lead = Record::Lead { group: NodeIx::B, reg: reg(NodeIx::B, Mode::Solo), at_ms: 1, late: false };
+        let account = Record::UserAdd { user: user("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
+        let message = |number| message("b0", number);
+        let taken = Effect::Offline {
+            user: user("b0"),
+            id: message(1).id,
+            at_ms: 1,
+            open: true,
+            due: Default::default(),
+            stanza: message(1).stanza,
+        };
+        let none = Position::default();
+        for frame in [written(1, none, lead), written(2, none, account), written(3, none, kept(taken))] {
+            disk.log.append(Which::Peer, frame.at, frame.encode());
+        }
+        let offer = written(1, had, kept(Effect::Offer(message(2))));
+        disk.log.append(Which::Own, offer.at, offer.encode());
+        disk.log.sync(Which::Own);
+        disk.log.sync(Which::Peer);
+        let mut a = start(NodeIx::A, 1, disk);
+        assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (1, 1));
+        let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
+        let regs = [reg(NodeIx::A, Mode::Solo), taken].map(Some);
+        a.driver.set_view(View { regs, release: [Release::Alone(0); 2], accept: [false; 2] });
+        let lead = Input::Lead { group: NodeIx::B, reg: taken, late: false };
+        a.driver.turn(2, vec![lead, Input::Serving { group: NodeIx::B, on: true }], &mut a.disk);
+        assert_eq!(a.driver.engine().state().undone().count(), 0, "it is answered");
+        assert_eq!(waiting(&a, "b0"), waits, "had {had}");
+    }
+}
+
+/// What an offer is compared with stays in the log while it waits.
+#[test]
+fn nothing_leaves_the_logs_while_an_offer_waits() {
+    for waits in [true, false] {
+        let [mut a, _] = pair(&[0, 1]);
+        let parted = a.driver.own_end();
+        // For a user of B's, whom A does not serve.
+        let message = message("b0", 2);
+        bring(&mut a, parted, kept(if waits { Effect::Offer(message) } else { Effect::Forward(message) }));
+        assert_eq!(a.driver.engine().state().undone().count(), 1);
+        let first = |a: &Side| [Which::Own, Which::Peer].map(|which| a.disk.first(which));
+        let before = first(&a);
+        a.driver.stored = [a.driver.own_end().seq, a.driver.peer_end().seq];
+        a.driver.checkpointed(true, &mut a.disk);
+        assert_eq!(first(&a) == before, waits);
+    }
+}
