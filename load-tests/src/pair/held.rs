@@ -62,14 +62,16 @@ impl World {
             return;
         }
         let would = self.op(node, Op::Force { to, confirmed: false });
-        let nothing_missing = would == Some(Reply::MayMiss(Vec::new()));
+        let nothing_missing = matches!(&would, Some(Reply::MayMiss(missing)) if missing.is_empty())
+            || would == Some(Reply::TakesBack(false));
         // Whoever may serve alone here must be the only one.
         let alone = to == Force::Active && self.hosts[1 - node].process.is_some() && !self.hears(node);
         // Nor does anybody tell both nodes to serve within the same two seconds, without having looked what came of the first.
         let just_told = self.told_active.is_some_and(|(other, at)| other != node && self.now < at + 2_000);
         let alone = alone || to == Force::Active && just_told;
         if (to == Force::Inactive || nothing_missing) && !alone {
-            let forced = matches!(self.op(node, Op::Force { to, confirmed: true }), Some(Reply::Forced(_)));
+            let answer = self.op(node, Op::Force { to, confirmed: true });
+            let forced = matches!(answer, Some(Reply::Forced(_) | Reply::TakesBack(true)));
             match to {
                 Force::Active => {
                     self.coverage.forced += u32::from(forced);

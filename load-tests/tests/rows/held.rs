@@ -94,6 +94,32 @@ fn who_alone_was_restarted_without_automatics_serves_its_users_again() {
     }
 }
 
+/// Who waits for the operator may do so for long: that is no transition.
+#[test]
+fn high_availability_is_disabled_beside_a_node_that_waits_for_the_operator() {
+    let off = || Op::Group(GroupOp::Ha { on: false, force: false });
+    let unwritten = "this node serves nobody now, and writes nothing down";
+    let mut stage = without_automatics(PAIR);
+    restart_both(&mut stage, 0);
+    stage.expect(BOTH, 128, 10 * SECOND);
+    assert_eq!(refusal(stage.op(A, off())), unwritten);
+    stage.kill(B);
+    stage.expect([A], 129, 2 * MINUTE);
+    assert_eq!(refusal(stage.op(A, off())), unwritten);
+
+    let mut stage = without_automatics(PAIR);
+    assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.expect(BOTH, 130, 5 * SECOND);
+    assert_eq!(refusal(stage.op(A, off())), unwritten);
+    assert_eq!(stage.op(B, off()), None, "b writes it down");
+    stage.run(5 * SECOND);
+    for node in BOTH {
+        assert!(!stage.group(node).ha);
+    }
+    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::TakesBack(true)));
+    stage.expect(BOTH, 122, 10 * SECOND);
+}
+
 #[test]
 fn who_waits_serves_once_automatics_are_enabled() {
     let mut stage = without_automatics(PAIR);
@@ -132,13 +158,15 @@ fn rows_130_and_131_a_node_is_forced_inactive_and_stays_so() {
     // a knows that b alone was restarted.
     stage.run(10 * SECOND);
     assert!(stage.leads(B, NodeIx::B));
-    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::TakesBack(true)));
     stage.expect(BOTH, 1, 10 * SECOND);
     by_the_operator(&mut stage);
     // The operator takes it back while b serves its own.
     assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
     stage.expect(BOTH, 130, 5 * SECOND);
-    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+    let would = stage.op(A, Op::Force { to: Force::Active, confirmed: false });
+    assert_eq!(would, Some(Reply::TakesBack(false)), "nothing is forced, and the operator is told so");
+    assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::TakesBack(true)));
     stage.expect(BOTH, 1, 10 * SECOND);
 }
 
@@ -180,7 +208,7 @@ fn who_was_forced_inactive_during_a_cut_waits_after_it() {
         assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
         stage.run(3 * MINUTE);
         assert!(!stage.leads(A, NodeIx::A), "the cut is over, and it waits");
-        assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::Forced(Vec::new())));
+        assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::TakesBack(true)));
         stage.run(MINUTE);
         assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::A)), "somebody serves its users");
         assert!(BOTH.iter().any(|node| stage.leads(*node, NodeIx::B)));

@@ -499,6 +499,11 @@ fn with_automatics_disabled_a_service_moves_nobody() {
     stage.service(A, Service::Router, Health::Stopped, false);
     stage.stays(&BOTH, 1, 2 * DELAY);
     assert!(stage.alarms(A).iter().any(|alarm| alarm.starts_with("critical service router is stopped")));
+    stage.service(A, Service::Router, Health::Runs, false);
+    stage.run(5 * SECOND);
+    let why = refusal(stage.op(A, Op::Failover(By::Rule)));
+    assert_eq!(why, "automatic failover and fallback are disabled", "nor does a rule");
+    stage.stays(&BOTH, 1, MINUTE);
 }
 
 #[test]

@@ -233,7 +233,7 @@ impl Daemon for Fake {
             Force::Active => vec!["what b acknowledged alone".to_owned()],
             Force::Inactive => vec!["users of a are served by nobody".to_owned()],
         };
-        let forced = Forced { node: node.to_owned(), done: confirmed, missing };
+        let forced = Forced { node: node.to_owned(), done: confirmed, takes_back: false, missing };
         let mut state = self.state.lock().unwrap();
         let refused = state.moving.is_some() || state.forced.is_some();
         if confirmed && !refused {

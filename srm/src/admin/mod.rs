@@ -283,6 +283,8 @@ pub struct Forced {
     pub node: String,
     /// Whether it was done.
     pub done: bool,
+    /// It only takes back the word that made it inactive: it serves its own users again, and its peer goes on with its own.
+    pub takes_back: bool,
     /// What may be missing on it, one sentence each; empty if nothing is.
     pub missing: Vec<String>,
 }

@@ -54,6 +54,7 @@ pub(super) fn force_with(
     }
     let forced = client.force(node, to)?;
     let text = match to {
+        Force::Active if forced.takes_back => format!("{node} serves its own users again"),
         Force::Active => format!("{node} is active by force\n{}", missing(&forced)),
         Force::Inactive => format!("{node} is inactive by force\n{}", lines(&forced)),
     };
@@ -64,6 +65,11 @@ fn warning(would: &Forced, to: Force) -> String {
     let node = &would.node;
     if to == Force::Inactive {
         return format!("{node} will serve nobody, also after a restart.\n{}", lines(would));
+    }
+    if would.takes_back {
+        return format!(
+            "{node} will serve its own users again; its peer, which is heard, goes on with its own.\n"
+        );
     }
     format!(
         "{node} will serve all users, alone, until its peer returns and follows it.\n{}Make sure that the peer does not \
@@ -81,4 +87,20 @@ fn missing(forced: &Forced) -> String {
 
 fn lines(forced: &Forced) -> String {
     forced.missing.iter().map(|line| format!("- {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its peer is well and goes on: nobody is to be told to stop that.
+    #[test]
+    fn who_takes_back_a_word_is_not_told_to_stop_the_peer() {
+        let would = Forced { node: "a".into(), takes_back: true, ..Forced::default() };
+        let text = warning(&would, Force::Active);
+        assert!(text.contains("its own users again"), "{text}");
+        assert!(!text.contains("alone") && !text.contains("stop it") && !text.contains("diverge"), "{text}");
+        let text = warning(&Forced { takes_back: false, ..would }, Force::Active);
+        assert!(text.contains("alone") && text.contains("stop it"), "{text}");
+    }
 }

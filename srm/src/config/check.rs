@@ -301,14 +301,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if config.peer.is_some() && computed && shortest < srm.critical_service_delay {
         found.push(format!(
             "srm.client_re_login_limits = \"computed\" has clients log in again from {} on, before \
-             critical_service_delay ({}) is over: those without a standby may do so before the failover is decided",
+             critical_service_delay ({}) is over: standby streams are made anew while a service may still be failing",
             text(shortest),
             text(srm.critical_service_delay)
         ));
     } else if config.peer.is_some() && srm.client_re_login_lower_limit < srm.critical_service_delay {
         found.push(format!(
-            "srm.client_re_login_lower_limit = {} does not follow critical_service_delay ({}): clients without a \
-             standby may log in before the failover is decided",
+            "srm.client_re_login_lower_limit = {} does not follow critical_service_delay ({}): standby streams are made anew \
+             while a service may still be failing",
             text(srm.client_re_login_lower_limit),
             text(srm.critical_service_delay)
         ));

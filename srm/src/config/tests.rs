@@ -76,6 +76,19 @@ fn a_small_file_has_the_products_defaults() {
     assert_eq!(config.srm.client_re_login_lower_limit, Duration::from_secs(120));
     assert_eq!(config.srm.client_re_login_upper_limit, Duration::from_secs(537));
     assert_eq!(config.srm.scheduled_fallback_window.to_string(), "03:00-06:00");
+    assert_eq!(config.srm.automatic_fallback_after, Duration::from_secs(30 * 60));
+    let off = [
+        config.srm.enable_automatic_fallback,
+        config.srm.scheduled_fallback,
+        config.srm.enable_authentication_monitoring,
+        config.srm.disable_automatics,
+        config.srm.allow_adding_users_in_failover,
+    ];
+    assert_eq!(off, [false; 5]);
+    assert!(config.srm.force_failover_on_client_login && config.srm.nightly_check);
+    assert_eq!((config.srm.force_failover_clients, config.srm.automatic_failovers_per_hour), (3, 1));
+    assert_eq!(config.srm.user_assignment_mode, Assignment::Balanced);
+    assert_eq!(config.srm.client_re_login_limits, ReLogin::Fixed);
     let (peer, link) = config.pair().unwrap();
     assert_eq!((peer.c2s, peer.link.as_str()), (5223, "b.example:22001"));
     assert_eq!((peer.beacon.as_str(), peer.life()), ("b.example:22001", "b.example:22002".to_owned()));
@@ -407,6 +420,9 @@ fn what_deserves_a_second_look_is_a_warning() {
     let warning = |edits: &[(&str, &str)]| load(&pair(edits)).unwrap().warnings().join("\n");
     assert!(warning(&[("admin.listen", "\"0.0.0.0:20075\"")]).contains("without TLS"));
     assert!(warning(&[("srm.client_re_login_lower_limit", "\"1s\"")]).contains("does not follow"));
+    // Who has no standby does not wait for these limits (see docs/dual-connection.md).
+    let words = warning(&[("srm.client_re_login_lower_limit", "\"1s\"")]);
+    assert!(words.contains("standby streams are made anew"), "{words}");
     // Computed limits begin at 10 s, whatever is set.
     let computed = ("srm.client_re_login_limits", "\"computed\"");
     assert!(warning(&[computed]).contains("from 10s on, before critical_service_delay (90s)"));

@@ -113,6 +113,9 @@ pub fn record(
         Event::Forced(Force::Active, missing) => {
             told("forced", format!("made active by force; {}", missing.join("; ")))
         }
+        Event::TakenBack => {
+            told("forced", "no longer inactive by force: it serves its own users again".to_owned())
+        }
         Event::Forced(Force::Inactive, unserved) => {
             told("forced", format!("made inactive by force; {}", unserved.join("; ")))
         }
@@ -353,6 +356,7 @@ mod tests {
             Event::OnlyPathDown,
             Event::SetAside(session_mover::log::Which::Own, 1, 0, 0),
             Event::Forced(Force::Active, vec![]),
+            Event::TakenBack,
             Event::Forced(Force::Inactive, vec!["users of a are served by nobody".to_owned()]),
             Event::StoreFailed(String::new()),
             Event::Resynced(1, 2),

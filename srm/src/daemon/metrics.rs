@@ -186,7 +186,7 @@ impl Metrics {
             Event::Unprotected(_) => "unprotected",
             Event::PeerGone(..) => "peer_gone",
             Event::SetAside(..) => "log_set_aside",
-            Event::Forced(Force::Active, _) => "active_by_force",
+            Event::Forced(Force::Active, _) | Event::TakenBack => "active_by_force",
             Event::Forced(Force::Inactive, _) => "inactive_by_force",
             Event::StoreFailed(_) => "store_failed",
             Event::Resynced(..) => "resynced",

@@ -31,6 +31,7 @@ mod stopping;
 mod store;
 mod storm;
 mod trouble;
+mod tuning;
 mod users;
 mod worker;
 #[cfg(test)]
@@ -66,7 +67,6 @@ pub(crate) use room::free as free_room;
 
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
-use crate::evidence;
 use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind, Witness};
@@ -89,6 +89,7 @@ use probes::Probes;
 use reload::Live;
 use services::{LastResort, Services};
 use trouble::Trouble;
+use tuning::tuning;
 use worker::{FromNode, ToNode, Worker};
 
 /// What is queued for the peer and for clients is sent within this time.
@@ -325,45 +326,6 @@ fn node_config(config: &Config, me: NodeIx, names: [String; 2]) -> node::Config 
         park_wait,
         automatics,
     }
-}
-
-/// What of the configuration the node takes up while it runs.
-fn tuning(config: &Config) -> node::Tuning {
-    let srm = &config.srm;
-    let seconds = |d: std::time::Duration| d.as_secs() as u32;
-    node::Tuning {
-        engine: engine::Tuning {
-            resume_ms: config.limits.resume_timeout.as_millis() as u64,
-            relogin_s: (seconds(srm.client_re_login_lower_limit), seconds(srm.client_re_login_upper_limit)),
-            limits: config.limits.engine(),
-        },
-        evidence: evidence::Config {
-            silence: ticks(srm.keep_alive_timeout),
-            quick: ticks(std::time::Duration::from_secs(10)).min(ticks(srm.keep_alive_timeout)),
-            init: ticks(srm.initialization_keep_alive_timeout),
-            callers: if srm.force_failover_on_client_login { srm.force_failover_clients } else { 0 },
-        },
-        secret: config.pair().map_or(Secret::new(&[0; 32]), |(_, link)| beacon_secret(link)),
-        config_hash: config.hash(),
-        park_wait: ticks(srm.client_re_login_upper_limit).saturating_add(20),
-        automatics: node::Automatics {
-            disabled: srm.disable_automatics,
-            fallback: srm.enable_automatic_fallback,
-            window: srm.scheduled_fallback.then_some(srm.scheduled_fallback_window),
-            after: ticks(srm.automatic_fallback_after),
-            delay: ticks(srm.critical_service_delay),
-            authentication: srm.enable_authentication_monitoring,
-            failovers_per_hour: srm.automatic_failovers_per_hour,
-            add_users: srm.allow_adding_users_in_failover,
-            check: srm.nightly_check.then_some(srm.nightly_check_window),
-            computed_limits: srm.client_re_login_limits == crate::config::ReLogin::Computed,
-            assignment: srm.user_assignment_mode,
-        },
-    }
-}
-
-fn beacon_secret(link: &LinkConfig) -> Secret {
-    Secret::all(&link.secret.derive_all("beacon"))
 }
 
 fn beacons(

@@ -445,8 +445,14 @@ impl Daemon for Operations {
                     format!("run `tandem {} {node}` there: it must not depend on the link", to.command());
                 return Err(self.refusal(error, hint).await);
             }
-            let forced = |missing, done| Forced { node: node.to_owned(), done, missing };
+            let forced = |missing, done| Forced { node: node.to_owned(), done, takes_back: false, missing };
             match self.op(Op::Force { to, confirmed }).await {
+                Some(Reply::TakesBack(done)) => {
+                    if done {
+                        self.asked(&format!("{} {node}", to.command()));
+                    }
+                    Ok(Forced { takes_back: true, ..forced(Vec::new(), done) })
+                }
                 Some(Reply::MayMiss(missing)) => Ok(forced(missing, false)),
                 Some(Reply::Forced(missing)) => {
                     self.asked(&format!("{} {node}", to.command()));

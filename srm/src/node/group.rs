@@ -3,7 +3,7 @@
 
 use presence_engine::engine::Input;
 use presence_engine::ids::{Group, Mode, NodeIx};
-use presence_engine::state::GroupInfo;
+use presence_engine::state::{GroupInfo, User};
 use serde::{Deserialize, Serialize};
 use xmpp_core::jid::BareJid;
 
@@ -110,9 +110,9 @@ impl Node {
         }
         let state = self.driver.engine().state();
         let (me, other) = (&self.cfg.names[self.me.index()], self.me.peer());
-        let assigned = || state.users().filter(|(_, u)| u.assigned);
-        let away = assigned().filter(|(_, u)| u.home == self.me && state.owner(u) == Some(other)).count();
-        let theirs = assigned().filter(|(_, u)| u.home == other).count();
+        let away = |u: &User| u.home == self.me && state.owner(u) == Some(other);
+        let away = state.users().filter(|(_, u)| away(u)).count();
+        let theirs = state.users().filter(|(_, u)| u.assigned && u.home == other).count();
         let (error, hint) = if self.ha() {
             ("high availability is on".to_owned(), "begin with `tandem ha disable`".to_owned())
         } else if away > 0 {
@@ -136,7 +136,7 @@ impl Node {
         match self.ha() {
             _ if self.cfg.single => Ha::Single,
             _ if self.changes.differs >= DIFFER_TICKS => Ha::Improper,
-            false if matches!(place, Place::AtHome | Place::Nobody | Place::Waiting) => Ha::Disabled,
+            false if place == Place::AtHome => Ha::Disabled,
             true if self.begins_shown() => Ha::Begins,
             _ => Ha::Enabled,
         }
@@ -244,7 +244,8 @@ impl Node {
         if self.cfg.single {
             return Some(refused("this group has one node", "there is no high availability to be disabled"));
         }
-        if self.is_moving() {
+        // Who waits for the operator is not on the way: that may last.
+        if self.is_moving_but(|place| place == Place::Held) {
             return Some(refused("users are on their way", "wait until they have arrived: `tandem status`"));
         }
         let away = NodeIx::BOTH.iter().any(|g| self.facts(*g).place == Place::AtBackup);
@@ -257,8 +258,14 @@ impl Node {
     }
 
     fn is_moving(&self) -> bool {
+        self.is_moving_but(|_| false)
+    }
+
+    fn is_moving_but(&self, rests: impl Fn(Place) -> bool) -> bool {
         let on_their_way = |g: &NodeIx| {
-            !matches!(self.facts(*g).place, Place::AtHome | Place::AtBackup | Place::Nobody | Place::Waiting)
+            let place = self.facts(*g).place;
+            !matches!(place, Place::AtHome | Place::AtBackup | Place::Nobody | Place::Waiting)
+                && !rests(place)
         };
         self.moving.is_some() || self.peer_activity != Activity::None || NodeIx::BOTH.iter().any(on_their_way)
     }

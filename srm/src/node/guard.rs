@@ -104,6 +104,10 @@ impl Node {
         if self.disarmed() {
             return refused(SETTINGS_DIFFER, "make them equal with `tandem config set`");
         }
+        if self.cfg.automatics.disabled {
+            let error = "automatic failover and fallback are disabled";
+            return refused(error, "unset [srm] disable_automatics, or do a failover by hand");
+        }
         self.begin_guarded(Cause::Rule)
     }
 

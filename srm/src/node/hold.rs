@@ -45,7 +45,7 @@ impl Node {
     /// The operator takes back the word by which this node waits; its peer is there, so nothing is forced.
     pub(super) fn release_held(&mut self, confirmed: bool, disk: &mut dyn Disk) -> Reply {
         if !confirmed {
-            return Reply::MayMiss(Vec::new());
+            return Reply::TakesBack(false);
         }
         let held: Vec<Group> = NodeIx::BOTH.into_iter().filter(|g| self.cores[g.index()].held()).collect();
         for group in held {
@@ -54,8 +54,8 @@ impl Node {
             self.keep_register(group, disk);
             self.feed(group, safety::In::Hold(false), disk);
         }
-        self.outs.push(Out::Event(Event::Forced(Force::Active, Vec::new())));
-        Reply::Forced(Vec::new())
+        self.outs.push(Out::Event(Event::TakenBack));
+        Reply::TakesBack(true)
     }
 
     /// Whether it takes nobody over by itself.

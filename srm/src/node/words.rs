@@ -176,6 +176,8 @@ pub enum Reply {
     MayMiss(Vec<String>),
     /// Done; this may be missing here, or is not served now, one sentence each.
     Forced(Vec<String>),
+    /// The word that made this node inactive is taken back, and it serves its own users again: to be done, or done.
+    TakesBack(bool),
     /// What was looked at.
     Checks(Vec<Check>),
     /// The other node must do it.
@@ -299,6 +301,8 @@ pub enum Event {
     OnlyPathDown,
     /// The operator made this node active or inactive by force; this may be missing here, or is not served.
     Forced(Force, Vec<String>),
+    /// The operator took back the word that made this node inactive.
+    TakenBack,
     /// The store failed and begins anew: this node serves on from its logs.
     StoreFailed(String),
     /// Everything came from the peer: ends of the own log and of the peer's in it.

@@ -66,12 +66,6 @@ names! {
 }
 
 impl State {
-    /// Whether it lasts only as long as users are being moved, or nodes look for each other.
-    pub fn is_transition(self) -> bool {
-        use State::*;
-        matches!(self, Initializing | TakingOver | FailingOver | TakingBack | FallingBack)
-    }
-
     /// Whether users may be added: in all other states the group is failed over.
     pub fn lets_users_be_added(self) -> bool {
         matches!(self, State::Normal | State::Initializing)
