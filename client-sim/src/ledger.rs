@@ -55,6 +55,8 @@ pub struct LedgerReport {
     pub lost: u64,
     /// Pairs of message and resource where the message was shown more than once.
     pub duplicated: u64,
+    /// How often the message that was shown most often was shown at one resource.
+    pub most_shown: u32,
     /// Messages first shown after a later one of the same sender at the same resource.
     pub reordered: u64,
     /// Messages shown that nobody sent, or shown to somebody else than their receiver.
@@ -344,6 +346,7 @@ fn judge(report: &mut LedgerReport, key: &MessageKey, message: &Message) {
         report.lost_list.push(line(format_args!("acknowledged at {:.3} s, never shown", at.as_secs_f64())));
     }
     for seen in &message.shown {
+        report.most_shown = report.most_shown.max(seen.times);
         if seen.times > 1 || seen.overtaken_by.is_some() {
             report.disturbed.insert((key.sender.clone(), message.receiver.clone()));
         }
@@ -421,11 +424,12 @@ mod tests {
         let ledger = ledger();
         run(&ledger, &["m1", "m2", "m3"]);
         ledger.shown("u0", "m3", "u1", "other");
-        assert_eq!(ledger.report().duplicated, 0);
+        assert_eq!((ledger.report().duplicated, ledger.report().most_shown), (0, 1));
         ledger.shown("u0", "m2", "u1", "r");
         ledger.shown("u0", "m2", "u1", "r");
         let report = ledger.report();
         assert_eq!((report.duplicated, report.delivered, report.reordered), (1, 3, 0));
+        assert_eq!(report.most_shown, 3);
         assert_eq!(report.disturbed, BTreeSet::from([("u0".to_owned(), "u1".to_owned())]));
         assert_eq!(ledger.counts().duplicated, 2);
         assert!(report.duplicated_list[0].contains("id m2: shown 3 times at r"));

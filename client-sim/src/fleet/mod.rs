@@ -234,6 +234,11 @@ impl Fleet {
         self.sessions.get(user)
     }
 
+    /// The node with which a user has a session, on a live stream.
+    pub fn node_of(&self, user: usize) -> Option<String> {
+        self.shared.node_of(user)
+    }
+
     /// With whom each user chats.
     pub fn partners(&self) -> &[usize] {
         &self.partners
@@ -272,6 +277,13 @@ pub fn user_name(user: usize) -> String {
     format!("u{user}")
 }
 
+/// What a user has of `list`, which is gone through in turn among the users of each home: these follow each other at the
+/// distance of `nodes`.
+pub fn in_turn<T: Copy>(list: &[T], nodes: usize, user: usize) -> Option<T> {
+    let nth = user / nodes.max(1);
+    list.get(nth % list.len().max(1)).copied()
+}
+
 /// Where a user's client will be, in its only resource.
 fn full_jid(options: &FleetOptions, user: usize) -> String {
     format!("{}@{}/{}", user_name(user), options.domain, options.resource)
@@ -293,9 +305,7 @@ fn session_options(
         keys: Arc::clone(keys),
     };
     let mut dialer = options.dialer.with_tickets();
-    // Users of one home follow each other at this distance.
-    let nth = user / options.nodes.len().max(1);
-    dialer.from = options.from.get(nth % options.from.len().max(1)).copied();
+    dialer.from = in_turn(&options.from, options.nodes.len(), user);
     Options {
         first: options.nodes.get(home).map(|node| node.node.to_string()),
         dual,

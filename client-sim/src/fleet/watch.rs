@@ -301,6 +301,12 @@ impl Shared {
         now
     }
 
+    /// The node with which a user has a session, on a live stream.
+    pub(super) fn node_of(&self, user: usize) -> Option<String> {
+        let user = lock(self.users.get(user)?);
+        if user.alive { user.node.clone() } else { None }
+    }
+
     /// Clients hit by a fault that have no session yet.
     pub(super) fn fault_pending(&self) -> usize {
         self.users.iter().filter(|user| lock(user).fault.is_some()).count()
@@ -476,10 +482,12 @@ mod tests {
     fn streams_that_are_lost_are_counted() {
         let (shared, users) = fleet();
         assert_eq!(shared.snapshot().streams_lost, 0);
+        assert_eq!(shared.node_of(2).as_deref(), Some("a"));
         users[0].event(Event::Unparked);
         users[2].event(Event::MainLost { node: "a".into(), reason: "reset".into() });
         let now = shared.snapshot();
         assert_eq!((now.streams_lost, now.parked, now.logged_in), (2, 0, 3));
+        assert_eq!((shared.node_of(0).as_deref(), shared.node_of(2)), (Some("a"), None));
     }
 
     #[test]

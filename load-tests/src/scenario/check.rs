@@ -57,6 +57,11 @@ impl World {
                 let shown = self.server(*at).metric(&self.net, metric)?;
                 demand(shown >= *number as f64, || format!("{metric} of {at} is {shown}"))
             }
+            Condition::Aside(at, name) => {
+                let found = self.server(*at).aside();
+                let fits = |(file, bytes): &(String, u64)| file.starts_with(name.as_str()) && *bytes > 0;
+                demand(found.iter().any(fits), || format!("{at} has set aside {found:?}"))
+            }
             Condition::WitnessSays(leader, home) => {
                 let said = self.witness()?.leader_of(*home)?;
                 demand(said == Some(leader.to_string()), || {
@@ -91,6 +96,10 @@ impl World {
                 let (up, all) = self.crowd().in_session_at(*node);
                 demand(up == all, || format!("{up} of {all} clients have a session with {node}"))
             }
+            Condition::PartAt(part, node) => {
+                let (at, all) = self.crowd().part_at(*part, *node);
+                demand(at == all, || format!("{at} of {all} of them have a session with {node}"))
+            }
             Condition::NoClients(home) => {
                 let (up, _) = self.crowd().in_session(Some(*home));
                 demand(up == 0, || format!("{up} clients of {home} have a session"))
@@ -118,9 +127,10 @@ impl World {
                 demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }
             // These are about a time: whoever waits or holds counts from its beginning.
-            Condition::Traffic(..) | Condition::NoTraffic(_) | Condition::Throughput(_) => {
-                Err("only with wait or hold".to_owned())
-            }
+            Condition::Traffic(..)
+            | Condition::PartTraffic(..)
+            | Condition::NoTraffic(_)
+            | Condition::Throughput(_) => Err("only with wait or hold".to_owned()),
             Condition::Flow(home, limit) => {
                 let silent = self.crowd().longest_silence(self.acting_since, *home);
                 demand(silent <= *limit, || format!("no message was acknowledged for {silent:.2?}"))

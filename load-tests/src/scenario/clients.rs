@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client_sim::conn::Dialer;
-use client_sim::fleet::{Fleet, FleetOptions, FleetReport, Summary, user_name};
+use client_sim::fleet::{Fleet, FleetOptions, FleetReport, Summary, in_turn, user_name};
 use client_sim::ledger::Counts;
 use client_sim::sm::Outgoing;
 use serde_json::Value;
@@ -34,6 +34,9 @@ pub(super) const MANDRAKE: &str = "MANDRAKE";
 /// Names of the accounts of the slixmpp clients, by home.
 pub(super) const FOREIGN: [&str; 2] = ["romeo", "juliet"];
 
+/// The parts that the clients of each home belong to in turn: each has an address.
+const PARTS: [Site; 2] = [Site::Rest, Site::Half];
+
 /// Everybody.
 pub(super) struct Crowd {
     fleet: Fleet,
@@ -48,6 +51,16 @@ pub(super) struct Crowd {
 /// The home of each account `u0`, `u1`, ...
 pub(super) fn homes(clients: Clients) -> Vec<usize> {
     (0..clients.dual + clients.plain).map(|user| user % 2).collect()
+}
+
+/// The part that a user's client belongs to.
+fn part_of(user: usize) -> Site {
+    in_turn(&PARTS, Node::BOTH.len(), user).expect("there are parts")
+}
+
+/// The number in the name of one of our own accounts.
+fn user_of(name: &str) -> Option<usize> {
+    name.strip_prefix('u')?.parse().ok()
 }
 
 impl Crowd {
@@ -73,7 +86,7 @@ impl Crowd {
         options.interval = INTERVAL;
         options.change_presence = INTERVAL * 8;
         options.silence = SILENCE;
-        options.from = [Site::Clients, Site::Half].map(|site| address_of(site).into()).to_vec();
+        options.from = PARTS.map(|part| address_of(part).into()).to_vec();
         options.seed = seed;
         options.body_len = clients.bytes.unwrap_or(options.body_len);
         let fleet = runtime.block_on(Fleet::start(options));
@@ -113,6 +126,14 @@ impl Crowd {
     pub(super) fn in_session_at(&self, node: Node) -> (usize, usize) {
         let now = self.fleet.snapshot();
         (now.by_node.get(node.to_string().as_str()).copied().unwrap_or(0), now.users)
+    }
+
+    /// How many of a part have a session with the node, of how many.
+    pub(super) fn part_at(&self, part: Site, node: Node) -> (usize, usize) {
+        let users: Vec<usize> = (0..self.homes.len()).filter(|user| part_of(*user) == part).collect();
+        let node = node.to_string();
+        let is_there = |user: &&usize| self.fleet.node_of(**user).as_deref() == Some(node.as_str());
+        (users.iter().filter(is_there).count(), users.len())
     }
 
     /// How many have parked, of how many that could.
@@ -158,6 +179,12 @@ impl Crowd {
         }
     }
 
+    /// The same of senders of a part.
+    pub(super) fn acknowledged_of(&self, part: Site) -> u64 {
+        let is_of = |name: &str| user_of(name).map(part_of) == Some(part);
+        self.fleet.ledger().acknowledged_of(is_of)
+    }
+
     /// The longest time since `since` in which none was, likewise.
     pub(super) fn longest_silence(&self, since: Instant, home: Option<Node>) -> Duration {
         let fits = |name: &str| home.is_none_or(|home| self.is_at_home(name, home));
@@ -188,8 +215,7 @@ impl Crowd {
     }
 
     fn is_at_home(&self, name: &str, home: Node) -> bool {
-        let user = name.strip_prefix('u').and_then(|number| number.parse::<usize>().ok());
-        user.and_then(|user| self.homes.get(user)) == Some(&home.index())
+        user_of(name).and_then(|user| self.homes.get(user)) == Some(&home.index())
     }
 
     /// A fault hits a node now: its clients are timed.
@@ -330,12 +356,16 @@ fn judge(report: &FleetReport, books: Books) -> Vec<String> {
     let excused = |who: &String| match books {
         Books::Strict => false,
         Books::Refused => report.refused.get(who) == Some(&true),
-        Books::Apart => true,
+        Books::Apart(_) => true,
     };
     let doubled = format!("{} messages shown twice: {:#?}", ledger.duplicated, ledger.duplicated_list);
     let turned = format!("{} messages out of order: {:#?}", ledger.reordered, ledger.reordered_list);
     let twice = |(sender, receiver): &(String, String)| excused(sender) || excused(receiver);
     demand(ledger.disturbed.iter().all(twice), format!("{doubled}\n{turned}"));
+    if let Books::Apart(Some(most)) = books {
+        let shown = format!("a message was shown {} times; {doubled}", ledger.most_shown);
+        demand(ledger.most_shown <= most, shown);
+    }
     demand(ledger.strangers == 0, format!("strange messages: {:#?}", ledger.strangers_list));
     let unacknowledged = format!("unacknowledged: {:#?}", ledger.unacknowledged_list);
     demand(ledger.unacknowledged == 0, unacknowledged);
@@ -346,8 +376,44 @@ fn judge(report: &FleetReport, books: Books) -> Vec<String> {
     demand(report.refused.keys().all(excused), refused);
     demand(counters.errors == 0 && counters.bounced == 0, format!("errors: {:?}", report.error_list));
     // What each node showed of the other's clients was of its own branch; in the end it is right all the same.
-    let kept = if books == Books::Apart { presence.missed == 0 } else { presence.kept() };
+    let apart = matches!(books, Books::Apart(_));
+    let kept = if apart { presence.missed == 0 } else { presence.kept() };
     demand(kept, format!("presence: {:#?}", presence.list));
     demand(presence.shown > 0, "no presence was shown".to_owned());
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use client_sim::fleet::pair_up;
+
+    use super::*;
+
+    #[test]
+    fn each_part_has_half_of_the_clients_of_each_home_and_people_talk_across() {
+        let clients = Clients { dual: 12, plain: 4, ..Clients::default() };
+        let homes = homes(clients);
+        let partners = pair_up(&homes);
+        for home in 0..2 {
+            let own: Vec<usize> = (0..homes.len()).filter(|user| homes[*user] == home).collect();
+            let of_half = own.iter().filter(|user| part_of(**user) == Site::Half).count();
+            assert_eq!((of_half, own.len()), (4, 8));
+            assert!(own.iter().any(|user| part_of(*user) != part_of(partners[*user])), "of home {home}");
+        }
+        assert_eq!(user_of(&user_name(7)), Some(7));
+        assert_eq!(user_of(FOREIGN[0]), None);
+    }
+
+    #[test]
+    fn under_available_nobody_is_shown_a_message_more_often_than_the_scenario_says() {
+        let mut report = FleetReport::default();
+        report.presence.shown = 1;
+        report.ledger.most_shown = 3;
+        report.ledger.disturbed.insert(("u0".to_owned(), "u1".to_owned()));
+        assert_eq!(judge(&report, Books::Apart(None)), Vec::<String>::new());
+        assert_eq!(judge(&report, Books::Apart(Some(3))), Vec::<String>::new());
+        let wrong = judge(&report, Books::Apart(Some(2)));
+        assert!(wrong.len() == 1 && wrong[0].contains("a message was shown 3 times"), "{wrong:?}");
+        assert_eq!(judge(&report, Books::Strict).len(), 1);
+    }
 }

@@ -15,6 +15,11 @@ use super::language::{Node, PathFaults, Site};
 use super::own_prefix;
 use super::path::{self, Path};
 
+/// A machine that is not there, and the table of the routes that lead to it alone.
+const NOBODY: &str = "02:00:00:00:00:66";
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 66);
+const TABLE: u32 = 77;
+
 /// Where `ip netns` keeps its names.
 pub(super) const NAMES: &str = "/run/netns";
 const NEEDED: &str = "scenarios need network namespaces: run the tests as root (CAP_SYS_ADMIN and CAP_NET_ADMIN), with \
@@ -91,6 +96,8 @@ pub(super) fn names() -> Vec<String> {
 pub(super) struct Net {
     /// Between whom there is more than the bridge. They end first.
     paths: Vec<([Site; 2], Path)>,
+    /// Which part of the clients has another way than the rest of them, and to whom.
+    diverted: Vec<(Site, Site)>,
     /// Of the next path's luck.
     seed: u64,
     clients: Space,
@@ -103,10 +110,10 @@ impl Net {
     pub(super) fn make(number: usize, seed: u64) -> Result<Net, String> {
         let space = |suffix: &str| Space::make(format!("{}{number}-{suffix}", own_prefix()));
         let (clients, nodes, witness) = (space("c")?, [space("a")?, space("b")?], space("w")?);
-        let net = Net { paths: Vec::new(), seed, clients, nodes, witness };
+        let net = Net { paths: Vec::new(), diverted: Vec::new(), seed, clients, nodes, witness };
         let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
-        for clients in [Site::Clients, Site::Half] {
-            lines.push_str(&format!("addr add {}/24 dev br0\n", address_of(clients)));
+        for address in addresses_of(Site::Clients) {
+            lines.push_str(&format!("addr add {address}/24 dev br0\n"));
         }
         for site in SITES {
             let (cable, space) = (cable(site), &net.at(site).name);
@@ -132,7 +139,7 @@ impl Net {
         match site {
             Site::Node(node) => &self.nodes[node.index()],
             Site::Witness => &self.witness,
-            Site::Clients | Site::Half => &self.clients,
+            Site::Clients | Site::Half | Site::Rest => &self.clients,
         }
     }
 
@@ -150,8 +157,7 @@ impl Net {
         self.clients.configure(&format!("link set {cable} {}\n", if plugged { "up" } else { "down" }))
     }
 
-    /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told. Half of the
-    /// clients, or all of them, have two addresses and one way: of half of them only the way back is cut.
+    /// What one sends to the others, and they to it, goes to a machine that is not there: nobody is told.
     pub(super) fn cut(&mut self, one: Site, others: &[Site]) -> Result<(), String> {
         for other in others {
             self.cut_one_way(one, &[*other])?;
@@ -164,13 +170,32 @@ impl Net {
     pub(super) fn cut_one_way(&mut self, at: Site, others: &[Site]) -> Result<(), String> {
         for other in others {
             self.leave_path(at, *other);
-            // What half of the clients send goes the way of all.
-            for to in addresses_of(*other).iter().filter(|_| at != Site::Half) {
+            if at.is_part() {
+                self.divert(at, *other)?;
+                continue;
+            }
+            for to in addresses_of(*other) {
                 let dev = device(at);
-                let lines = format!("neigh replace {to} lladdr 02:00:00:00:00:66 dev {dev} nud permanent\n");
+                let lines = format!("neigh replace {to} lladdr {NOBODY} dev {dev} nud permanent\n");
                 self.at(at).configure(&lines)?;
             }
         }
+        Ok(())
+    }
+
+    /// All clients have the same way to somebody; what this part of them sends there goes another one, by its address.
+    fn divert(&mut self, part: Site, other: Site) -> Result<(), String> {
+        if self.diverted.contains(&(part, other)) {
+            return Ok(());
+        }
+        let (dev, from) = (device(part), address_of(part));
+        let mut lines = format!("neigh replace {NOWHERE} lladdr {NOBODY} dev {dev} nud permanent\n");
+        lines.push_str(&format!("route replace default via {NOWHERE} dev {dev} table {TABLE}\n"));
+        for to in addresses_of(other) {
+            lines.push_str(&format!("rule add from {from} to {to} lookup {TABLE}\n"));
+        }
+        self.clients.configure(&lines)?;
+        self.diverted.push((part, other));
         Ok(())
     }
 
@@ -208,6 +233,10 @@ impl Net {
     /// Everybody finds everybody again.
     pub(super) fn mend(&mut self) -> Result<(), String> {
         self.paths.clear();
+        if !self.diverted.is_empty() {
+            self.clients.configure(&format!("rule flush table {TABLE}\n"))?;
+            self.diverted.clear();
+        }
         SITES.into_iter().chain([Site::Clients]).try_for_each(|site| {
             self.at(site).configure(&format!("neigh flush dev {} nud permanent\n", device(site)))
         })
@@ -219,7 +248,7 @@ const SITES: [Site; 3] = [Site::Node(Node::A), Site::Node(Node::B), Site::Witnes
 
 /// Its way into the network, as it sees it.
 fn device(site: Site) -> &'static str {
-    if matches!(site, Site::Clients | Site::Half) { "br0" } else { "eth0" }
+    if site == Site::Clients || site.is_part() { "br0" } else { "eth0" }
 }
 
 /// The device of a path, at the end from which it leads to this site.
@@ -227,13 +256,13 @@ fn path_to(site: Site) -> String {
     match site {
         Site::Node(node) => format!("path-{node}"),
         Site::Witness => "path-w".to_owned(),
-        Site::Clients | Site::Half => "path-c".to_owned(),
+        Site::Clients | Site::Half | Site::Rest => "path-c".to_owned(),
     }
 }
 
 fn cable(site: Site) -> String {
     match site {
-        Site::Clients | Site::Half => unreachable!("clients are where the cables end"),
+        Site::Clients | Site::Half | Site::Rest => unreachable!("clients are where the cables end"),
         Site::Node(node) => format!("to-{node}"),
         Site::Witness => "to-w".to_owned(),
     }
@@ -244,18 +273,20 @@ pub(super) fn address(node: Node) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, 1 + u8::from(node == Node::B))
 }
 
-/// All that lead to somebody: all clients have both of theirs.
+/// All that lead to somebody: all clients have those of both parts.
 fn addresses_of(site: Site) -> Vec<Ipv4Addr> {
-    let half = (site == Site::Clients).then_some(Site::Half);
-    [site].into_iter().chain(half).map(address_of).collect()
+    match site {
+        Site::Clients => [Site::Rest, Site::Half].map(address_of).to_vec(),
+        other => vec![address_of(other)],
+    }
 }
 
-/// Anybody's.
+/// Anybody's; of all clients the one that they have unless they choose.
 pub(super) fn address_of(site: Site) -> Ipv4Addr {
     match site {
         Site::Node(node) => address(node),
         Site::Witness => Ipv4Addr::new(10, 77, 0, 3),
-        Site::Clients => Ipv4Addr::new(10, 77, 0, 254),
+        Site::Clients | Site::Rest => Ipv4Addr::new(10, 77, 0, 254),
         Site::Half => Ipv4Addr::new(10, 77, 0, 253),
     }
 }

@@ -193,6 +193,14 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
+    /// Names of what it has set aside, with their lengths in bytes.
+    pub(super) fn aside(&self) -> Vec<(String, u64)> {
+        let entries = fs::read_dir(self.data().join("aside")).into_iter().flatten().filter_map(Result::ok);
+        let named =
+            |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, entry.metadata().ok()?.len()));
+        entries.filter_map(named).collect()
+    }
+
     /// Memory of its process that is in RAM, in bytes.
     pub(super) fn rss(&mut self) -> Option<u64> {
         self.runs();

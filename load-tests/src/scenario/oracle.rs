@@ -12,7 +12,7 @@ impl World {
     /// Closes the books; what is wrong, a line each.
     pub(super) fn close(&mut self, books: Books, steps: &[Step]) -> Vec<String> {
         let mut wrong = self.crowd.as_mut().expect("everybody has logged in").settle(books);
-        if books != Books::Apart {
+        if !matches!(books, Books::Apart(_)) {
             wrong.extend(self.watch.both_alone().into_iter().take(3));
         }
         for node in Node::BOTH {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::clients::Crowd;
 use super::language::{Condition, Line, Script, Step};
 use super::world::World;
 
@@ -69,11 +70,10 @@ fn through(world: &mut World, script: &Script, faults: bool) -> Result<(), Strin
 fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
     match &line.step {
         Step::Wait(Condition::Traffic(more, of), limit) => {
-            let goal = world.crowd().acknowledged(*of) + more;
-            world.until(*limit, |world| match world.crowd().acknowledged(*of) {
-                now if now >= goal => Ok(()),
-                now => Err(format!("{} messages too few", goal - now)),
-            })
+            wait_for_more(world, *more, *limit, |crowd| crowd.acknowledged(*of))
+        }
+        Step::Wait(Condition::PartTraffic(more, part), limit) => {
+            wait_for_more(world, *more, *limit, |crowd| crowd.acknowledged_of(*part))
         }
         Step::Wait(condition, limit) => world.until(*limit, |world| world.check(condition)),
         Step::Hold(Condition::NoTraffic(of), time) => {
@@ -123,6 +123,20 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
             done
         }
     }
+}
+
+/// Waits until so many more messages are acknowledged.
+fn wait_for_more(
+    world: &mut World,
+    more: u64,
+    limit: Duration,
+    acknowledged: impl Fn(&Crowd) -> u64,
+) -> Result<(), String> {
+    let goal = acknowledged(world.crowd()) + more;
+    world.until(limit, |world| match acknowledged(world.crowd()) {
+        now if now >= goal => Ok(()),
+        now => Err(format!("{} messages too few", goal - now)),
+    })
 }
 
 /// Whether enough was acknowledged of so many messages that were said meanwhile.

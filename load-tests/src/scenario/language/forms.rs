@@ -27,7 +27,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     (
         "cut",
         "cut SITE from SITE [SITE]",
-        "no path between the first of `a`, `b`, `witness`, `clients` and `half` (of the clients of each node: no way back to them) and the others; nobody is told",
+        "no path between the first of `a`, `b`, `witness`, `clients`, `half` and `rest` and the others; nobody is told",
     ),
     (
         "cut",
@@ -74,6 +74,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
         "ledger",
         "ledger, both nodes may lead alone",
         "what the policy `available` allows is excused: the same users led by both, sessions refused, messages twice or late, another presence for a moment",
+    ),
+    (
+        "ledger",
+        "ledger, both nodes may lead alone, each message N times at most",
+        "the same, but nobody may be shown a message more than N times",
     ),
 ];
 
@@ -135,6 +140,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ),
     ("NODE events N \"TEXT\"", "so many have, no more and no fewer"),
     ("NODE counts N \"METRIC\"", "what it shows under this name for monitoring is so much in all, or more"),
+    ("NODE aside \"NAME\"", "in its `aside/` there is a file whose name begins so, and which is not empty"),
     (
         "witness says NODE leads NODE",
         "the first leads the users of the second by the register of `tandem witness`, whether or not a node has heard so",
@@ -150,6 +156,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("clients", "everybody has a session with a live stream"),
     ("clients of NODE", "everybody at home on the node has one"),
     ("clients at NODE", "everybody has one with this node"),
+    ("PART at NODE", "everybody of this part has one with this node"),
     ("no clients of NODE", "nobody at home on the node has one"),
     (
         "no reconnects",
@@ -166,6 +173,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),
+    ("traffic N of PART", "N more of senders of this part (with `wait`)"),
     (
         "flow DURATION",
         "it is never longer until one more is acknowledged (with `hold`; with `assert`: since what was done last was begun)",

@@ -46,6 +46,14 @@ pub enum Site {
     Witness,
     Clients,
     Half,
+    Rest,
+}
+
+impl Site {
+    /// Whether it is some of the clients: those have an address of their own, and the way into the network of all.
+    pub(super) fn is_part(self) -> bool {
+        matches!(self, Site::Half | Site::Rest)
+    }
 }
 
 /// What holds the registers beside the nodes.
@@ -193,8 +201,9 @@ pub enum Books {
     /// A plain client whose session was refused gets again what it had not acknowledged.
     Refused,
     /// Both nodes led the same users alone, which the policy `available` permits: any session may be refused, and messages may
-    /// be shown twice or late, and presence changes for a moment. Nothing is lost.
-    Apart,
+    /// be shown twice or late, and presence changes for a moment. Nothing is lost, and nothing shown more often than this, if
+    /// the scenario says how often.
+    Apart(Option<u32>),
 }
 
 /// What happens to a disk.
@@ -272,6 +281,8 @@ pub enum Condition {
     Events(Node, usize, String),
     /// The samples of this metric of the node are at least this much together.
     Counts(Node, u64, String),
+    /// The node has set something aside in a file whose name begins so.
+    Aside(Node, String),
     /// The witness has made the first node lead the users of the second, and nobody else since.
     WitnessSays(Node, Node),
     /// The node's process has ended by itself, and not well.
@@ -289,6 +300,8 @@ pub enum Condition {
     /// Everybody has one with this node. A cut tells a client nothing: until its limit of silence is over, it takes a
     /// dead stream for a live one, but not for one with the other node.
     ClientsAt(Node),
+    /// Everybody of a part of the clients has one with this node.
+    PartAt(Site, Node),
     /// Nobody at home on this node has one.
     NoClients(Node),
     /// No client has lost a stream since the chat began.
@@ -305,6 +318,8 @@ pub enum Condition {
     FlowEach(Option<Node>, Duration),
     /// So many more messages are acknowledged, of those at home on a node or of all.
     Traffic(u64, Option<Node>),
+    /// So many more messages of a part of the clients are.
+    PartTraffic(u64, Site),
     /// So many messages in a hundred of those that are said in a time, or more, are acknowledged in it.
     Throughput(u64),
     /// No message is acknowledged, likewise.

@@ -170,7 +170,7 @@ fn step(words: &[&str]) -> Result<Step, String> {
             site(one).zip(sites(others, one)).map(|(one, others)| Step::Cut(one, others))
         }
         ["cut", one, "->", others @ ..] => {
-            let others = sites(others, one).filter(|others| !others.contains(&Site::Half));
+            let others = sites(others, one).filter(|others| !others.iter().any(|other| other.is_part()));
             end(one).zip(others).map(|(one, others)| Step::CutOneWay(one, others))
         }
         ["path", one, other, faults @ ..] => {
@@ -205,12 +205,24 @@ fn step(words: &[&str]) -> Result<Step, String> {
             condition(what).zip(Some(duration(time)?)).map(|(c, t)| Step::Hold(c, t))
         }
         ["assert", what @ ..] => condition(what).map(Step::Assert),
-        ["ledger"] => Some(Step::Ledger(Books::Strict)),
-        ["ledger,", "refused", "clients", "may", "see", "twice"] => Some(Step::Ledger(Books::Refused)),
-        ["ledger,", "both", "nodes", "may", "lead", "alone"] => Some(Step::Ledger(Books::Apart)),
+        ["ledger" | "ledger,", how @ ..] => books(first, how).map(Step::Ledger),
         _ => None,
     };
     step.ok_or_else(|| cannot(first.trim_end_matches(',')))
+}
+
+/// What is behind `ledger`, or `ledger,`.
+fn books(first: &str, how: &[&str]) -> Option<Books> {
+    match (first, how) {
+        ("ledger", []) => Some(Books::Strict),
+        ("ledger,", ["refused", "clients", "may", "see", "twice"]) => Some(Books::Refused),
+        ("ledger,", ["both", "nodes", "may", "lead", "alone"]) => Some(Books::Apart(None)),
+        (
+            "ledger,",
+            ["both", "nodes", "may", "lead", "alone,", "each", "message", most, "times", "at", "most"],
+        ) => Some(Books::Apart(Some(most.parse().ok()?))),
+        _ => None,
+    }
 }
 
 fn node(word: &str) -> Option<Node> {
@@ -231,6 +243,7 @@ fn site(word: &str) -> Option<Site> {
     match word {
         "clients" => Some(Site::Clients),
         "half" => Some(Site::Half),
+        "rest" => Some(Site::Rest),
         "witness" => Some(Site::Witness),
         other => node(other).map(Site::Node),
     }
@@ -242,9 +255,14 @@ fn sites(words: &[&str], but: &str) -> Option<Vec<Site>> {
     sites.filter(|sites| differ && !sites.is_empty())
 }
 
-/// A site that has one address.
+/// A site that has a way of its own.
 fn end(word: &str) -> Option<Site> {
-    site(word).filter(|site| *site != Site::Half)
+    site(word).filter(|site| !site.is_part())
+}
+
+/// Some of the clients.
+fn part(word: &str) -> Option<Site> {
+    site(word).filter(|site| site.is_part())
 }
 
 /// All that a path does. A number in the place of another is an error of its own.
@@ -325,6 +343,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         ["clients"] => Some(Condition::Clients(None)),
         ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
         ["clients", "at", one] => node(one).map(Condition::ClientsAt),
+        [one, "at", at] => part(one).zip(node(at)).map(|(one, at)| Condition::PartAt(one, at)),
         ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
         ["no", "reconnects"] => Some(Condition::NoReconnects),
         ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?)),
@@ -337,6 +356,9 @@ fn condition(words: &[&str]) -> Option<Condition> {
             Some(Condition::FlowEach(Some(node(one)?), duration(limit).ok()?))
         }
         ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
+        ["traffic", number, "of", one] if part(one).is_some() => {
+            Some(Condition::PartTraffic(number.parse().ok()?, part(one)?))
+        }
         ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
         ["throughput", share] => Some(Condition::Throughput(percent(share).ok()?.into())),
         ["no", "traffic"] => Some(Condition::NoTraffic(None)),
@@ -351,6 +373,7 @@ fn condition(words: &[&str]) -> Option<Condition> {
         [one, "runs"] => node(one).map(Condition::Runs),
         [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
         [one, "log", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Log(n, t)),
+        [one, "aside", name] => node(one).zip(text(name)).map(|(n, t)| Condition::Aside(n, t)),
         [one, "event", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Event(n, t)),
         [one, "events", number, what] => {
             Some(Condition::Events(node(one)?, number.parse().ok()?, text(what)?))
@@ -451,10 +474,15 @@ mod tests {
                 "allowed is: path SITE SITE FAULT [FAULT ...], where FAULT is one of: loss N%",
             ),
             ("path a half loss 3%\nledger", "allowed is: path SITE SITE FAULT"),
+            ("path rest b loss 3%\nledger", "allowed is: path SITE SITE FAULT"),
             ("path a b\nledger", "allowed is: path SITE SITE FAULT"),
             ("path a b loss 101%\nledger", "\"101%\" is not a chance: a number from 1 to 100 with %"),
             ("path a b flaps 0s\nledger", "allowed is: path SITE SITE FAULT"),
             ("cut half -> a\nledger", "allowed is: cut SITE from SITE [SITE]; or cut SITE -> SITE [SITE]"),
+            ("cut a -> rest\nledger", "allowed is: cut SITE from SITE [SITE]; or cut SITE -> SITE [SITE]"),
+            ("wait clients of half 5s\nledger", "where CONDITION is one of: NODE \"STATE\","),
+            ("wait a at b 5s\nledger", "where CONDITION is one of: NODE \"STATE\","),
+            ("ledger, both nodes may lead alone, each message five times at most", "allowed is: ledger; or"),
             ("wait a \"Normal 5s\nledger", "must end with it"),
             ("kill a\nset srm.x 5\nledger", "set must come before everything that happens"),
             ("kill a", "line 3: the last line must close the books: ledger"),
@@ -494,6 +522,27 @@ mod tests {
         let steps = steps("path a b loss 3%\nwait path met 10 5s");
         assert_eq!(steps[1], Step::Wait(Condition::PathMet(10), Duration::from_secs(5)));
         assert!(steps[0].is_fault());
+    }
+
+    #[test]
+    fn parts_of_the_clients_and_what_both_nodes_did_alone() {
+        let text = "cut half from a\ncut rest from b\nwait half at b 9s\nwait traffic 20 of rest 9s\nassert a aside \"own-\"\n\
+                    ledger, both nodes may lead alone, each message 5 times at most";
+        let script = parse("x", &format!("{HEAD}{text}")).unwrap();
+        let steps: Vec<_> = script.lines.into_iter().map(|line| line.step).collect();
+        let [a, b] = Node::BOTH.map(Site::Node);
+        let limit = Duration::from_secs(9);
+        let expected = [
+            Step::Cut(Site::Half, vec![a]),
+            Step::Cut(Site::Rest, vec![b]),
+            Step::Wait(Condition::PartAt(Site::Half, Node::B), limit),
+            Step::Wait(Condition::PartTraffic(20, Site::Rest), limit),
+            Step::Assert(Condition::Aside(Node::A, "own-".to_owned())),
+            Step::Ledger(Books::Apart(Some(5))),
+        ];
+        assert_eq!(steps, expected);
+        let any = parse("x", &format!("{HEAD}ledger, both nodes may lead alone")).unwrap();
+        assert_eq!(any.lines[0].step, Step::Ledger(Books::Apart(None)));
     }
 
     #[test]
