@@ -444,6 +444,22 @@ mod tests {
     }
 
     #[test]
+    fn one_sync_fails_of_the_files_that_it_is_for_and_the_next_does_not() {
+        let shim = Shim::compile().unwrap();
+        let script = "for f in log/own log/peer core/own; do mkdir -p $f; echo x >$f/file; for try in 1 2; do \
+            sync -d $f/file 2>/dev/null || echo $f $try >>failed; done; done; sync failed .";
+        for (only, wanted) in [
+            (Fault::OnlyOwnLog, "log/own 1\n"),
+            (Fault::OnlyPeerLog, "log/peer 1\n"),
+            (Fault::OnlyCore, "core/own 1\n"),
+        ] {
+            let left = after(&shim, script, Loss::All, &[Fault::SyncFails, Fault::Once, only]);
+            let failed = left.into_iter().find(|(name, _)| name == "failed");
+            assert_eq!(failed.map(|(_, which)| which).as_deref(), Some(wanted), "{only:?}");
+        }
+    }
+
+    #[test]
     fn pieces_are_lost_one_by_one() {
         let shim = Shim::compile().unwrap();
         let script = "printf %1000000s >big; sync .";

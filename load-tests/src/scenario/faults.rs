@@ -136,7 +136,7 @@ impl World {
             DiskStep::Free => disk::free(&data),
             DiskStep::ReadOnly => self.hit(node, || disk::give_up(&data)),
             DiskStep::Writable => disk::repair(&data),
-            DiskStep::SyncFailsOnce => self.set(node, &[Fault::SyncFails, Fault::Once, Fault::OnlyOwnLog]),
+            DiskStep::SyncFailsOnce(part) => self.set(node, &[Fault::SyncFails, Fault::Once, part.only()]),
             DiskStep::WriteFailsOnce(part) => self.set(node, &[Fault::WriteFails, Fault::Once, part.only()]),
             DiskStep::WriteShortOnce(part) => self.set(node, &[Fault::WriteShort, Fault::Once, part.only()]),
             DiskStep::Slow(time) => self.set(node, &[Fault::SlowSync(time.as_millis() as u32)]),
@@ -170,7 +170,13 @@ impl DiskStep {
         use DiskStep::{Slow, Stalls, StoreFails, SyncFailsOnce, Well, WriteFailsOnce, WriteShortOnce};
         matches!(
             self,
-            SyncFailsOnce | WriteFailsOnce(_) | WriteShortOnce(_) | StoreFails | Slow(_) | Stalls(..) | Well
+            SyncFailsOnce(_)
+                | WriteFailsOnce(_)
+                | WriteShortOnce(_)
+                | StoreFails
+                | Slow(_)
+                | Stalls(..)
+                | Well
         )
     }
 }

@@ -237,8 +237,8 @@ pub enum DiskStep {
     ReadOnly,
     /// It is repaired and can be written again.
     Writable,
-    /// The next fdatasync of a log fails, the one after it does not.
-    SyncFailsOnce,
+    /// The next fdatasync of this fails, the one after it does not.
+    SyncFailsOnce(Part),
     /// The next write to this fails, the one after it does not.
     WriteFailsOnce(Part),
     /// The next write to this is cut short.

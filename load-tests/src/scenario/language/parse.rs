@@ -318,13 +318,15 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
         ["free"] => DiskStep::Free,
         ["read-only"] => DiskStep::ReadOnly,
         ["writable"] => DiskStep::Writable,
-        ["sync", "fails", "once"] => DiskStep::SyncFailsOnce,
+        ["sync", "fails", "once"] => DiskStep::SyncFailsOnce(Part::OwnLog),
         ["write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::OwnLog),
         ["write", "short", "once"] => DiskStep::WriteShortOnce(Part::OwnLog),
         ["copy", "write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::Copy),
         ["copy", "write", "short", "once"] => DiskStep::WriteShortOnce(Part::Copy),
+        ["copy", "sync", "fails", "once"] => DiskStep::SyncFailsOnce(Part::Copy),
         ["core", "write", "fails", "once"] => DiskStep::WriteFailsOnce(Part::Core),
         ["core", "write", "short", "once"] => DiskStep::WriteShortOnce(Part::Core),
+        ["core", "sync", "fails", "once"] => DiskStep::SyncFailsOnce(Part::Core),
         ["slow", time] => DiskStep::Slow(duration(time)?),
         ["stalls", time] => DiskStep::Stalls(Part::OwnLog, duration(time)?),
         ["copy", "stalls", time] => DiskStep::Stalls(Part::Copy, duration(time)?),
@@ -543,6 +545,15 @@ mod tests {
         assert_eq!(steps, expected);
         let any = parse("x", &format!("{HEAD}ledger, both nodes may lead alone")).unwrap();
         assert_eq!(any.lines[0].step, Step::Ledger(Books::Apart(None)));
+    }
+
+    #[test]
+    fn a_fault_of_a_disk_is_of_one_part_of_it() {
+        for (part, of) in [(Part::OwnLog, ""), (Part::Copy, "copy "), (Part::Core, "core ")] {
+            let script = parse("x", &format!("{HEAD}disk b {of}sync fails once\nledger")).unwrap();
+            assert_eq!(script.lines[0].step, Step::Disk(Node::B, DiskStep::SyncFailsOnce(part)));
+            assert!(script.lines[0].step.is_fault());
+        }
     }
 
     #[test]
