@@ -18,6 +18,7 @@ mod pairing;
 mod powerloss;
 mod reload;
 mod scripts;
+mod stamps;
 mod stop;
 mod stores;
 mod upgrade;
