@@ -117,9 +117,7 @@ impl Server {
             ask.call().and_then(|mut answer| answer.body_mut().read_to_string()).map_err(ureq::Error::into_io)
         };
         let shown = net.inside(Site::Node(self.node), ask).map_err(failed)?;
-        let samples = shown.lines().filter_map(|line| line.strip_prefix(name));
-        let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
-        Ok(samples.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+        Ok(sum(&shown, name))
     }
 
     /// What lets the operator in at its admin API.
@@ -214,5 +212,28 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What is shown for monitoring under this name, in all. Values of labels have no quotes in a name.
+fn sum(shown: &str, name: &str) -> f64 {
+    let shown = shown.replace('"', "");
+    let samples = shown.lines().filter_map(|line| line.strip_prefix(name));
+    let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
+    samples.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_counted_in_all_or_by_its_labels() {
+        let shown =
+            "# HELP came All.\ncame_total{by=\"door\"} 3\ncame_total{by=\"window\"} 2\ncame_total_ever 7\n";
+        assert_eq!(sum(shown, "came_total"), 5.0);
+        assert_eq!(sum(shown, "came_total{by=window}"), 2.0);
+        assert_eq!(sum(shown, "came"), 0.0);
+        assert_eq!(sum(shown, "came_total_ever"), 7.0);
     }
 }

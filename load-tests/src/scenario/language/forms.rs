@@ -141,7 +141,10 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "`tandem events` there has one since the chat began with this kind and text; `...` stands for anything between",
     ),
     ("NODE events N \"TEXT\"", "so many have, no more and no fewer"),
-    ("NODE counts N \"METRIC\"", "what it shows under this name for monitoring is so much in all, or more"),
+    (
+        "NODE counts N \"METRIC\"",
+        "what it shows under this name for monitoring is so much in all, or more; with labels as in `{outcome=crowded}`, of that sample alone",
+    ),
     ("NODE aside \"NAME\"", "in its `aside/` there is a file whose name begins so, and which is not empty"),
     (
         "witness says NODE leads NODE",
