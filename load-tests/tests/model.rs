@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use load_tests::model::{Bounds, GIVEN_BACK, Kind, Left, SETTLED, Start, TAKEN_OVER, search};
+use load_tests::model::{
+    Bounds, Break, GIVEN_BACK, Kind, Left, RESEEDED, SETTLED, Start, TAKEN_OVER, search,
+};
 
 const LIMIT: Duration = Duration::from_secs(100);
 const NONE: Left = Bounds::new(Kind::Witness, Start::Home).left;
@@ -17,6 +19,14 @@ fn holds(name: &str, bounds: Bounds, reaches: &[&str]) {
     for what in reaches {
         assert!(found.reached.contains(what), "{name}: never reached: {what}");
     }
+}
+
+/// With one rule broken, the search says what comes of it.
+fn finds(name: &str, broken: Break, bounds: Bounds, what: &str) {
+    let found = search(Bounds { broken: Some(broken), ..bounds }, 1, LIMIT);
+    println!("{name}: {} states in {:.1?}", found.states, found.took);
+    let failures = found.failures.join("\n");
+    assert!(failures.contains(what), "{name}: not found in {} states: {what}\n{failures}", found.states);
 }
 
 fn with(kind: Kind, start: Start, left: Left) -> Bounds {
@@ -81,11 +91,9 @@ fn witness_gives_back() {
 #[test]
 fn witness_overruled_by_the_operator() {
     let left = Left { crashes: 1, force: 1, ..NONE };
-    let bounds = Bounds { strong: false, ..with(Kind::Witness, Start::Home, left) };
-    holds("force-active, crash", bounds, &[TAKEN_OVER, SETTLED]);
+    holds("force-active, crash", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER, SETTLED]);
     let left = Left { crashes: 1, overrule: 1, unsent: 1, ..NONE };
-    let bounds = Bounds { strong: false, ..with(Kind::Witness, Start::Home, left) };
-    holds("overruled, crash", bounds, &[TAKEN_OVER, SETTLED]);
+    holds("overruled, crash", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER, SETTLED]);
 }
 
 #[test]
@@ -109,7 +117,7 @@ fn strict_waits_and_heals() {
     let left = Left { crashes: 1, give_back: 1, power: 1, ..NONE };
     holds("strict: give-back, crash, power", with(Kind::Strict, Start::TakenOver, left), &[GIVEN_BACK]);
     let left = Left { crashes: 1, force: 1, pauses: 1, ..NONE };
-    let bounds = Bounds { strong: false, writes: 2, ..with(Kind::Strict, Start::Home, left) };
+    let bounds = Bounds { writes: 2, ..with(Kind::Strict, Start::Home, left) };
     holds("strict: force-active, crash, pause", bounds, &[TAKEN_OVER]);
 }
 
@@ -148,15 +156,48 @@ fn available_destroys_nothing_and_settles() {
     holds("available: force-active", merged(Start::Home, left), &[TAKEN_OVER, SETTLED]);
 }
 
-/// Who is forced inactive serves nobody; the other takes its place by evidence or by the operator's word, and once both
-/// words are taken back everything heals.
+/// An empty witness grants nothing to a node that is alone with it: what it had granted, the other may have acted upon.
+#[test]
+fn witness_loses_its_register() {
+    let left = Left { lies: 2, forgets: 1, ..NONE };
+    let reaches = [TAKEN_OVER, RESEEDED];
+    holds("two lies, register lost", with(Kind::Witness, Start::Home, left), &reaches);
+    let left = Left { crashes: 1, lies: 1, forgets: 1, ..NONE };
+    holds("crash, lie, register lost", with(Kind::Witness, Start::Home, left), &reaches);
+}
+
+#[test]
+fn a_witness_that_forgot_and_grants_all_the_same_is_found() {
+    let bounds = with(Kind::Witness, Start::Home, Left { lies: 2, forgets: 1, ..NONE });
+    let two = "both acknowledge alone";
+    finds("grants while it is empty", Break::EmptyGrants, bounds, two);
+    finds("takes over what one node says", Break::SeededByOne, bounds, two);
+    finds("an answer from before it was empty", Break::LateAnswer, bounds, two);
+}
+
+/// The operator's words excuse what they bring about, and nothing else.
+#[test]
+fn rules_that_are_broken_beside_the_operators_words_are_found() {
+    let left = Left { lies: 2, force: 1, ..NONE };
+    let bounds = with(Kind::Strict, Start::Home, left);
+    finds("goes on alone before the word", Break::StrictGrants, bounds, "both acknowledge alone");
+    let left = Left { crashes: 1, force: 1, ..NONE };
+    let what = "set aside although only one node had acknowledged alone (R0)";
+    finds("forgets what it acknowledged", Break::AloneForgotten, merged(Start::Home, left), what);
+    let left = Left { crashes: 1, holds: 1, ..NONE };
+    let bounds = with(Kind::Strict, Start::Home, left);
+    finds("forgets the word", Break::HoldForgotten, bounds, "whoever was forced inactive serves");
+}
+
+/// Who is forced inactive serves nobody, over a restart too; the other takes its place by evidence or by the operator's
+/// word, and once both words are taken back everything heals.
 #[test]
 fn forced_inactive_and_active() {
     let left = Left { holds: 1, crashes: 1, lies: 1, ..NONE };
     holds("witness: force-inactive, crash, lie", with(Kind::Witness, Start::Home, left), &[TAKEN_OVER]);
     holds("strict: force-inactive, crash", with(Kind::Strict, Start::Home, Left { lies: 0, ..left }), &[]);
     let left = Left { holds: 1, force: 1, crashes: 1, ..NONE };
-    let bounds = Bounds { strong: false, ..with(Kind::Strict, Start::Home, left) };
+    let bounds = with(Kind::Strict, Start::Home, left);
     holds("strict: force-inactive, force-active, crash", bounds, &[TAKEN_OVER]);
     let left = Left { holds: 2, pauses: 1, lies: 1, ..NONE };
     holds("available: force-inactive on both, pause, lie", merged(Start::Home, left), &[TAKEN_OVER]);

@@ -47,8 +47,27 @@ pub struct Left {
     pub overrule: u8,
     /// Requests that find the witness out of reach, and are taken back.
     pub unsent: u8,
+    /// Registers that the witness loses: it begins again, empty.
+    pub forgets: u8,
     /// `force-inactive`, until it is taken back.
     pub holds: u8,
+}
+
+/// A rule broken on purpose, which a search must notice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Break {
+    /// An empty witness takes what the asker builds upon for its register.
+    EmptyGrants,
+    /// An empty witness takes over what one node says.
+    SeededByOne,
+    /// A node connects to the witness anew before it has heard what the connection before had brought.
+    LateAnswer,
+    /// `strict` goes on alone without the operator's word.
+    StrictGrants,
+    /// A restarted node does not know that it acknowledged alone.
+    AloneForgotten,
+    /// A restarted node does not know that it was forced inactive.
+    HoldForgotten,
 }
 
 /// How much may happen in one run of the model, and what must hold.
@@ -70,11 +89,14 @@ pub struct Bounds {
     pub took_other: [bool; 2],
     /// Faults.
     pub left: Left,
-    /// Whether one owner, which holds everything acknowledged, is promised at every moment. Not so for `available`
-    /// where both may have led alone; what both acknowledged is then merged or set aside, never destroyed.
+    /// Whether one owner, which holds everything acknowledged, is promised at every moment until the operator has a node
+    /// serve (`force`, `overrule`). Not so for `available` where both may have led alone; what both acknowledged is then
+    /// merged or set aside, never destroyed.
     pub strong: bool,
     /// Whether every state must come back to Pair by itself once the faults end.
     pub heals: bool,
+    /// What is broken.
+    pub broken: Option<Break>,
 }
 
 impl Bounds {
@@ -92,6 +114,7 @@ impl Bounds {
             force: 0,
             overrule: 0,
             unsent: 0,
+            forgets: 0,
             holds: 0,
         };
         let took_other = [false; 2];
@@ -106,6 +129,7 @@ impl Bounds {
             left,
             strong: true,
             heals: true,
+            broken: None,
         }
     }
 }

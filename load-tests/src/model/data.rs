@@ -150,7 +150,7 @@ impl World {
         peer.aside |= tail;
         let alone = self.core(i).is_some_and(|c| c.beacon().alone);
         // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7).
-        let overruled = b.left.overrule > 0;
+        let overruled = self.left.overrule < b.left.overrule;
         if tail & self.promised != 0 && nothing_own && !alone && !overruled {
             self.broken.get_or_insert("set aside although only one node had acknowledged alone (R0)");
         }

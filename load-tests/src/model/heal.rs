@@ -43,6 +43,9 @@ impl World {
                 if self.core(i).is_none() {
                     self.act(b, Action::Restart(i));
                 }
+                if !self.met[i.index()] {
+                    self.act(b, Action::Reach(i));
+                }
                 if self.core(i).is_some_and(|core| core.held()) {
                     self.act(b, Action::Let(i));
                 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod data;
 mod heal;
+mod operator;
 mod witness;
 mod world;
 
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use presence_engine::ids::NodeIx;
 use stateright::{Checker, Model, Property};
 
-pub use bounds::{Bounds, Kind, Left, Start};
+pub use bounds::{Bounds, Break, Kind, Left, Start};
 pub use world::{Action, World};
 
 /// Reached: B leads a Pair.
@@ -21,6 +22,8 @@ pub const TAKEN_OVER: &str = "a takeover is followed by Pair";
 pub const GIVEN_BACK: &str = "a give-back is followed by Pair";
 /// Reached: two Solo copies met, and the group is Pair again.
 pub const SETTLED: &str = "a conflict is settled and followed by Pair";
+/// Reached: the witness lost its register and holds one again.
+pub const RESEEDED: &str = "a witness that lost its register has it again";
 
 /// The model of one home group.
 pub struct Group {
@@ -78,6 +81,9 @@ impl Model for Group {
                 s.pair_under().is_some_and(|r| r.primary == NodeIx::A && r.term.0 % 2 == 1)
             }),
             Property::sometimes(SETTLED, |_, s: &World| s.pair_under().is_some_and(|r| r.settled.0 > 0)),
+            Property::sometimes(RESEEDED, |m: &Group, s: &World| {
+                s.left.forgets < m.bounds.left.forgets && s.register.is_some()
+            }),
         ]
     }
 }

@@ -8,7 +8,7 @@
 use presence_engine::ids::{Mode, NodeIx, Reg, Term};
 use srm::safety::{Beacon, CasResult, Config, Consent, Core, In, Out, RegisterKind, Release, Role, Witness};
 
-use super::bounds::{Bounds, Kind, Left};
+use super::bounds::{Bounds, Break, Kind, Left};
 use super::data::Log;
 
 /// A beacon on its way.
@@ -40,6 +40,8 @@ pub struct Node {
     pub core: Option<Core>,
     /// The register copy on disk.
     pub disk: Option<Reg>,
+    /// Beside it: the operator said that this node serves nobody.
+    pub held: bool,
     /// The group's log as this node has it.
     pub log: Log,
     /// How many of its entries survive a power loss.
@@ -71,8 +73,10 @@ pub struct World {
     pub beacons: [Option<Datagram>; 2],
     /// Requests of each node: the present one and a late one.
     pub cas: [[Option<Asked>; 2]; 2],
-    /// The witness's register.
+    /// The witness's register; `None`: it is empty, or there is no witness.
     pub register: Option<Reg>,
+    /// Which nodes have connected to the witness since it was last empty, or can once they live.
+    pub met: [bool; 2],
     /// Entries acknowledged to their clients, as bits.
     pub promised: u8,
     /// The next entry that a client writes.
@@ -111,6 +115,8 @@ pub enum Action {
     WitnessActs(NodeIx, usize),
     HearWitness(NodeIx, usize),
     TakeBack(NodeIx),
+    Forget,
+    Reach(NodeIx),
     GiveBack(NodeIx),
     Force(NodeIx),
     Overrule(NodeIx),
@@ -122,7 +128,9 @@ pub enum Action {
 pub fn config(bounds: &Bounds, me: NodeIx) -> Config {
     let register = match bounds.kind {
         Kind::Available => RegisterKind::Consent(Consent { available: true }),
-        Kind::Strict => RegisterKind::Consent(Consent { available: false }),
+        Kind::Strict => {
+            RegisterKind::Consent(Consent { available: bounds.broken == Some(Break::StrictGrants) })
+        }
         Kind::Witness => RegisterKind::Witness(Witness),
     };
     Config { me, home: NodeIx::A, single: false, register, peer_disk: bounds.peer_disk, lease: bounds.lease }
@@ -134,6 +142,7 @@ impl World {
         let node = || Node {
             core: None,
             disk: None,
+            held: false,
             log: Log::default(),
             synced: 0,
             aside: 0,
@@ -145,12 +154,12 @@ impl World {
             clock: 1,
             ticks: 0,
         };
-        let genesis = Reg { term: Term(0), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
         World {
             nodes: [node(), node()],
             beacons: [None, None],
             cas: [[None, None], [None, None]],
-            register: (bounds.kind == Kind::Witness).then_some(genesis),
+            register: None,
+            met: [true; 2],
             promised: 0,
             next_entry: 0,
             left: bounds.left,
@@ -180,6 +189,8 @@ impl World {
         if core.release() != Release::Alone && before.release() == Release::Alone {
             self.n(i).barrier = self.n(i).log.len();
         }
+        // A word to the contrary, or the other leads.
+        self.n(i).held &= core.held() || !before.held();
         if core.role() != Role::Primary {
             self.n(i).session = false;
         }
@@ -248,11 +259,13 @@ impl World {
 
     /// Every action that the bounds still allow here.
     pub fn actions(&self, b: &Bounds, acts: &mut Vec<Action>) {
+        if self.left.forgets > 0 && self.register.is_some() {
+            acts.push(Action::Forget);
+        }
         for i in NodeIx::BOTH {
             for (late, asked) in self.cas[i.index()].iter().enumerate() {
                 match asked {
-                    // Each answer that it does not know leads to another question: there is no end to them.
-                    Some(asked) if asked.result.is_none() && self.has_end(asked) => {
+                    Some(asked) if asked.result.is_none() && self.may_answer(b, i, asked) => {
                         acts.push(Action::WitnessActs(i, late));
                     }
                     Some(asked) if asked.result.is_none() => {}
@@ -299,6 +312,7 @@ impl World {
         let owns = core.reg().primary == i && core.reg().term != Term(0);
         offer(left.holds > 0 && owns && !core.held(), Action::Hold(i));
         offer(core.held(), Action::Let(i));
+        offer(!self.met[i.index()], Action::Reach(i));
     }
 
     /// The peer restarted and this boot knew its former boot: its new boot id is true evidence (R9).
@@ -344,7 +358,7 @@ impl World {
                 self.act_death(b, action);
             }
             Action::Restart(i) => self.restart(b, i),
-            Action::WitnessActs(i, late) => self.witness(i, late),
+            Action::WitnessActs(i, late) => self.witness(b, i, late),
             Action::HearWitness(i, late) => {
                 let asked = self.cas[i.index()][late].take().expect("offered only then");
                 let waited = self.core(i).is_some_and(Core::asking) && late == 0;
@@ -362,26 +376,11 @@ impl World {
                 let asked = self.cas[i.index()][0].take().expect("offered only then");
                 self.feed(b, i, In::CasReply(asked.req, CasResult::NotSent));
             }
-            Action::GiveBack(i) => {
-                self.left.give_back -= 1;
-                self.feed(b, i, In::GiveBack);
-            }
-            Action::Force(i) => {
-                self.left.force -= 1;
-                self.feed(b, i, In::ForceActive { overrule: false });
-            }
-            Action::Overrule(i) => {
-                self.left.overrule -= 1;
-                self.feed(b, i, In::ForceActive { overrule: true });
-            }
-            Action::Hold(i) => {
-                self.left.holds -= 1;
-                self.feed(b, i, In::Hold(true));
-            }
-            Action::Let(i) => self.feed(b, i, In::Hold(false)),
-            _ => self.act_data(b, action),
+            Action::Forget => self.forget(),
+            Action::Reach(i) => self.reach(b, i),
+            _ => self.act_operator(b, action),
         }
-        self.reseed();
+        self.report(b);
         self.tidy();
         self.check(b);
     }
@@ -402,6 +401,7 @@ impl World {
                 self.left.disks -= 1;
                 self.kill(b, i);
                 self.n(i).disk = None;
+                self.n(i).held = false;
                 if action == Action::LoseDisk(i) {
                     self.n(i).log = Log::default();
                     self.n(i).aside = 0;
@@ -463,9 +463,11 @@ impl World {
 
     fn kill(&mut self, b: &Bounds, i: NodeIx) {
         self.n(i).core = None;
+        let met = self.met[i.index()];
         for slot in &mut self.cas[i.index()] {
             // What was asked may still be done; what was answered is heard by nobody.
-            *slot = slot.take().filter(|a| a.result.is_none()).map(|a| Asked { old: true, req: 0, ..a });
+            let waits = slot.take().filter(|a| met && a.result.is_none());
+            *slot = waits.map(|a| Asked { old: true, req: 0, ..a });
         }
         self.n(i.peer()).session = false;
         self.feed(b, i.peer(), In::Near(false));
@@ -486,10 +488,15 @@ impl World {
             d.body.ack = None;
             d.body.holds = false;
         }
+        self.n(i).held &= disk.is_some_and(|r| r.primary == i && r.term != Term(0));
+        if self.n(i).held && b.broken != Some(Break::HoldForgotten) {
+            self.feed(b, i, In::Hold(true));
+        }
         self.feed(b, i, In::TookOther(b.took_other[i.index()]));
         // What was acknowledged alone is known from the log.
         let led = disk.is_some_and(|r| r.mode == Mode::Solo && r.primary == i);
-        if led && self.nodes[i.index()].log.len() > self.nodes[i.index()].base {
+        let told = b.broken != Some(Break::AloneForgotten);
+        if told && led && self.nodes[i.index()].log.len() > self.nodes[i.index()].base {
             self.feed(b, i, In::AckedAlone);
         }
     }
@@ -527,11 +534,13 @@ impl World {
         if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(unleased)) {
             self.broken.get_or_insert("leads in Pair without a lease (R3)");
         }
-        let served = |c: &Core| c.held() && c.release() != Release::Nothing;
-        if self.nodes.iter().any(|n| n.core.as_ref().is_some_and(served)) {
+        let serves = |c: &Core| c.release() != Release::Nothing;
+        if self.nodes.iter().any(|n| n.held && n.core.as_ref().is_some_and(serves)) {
             self.broken.get_or_insert("whoever was forced inactive serves");
         }
-        if !b.strong {
+        // Whoever is forced to serve may do so beside the other, and lack what the operator was told of.
+        let forced = self.left.force < b.left.force || self.left.overrule < b.left.overrule;
+        if !b.strong || forced {
             return;
         }
         let alone = NodeIx::BOTH.map(|i| self.core(i).is_some_and(|c| c.release() == Release::Alone));
