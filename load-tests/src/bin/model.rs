@@ -1,6 +1,6 @@
 //! Searches the safety core with bounds from the command line:
 //! `model KIND START [key=number ...]`, KIND `available|strict|witness`, START `home|taken|solo`; keys: writes ticks
-//! lease crashes power disks lies init pauses give cuts force overrule unsent holds disk (peer-and-disk) took (1 A, 2 B, 3 both) strong heals
+//! lease crashes power disks lies init pauses give cuts force overrule unsent forgets holds disk (peer-and-disk) took (1 A, 2 B, 3 both) strong heals
 //! threads minutes. `model nightly [threads=N minutes=N]` plays the searches that are too long for the test run, one after
 //! the other, each for so many minutes at most. Exit 0: the whole space was searched and every property holds; 1: broken; 2: usage; 3: the time
 //! ran out before.
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use load_tests::model::{Bounds, Kind, Start, search};
 
-/// Searches that take minutes: two crashes each, with what the test run has with one.
-const NIGHTLY: [&str; 9] = [
+/// Searches that take minutes: two crashes, with what the test run has with one; a witness that loses its register; what the
+/// operator says. The strong promise ends with `force` and `overrule`, and only there, but for `strong=0`.
+const NIGHTLY: [&str; 21] = [
     "witness home crashes=2 pauses=1 lies=1",
     "witness home crashes=2 lies=1 writes=2",
     "witness home crashes=2 unsent=1",
@@ -21,6 +22,18 @@ const NIGHTLY: [&str; 9] = [
     "witness home crashes=2 disks=1 init=1",
     "strict home crashes=2 pauses=1 lies=1 cuts=1 power=1",
     "available home crashes=2 lies=1 strong=0",
+    "witness home crashes=2 lies=1 forgets=1",
+    "witness home crashes=1 lies=1 unsent=1 forgets=1",
+    "witness solo crashes=1 init=1 forgets=1",
+    "witness taken crashes=2 give=1 forgets=1",
+    "witness home crashes=1 overrule=1 unsent=1 forgets=1",
+    "witness home crashes=2 overrule=1 unsent=1",
+    "witness home crashes=2 force=1",
+    "witness home crashes=2 lies=1 holds=1",
+    "witness home crashes=1 force=1 holds=1",
+    "strict home crashes=2 pauses=1 force=1 writes=2",
+    "strict home crashes=2 force=1 holds=1",
+    "available home crashes=2 force=1 holds=1 strong=0",
 ];
 
 fn main() -> ExitCode {
@@ -95,6 +108,7 @@ fn parse(args: &[String]) -> Option<(Bounds, usize, u64)> {
             "force" => b.left.force = n,
             "overrule" => b.left.overrule = n,
             "unsent" => b.left.unsent = n,
+            "forgets" => b.left.forgets = n,
             "holds" => b.left.holds = n,
             "disk" => b.peer_disk = n > 0,
             "took" => b.took_other = [n & 1 > 0, n & 2 > 0],
