@@ -1,5 +1,7 @@
 //! Nodes that wait for the operator although they might serve: restarted while automatics are disabled, or forced inactive.
 
+use srm::node::GroupOp;
+
 use super::*;
 
 /// What the nodes do by themselves: nothing.

@@ -154,7 +154,7 @@ impl Engine {
         let held = others.any(|(_, s)| s.holds(early.id) || s.early.holds(early.id));
         let stored = self.state.user(user)?.offline.iter().any(|message| message.id == early.id);
         let open = !early.seen && !held && !stored;
-        let (id, at_ms, stanza) = (early.id, self.turn.now_ms, early.stanza.clone());
+        let (id, at_ms, stanza) = (early.id, self.stored_at(user), early.stanza.clone());
         Some(Effect::Offline { user: user.clone(), id, at_ms, open, due, stanza })
     }
 }

@@ -123,7 +123,7 @@ impl Engine {
             out.extend(error.reply(stanza).map(|bytes| Output::Deliver(conn, bytes)));
             return true;
         }
-        let (resource, at_ms) = (full.resource_str().into(), self.turn.now_ms);
+        let (resource, at_ms) = (full.resource_str().into(), self.stored_at(&user));
         self.granted += 1;
         self.emit(Record::Bind { session, user: user.clone(), resource, at_ms, effects: route.effects }, out);
         self.flush_others(&user, out);

@@ -43,8 +43,15 @@ impl Engine {
             }
             return;
         }
-        let (user, at_ms, stanza) = (user.clone(), self.turn.now_ms, stanza.bytes.clone());
+        let (user, at_ms, stanza) = (user.clone(), self.stored_at(user), stanza.bytes.clone());
         route.effects.push(Effect::Offline { user, id, at_ms, open, due, stanza });
+    }
+
+    /// The time stamp of what is stored for a user now: never before what waits already, whatever clock that was stored by. A
+    /// clock that was set back, or that of the node which took over, may be behind.
+    pub(super) fn stored_at(&self, user: &BareJid) -> u64 {
+        let newest = self.state.user(user).and_then(|u| u.offline.newest());
+        self.turn.now_ms.max(newest.map_or(0, |message| message.at_ms))
     }
 
     /// Sessions that have older messages to take first, by resource; and the others.

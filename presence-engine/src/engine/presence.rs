@@ -284,7 +284,8 @@ impl Engine {
         let mut route = self.farewell(session);
         self.return_requests(s, &mut route);
         let Route { effects, volatile, .. } = route;
-        self.emit_with(Record::End { session, at_ms: self.turn.now_ms, effects }, volatile, out);
+        let at_ms = self.stored_at(&user);
+        self.emit_with(Record::End { session, at_ms, effects }, volatile, out);
         self.flush_others(&user, out);
     }
 

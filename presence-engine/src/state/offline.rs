@@ -67,6 +67,11 @@ impl OfflineQueue {
         self.messages.iter()
     }
 
+    /// The one that was stored last.
+    pub fn newest(&self) -> Option<&Offline> {
+        self.messages.back()
+    }
+
     /// How many messages.
     pub fn len(&self) -> usize {
         self.messages.len()

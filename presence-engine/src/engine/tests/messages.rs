@@ -96,6 +96,25 @@ fn a_stored_message_comes_with_its_delay_and_survives_a_failover() {
     assert!(has(&got, "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='2023-11-14T22:13:20.000Z'/>"));
 }
 
+/// A wall clock that was set back, and that of the node which takes over, may be behind.
+#[test]
+fn stamps_of_messages_that_wait_never_go_back() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    duo.send(romeo, &message("mercutio@example.org", "chat", "1"));
+    duo.now_ms -= 2 * 3_600_000;
+    duo.send(romeo, &message("mercutio@example.org", "chat", "2"));
+    duo.kill(A);
+    duo.now_ms -= 60_000;
+    let nurse = duo.login("nurse@example.org/street");
+    duo.send(nurse, &message("mercutio@example.org", "chat", "3"));
+    let mercutio = duo.login_raw("mercutio@example.org/street");
+    let got = duo.got(mercutio);
+    assert_eq!(bodies(&got), ["1", "2", "3"]);
+    let first = "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='2023-11-14T22:13:20.000Z'/>";
+    assert_eq!(got.iter().filter(|stanza| stanza.contains(first)).count(), 3, "{got:?}");
+}
+
 /// D14: a session without stream management that lost its stream is given nothing, although its end is not written yet.
 #[test]
 fn what_was_on_its_way_to_a_session_that_cannot_come_back_is_stored_or_returned() {
