@@ -5,6 +5,7 @@
 //! a restart. Options that say *clusterwide* must be equal on both nodes; [`Config::hash`] tells whether they are.
 
 mod check;
+mod clusterwide;
 pub mod edit;
 mod error;
 mod etcd;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use xmpp_core::sasl::{Mechanism, ScramHash};
 
 pub use check::name_fault;
+pub(crate) use clusterwide::first_default;
 pub use error::{ConfigError, Fault};
 pub use etcd::EtcdAt;
 pub use file::{AdminAccess, LOOKED_AT, admin_access, find, read_token};
@@ -214,32 +216,6 @@ impl Config {
     /// Peer and link together; `None` for a single node.
     pub fn pair(&self) -> Option<(&Peer, &Link)> {
         self.peer.as_ref().zip(self.link.as_ref())
-    }
-
-    /// The settings that must be equal on both nodes, as text, for showing where two nodes differ.
-    pub fn clusterwide(&self) -> Vec<(&'static str, String)> {
-        let mut all = vec![
-            ("node names", self.members().join(" ")),
-            ("node.domains", self.node.domains.join(" ")),
-            ("c2s.mechanisms", self.c2s.mechanisms.join(" ")),
-            ("c2s.plain", self.c2s.plain.to_string()),
-        ];
-        self.limits.clusterwide(&mut all);
-        if let Some(link) = &self.link {
-            all.push(("link.commit", link.commit.as_str().into()));
-            all.push(("link.policy", link.policy.as_str().into()));
-        }
-        self.srm.clusterwide(&mut all);
-        all
-    }
-
-    /// Digest of [`Config::clusterwide`]: the same on both nodes exactly when those settings are equal.
-    pub fn hash(&self) -> u64 {
-        let mut lines = String::new();
-        for (key, value) in self.clusterwide() {
-            lines.push_str(&format!("{key}={value}\n"));
-        }
-        link::first_u64(ring::digest::digest(&ring::digest::SHA256, lines.as_bytes()).as_ref())
     }
 
     /// What is allowed but deserves a second look; for the operator.

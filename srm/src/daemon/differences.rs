@@ -1,9 +1,9 @@
 //! Where the nodes differ, though they should not: versions, clocks, settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::admin::NodeStatus;
-use crate::config::Config;
+use crate::config::{Config, first_default};
 use crate::node::SETTINGS_DIFFER;
 use crate::version;
 
@@ -24,17 +24,37 @@ fn in_order<'a>(here: &'a NodeStatus, peer: &'a NodeStatus) -> (&'a NodeStatus, 
     if here.name <= peer.name { (here, peer) } else { (peer, here) }
 }
 
-/// Names every setting that differs, with both values; `None`: no difference is known.
+/// Names every setting that differs, with both values; `None`: no difference is known. What only one node knows, because it is of
+/// another version, differs if it is not at its first default. Of what this version does not know it cannot tell: that is
+/// named where nothing else differs.
 pub(super) fn settings_differ(here: &NodeStatus, peer: &NodeStatus) -> Option<String> {
     let (here, peer) = in_order(here, peer);
-    let at = |node: &NodeStatus, key: &str| node.settings.get(key).cloned().unwrap_or_default();
-    let keys = here.settings.keys().filter(|key| !LIMITS.contains(&key.as_str()));
-    let both = keys.filter(|key| peer.settings.contains_key(*key) && at(here, key) != at(peer, key));
-    let found: Vec<String> = both
-        .map(|key| {
-            format!("{key} is {} at {} and {} at {}", at(here, key), here.name, at(peer, key), peer.name)
-        })
-        .collect();
+    let keys: BTreeSet<&String> = here.settings.keys().chain(peer.settings.keys()).collect();
+    let told = !here.settings.is_empty() && !peer.settings.is_empty();
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for key in keys.into_iter().filter(|key| told && !LIMITS.contains(&key.as_str())) {
+        let (at, value, other) = match (here.settings.get(key), peer.settings.get(key)) {
+            (Some(a), Some(b)) => {
+                if a != b {
+                    found.push(format!("{key} is {a} at {} and {b} at {}", here.name, peer.name));
+                }
+                continue;
+            }
+            (Some(value), None) => (here, value, peer),
+            (None, Some(value)) => (peer, value, here),
+            (None, None) => continue,
+        };
+        let text = format!(
+            "{key} is {value} at {}, and {} does not know it (take it out until both run the same version)",
+            at.name, other.name
+        );
+        match first_default(key) {
+            Some(first) if first == value => {}
+            Some(_) => found.push(text),
+            None => unknown.push(text),
+        }
+    }
+    let found = if found.is_empty() { unknown } else { found };
     (!found.is_empty()).then(|| {
         format!("{SETTINGS_DIFFER}: {}; until they are equal no node fails over by itself", found.join("; "))
     })
@@ -153,5 +173,29 @@ mod tests {
             "{told}"
         );
         assert_eq!(limits_differ(&a, &NodeStatus::default()), None, "it did not tell");
+        assert_eq!(settings_differ(&a, &NodeStatus::default()), None, "it did not tell");
+    }
+
+    #[test]
+    fn a_setting_that_an_older_version_does_not_know_is_named_where_it_is_set() {
+        let node = |name: &str, settings: &[(&str, &str)]| NodeStatus {
+            name: name.into(),
+            settings: settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..NodeStatus::default()
+        };
+        let (known, other) = ("srm.time_zone", ("link.commit", "peer"));
+        let older = node("a", &[other]);
+        let newer = |zone| node("b", &[(known, zone), other]);
+        assert_eq!(settings_differ(&older, &newer("system")), None, "at its default it is none");
+        let told = settings_differ(&older, &newer("UTC")).unwrap();
+        assert!(
+            told.contains("differ: srm.time_zone is UTC at b, and a does not know it (take it out"),
+            "{told}"
+        );
+        assert_eq!(settings_differ(&newer("UTC"), &older), Some(told));
+        // The older one does not know what its default is: it may be that, if it is nothing else.
+        let newest = node("b", &[("x.new", "1"), other]);
+        let told = settings_differ(&older, &newest).unwrap();
+        assert!(told.contains("differ: x.new is 1 at b, and a does not know it"), "{told}");
     }
 }
