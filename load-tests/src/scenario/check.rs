@@ -87,6 +87,8 @@ impl World {
             Condition::PathMet(number) => met_enough(self.net.met(), *number, "packets"),
             Condition::Pair => self.on_both(paired),
             Condition::Protected => self.on_both(protected),
+            Condition::PairOfTwoVersions => self.on_both(|status| but_for_versions(status, paired)),
+            Condition::ProtectedOfTwoVersions => self.on_both(|status| but_for_versions(status, protected)),
             Condition::Same => self.same(),
             Condition::Clients(home) => {
                 let (up, all) = self.crowd().in_session(*home);
@@ -236,6 +238,13 @@ fn paired(status: &Status) -> bool {
     status.groups.iter().all(|group| group.mode == "Pair") && well(status) && status.moving.is_none()
 }
 
+/// The alarm that the nodes are of two versions is there, and without it the rest is so.
+fn but_for_versions(status: &Status, fits: impl Fn(&Status) -> bool) -> bool {
+    let (versions, alarms): (Vec<String>, Vec<String>) =
+        status.alarms.iter().cloned().partition(|alarm| alarm.ends_with(": finish the upgrade"));
+    !versions.is_empty() && fits(&Status { alarms, ..status.clone() })
+}
+
 /// How far the time of the last line of a log is ahead of the clock here, within half a day.
 fn ahead_s(log: &str) -> Option<i64> {
     let time = log.lines().last()?.split_once('T')?.1.get(..8)?;
@@ -257,5 +266,17 @@ mod tests {
         assert!(has_in_order(line, "users of a"));
         assert!(!has_in_order(line, "cause: network ... failover-complete"));
         assert!(!has_in_order(line, "failover-complete ... cause: operator"));
+    }
+
+    #[test]
+    fn between_two_versions_that_alarm_is_there_and_no_other() {
+        let versions = "b runs version 99.0.0, this node 0.1.0: finish the upgrade";
+        let fits = |alarms: &[&str]| {
+            let alarms = alarms.iter().map(|alarm| (*alarm).to_owned()).collect();
+            but_for_versions(&Status { alarms, ..Status::default() }, paired)
+        };
+        assert!(fits(&[versions]));
+        assert!(!fits(&[]), "they are of one version");
+        assert!(!fits(&[versions, "unprotected: users of a are served without a standby"]));
     }
 }

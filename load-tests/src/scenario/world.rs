@@ -213,6 +213,12 @@ impl World {
         self.servers[node.index()].start(&self.net)
     }
 
+    /// The same, when its program has been replaced with one that says to be of this version (`srm/src/version.rs`).
+    pub(super) fn start_version(&mut self, node: Node, version: &str) -> Result<(), String> {
+        self.server_mut(node).env.insert("TANDEM_PROGRAM_VERSION".into(), version.into());
+        self.start(node)
+    }
+
     /// The witness, in a scenario that has one.
     pub(super) fn witness(&mut self) -> Result<&mut Witness, String> {
         self.witness

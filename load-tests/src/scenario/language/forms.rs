@@ -22,6 +22,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ),
     ("continue", "continue NODE [NODE]", "SIGCONT"),
     ("start", "start NODE [NODE]", "`tandem serve`"),
+    (
+        "start",
+        "start NODE version VERSION",
+        "the same, when the program there has been replaced with one of this version, of which it stays",
+    ),
     ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
     ("plug", "plug NODE", "and put in again"),
     (
@@ -154,6 +159,11 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("NODE runs", "its process is there"),
     ("pair", "all users have a standby on both views, and there is no alarm"),
     ("protected", "the same, both nodes are Normal, and all users are at home"),
+    (
+        "pair of two versions",
+        "as `pair`, but both nodes show the alarm that they run two versions, and no other",
+    ),
+    ("protected of two versions", "as `protected`, likewise"),
     (
         "same",
         "`tandem check` compares all accounts on both nodes and finds no difference, and each node has received all that the other had written by then",

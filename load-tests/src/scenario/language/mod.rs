@@ -125,6 +125,8 @@ pub enum Step {
     Continue(Vec<Node>),
     /// Starts what does not run.
     Start(Vec<Node>),
+    /// The program of a node is of this version from now on, and is started unless it runs.
+    StartVersion(Node, String),
     /// Pulls the network cable.
     Unplug(Node),
     /// Puts it in again.
@@ -293,6 +295,10 @@ pub enum Condition {
     Pair,
     /// The same, and every group is at home.
     Protected,
+    /// As [`Condition::Pair`], but for the alarm that the nodes are of two versions, which both show.
+    PairOfTwoVersions,
+    /// As [`Condition::Protected`], likewise.
+    ProtectedOfTwoVersions,
     /// Both nodes hold the same, and have each other's logs.
     Same,
     /// Everybody, or everybody at home on a node, has a session with a live stream.

@@ -182,6 +182,9 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["pause", one, "releasing"] => node(one).map(Step::PauseReleasing),
         ["pause", list @ ..] => nodes(list).map(Step::Pause),
         ["continue", list @ ..] => nodes(list).map(Step::Continue),
+        ["start", one, "version", version] => {
+            node(one).map(|one| Step::StartVersion(one, (*version).to_owned()))
+        }
         ["start", list @ ..] => nodes(list).map(Step::Start),
         ["power", "off", list @ ..] => nodes(list).map(Step::PowerOff),
         ["stop", one] => node(one).map(Step::Stop),
@@ -341,6 +344,8 @@ fn condition(words: &[&str]) -> Option<Condition> {
     match words {
         ["pair"] => Some(Condition::Pair),
         ["protected"] => Some(Condition::Protected),
+        ["pair", "of", "two", "versions"] => Some(Condition::PairOfTwoVersions),
+        ["protected", "of", "two", "versions"] => Some(Condition::ProtectedOfTwoVersions),
         ["same"] => Some(Condition::Same),
         ["clients"] => Some(Condition::Clients(None)),
         ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
@@ -554,6 +559,23 @@ mod tests {
             assert_eq!(script.lines[0].step, Step::Disk(Node::B, DiskStep::SyncFailsOnce(part)));
             assert!(script.lines[0].step.is_fault());
         }
+    }
+
+    #[test]
+    fn two_versions() {
+        let text =
+            "start a version 99.0.0\nwait pair of two versions 5s\nassert protected of two versions\nledger";
+        let script = parse("x", &format!("{HEAD}{text}")).unwrap();
+        let steps: Vec<_> = script.lines.into_iter().map(|line| line.step).collect();
+        let expected = [
+            Step::StartVersion(Node::A, "99.0.0".to_owned()),
+            Step::Wait(Condition::PairOfTwoVersions, Duration::from_secs(5)),
+            Step::Assert(Condition::ProtectedOfTwoVersions),
+            Step::Ledger(Books::Strict),
+        ];
+        assert_eq!(steps, expected);
+        assert!(!steps[0].is_fault(), "it is what is done around a fault, as any start");
+        assert!(error("start a b version 9\nledger").contains("start NODE version VERSION"));
     }
 
     #[test]
