@@ -195,6 +195,14 @@ impl Hosts {
         done
     }
 
+    /// The program there is of this version from its next start on (`srm/src/version.rs`).
+    pub fn upgrade(&mut self, host: &str, version: &str) {
+        let variable = format!("[Service]\\nEnvironment=TANDEM_PROGRAM_VERSION={version}\\n");
+        let file = "/run/units/tandem.service.d/version.conf";
+        let (code, said) = self.run(host, &format!("printf '{variable}' > {file}\nsystemctl daemon-reload"));
+        assert_eq!(code, 0, "{said}");
+    }
+
     fn host(&mut self, name: &str) -> &mut Host {
         let at = NAMES.iter().position(|known| *known == name).unwrap_or_else(|| panic!("no host {name}"));
         &mut self.hosts[at]

@@ -47,6 +47,10 @@ fn start(page: &str) -> (Hosts, Vec<Block>) {
 
 fn play(hosts: &mut Hosts, block: &Block) {
     for host in &block.hosts {
+        if let Some(version) = &block.version {
+            println!("{host} gets a program of version {version}");
+            hosts.upgrade(host, version);
+        }
         println!("{host}$ (line {}) {}", block.line, block.commands.replace('\n', "\n   "));
         run(hosts, host, block);
     }
@@ -62,16 +66,24 @@ fn run(hosts: &mut Hosts, host: &str, block: &Block) {
             return;
         };
         let gone = block.without.as_ref().is_none_or(|word| !output.contains(word));
-        if gone && until.iter().any(|word| output.contains(word)) {
+        let as_said = block.alarm.as_ref().is_none_or(|words| only_alarm(&output, words));
+        if gone && as_said && until.iter().any(|word| output.contains(word)) {
             return;
         }
         assert!(
             Instant::now() < deadline,
-            "line {}: none of {until:?} comes (or {:?} stays), but\n{output}\n{}",
+            "line {}: none of {until:?} comes (or {:?} stays, or {:?} is not the only alarm), but\n{output}\n{}",
             block.line,
             block.without,
+            block.alarm,
             hosts.logs()
         );
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// Whether `tandem status` shows an alarm with these words, and no other.
+fn only_alarm(output: &str, words: &str) -> bool {
+    let alarms: Vec<&str> = output.lines().filter(|line| line.contains("ALARM")).collect();
+    matches!(&alarms[..], [alarm] if alarm.contains(words))
 }

@@ -1,5 +1,6 @@
 //! Reads the commands from a page: blocks behind a comment `<!-- run: HOST ... -->`, with `; until: WORD|WORD` where the page
-//! waits for something to be shown, and `; without: WORD` for what must be gone by then.
+//! waits for something to be shown, `; without: WORD` for what must be gone by then, and `; alarm: WORDS` for the only alarm that
+//! must be there then. `; version: VERSION` stands where the page has the program replaced: with one of this version.
 
 /// A block of commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,6 +13,10 @@ pub struct Block {
     pub until: Option<Vec<String>>,
     /// What it must not show then.
     pub without: Option<String>,
+    /// The words of the alarm that it must show then, and no other.
+    pub alarm: Option<String>,
+    /// The version of the node's program from here on.
+    pub version: Option<String>,
     /// The commands.
     pub commands: String,
 }
@@ -27,11 +32,13 @@ pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
         };
         let mut parts = what.split(';').map(str::trim);
         let hosts = parts.next().unwrap_or_default();
-        let (mut until, mut without) = (None, None);
+        let (mut until, mut without, mut alarm, mut version) = (None, None, None, None);
         for part in parts {
             match part.split_once(':') {
                 Some(("until", words)) => until = Some(words.trim().split('|').map(str::to_owned).collect()),
                 Some(("without", word)) => without = Some(word.trim().to_owned()),
+                Some(("alarm", words)) => alarm = Some(words.trim().to_owned()),
+                Some(("version", of)) => version = Some(of.trim().to_owned()),
                 _ => return Err(format!("line {}: {part:?} means nothing", at + 1)),
             }
         }
@@ -45,6 +52,8 @@ pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
             hosts: hosts.split_whitespace().map(str::to_owned).collect(),
             until,
             without,
+            alarm,
+            version,
             commands: commands.join("\n"),
         });
     }
@@ -59,9 +68,16 @@ fn blocks_are_read_with_hosts_and_what_they_wait_for() {
         hosts: vec!["a".into(), "b".into()],
         until: Some(vec!["Normal".into(), "Failed Over".into()]),
         without: Some("ALARM".into()),
+        alarm: None,
+        version: None,
         commands: "one\ntwo".into(),
     };
     assert_eq!(blocks(page), Ok(vec![block]));
+    let page = "<!-- run: a; version: 99.0.0 -->\n```\none\n```\n<!-- run: a; until: `x y`; alarm: z z -->\n```\ntwo\n```\n";
+    let both = blocks(page).unwrap();
+    assert_eq!((both[0].version.as_deref(), both[0].until.as_ref()), (Some("99.0.0"), None));
+    assert_eq!(both[1].alarm.as_deref(), Some("z z"));
+    assert_eq!(both[1].until, Some(vec!["`x y`".to_owned()]));
     assert!(blocks("<!-- run: a -->\ntext").is_err());
     assert!(blocks("<!-- run: a; maybe -->\n```\n```").is_err());
 }
