@@ -213,7 +213,11 @@ fn is_well(stage: &mut Stage, told: &str) {
                 Some(122) => _ = stage.op(node, Op::Group(GroupOp::Ha { on: true, force: true })),
                 Some(127..=131) => {
                     let word = |confirmed| Op::Force { to: Force::Active, confirmed };
-                    if node == A && stage.op(node, word(false)) == Some(Reply::MayMiss(Vec::new())) {
+                    let nothing = match stage.op(node, word(false)) {
+                        Some(Reply::MayMiss(missing)) => missing.is_empty(),
+                        answer => answer == Some(Reply::TakesBack(false)),
+                    };
+                    if node == A && nothing {
                         stage.op(node, word(true));
                     }
                 }

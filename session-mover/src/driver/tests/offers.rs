@@ -34,7 +34,7 @@ fn written(seq: u64, applied_peer: Position, record: Record) -> Frame {
 fn bring(a: &mut Side, had: Position, record: Record) {
     let prev = a.driver.peer_end();
     let at = Position { seq: prev.seq + 1, ..prev };
-    let frame = Frame { at, prev, terms: [Term(2), Term(3)], ..written(1, had, record) };
+    let frame = Frame { at, prev, terms: [Term(2), Term(3)], groups: 2, ..written(1, had, record) };
     a.driver.on_in(Msg::Frame(frame.encode()), &mut a.disk);
     while a.run() {}
 }
