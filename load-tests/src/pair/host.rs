@@ -1,11 +1,13 @@
 //! One machine: a disk that persists, and a process that may be killed, paused and started again.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use presence_engine::engine::Print;
 use presence_engine::ids::{Group, Position};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
 use session_mover::store::{Batch, MemoryStore, Store};
-use srm::node::{Check, Crashes, Disk, Failovers, In, Node, RegisterCopy};
+use srm::node::{Check, Crashes, Disk, Failovers, In, Node, RegisterCopy, Service};
 
 /// Both logs and both register slots.
 #[derive(Clone, Debug, Default)]
@@ -230,6 +232,8 @@ pub struct Host {
     pub checks: Vec<Check>,
     /// Rows that its node has told.
     pub rows: Vec<u32>,
+    /// Services that fail, and when the probe of one that was restarted is due.
+    pub failing: BTreeMap<Service, Option<u64>>,
 }
 
 impl Host {
@@ -242,6 +246,7 @@ impl Host {
     pub fn power_up(&mut self, lost: Lost) -> bool {
         (self.powered, self.dark) = (true, false);
         self.disk.cut = [false; 2];
+        self.failing.clear();
         for which in [Which::Own, Which::Peer] {
             let writer = &mut self.writers[which as usize];
             writer.generation += 1;

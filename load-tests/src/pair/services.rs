@@ -5,22 +5,47 @@ use xmpp_core::stanza::Stanza;
 
 use super::world::{Event, World};
 
+/// From the restart of a service to its next probe, in milliseconds.
+const PROBE_MS: u64 = 5_000;
 /// What a node says to itself.
 const PING: &[u8] = b"<iq xmlns='jabber:client' type='get' id='1' to='d'><ping xmlns='urn:xmpp:ping'/></iq>";
 
 impl World {
     /// A service of this run of a node is in this way from now on.
     pub(super) fn service(&mut self, node: usize, service: Service, health: Health) {
-        if let Some(process) = &self.hosts[node].process {
-            let boot = process.boot;
-            self.at(0, Event::Feed(node, boot, Box::new(In::Service(service, health))));
+        let host = &mut self.hosts[node];
+        let Some(process) = &host.process else { return };
+        let boot = process.boot;
+        match health {
+            Health::Fails => _ = host.failing.insert(service, None),
+            Health::Runs | Health::Stopped => _ = host.failing.remove(&service),
+        }
+        self.at(0, Event::Feed(node, boot, Box::new(In::Service(service, health))));
+    }
+
+    /// The services of a node are to be started: those that can be, are. One that fails is restarted, which may help or not.
+    pub(super) fn start_services(&mut self, node: usize) {
+        let next = self.now + PROBE_MS;
+        for service in Service::ALL {
+            if let Some(due) = self.hosts[node].failing.get_mut(&service) {
+                *due = Some(next);
+                self.feed_later(node, In::Restart(service));
+            } else if !self.stubborn[node] {
+                self.service(node, service, Health::Runs);
+            }
         }
     }
 
-    /// The services of a node are to be started: those that can be, are.
-    pub(super) fn start_services(&mut self, node: usize) {
-        if !self.stubborn[node] {
-            for service in Service::ALL {
+    /// Those that were restarted are probed: whatever can be started does its work now.
+    fn probe_restarted(&mut self, node: usize) {
+        let (now, mended) = (self.now, !self.stubborn[node]);
+        for service in Service::ALL {
+            let Some(due) = self.hosts[node].failing.get_mut(&service) else { continue };
+            if due.is_none_or(|due| due > now) {
+                continue;
+            }
+            *due = None;
+            if mended {
                 self.service(node, service, Health::Runs);
             }
         }
@@ -28,6 +53,7 @@ impl World {
 
     /// What a real node does every five seconds to see that its database and its router work.
     pub(super) fn probe_services(&mut self, node: usize) {
+        self.probe_restarted(node);
         if self.profile.services && self.now / 250 % 20 == 7 * node as u64 {
             self.feed_later(node, In::Commit(0));
             self.feed_later(node, In::Loop(Stanza::parse(PING).expect("it is one")));

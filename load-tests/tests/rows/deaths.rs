@@ -33,6 +33,8 @@ const MOST: usize = 20;
 
 /// The delay for services is two seconds, and the flap guard is another test's.
 const SOON: Automatics = Automatics { delay: 8, failovers_per_hour: 100, ..SERVICES };
+/// Ten seconds: a service that is restarted has been probed by then.
+const PROBED: Automatics = Automatics { delay: 40, ..SOON };
 /// Users who are not at home go there by themselves after three seconds.
 const BACK_SOON: Automatics = Automatics { fallback: true, after: 12, ..SOON };
 const WITHOUT: Automatics = Automatics { disabled: true, ..SOON };
@@ -419,9 +421,10 @@ fn a_death_at_every_step_of_a_recover() {
     at_every_step(&Operation {
         name: "a recover (15)",
         before: |stage| {
-            watched(stage);
+            stage.automatics(PROBED);
+            stage.run(SECOND);
             BOTH.into_iter().for_each(|node| stage.service(node, Service::Router, Health::Fails, true));
-            stage.expect(BOTH, 15, 10 * SECOND);
+            stage.expect(BOTH, 15, 20 * SECOND);
             stage.run(SECOND);
             // They can be started again.
             BOTH.into_iter().for_each(|node| stage.service(node, Service::Router, Health::Fails, false));

@@ -92,6 +92,11 @@ impl Care {
         due
     }
 
+    /// It is restarted now, whenever that was tried before: this is the first time since it was calm.
+    fn begins_anew(&mut self, now: Instant) {
+        (self.tries, self.next) = (1, Some(now + PAUSE));
+    }
+
     /// It did its work, as it has for so long.
     fn works(&mut self, well_for: Duration) {
         self.bad = 0;
@@ -185,7 +190,7 @@ impl Services {
             }
         };
         if restart {
-            self.restart_failing(service);
+            self.restart_failing(service, "by its supervisor");
         }
         if service == Service::PresenceEngine {
             self.look_at_engine();
@@ -193,12 +198,27 @@ impl Services {
     }
 
     /// It stays one that fails until a probe shows that this helped.
-    fn restart_failing(&self, service: Service) {
+    fn restart_failing(&self, service: Service, by: &str) {
         let (name, why) = (service.name(), self.why(service));
         self.with(service, |part| part.restarts += 1);
-        let text = format!("critical service {name} is restarted by its supervisor: {why}");
+        let text = format!("critical service {name} is restarted {by}: {why}");
         self.tell("service-restarted", text);
         self.probes.restart(service);
+    }
+
+    /// If it is one that fails, it is restarted at once: whoever wants that has seen to what is wrong. `false`: it is none.
+    fn mend(&self, service: Service, by: &str) -> bool {
+        let fails = self.with(service, |part| {
+            let fails = matches!(part.state, State::Fails(_));
+            if fails {
+                part.care.begins_anew(Instant::now());
+            }
+            fails
+        });
+        if fails {
+            self.restart_failing(service, by);
+        }
+        fails
     }
 
     /// Time in which this process stood still itself does not count: so many probes, each with its limit.
@@ -254,20 +274,22 @@ impl Services {
         }
     }
 
-    /// Waits until it runs, for a second at most.
+    /// Waits until it was started again, for a second at most.
     pub(super) async fn wait_for(&self, service: Service) {
         for _ in 0..20 {
-            if self.with(service, |part| matches!(part.state, State::Runs)) {
+            if !self.with(service, |part| matches!(part.state, State::Dead(_))) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Starts what does not run, for a fallback or recover.
+    /// Starts what does not run, and restarts what fails, for a fallback or recover.
     pub(super) fn start_all(&self) {
         for service in Service::ALL {
-            let _ = self.start(service, "it was started for a fallback or recover");
+            if !self.mend(service, "for a fallback or recover") {
+                let _ = self.start(service, "it was started for a fallback or recover");
+            }
         }
     }
 
@@ -303,7 +325,10 @@ impl Services {
             }
             ServiceAction::Stop => self.turn(service, State::Stopped, "the operator stopped it"),
             ServiceAction::Restart => {
-                self.turn(service, State::Dead(Instant::now()), "the operator has it restarted");
+                // One that fails would be held to be well until the next probe, and the delay would begin anew.
+                if !self.mend(service, "by the operator") {
+                    self.turn(service, State::Dead(Instant::now()), "the operator has it restarted");
+                }
             }
             ServiceAction::Fail { seconds } => {
                 let until = Instant::now() + Duration::from_secs(seconds);
@@ -435,6 +460,46 @@ mod tests {
         assert_eq!(state(&services, "router"), "stopped");
     }
 
+    #[tokio::test]
+    async fn one_that_fails_is_restarted_for_a_fallback_or_recover_and_is_not_well_by_that() {
+        let (services, node, _dir) = services();
+        let fails = || Some(Err("EIO".to_owned()));
+        services.probed(Service::Database, fails());
+        services.start_all();
+        assert_eq!(restarted(&node), [Service::Database], "its supervisor would wait for another probe");
+        assert_eq!(state(&services, "database"), "failing", "until a probe shows otherwise");
+        assert_eq!(services.list(false)[0].restarts, 1);
+        // However often that was in vain, and however long its supervisor would wait by now.
+        services.with(Service::Database, |part| {
+            (part.care.tries, part.care.next) = (6, Some(Instant::now() + LONGEST_PAUSE));
+        });
+        services.start_all();
+        assert_eq!(restarted(&node), [Service::Database]);
+        let next = services.with(Service::Database, |part| part.care.next);
+        assert!(next.is_some_and(|next| next <= Instant::now() + PAUSE), "and its supervisor goes on soon");
+        assert!(services.act(Service::Database, ServiceAction::Start).is_err(), "it runs");
+        assert_eq!(restarted(&node), []);
+        services.probed(Service::Database, Some(Ok(())));
+        assert_eq!(told(&node), [(Service::Database, Health::Runs)]);
+        services.start_all();
+        assert_eq!(restarted(&node), [], "nothing is down");
+    }
+
+    #[tokio::test]
+    async fn a_restart_by_the_operator_does_not_make_one_that_fails_well() {
+        let (services, node, _dir) = services();
+        services.probed(Service::Router, Some(Err("it is lost".to_owned())));
+        assert_eq!(told(&node), [(Service::Router, Health::Fails)]);
+        services.act(Service::Router, ServiceAction::Restart).unwrap();
+        assert_eq!(restarted(&node), [Service::Router]);
+        services.act(Service::Router, ServiceAction::Restart).unwrap();
+        services.wait_for(Service::Router).await;
+        assert_eq!(told(&node), [], "it has failed all the time: the delay runs on");
+        assert_eq!(state(&services, "router"), "failing");
+        services.probed(Service::Router, Some(Ok(())));
+        assert_eq!(told(&node), [(Service::Router, Health::Runs)]);
+    }
+
     #[test]
     fn restarts_become_ever_more_seldom_until_it_has_been_well_for_long() {
         let mut care = Care::default();
@@ -446,6 +511,10 @@ mod tests {
         assert!(!care.fails(at(1_205)) && !care.fails(at(1_210)), "it has not been well for long");
         care.works(CALM);
         assert!(!care.fails(at(1_211)) && care.fails(at(1_212)));
+        let mut care = Care { bad: 40, tries: 6, next: Some(at(1_500)) };
+        care.begins_anew(at(1_213));
+        let restarts: Vec<u64> = (1_215..1_300).step_by(5).filter(|s| care.fails(at(*s))).collect();
+        assert_eq!(restarts, [1_225, 1_245, 1_285], "as after the first");
     }
 
     #[tokio::test]

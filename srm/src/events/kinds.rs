@@ -50,7 +50,11 @@ pub const KINDS: &[Kind] = &[
     kind("move-resumed", Notice, "that alarm has cleared, and it goes on"),
     kind("service-down", Error, "a critical service of the node does not run, or does not do its work"),
     kind("service-up", Notice, "it does again"),
-    kind("service-restarted", Warning, "it does not do its work, and its supervisor has it begin anew"),
+    kind(
+        "service-restarted",
+        Warning,
+        "it does not do its work, and is restarted: by its supervisor, by the operator, or for a fallback or recover",
+    ),
     kind("recovered", Notice, "the failed mode of both nodes was ended"),
     kind(
         "clients-call",
