@@ -68,6 +68,13 @@ impl Stage {
         Some((shown.row.id, shown.states))
     }
 
+    /// Why a node shows its row, and what its operator is advised to do.
+    pub fn advice(&self, node: usize) -> [&'static str; 2] {
+        let process = self.world.hosts[node].process.as_ref();
+        let row = process.map(|process| process.node.shown().row);
+        row.map_or([""; 2], |row| [row.why, row.action])
+    }
+
     /// Goes on until these nodes show this row, for so long at most; gives back how long it took in milliseconds.
     ///
     /// # Panics

@@ -7,6 +7,7 @@ use srm::config::Assignment;
 use srm::node::{Automatics, By, GroupOp, Health, Op, Reply, Service};
 use srm::view::{Reason, State};
 
+use super::services::DOWN_ON_BOTH;
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, either, fallback, moves, refusal};
 
 pub(super) const OFF: Op = Op::Group(GroupOp::Ha { on: false, force: false });
@@ -137,6 +138,7 @@ fn enabled_with_services_down_it_fails_over_or_fails() {
     stage.expect(BOTH, 15, 15 * SECOND);
     let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
     assert_eq!(stage.shown(B).unwrap().1, [failed; 2]);
+    assert_eq!(BOTH.map(|node| stage.advice(node)), [DOWN_ON_BOTH; 2]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use srm::view::{Cause, Reason, State};
 use super::{A, B, BOTH, MINUTE, PAIR, SECOND, WITNESS, begun, by_node, either, fallback, moves, refusal};
 
 /// The product's own times for services.
-const DELAY: u64 = 90 * SECOND;
+pub(super) const DELAY: u64 = 90 * SECOND;
 pub(super) const SERVICES: Automatics = Automatics {
     check: None,
     computed_limits: false,
@@ -24,7 +24,13 @@ pub(super) const SERVICES: Automatics = Automatics {
     assignment: Assignment::Balanced,
 };
 
-fn with_services() -> Stage {
+/// What is said of the failed mode of two nodes that are at home.
+pub(super) const DOWN_ON_BOTH: [&str; 2] = [
+    "critical services are down on both nodes; neither could take the other's users",
+    "on each node see which are down; a recover starts them; if not, reboot it",
+];
+
+pub(super) fn with_services() -> Stage {
     let mut stage = Stage::pair(PAIR);
     stage.automatics(SERVICES);
     stage.moves(A);
@@ -260,6 +266,7 @@ fn row_15_while_both_nodes_are_normal_and_117_for_the_database() {
         stage.service(home, Service::Router, Health::Stopped, true);
         stage.service(backup, Service::Router, Health::Stopped, true);
         stage.expect(BOTH, 15, DELAY + SECOND);
+        assert_eq!(BOTH.map(|node| stage.advice(node)), [DOWN_ON_BOTH; 2]);
         stage.service(home, Service::Router, Health::Runs, false);
         stage.service(backup, Service::Router, Health::Runs, false);
         stage.stays(&BOTH, 15, MINUTE);
@@ -269,6 +276,15 @@ fn row_15_while_both_nodes_are_normal_and_117_for_the_database() {
         stage.expect(BOTH, 13, DELAY + 5 * SECOND);
         stage.service(backup, Service::Database, Health::Stopped, true);
         stage.expect(BOTH, 117, DELAY + 5 * SECOND);
+        let away = |stage: &Stage, node: usize| stage.advice(node)[0].contains("on the node in backup mode");
+        assert!(BOTH.into_iter().all(|node| away(&stage, node)), "{:?}", stage.advice(home));
+        let mut stage = with_services();
+        stage.service(home, Service::Database, Health::Stopped, true);
+        stage.service(backup, Service::Database, Health::Stopped, true);
+        stage.expect(BOTH, 117, DELAY + SECOND);
+        let [why, action] = stage.advice(backup);
+        assert!(why.starts_with("critical services are down on both nodes, the database of one"), "{why}");
+        assert_eq!(([why, action], action), (stage.advice(home), DOWN_ON_BOTH[1]));
     });
 }
 

@@ -137,7 +137,7 @@ impl From<Away> for Cause {
 pub enum Failure {
     /// Critical services did not start while users were taken back.
     StartOfServices,
-    /// A critical service went down on the node in backup mode, and the other could not take over.
+    /// A critical service went down, and the other node could not take over.
     Service,
     /// The database did.
     Database,

@@ -18,6 +18,7 @@ impl Row {
         w.ha == facts.ha
             && w.failed == facts.failed
             && w.place.is_none_or(|place| place == facts.place)
+            && is(w.at_home, facts.place == Place::AtHome)
             && (w.causes.is_empty() || w.causes.contains(&facts.cause))
             && is(w.home_heard, facts.home.heard)
             && is(w.home_restarted, facts.home.restarted)

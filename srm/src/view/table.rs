@@ -29,6 +29,7 @@ pub(super) struct When {
     pub(super) ha: Ha,
     pub(super) failed: Option<Failure>,
     pub(super) place: Option<Place>,
+    pub(super) at_home: Option<bool>,
     pub(super) causes: &'static [Cause],
     pub(super) home_heard: Option<bool>,
     pub(super) home_restarted: Option<bool>,
@@ -42,6 +43,7 @@ const ANY: When = When {
     ha: Ha::Enabled,
     failed: None,
     place: None,
+    at_home: None,
     causes: &[],
     home_heard: None,
     home_restarted: None,
@@ -73,12 +75,23 @@ const fn failed(failure: Failure) -> When {
     When { failed: Some(failure), ..ANY }
 }
 
+/// Failed while a node was in backup mode.
+const fn failed_away(failure: Failure) -> When {
+    When { at_home: Some(false), ..failed(failure) }
+}
+
+/// Failed while each node served its own users.
+const fn failed_at_home(failure: Failure) -> When {
+    When { failed: Some(failure), ..at(Place::AtHome) }
+}
+
 const DOWN: (S, R) = (S::Down, R::Unknown);
 const REPAIR: &str = "repair and power up node 1; when all critical services run, do a manual fallback";
 const READY: &str = "node 1 is ready: a manual fallback restores Normal";
 const WAIT: &str = "when node 1 is up and all critical services run, do a manual fallback";
 const START: &str = "find the critical services of node 1 that are down and start them; if they do not start, reboot node 1; when all run, do a manual fallback";
 const RECOVER: &str = "do a recover; if it persists, reboot the nodes";
+const RECOVER_BOTH: &str = "on each node see which are down; a recover starts them; if not, reboot it";
 
 const fn row(
     id: u32,
@@ -221,11 +234,19 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         15,
-        failed(Failure::Service),
+        failed_away(Failure::Service),
         (S::RunningInFailedMode, R::CriticalServiceDown),
         (S::RunningInFailedMode, R::CriticalServiceDown),
         "a critical service went down on the node in backup mode, and the other could not take over",
         "on the backup node see which services are down; a recover starts them; if not, reboot it",
+    ),
+    row(
+        15,
+        failed_at_home(Failure::Service),
+        (S::RunningInFailedMode, R::CriticalServiceDown),
+        (S::RunningInFailedMode, R::CriticalServiceDown),
+        "critical services are down on both nodes; neither could take the other's users",
+        RECOVER_BOTH,
     ),
     row(
         16,
@@ -433,11 +454,19 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         117,
-        failed(Failure::Database),
+        failed_away(Failure::Database),
         (S::RunningInFailedMode, R::DatabaseFailure),
         (S::RunningInFailedMode, R::DatabaseFailure),
         "the database failed on the node in backup mode, and the other could not take over",
         RECOVER,
+    ),
+    row(
+        117,
+        failed_at_home(Failure::Database),
+        (S::RunningInFailedMode, R::DatabaseFailure),
+        (S::RunningInFailedMode, R::DatabaseFailure),
+        "critical services are down on both nodes, the database of one among them; neither could take the other's users",
+        RECOVER_BOTH,
     ),
     row(
         118,

@@ -189,6 +189,9 @@ fn modes(f: &Facts, both: bool, next: &mut Vec<(&'static str, Facts)>) {
     if f.failed.is_none() && f.place == Place::AtHome && both {
         next.push(("operator: disable", ha(Ha::Disabled)));
         next.push(("operator: enable", ha(Ha::Begins)));
+        for failure in [Failure::Service, Failure::Database] {
+            next.push(("services down on both nodes", Facts { failed: Some(failure), ..*f }));
+        }
     }
     if f.ha == Ha::Begins {
         next.push(("checks hold on both", ha(Ha::Enabled)));
@@ -291,6 +294,25 @@ fn users_who_wait_for_the_operator_are_shown_before_a_question_to_the_witness() 
     for (own, row) in [(waits, 127), (away, 116), (own, 112)] {
         // Whichever of the two nodes it is.
         assert_eq!((shown([&asks, &own]).row.id, shown([&own, &asks]).row.id), (row, row));
+    }
+}
+
+/// Who reads that the node in backup mode lacks a service looks for one.
+#[test]
+fn the_failed_mode_of_nodes_that_are_at_home_and_of_one_in_backup_mode_are_two_forms_of_a_row() {
+    for (failure, id, cause) in
+        [(Failure::Service, 15, Cause::Service), (Failure::Database, 117, Cause::Database)]
+    {
+        let home = Facts { failed: Some(failure), place: Place::AtHome, ..FIRST };
+        let away = Facts { place: Place::AtBackup, cause, ..home };
+        let both = shown([&home, &home]);
+        assert_eq!((both.row.id, both.states), (id, [both.row.home; 2]));
+        assert!(both.row.why.contains("on both nodes"), "{}", both.row.why);
+        // Whichever of the two nodes serves all.
+        for told in [shown([&away, &home]), shown([&home, &away])] {
+            assert_eq!(told.row.id, id);
+            assert!(told.row.why.contains("on the node in backup mode"), "{}", told.row.why);
+        }
     }
 }
 
