@@ -6,6 +6,7 @@ mod causes;
 mod deaths;
 mod enabling;
 mod faults;
+mod follows;
 mod group;
 mod held;
 mod late;

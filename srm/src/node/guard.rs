@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Enough failovers of this node have begun within the hour that no operator asked for.
-    fn guard_holds(&self) -> bool {
+    pub(super) fn guard_holds(&self) -> bool {
         self.guard.until.len() >= self.cfg.automatics.failovers_per_hour as usize
     }
 

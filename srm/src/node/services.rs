@@ -61,6 +61,23 @@ pub enum Health {
     Stopped,
 }
 
+/// What follows if a service of this node stays down for longer than the delay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Follows {
+    /// Nothing: nobody moves users by itself, or there is nobody to be moved, or nowhere to go.
+    Nothing,
+    /// What the other move comes to is waited for, if it does not give way.
+    Later,
+    /// Neither node can serve: both run in failed mode.
+    FailedMode,
+    /// The guests of this node go home, and its own users with them.
+    Recovery,
+    /// Its users go to the peer.
+    Failover,
+    /// They would, but there were enough of such failovers.
+    Guarded,
+}
+
 /// How long the services of the home node may take to start in a fallback, in ticks (30 s).
 const START_TICKS: u64 = 120;
 /// How often the peer is asked again, in ticks (1 s).
@@ -187,35 +204,45 @@ impl Node {
         !self.cfg.automatics.disabled && !self.disarmed() && self.ha() && self.peer_up && !self.peer_leaves()
     }
 
-    /// A service of this node is down for too long.
-    fn act(&mut self, cause: Cause) {
-        let settled = self.services.failed.is_none() && self.peer_up;
+    /// What is done when it is time, as far as can be said now. The operator is told that beforehand.
+    fn follows(&self) -> Follows {
         let pair = self.cores.iter().all(|core| core.reg().mode == Mode::Pair);
-        let automatic = !self.cfg.automatics.disabled && !self.disarmed();
-        if self.cfg.single || !automatic || !settled || !pair || self.peer_leaves() {
-            return;
+        let settled = self.services.failed.is_none() && pair;
+        if self.cfg.single || !settled || !self.would_fail_over() {
+            return Follows::Nothing;
         }
         if self.moving.is_some() {
-            // The table is to show that it came to nothing: it is acted on in the next tick.
-            return self.give_way();
+            return Follows::Later;
         }
-        let guest = self.facts(self.me.peer());
         let home = self.is_home();
-        if !home && guest.place != Place::AtBackup {
-            return;
+        if !home && self.facts(self.me.peer()).place != Place::AtBackup {
+            Follows::Nothing
+        } else if self.peer_told().lacks_service {
+            Follows::FailedMode
+        } else if !home {
+            Follows::Recovery
+        } else if self.guard_holds() {
+            Follows::Guarded
+        } else {
+            Follows::Failover
         }
-        if self.peer_told().lacks_service {
-            if self.services.peer_lacks >= LACKS_TICKS {
+    }
+
+    /// A service of this node is down for too long.
+    fn act(&mut self, cause: Cause) {
+        match self.follows() {
+            Follows::Nothing => {}
+            // The table is to show that it came to nothing: it is acted on in the next tick.
+            Follows::Later => self.give_way(),
+            Follows::FailedMode if self.services.peer_lacks < LACKS_TICKS => {}
+            Follows::FailedMode => {
                 let database = cause == Cause::Database;
                 self.fail(if database { Failure::Database } else { Failure::Service });
             }
-            return;
+            Follows::Recovery => self.begin_recovery(cause),
+            // The guard says that it held one back.
+            Follows::Failover | Follows::Guarded => _ = self.begin_guarded(cause),
         }
-        if !home {
-            self.begin_recovery(cause);
-            return;
-        }
-        self.begin_guarded(cause);
     }
 
     /// Each node serves its own users; what is looked at before high availability has had its time.
@@ -316,6 +343,7 @@ impl Node {
     pub(super) fn service_alarms(&self) -> Vec<String> {
         let after = self.cfg.automatics.delay / 4;
         let peer = &self.cfg.names[self.me.peer().index()];
+        let peer_serves = matches!(self.follows(), Follows::Recovery | Follows::Failover);
         let mut alarms: Vec<String> = Vec::new();
         for service in self.down() {
             let (name, i) = (service.name(), service as usize);
@@ -324,9 +352,7 @@ impl Node {
                 (self.services.down[i] / 4, self.services.down[i] >= self.cfg.automatics.delay);
             let then = match (self.cfg.single, overdue) {
                 (true, _) => "users wait for it".to_owned(),
-                (false, false) if self.would_fail_over() => {
-                    format!("after {after} s {peer} is to serve all users")
-                }
+                (false, false) if peer_serves => format!("after {after} s {peer} is to serve all users"),
                 (false, _) if how == "fails" => {
                     "see `tandem service list`; it is tried again by itself".to_owned()
                 }
