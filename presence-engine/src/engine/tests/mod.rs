@@ -9,6 +9,7 @@ mod dual;
 mod early;
 mod fronts;
 mod group;
+mod late;
 mod messages;
 mod moves;
 mod notice;

@@ -1,0 +1,179 @@
+//! What comes late: an attachment or an attempt to resume that something else has overtaken (D5).
+
+use super::fronts::{JULIET, ROMEO, bodies, say};
+use super::*;
+
+#[test]
+fn an_attachment_from_before_is_nobodys_any_more() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.send(juliet, &say(ROMEO, "1"));
+    duo.deliver_frames(A);
+    // Let go for the old name, and late: behind a break that only the front has seen.
+    let late = duo.take_mail(B);
+    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)], true);
+    duo.hold(false);
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+    duo.turn(B, late, true);
+    duo.settle();
+    assert_eq!(bodies(&duo.got(romeo)), Vec::<String>::new());
+}
+
+/// What a front says waits for its node's frames, which the owner reads before: so it may come behind a way there and back.
+#[test]
+fn an_attachment_from_before_the_front_had_the_session_itself_takes_nothing_away() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    let juliet = duo.login_at(B, JULIET);
+    duo.hold(true);
+    duo.turn(B, vec![Input::PeerUp(false), Input::PeerUp(true)], true);
+    let late = duo.take_mail(A);
+    duo.hold(false);
+    duo.hand_over("romeo@example.org");
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+    duo.send(
+        juliet,
+        &format!(
+            "<message to='{ROMEO}'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>"
+        ),
+    );
+    duo.got(romeo);
+    duo.send(juliet, &say(ROMEO, "1b"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1b"]);
+    let sent = duo.session(ROMEO).unwrap().sent();
+    duo.hold(true);
+    duo.hand_over("romeo@example.org");
+    duo.deliver_frames(A);
+    duo.turn(A, late, true);
+    assert_eq!(duo.session(ROMEO).unwrap().sent(), sent, "the numbers that he was given hold");
+    duo.hold(false);
+    duo.send(juliet, &say(ROMEO, "2"));
+    assert_eq!(bodies(&duo.got(romeo)), ["2"]);
+}
+
+fn resume_at(duo: &mut Duo, node: NodeIx, id: SmId, h: u32) -> Client {
+    let client = duo.open_at("romeo@example.org", node);
+    duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));
+    client
+}
+
+fn is_resumed(duo: &mut Duo, client: Client) -> bool {
+    duo.all(client).first().is_some_and(|first| first.starts_with("<resumed"))
+}
+
+/// A session that lost its stream, and somebody who writes to it at its node.
+fn lost() -> (Duo, Client, SmId, u32) {
+    let mut duo = Duo::new();
+    let mercutio = duo.login_at(A, "mercutio@example.org/street");
+    let (id, h) = log_in_and_lose(&mut duo);
+    (duo, mercutio, id, h)
+}
+
+fn log_in_and_lose(duo: &mut Duo) -> (SmId, u32) {
+    let romeo = duo.login_at(A, ROMEO);
+    duo.ack(romeo, ROMEO);
+    duo.drop_tcp(romeo);
+    (duo.sm_id(ROMEO), duo.session(ROMEO).unwrap().acked)
+}
+
+/// It was late on its way from the front, and its client gave it up and went on at the other node. Granted, it would number anew
+/// what the client has counted, without the chat state, and the next message would count as delivered.
+#[test]
+fn an_attempt_that_comes_behind_one_that_its_front_did_not_know_of_takes_nothing_away() {
+    for (state, breaks) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut duo, mercutio, id, h) = lost();
+        duo.hold(true);
+        let first = resume_at(&mut duo, B, id, h);
+        let (second, _) = duo.resume(id, "romeo@example.org", h);
+        if state {
+            let composing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+            duo.send(mercutio, &format!("<message to='{ROMEO}' type='chat'>{composing}</message>"));
+        }
+        duo.send(mercutio, &say(ROMEO, "1"));
+        let seen = duo.got(second);
+        assert_eq!(bodies(&seen), ["1"]);
+        if breaks {
+            duo.drop_tcp(second);
+        }
+        duo.hold(false);
+        // Without a chat state no number changes, and nobody else has the session.
+        let granted = breaks && !state;
+        assert_eq!(is_resumed(&mut duo, first), granted, "{state} {breaks}");
+        // Without a word: its client, if it is there, comes again.
+        assert_eq!(duo.closed(first), (!granted).then_some(""), "{state} {breaks}");
+        assert!(duo.closed(second).is_none(), "no conflict: {state} {breaks}");
+        duo.send(mercutio, &say(ROMEO, "2"));
+        let (_, told) = duo.resume(id, "romeo@example.org", h + seen.len() as u32);
+        assert_eq!(bodies(&told), ["2"], "{state} {breaks}");
+    }
+}
+
+/// The session was bound behind what the front has of its owner's log.
+#[test]
+fn an_attempt_by_a_front_that_had_not_heard_of_the_session_takes_nothing_away() {
+    for went_on in [true, false] {
+        let mut duo = Duo::new();
+        let mercutio = duo.login_at(A, "mercutio@example.org/street");
+        duo.hold(true);
+        let (id, h) = log_in_and_lose(&mut duo);
+        let first = resume_at(&mut duo, B, id, h);
+        let second = went_on.then(|| duo.resume(id, "romeo@example.org", h).0);
+        let composing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+        duo.send(mercutio, &format!("<message to='{ROMEO}' type='chat'>{composing}</message>"));
+        duo.send(mercutio, &say(ROMEO, "1"));
+        let seen = second.map(|second| duo.got(second));
+        duo.hold(false);
+        // One that was never resumed before cannot have been resumed elsewhere since.
+        assert_eq!(is_resumed(&mut duo, first), !went_on);
+        let (Some(second), Some(seen)) = (second, seen) else { continue };
+        assert_eq!(bodies(&seen), ["1"]);
+        assert!(duo.closed(second).is_none(), "no conflict");
+        duo.send(mercutio, &say(ROMEO, "2"));
+        let (_, told) = duo.resume(id, "romeo@example.org", h + seen.len() as u32);
+        assert_eq!(bodies(&told), ["2"]);
+    }
+}
+
+#[test]
+fn the_later_of_two_attempts_by_one_front_is_granted_although_that_knew_of_neither() {
+    let (mut duo, mercutio, id, h) = lost();
+    duo.hold(true);
+    let first = resume_at(&mut duo, B, id, h);
+    let second = resume_at(&mut duo, B, id, h);
+    duo.hold(false);
+    assert!(duo.closed(first).is_some_and(|last| last.contains("conflict")));
+    duo.send(mercutio, &say(ROMEO, "1"));
+    let got = duo.all(second);
+    assert!(got.first().is_some_and(|first| first.starts_with("<resumed")), "{got:?}");
+    assert!(got.iter().any(|s| s.contains("<body>1</body>")), "{got:?}");
+}
+
+#[test]
+fn an_attempt_whose_answer_was_lost_with_the_link_is_granted_again() {
+    let (mut duo, _, id, h) = lost();
+    duo.hold(true);
+    let romeo = resume_at(&mut duo, B, id, h);
+    duo.deliver_mail(A);
+    duo.drop_mail(B);
+    duo.cut_link();
+    duo.hold(false);
+    duo.mend_link();
+    assert!(is_resumed(&mut duo, romeo));
+    assert!(duo.closed(romeo).is_none());
+}
+
+/// The front knows of the stream that was granted meanwhile: what comes to it then is later.
+#[test]
+fn an_attempt_of_somebody_who_was_elsewhere_is_granted_at_once() {
+    let (mut duo, mercutio, id, h) = lost();
+    let (second, _) = duo.resume(id, "romeo@example.org", h);
+    duo.send(mercutio, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(second)), ["1"]);
+    // Nobody has noticed yet that its client is gone.
+    let third = resume_at(&mut duo, B, id, h);
+    assert!(is_resumed(&mut duo, third));
+    assert!(duo.closed(second).is_some_and(|last| last.contains("conflict")));
+}
