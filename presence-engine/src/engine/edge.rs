@@ -414,8 +414,9 @@ impl Edge {
         self.names.get(&name).copied()
     }
 
-    pub(super) fn forget_names(&mut self) {
-        self.names.clear();
+    /// Connections have no names any more; gives back those that they had.
+    pub(super) fn forget_names(&mut self) -> BTreeMap<Conn, Conn> {
+        std::mem::take(&mut self.names)
     }
 
     /// Connections whose socket that node has.

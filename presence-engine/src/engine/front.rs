@@ -317,10 +317,27 @@ impl Engine {
         out.push(Output::Relay(Relay::List(false)));
     }
 
+    /// Outputs of turns before this frame were let go; others wait, or none does (`u64::MAX`).
+    pub fn holds_from(&mut self, seq: u64) {
+        self.given_up.retain(|_, last| *last >= seq);
+    }
+
+    /// Whether this is not to be said any more, though it is safe now: this node said it as a front, and has given the name up
+    /// since. It has the session itself, and may have given it back before this was let go; or it says the same under another
+    /// name. That a name is given up is said: the owner may have heard the beginning.
+    pub fn is_void(&self, output: &Output) -> bool {
+        match output {
+            Output::Relay(Relay::Open { conn, .. } | Relay::Element { conn, .. }) => {
+                self.given_up.contains_key(conn)
+            }
+            _ => false,
+        }
+    }
+
     /// The path to the owner is gone.
     pub(super) fn detach_fronts(&mut self, out: &mut Vec<Output>) {
-        let now = self.turn.now_ms;
-        self.edge.forget_names();
+        let (now, last) = (self.turn.now_ms, self.turn.at.seq);
+        self.given_up.extend(self.edge.forget_names().into_keys().map(|name| (name, last)));
         for conn in self.edge.fronts() {
             if self.edge.lose_owner(conn, now) {
                 out.push(Output::Credit(conn));
@@ -405,6 +422,7 @@ impl Engine {
         let now = self.turn.now_ms;
         let Some(mut front) = self.edge.take_front(conn) else { return };
         if let Some(name) = front.name {
+            self.given_up.insert(name, self.turn.at.seq);
             // Whoever was the owner until now keeps nothing of it.
             out.push(Output::Relay(Relay::Closed { conn: name, clean: false }));
         }

@@ -127,6 +127,8 @@ pub struct Engine {
     leaving: bool,
     /// Counts the names of connections at their owner.
     next_name: u64,
+    /// Names that this node has given up as a front, and the last frame with which something waits that it said under them.
+    given_up: BTreeMap<Conn, u64>,
     /// See [`Engine::answers`].
     answers: u64,
     /// See [`Engine::granted`].
@@ -176,6 +178,7 @@ impl Engine {
             peer_lost_ms: None,
             leaving: false,
             next_name: 1,
+            given_up: BTreeMap::new(),
             answers: 0,
             granted: 0,
             arrived: Vec::new(),
@@ -228,6 +231,7 @@ impl Engine {
         self.state = state;
         self.serving = [false; 2];
         self.left_behind.clear();
+        self.given_up.clear();
         self.resumers.clear();
         self.unreleased.end_all();
         self.forget_waiting();

@@ -122,6 +122,11 @@ impl Commit {
         self.queue.iter().find(|held| held.bytes > 0).map_or(u64::MAX, |held| held.seq)
     }
 
+    /// The frame that the first turn that waits belongs to or stands behind; `u64::MAX`: none waits.
+    pub fn holds_from(&self) -> u64 {
+        self.queue.front().map_or(u64::MAX, |held| held.seq)
+    }
+
     /// Whether no turn waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -264,6 +269,15 @@ mod tests {
         assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 0);
         commit.acked(1);
         assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 3);
+    }
+
+    #[test]
+    fn a_turn_that_wrote_nothing_waits_too() {
+        let mut commit = Commit::default();
+        assert_eq!(commit.holds_from(), u64::MAX);
+        commit.hold(4, 0, 0, 7, credit(1));
+        commit.hold(5, 1, 10, 7, credit(2));
+        assert_eq!((commit.holds_from(), commit.waits_from()), (4, 5));
     }
 
     #[test]

@@ -434,6 +434,7 @@ impl Driver {
         let at = Position { seq: prev.seq + 1, inc: self.inc };
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.waits_from(self.commit.waits_from());
+        self.engine.holds_from(self.commit.holds_from());
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         // Users whose hand-over turned out to stand come with what is undone for them.
         let all = self.engine.has_arrivals();
@@ -558,10 +559,14 @@ impl Driver {
         }
     }
 
-    /// Lets go of everything that is safe by now.
+    /// Lets go of everything that is safe by now, but for what became void meanwhile.
     fn release(&mut self) {
-        let Driver { commit, dos, view, .. } = self;
-        commit.release(view.release, |output| dos.push(Do::Release(output)));
+        let Driver { commit, dos, view, engine, .. } = self;
+        commit.release(view.release, |output| {
+            if !engine.is_void(&output) {
+                dos.push(Do::Release(output));
+            }
+        });
     }
 }
 

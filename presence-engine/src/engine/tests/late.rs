@@ -54,6 +54,97 @@ fn an_attachment_from_before_the_front_had_the_session_itself_takes_nothing_away
     assert_eq!(bodies(&duo.got(romeo)), ["2"]);
 }
 
+const BIND: &str = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>orchard</resource>\
+                    </bind></iq>";
+const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
+
+/// Romeo goes to B and back while what B says waits for its frames: of what it has said as the front of his streams before,
+/// nothing is let go behind that.
+fn goes_there_and_back(duo: &mut Duo) {
+    duo.hand_over("romeo@example.org");
+    assert_eq!(duo.node_of(&bare("romeo@example.org")), B);
+    duo.hand_over("romeo@example.org");
+    assert_eq!(duo.node_of(&bare("romeo@example.org")), A);
+    duo.let_go(B);
+    duo.settle();
+}
+
+#[test]
+fn what_a_login_brought_that_went_there_and_back_meanwhile_is_done_once() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    duo.stick(B);
+    let romeo = duo.open_at("romeo@example.org", B);
+    for xml in [BIND, ENABLE, &say(JULIET, "1")] {
+        duo.send(romeo, xml);
+    }
+    goes_there_and_back(&mut duo);
+    assert_eq!(bodies(&duo.got(juliet)), ["1"], "once");
+    let got = duo.all(romeo);
+    assert_eq!(got.iter().filter(|s| s.contains("type='result'")).count(), 1, "{got:?}");
+    assert_eq!(got.iter().filter(|s| s.contains("<enabled ")).count(), 1, "{got:?}");
+    // And nothing is taken for what was done already.
+    duo.send(romeo, &say(JULIET, "2"));
+    duo.send(juliet, &say(ROMEO, "3"));
+    assert_eq!(bodies(&duo.got(juliet)), ["2"]);
+    assert_eq!(bodies(&duo.got(romeo)), ["3"]);
+    assert_eq!(duo.session(ROMEO).unwrap().inbound, 2);
+    assert!(duo.closed(romeo).is_none());
+}
+
+/// It is nobody's any more: bound anew it would be a session that nobody has, and speak.
+#[test]
+fn a_session_that_began_and_ended_meanwhile_does_not_begin_again() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    duo.stick(B);
+    let romeo = duo.open_at("romeo@example.org", B);
+    for xml in [BIND, &say(JULIET, "1")] {
+        duo.send(romeo, xml);
+    }
+    duo.hand_over("romeo@example.org");
+    duo.close(romeo);
+    duo.hand_over("romeo@example.org");
+    duo.let_go(B);
+    duo.settle();
+    assert_eq!(bodies(&duo.got(juliet)), ["1"], "once");
+    assert!(duo.session(ROMEO).is_none());
+}
+
+#[test]
+fn an_attempt_to_resume_that_went_there_and_back_meanwhile_is_one() {
+    let (mut duo, mercutio, id, h) = lost();
+    let before = duo.state().session(id).unwrap().streams;
+    duo.stick(B);
+    let romeo = resume_at(&mut duo, B, id, h);
+    duo.send(romeo, &say("mercutio@example.org", "1"));
+    goes_there_and_back(&mut duo);
+    assert_eq!(bodies(&duo.got(mercutio)), ["1"], "once");
+    assert_eq!(duo.state().session(id).unwrap().streams, before + 1);
+    assert!(is_resumed(&mut duo, romeo));
+    assert!(duo.closed(romeo).is_none());
+    duo.send(mercutio, &say(ROMEO, "2"));
+    assert_eq!(bodies(&duo.got(romeo)), ["2"]);
+}
+
+/// The link breaks before he goes, and is there again: what B had said was to be said again, under another name.
+#[test]
+fn the_same_behind_a_break_of_the_link() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    duo.stick(B);
+    let romeo = duo.open_at("romeo@example.org", B);
+    for xml in [BIND, ENABLE, &say(JULIET, "1")] {
+        duo.send(romeo, xml);
+    }
+    duo.cut_link();
+    duo.mend_link();
+    goes_there_and_back(&mut duo);
+    assert_eq!(bodies(&duo.got(juliet)), ["1"], "once");
+    assert_eq!(duo.session(ROMEO).unwrap().inbound, 1);
+    assert!(duo.closed(romeo).is_none());
+}
+
 fn resume_at(duo: &mut Duo, node: NodeIx, id: SmId, h: u32) -> Client {
     let client = duo.open_at("romeo@example.org", node);
     duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));

@@ -51,7 +51,7 @@ pub(super) struct Duo {
     mail: [VecDeque<Input>; 2],
     /// Frames wait here instead of arriving at once.
     held: bool,
-    /// From this frame on nothing that this node puts out for clients is let go, and this waits.
+    /// From this frame on nothing that this node puts out for clients, or says of them to the other, is let go, and this waits.
     stuck: [Option<(u64, Vec<Output>)>; 2],
     inboxes: BTreeMap<Conn, Vec<String>>,
     /// Streams that the server ended, with its last words.
@@ -150,7 +150,9 @@ impl Duo {
         }
         let at = Position { seq: self.ends[i] + 1, inc: 7 + i as u64 };
         let mut out = Vec::new();
-        engine.waits_from(self.stuck[i].as_ref().map_or(u64::MAX, |(first, _)| *first));
+        let waits_from = self.stuck[i].as_ref().map_or(u64::MAX, |(first, _)| *first);
+        engine.waits_from(waits_from);
+        engine.holds_from(waits_from);
         engine.begin(Turn { now_ms: self.now_ms, at, applied_peer: self.applied[i] });
         let mut forwards = Vec::new();
         for (at, bytes) in &frames {
@@ -180,15 +182,24 @@ impl Duo {
                     record.encode(&mut bytes);
                     self.log.push(record);
                 }
-                Output::Relay(_) | Output::Tell(_) => self.post(node, output),
                 Output::Parked(session, on) => {
                     let token = self.engines[node.index()].as_ref().map_or(0, |e| e.token_to_tell(session));
                     self.mail[node.peer().index()].push_back(Input::PeerParked { session, on, token });
                 }
-                Output::Deliver(..) | Output::Credit(_) | Output::Close(..)
+                Output::Deliver(..)
+                | Output::Credit(_)
+                | Output::Close(..)
+                | Output::Relay(_)
+                | Output::Tell(_)
                     if self.stuck[node.index()].is_some() =>
                 {
                     self.stuck[node.index()].as_mut().unwrap().1.push(output);
+                }
+                Output::Relay(_) | Output::Tell(_) => {
+                    // As the driver does.
+                    if !self.engines[node.index()].as_ref().is_some_and(|engine| engine.is_void(&output)) {
+                        self.post(node, output);
+                    }
                 }
                 Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
                     if conn.node != node =>

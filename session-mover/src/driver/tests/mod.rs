@@ -3,6 +3,7 @@
 mod bounds;
 mod checks;
 mod early;
+mod fronts;
 mod memory;
 mod moves;
 mod offers;
