@@ -377,6 +377,7 @@ impl Node {
             cause
                 if group != self.me
                     && cause == Cause::Clients.of_failover()
+                    && ![began.cause, self.shows.peer.causes[g]].contains(&cause)
                     && self.has_asked_to_fail_over() =>
             {
                 Cause::Clients
