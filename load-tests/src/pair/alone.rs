@@ -111,12 +111,7 @@ impl World {
         self.cut = self.cut.map(|cut| cut.max(until));
         self.isolated.1 = self.isolated.1.max(until);
         self.ledger.part(self.now);
-        for socket in 0..self.sockets.len() {
-            let s = &self.sockets[socket];
-            if (s.client_open || s.server_open) && self.is_beyond(s.client, s.node) {
-                self.break_socket(socket);
-            }
-        }
+        self.break_what_is_beyond();
         self.at(for_ms, Event::Fault(Fault::Meet));
         self.at(for_ms, Event::Together);
     }
@@ -135,6 +130,21 @@ impl World {
     /// Whether a client does not see a node.
     pub(super) fn is_beyond(&self, client: usize, node: usize) -> bool {
         self.now < self.apart.until && self.apart.sides.get(client).is_some_and(|side| *side != node)
+    }
+
+    /// Clients see this node alone for so long. What they have with the other breaks; the nodes hear each other.
+    pub(super) fn see_only(&mut self, node: usize, for_ms: u64) {
+        (self.apart.sides, self.apart.until) = (vec![node; self.clients.len()], self.now + for_ms);
+        self.break_what_is_beyond();
+    }
+
+    fn break_what_is_beyond(&mut self) {
+        for socket in 0..self.sockets.len() {
+            let s = &self.sockets[socket];
+            if (s.client_open || s.server_open) && self.is_beyond(s.client, s.node) {
+                self.break_socket(socket);
+            }
+        }
     }
 
     /// The cut ends. Nobody has waited for an operator: each node serves everybody whom it sees.

@@ -234,6 +234,10 @@ pub struct Host {
     pub rows: Vec<u32>,
     /// Services that fail, and when the probe of one that was restarted is due.
     pub failing: BTreeMap<Service, Option<u64>>,
+    /// Why its node has told that it keeps its users although clients of it wait at the other.
+    pub kept: Vec<&'static str>,
+    /// What clients say at the other node for this one is lost here, and nobody notices.
+    pub deaf: bool,
 }
 
 impl Host {

@@ -188,6 +188,7 @@ impl World {
         }
         match parcel {
             Parcel::Up => self.feed(node, In::LinkUp(link)),
+            Parcel::Msg(Msg::Relay(_)) if self.hosts[node].deaf => {}
             Parcel::Msg(msg) => {
                 self.note_relayed(node, &msg);
                 self.feed(node, In::LinkMsg(link, msg));

@@ -404,14 +404,39 @@ impl Stage {
     /// The first clients of a node, so many, lose their streams wherever those are, and call at the other node with their
     /// sessions.
     pub fn clients_call(&mut self, home: usize, count: usize) {
-        let users = self.users(1 - home);
-        let is_home = |user: &BareJid| users.iter().any(|(jid, u)| jid == user && u.home.index() == home);
-        let all = 0..self.world.clients.len();
-        let theirs: Vec<usize> = all.filter(|c| is_home(&self.world.clients[*c].user)).take(count).collect();
-        for c in theirs {
+        for c in self.clients_at_home(home).into_iter().take(count) {
             self.world.main_died(c);
             self.world.seek(c, Some(1 - home));
         }
+    }
+
+    /// The last client of a node loses its stream, and comes back to it.
+    pub fn comes_again(&mut self, home: usize) {
+        if let Some(c) = self.clients_at_home(home).pop() {
+            self.world.main_died(c);
+            self.world.seek(c, Some(home));
+        }
+    }
+
+    fn clients_at_home(&self, home: usize) -> Vec<usize> {
+        let users = self.users(1 - home);
+        let is_home = |user: &BareJid| users.iter().any(|(jid, u)| jid == user && u.home.index() == home);
+        (0..self.world.clients.len()).filter(|c| is_home(&self.world.clients[*c].user)).collect()
+    }
+
+    /// What clients say at the other node for this one is lost here from now on, and neither node notices.
+    pub fn goes_deaf(&mut self, node: usize) {
+        self.world.hosts[node].deaf = true;
+    }
+
+    /// Clients reach this node alone for so long.
+    pub fn clients_see_only(&mut self, node: usize, for_ms: u64) {
+        self.world.see_only(node, for_ms);
+    }
+
+    /// Why a node told that it keeps its users, each time since this was asked last.
+    pub fn kept(&mut self, node: usize) -> Vec<&'static str> {
+        std::mem::take(&mut self.world.hosts[node].kept)
     }
 
     /// How many accounts of the other node a node told that they call there, each time since this was asked last.
@@ -513,6 +538,9 @@ impl World {
         }
         if let News::Unanswered(accounts) = news {
             self.called.push((node, *accounts));
+        }
+        if let News::NotForClients(why) = news {
+            self.hosts[node].kept.push(*why);
         }
         if let News::Paused(_, pause) = news {
             self.paused.push((node, *pause));

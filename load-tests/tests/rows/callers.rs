@@ -5,7 +5,7 @@ use super::services::SERVICES;
 use super::*;
 
 const KEEP_ALIVE: u64 = MINUTE;
-/// A service that stops brings about nothing by itself in these tests.
+/// A service that is down brings about nothing by itself in these tests.
 const CALLERS: Automatics = Automatics { delay: 1_200, ..SERVICES };
 const ENOUGH: u32 = 3;
 
@@ -19,11 +19,11 @@ fn with_clients(callers: u32, automatics: Automatics) -> Stage {
     stage
 }
 
-/// The presence engine of a node stops, and so many of its clients call at the other, which says after 10 s that nobody
+/// The presence engine of a node dies and does not start, and so many of its clients call at the other, which says after 10 s that nobody
 /// answers them.
 #[track_caller]
 fn answers_nobody(stage: &mut Stage, home: usize, clients: usize) {
-    stage.service(home, Service::PresenceEngine, Health::Stopped, true);
+    stage.service(home, Service::PresenceEngine, Health::Dead, true);
     stage.clients_call(home, clients);
     stage.stays(&BOTH, 1, 15 * SECOND);
     assert!(says(stage, 1 - home, "does not answer them"), "{:?}", stage.alarms(1 - home));
@@ -79,7 +79,7 @@ fn nobody_is_moved_for_clients_that_wait_where_that_is_off_or_something_explains
         if what == "its peer is no better" {
             stage.service(B, Service::Router, Health::Fails, true);
         }
-        stage.service(A, Service::PresenceEngine, Health::Stopped, true);
+        stage.service(A, Service::PresenceEngine, Health::Dead, true);
         stage.clients_call(A, clients);
         stage.run(KEEP_ALIVE + 20 * SECOND);
         assert_eq!(
@@ -125,4 +125,69 @@ fn the_flap_guard_holds_back_a_failover_for_clients_that_wait() {
     assert_eq!((stage.called(B), moves(&mut stage, A)), (vec![3], Vec::new()), "it was asked, and refused");
     assert!(says(&stage, A, "flap guard"), "{:?}", stage.alarms(A));
     assert!(says(&stage, B, "does not answer them"), "{:?}", stage.alarms(B));
+}
+
+/// Three accounts are left unanswered at the other node, and nobody else is.
+#[test]
+fn a_node_that_lets_others_in_keeps_its_users_and_says_so() {
+    either(|home, backup| {
+        let mut stage = with_clients(ENOUGH, CALLERS);
+        stage.goes_deaf(home);
+        stage.clients_call(home, 3);
+        for seconds in [30, 45] {
+            stage.comes_again(home);
+            stage.stays(&BOTH, 1, seconds * SECOND);
+        }
+        assert!(says(&stage, backup, "does not answer them"), "{:?}", stage.alarms(backup));
+        assert_eq!(stage.called(backup), [3], "it was asked");
+        assert_eq!(stage.kept(home), ["this node answers clients"]);
+        assert_eq!((moves(&mut stage, home), stage.served(home)), (Vec::new(), 5));
+        // They look for it themselves in the end.
+        stage.run(40 * SECOND);
+        assert!(all_there(&stage) && !says(&stage, backup, "does not answer them"));
+    });
+}
+
+#[test]
+fn a_service_that_the_operator_stopped_has_its_own_delay_whoever_waits() {
+    either(|home, backup| {
+        let mut stage = with_clients(ENOUGH, SERVICES);
+        stage.service(home, Service::PresenceEngine, Health::Stopped, true);
+        stage.clients_call(home, 3);
+        stage.stays(&BOTH, 1, 88 * SECOND);
+        assert_eq!((stage.called(backup), moves(&mut stage, home)), (vec![3], Vec::new()), "it was asked");
+        let kept = stage.kept(home);
+        assert!(kept.len() == 1 && kept[0].contains("the operator stopped"), "{kept:?}");
+        stage.expect([home], 108, 4 * SECOND);
+        stage.expect(BOTH, 12, 10 * SECOND);
+        let group = NodeIx::BOTH[home];
+        let told =
+            [(group, false, Step::Began, Cause::Service), (group, false, Step::Complete, Cause::Service)];
+        assert_eq!(moves(&mut stage, home), told);
+        // Whoever has seen it begin knows that it was not for those who wait.
+        let there = moves(&mut stage, backup);
+        assert!(there.len() < 2 || there == told, "{there:?}");
+    });
+}
+
+/// Nothing shows what keeps a node from answering: users go back to it by themselves, and wait for it again.
+#[test]
+fn with_automatic_fallback_users_do_not_go_to_and_fro() {
+    let mut stage = with_clients(ENOUGH, Automatics { fallback: true, after: 120, ..CALLERS });
+    stage.goes_deaf(A);
+    stage.clients_see_only(B, 30 * MINUTE);
+    stage.expect([A], 108, KEEP_ALIVE + 30 * SECOND);
+    stage.expect(BOTH, 11, 10 * SECOND);
+    stage.expect([B], 10, 40 * SECOND);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    assert!(!says(&stage, A, "flap guard"), "{:?}", stage.alarms(A));
+    // It is asked again and again, and they stay: as long as the failover before counts.
+    stage.stays(&BOTH, 1, 200 * SECOND);
+    assert_eq!(stage.called(B).len(), 2, "it was asked both times");
+    assert!(says(&stage, A, "flap guard"), "{:?}", stage.alarms(A));
+    assert!(says(&stage, B, "does not answer them"), "{:?}", stage.alarms(B));
+    let told = moves(&mut stage, A);
+    let began = told.iter().filter(|(_, back, step, _)| !back && *step == Step::Began);
+    assert_eq!(began.count(), 1, "{told:?}");
+    assert_eq!(told.last(), Some(&(NodeIx::A, true, Step::Complete, Cause::Automatic)), "{told:?}");
 }

@@ -63,6 +63,10 @@ pub fn record(
             );
             told("clients-call", text)
         }
+        Event::NotForClients(why) => {
+            let text = format!("failover for clients that wait at {peer} refused: {why}");
+            told("failover-refused", text)
+        }
         Event::Ha(true) => told("ha-enabled", "high availability was enabled".to_owned()),
         Event::Ha(false) => {
             let text = "high availability was disabled: if a node dies, its users wait for it".to_owned();
@@ -337,6 +341,7 @@ mod tests {
             Event::Recovered,
             Event::Called(3),
             Event::Unanswered(3),
+            Event::NotForClients("this node answers clients"),
             Event::Ha(true),
             Event::Ha(false),
             Event::Rebalanced(crate::node::Progress { done: 1, left: 0 }),

@@ -176,6 +176,7 @@ impl Metrics {
             Event::PeerRestarts => "peer_restarts",
             Event::Recovered => "recovered",
             Event::Called(_) | Event::Unanswered(_) => "clients_call",
+            Event::NotForClients(_) => "failover_refused",
             Event::Ha(true) => "ha_enabled",
             Event::Ha(false) => "ha_disabled",
             Event::Rebalanced(_) => "rebalanced",

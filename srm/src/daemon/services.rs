@@ -111,7 +111,8 @@ impl State {
         match self {
             State::Runs => Health::Runs,
             State::Fails(_) => Health::Fails,
-            State::Stopped | State::Dead(_) => Health::Stopped,
+            State::Stopped => Health::Stopped,
+            State::Dead(_) => Health::Dead,
         }
     }
 }
@@ -252,13 +253,13 @@ impl Services {
         let health = state.health();
         let before = self.with(service, |part| {
             let before = part.state.health();
-            part.restarts += u64::from(before == Health::Stopped && health == Health::Runs);
+            part.restarts += u64::from(before.blocks() && health == Health::Runs);
             part.since = if before == health { part.since } else { Instant::now() };
             part.state = state;
             before
         });
         if service == Service::Authentication {
-            self.accounts.serve(health != Health::Stopped);
+            self.accounts.serve(!health.blocks());
         }
         if before == health && health == Health::Fails {
             return;
@@ -268,7 +269,7 @@ impl Services {
             let (event, now) = match health {
                 Health::Runs => ("service-up", "runs"),
                 Health::Fails => ("service-down", "fails"),
-                Health::Stopped => ("service-down", "does not run"),
+                Health::Stopped | Health::Dead => ("service-down", "does not run"),
             };
             self.tell(event, format!("critical service {} {now}: {why}", service.name()));
         }
@@ -411,7 +412,7 @@ mod tests {
         services.act(Service::Router, ServiceAction::Stop).unwrap();
         services.act(Service::Database, ServiceAction::Fail { seconds: 0 }).unwrap();
         let before = told(&node);
-        assert_eq!(before, [(Service::Router, Health::Stopped), (Service::Database, Health::Stopped)]);
+        assert_eq!(before, [(Service::Router, Health::Stopped), (Service::Database, Health::Dead)]);
         while state(&services, "database") != "running" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -422,7 +423,7 @@ mod tests {
         assert_eq!(told(&node), [(Service::Router, Health::Runs)]);
         services.act(Service::Router, ServiceAction::Restart).unwrap();
         services.wait_for(Service::Router).await;
-        assert_eq!(told(&node), [(Service::Router, Health::Stopped), (Service::Router, Health::Runs)]);
+        assert_eq!(told(&node), [(Service::Router, Health::Dead), (Service::Router, Health::Runs)]);
     }
 
     #[tokio::test]
@@ -432,7 +433,7 @@ mod tests {
         let refused = services.act(Service::PresenceEngine, ServiceAction::Start).unwrap_err();
         assert!(refused.error.starts_with("presence-engine does not start"), "{}", refused.error);
         services.start_all();
-        assert_eq!(told(&node), [(Service::PresenceEngine, Health::Stopped)]);
+        assert_eq!(told(&node), [(Service::PresenceEngine, Health::Dead)]);
     }
 
     #[tokio::test]

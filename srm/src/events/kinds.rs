@@ -61,6 +61,11 @@ pub const KINDS: &[Kind] = &[
         Warning,
         "clients of the other node log in at this one with sessions that they had there, and it is silent: it is held to be gone; or it is heard and answers none of them: it is asked to fail over",
     ),
+    kind(
+        "failover-refused",
+        Warning,
+        "the other node asked this one to fail over for clients that wait there, and it does not: it answers clients, or the operator stopped a critical service of it, which has a delay of its own; at most once in ten minutes",
+    ),
     kind("ha-enabled", Notice, "high availability was enabled for the group"),
     kind("ha-disabled", Warning, "it was disabled: nobody takes over"),
     kind(

@@ -27,6 +27,12 @@ const UNANSWERED_TICKS: u64 = 40;
 const GONE_TICKS: u64 = 20;
 /// A peer that was asked to hand its users over is not asked again before (a minute), in ticks.
 const ASK_AGAIN_TICKS: u64 = 240;
+/// That this node was asked to, and does not, is told again after this (ten minutes), in ticks.
+const REFUSED_AGAIN_TICKS: u64 = 2_400;
+
+/// Why this node does not fail over for clients.
+const ANSWERS: &str = "this node answers clients";
+const STOPPED: &str = "the operator stopped a critical service of this node: its users go when the critical service delay is over";
 
 /// Accounts of the peer whose clients call here with sessions that they had there, and get no answer of it.
 #[derive(Debug, Default)]
@@ -43,6 +49,8 @@ pub(super) struct Callers {
     asked: Option<u64>,
     /// It was told of those who wait.
     told: bool,
+    /// When it was last told that this node was asked to, and does not, in ticks.
+    refused: Option<u64>,
 }
 
 impl Callers {
@@ -172,11 +180,27 @@ impl Node {
     }
 
     /// Whether this node has let a client in, or go on, in the time for which others wait for it: it answers, then.
-    pub(super) fn answers_clients(&self) -> bool {
+    fn answers_clients(&self) -> bool {
         self.callers.granted.0 > 0 && self.ticks - self.callers.granted.1 < self.callers_patience()
     }
 
-    /// Whether it has, a moment ago.
+    /// Why this node keeps its users although clients of it wait at the peer: what would be for it if nothing were against it.
+    pub(super) fn keeps_users(&self) -> Option<&'static str> {
+        // That one has a delay of its own, and whoever stopped it knows of that.
+        let stopped = self.has_stopped_service().then_some(STOPPED);
+        if self.answers_clients() { Some(ANSWERS) } else { stopped }
+    }
+
+    /// For the operator, once in a while: nothing else shows that the peer asks.
+    pub(super) fn tell_that_it_keeps_users(&mut self, why: &'static str) {
+        let now = self.ticks;
+        if self.callers.refused.is_none_or(|told| now - told >= REFUSED_AGAIN_TICKS) {
+            self.callers.refused = Some(now);
+            self.outs.push(Out::Event(Event::NotForClients(why)));
+        }
+    }
+
+    /// Whether this node has asked the peer, a moment ago.
     pub(super) fn has_asked_to_fail_over(&self) -> bool {
         !self.callers.may_ask(self.ticks)
     }
@@ -212,10 +236,12 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::NodeIx;
+    use presence_engine::ids::{Conn, NodeIx};
+    use session_mover::log::Which;
+    use xmpp_core::stanza::Stanza;
 
     use super::super::tests::{Memory, acknowledge, add, config, copy, hear, link_up, pair};
-    use super::super::{Action, Automatics, In};
+    use super::super::{Action, Automatics, Health, In, Service};
     use super::*;
     use crate::view::Cause;
 
@@ -282,9 +308,8 @@ mod tests {
         assert!(callers.may_ask(1 + ASK_AGAIN_TICKS));
     }
 
-    /// Node b is well, as its peer is, and hears of that that it answers none of its clients there. Whether it hands its users
-    /// over, and why.
-    fn hears_of_its_clients(before: impl FnOnce(&mut Node, &mut Memory)) -> Option<Cause> {
+    /// Node b is well, as its peer is, and has an account.
+    fn well() -> (Node, Memory) {
         let mut cfg = config(true);
         cfg.automatics = Automatics { delay: 360, failovers_per_hour: 1, ..Automatics::default() };
         cfg.evidence.callers = 2;
@@ -292,17 +317,108 @@ mod tests {
         let mut node = Node::start(cfg, NodeIx::BOTH.map(|g| Some(copy(pair(g)))), 1, &mut disk);
         hear(&mut node, &mut disk, 1);
         link_up(&mut node, &mut disk);
-        add(&mut node, &mut disk, "u");
-        for number in 2..100 {
-            hear(&mut node, &mut disk, number);
-            node.handle(0, In::Ticks(1), &mut disk);
-            node.step(0, &mut disk);
-            acknowledge(&mut node, &mut disk);
-        }
+        add(&mut node, &mut disk, "u@d");
+        pass(&mut node, &mut disk, 98);
         assert!(node.offers().contains(&Action::Failover));
-        before(&mut node, &mut disk);
-        node.handle(0, In::LinkMsg(Link::In, Msg::Control(vec![FAIL_OVER].into())), &mut disk);
+        (node, disk)
+    }
+
+    /// So many ticks, in which the peer is heard and gets everything.
+    fn pass(node: &mut Node, disk: &mut Memory, ticks: u32) {
+        for _ in 0..ticks {
+            let number = node.last_number + 1;
+            hear(node, disk, number);
+            node.handle(0, In::Ticks(1), disk);
+            node.step(0, disk);
+            let end = node.driver().own_end();
+            node.handle(0, In::Stored(Which::Own, end, true), disk);
+            acknowledge(node, disk);
+        }
+    }
+
+    /// It hears that it answers none of its clients at the peer. Whether it hands its users over, and why.
+    fn is_asked(node: &mut Node, disk: &mut Memory) -> Option<Cause> {
+        node.handle(0, In::LinkMsg(Link::In, Msg::Control(vec![FAIL_OVER].into())), disk);
         node.moving.as_ref().map(|moving| moving.cause())
+    }
+
+    fn hears_of_its_clients(before: impl FnOnce(&mut Node, &mut Memory)) -> Option<Cause> {
+        let (mut node, mut disk) = well();
+        before(&mut node, &mut disk);
+        is_asked(&mut node, &mut disk)
+    }
+
+    /// What the node has told of why it keeps its users, since this was asked last.
+    fn told(node: &mut Node) -> Vec<&'static str> {
+        let why = |out| match out {
+            Out::Event(Event::NotForClients(why)) => Some(why),
+            _ => None,
+        };
+        node.take().into_iter().filter_map(why).collect()
+    }
+
+    /// Somebody logs in at this node.
+    fn logs_in(node: &mut Node, disk: &mut Memory) {
+        let conn = Conn { node: NodeIx::B, number: 1 };
+        let user = BareJid::parse("u@d").unwrap();
+        let opened = Input::Opened { conn, user, salt: Bytes::new(), entropy: [1; 16], token: None };
+        let bind = b"<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+        let element = Input::Element { conn, stanza: Stanza::parse(bind).unwrap() };
+        for input in [opened, element] {
+            node.handle(0, In::Client(input), disk);
+        }
+        node.step(0, disk);
+        assert_eq!(node.driver.engine().granted(), 1);
+        acknowledge(node, disk);
+    }
+
+    #[test]
+    fn a_node_that_lets_clients_in_keeps_its_users_for_as_long_and_says_so_now_and_then() {
+        let (mut node, mut disk) = well();
+        logs_in(&mut node, &mut disk);
+        pass(&mut node, &mut disk, LOOK_TICKS as u32);
+        told(&mut node);
+        assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, vec![ANSWERS]));
+        assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, vec![]), "once");
+        // It lets nobody in any more: up to then it may be believed to.
+        let patience = node.callers_patience();
+        assert_eq!(patience, 240);
+        while node.ticks - node.callers.granted.1 < patience - 1 {
+            pass(&mut node, &mut disk, 1);
+        }
+        assert_eq!(is_asked(&mut node, &mut disk), None);
+        pass(&mut node, &mut disk, 1);
+        assert_eq!(is_asked(&mut node, &mut disk), Some(Cause::Clients));
+    }
+
+    #[test]
+    fn that_it_keeps_its_users_is_told_again_after_ten_minutes() {
+        let (mut node, mut disk) = well();
+        node.callers.granted = (1, node.ticks);
+        assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, vec![ANSWERS]));
+        for (later, news) in [(REFUSED_AGAIN_TICKS - 1, vec![]), (1, vec![ANSWERS])] {
+            node.ticks += later;
+            node.callers.granted.1 = node.ticks;
+            assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, news), "{later}");
+        }
+    }
+
+    #[test]
+    fn what_the_operator_stopped_is_nobodys_reason_to_move_users_before_its_delay_is_over() {
+        for (health, moves) in [(Health::Stopped, None), (Health::Dead, Some(Cause::Clients))] {
+            for service in [Service::Database, Service::PresenceEngine, Service::Router] {
+                let (mut node, mut disk) = well();
+                told(&mut node);
+                node.handle(0, In::Service(service, health), &mut disk);
+                assert_eq!(is_asked(&mut node, &mut disk), moves, "{service:?} {health:?}");
+                let news = if moves.is_none() { vec![STOPPED] } else { vec![] };
+                assert_eq!(told(&mut node), news, "{service:?} {health:?}");
+            }
+        }
+        // One that is not critical brings no failover about either.
+        let (mut node, mut disk) = well();
+        node.handle(0, In::Service(Service::Authentication, Health::Stopped), &mut disk);
+        assert_eq!(is_asked(&mut node, &mut disk), Some(Cause::Clients));
     }
 
     #[test]

@@ -112,12 +112,16 @@ impl Node {
     }
 
     /// The peer says that this node answers none of its clients that wait there. Not while something is known to hold the
-    /// answers back that a hand-over would wait for too, not to a peer that answers nobody either, and not while it does answer
-    /// somebody.
+    /// answers back that a hand-over would wait for too, not to a peer that answers nobody either, not while it does answer
+    /// somebody, and not for what the operator stopped.
     pub(super) fn fail_over_for_clients(&mut self) {
         let waits = self.stops(true, Cause::Clients).is_some() || self.callers_alarm().is_some();
-        if self.would_fail_over() && !waits && !self.answers_clients() {
-            self.begin_guarded(Cause::Clients);
+        if !self.would_fail_over() || waits {
+            return;
+        }
+        match self.keeps_users() {
+            Some(why) => self.tell_that_it_keeps_users(why),
+            None => _ = self.begin_guarded(Cause::Clients),
         }
     }
 

@@ -57,8 +57,17 @@ pub enum Health {
     Runs,
     /// It does not do its work; what needs it waits by itself.
     Fails,
-    /// It does not run: what needs it is made to wait.
+    /// It does not run, because the operator stopped it: what needs it is made to wait.
     Stopped,
+    /// It died and has yet to start again: the same.
+    Dead,
+}
+
+impl Health {
+    /// Whether what needs the service is made to wait.
+    pub fn blocks(self) -> bool {
+        matches!(self, Health::Stopped | Health::Dead)
+    }
 }
 
 /// What follows if a service of this node stays down for longer than the delay.
@@ -156,14 +165,19 @@ impl Node {
 
     /// Whether what clients say waits for a service.
     pub(super) fn services_block(&self) -> bool {
-        let stopped = |s: Service| self.services.health[s as usize] == Health::Stopped;
-        stopped(Service::Database) || stopped(Service::PresenceEngine) || stopped(Service::Router)
+        let blocks = |s: Service| self.services.health[s as usize].blocks();
+        blocks(Service::Database) || blocks(Service::PresenceEngine) || blocks(Service::Router)
+    }
+
+    /// Whether a critical service is down because the operator stopped it.
+    pub(super) fn has_stopped_service(&self) -> bool {
+        self.down().any(|service| self.services.health[service as usize] == Health::Stopped)
     }
 
     /// No account is changed without a database.
     pub(super) fn accounts_stopped(&self) -> Option<Reply> {
-        let stopped = self.services.health[Service::Database as usize] == Health::Stopped;
-        stopped.then(|| {
+        let blocks = self.services.health[Service::Database as usize].blocks();
+        blocks.then(|| {
             refused("the database of this node is stopped", "start it: `tandem service start database`")
         })
     }
@@ -347,7 +361,7 @@ impl Node {
         let mut alarms: Vec<String> = Vec::new();
         for service in self.down() {
             let (name, i) = (service.name(), service as usize);
-            let how = if self.services.health[i] == Health::Stopped { "is stopped" } else { "fails" };
+            let how = if self.services.health[i].blocks() { "is stopped" } else { "fails" };
             let (seconds, overdue) =
                 (self.services.down[i] / 4, self.services.down[i] >= self.cfg.automatics.delay);
             let then = match (self.cfg.single, overdue) {

@@ -282,6 +282,8 @@ pub enum Event {
     Called(u32),
     /// The peer is heard, and has answered none of so many accounts that call here: it is asked to hand its users over.
     Unanswered(u32),
+    /// The peer says that this node answers none of its clients that wait there, and this node does not hand its users over: why.
+    NotForClients(&'static str),
     /// A move of users, by its name, pauses for this, or (`None`) goes on.
     Paused(&'static str, Option<Pause>),
     /// A rebalance has ended: users that moved, and that should have.
