@@ -18,7 +18,7 @@ impl World {
         let boot = process.boot;
         match health {
             Health::Fails => _ = host.failing.insert(service, None),
-            Health::Runs | Health::Stopped => _ = host.failing.remove(&service),
+            Health::Runs | Health::Stopped | Health::Dead => _ = host.failing.remove(&service),
         }
         self.at(0, Event::Feed(node, boot, Box::new(In::Service(service, health))));
     }

@@ -143,17 +143,19 @@ fn enabled_with_services_down_it_fails_over_or_fails() {
 
 #[test]
 fn it_is_disabled_after_the_fallback_or_by_force() {
-    let mut stage = Stage::pair(PAIR);
-    assert!(begun(stage.op(A, Op::Failover(By::Here))));
-    assert!(refusal(stage.op(A, OFF)).contains("users are on their way"));
-    stage.expect(BOTH, 3, SECOND);
-    stage.run(SECOND);
-    assert!(refusal(stage.op(B, OFF)).contains("users are served by their backup"));
-    assert_eq!(stage.op(B, Op::Group(GroupOp::Ha { on: false, force: true })), None);
-    stage.run(SECOND);
-    stage.stays(&BOTH, 3, MINUTE);
-    fallback(&mut stage, B);
-    stage.expect(BOTH, 122, 5 * SECOND);
+    either(|home, backup| {
+        let mut stage = Stage::pair(PAIR);
+        assert!(begun(stage.op(home, Op::Failover(By::Here))));
+        assert!(refusal(stage.op(home, OFF)).contains("users are on their way"));
+        stage.expect(BOTH, 3, SECOND);
+        stage.run(SECOND);
+        assert!(refusal(stage.op(backup, OFF)).contains("users are served by their backup"));
+        assert_eq!(stage.op(backup, Op::Group(GroupOp::Ha { on: false, force: true })), None);
+        stage.run(SECOND);
+        stage.stays(&BOTH, 3, MINUTE);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 122, 5 * SECOND);
+    });
 }
 
 #[test]

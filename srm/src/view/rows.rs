@@ -44,7 +44,7 @@ impl Row {
     /// are not served until the operator does something.
     pub(super) fn weight(&self) -> u8 {
         match (self.id, self.when.place) {
-            (1 | 120, _) => 0,
+            (1 | 120 | 122, _) => 0,
             (_, Some(Place::AtHome)) => 1,
             (_, Some(Place::Nobody)) => 2,
             (_, Some(Place::Taking)) => 3,

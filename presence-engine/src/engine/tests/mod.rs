@@ -195,12 +195,10 @@ impl Duo {
                 {
                     self.stuck[node.index()].as_mut().unwrap().1.push(output);
                 }
-                Output::Relay(_) | Output::Tell(_) => {
-                    // As the driver does.
-                    if !self.engines[node.index()].as_ref().is_some_and(|engine| engine.is_void(&output)) {
-                        self.post(node, output);
-                    }
-                }
+                // As the driver does.
+                Output::Relay(_) | Output::Tell(_)
+                    if self.engines[node.index()].as_ref().is_some_and(|engine| engine.is_void(&output)) => {}
+                Output::Relay(_) | Output::Tell(_) => self.post(node, output),
                 Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
                     if conn.node != node =>
                 {
