@@ -1,6 +1,7 @@
-//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people`,
-//! `impatient`, `impatient-witness`, `impatient-apart`, `restarts`, `alone`, `alone-devices`, `rosters`, `apart`, `disk`, `operated`, `partition`, `services` or `witness` for those profiles).
+//! Two nodes on a virtual clock, thousands of seeds. `PAIR_SEED=n` replays one with its trace (`PAIR_PROFILE=people` and so
+//! on for the other profiles, by their names in `load_tests::pair::PROFILES`).
 
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -85,6 +86,18 @@ fn holds(what: &str, profile: Profile, plan: &[(u64, Fault)]) -> Vec<Verdict> {
         verdicts.push(verdict);
     }
     verdicts
+}
+
+/// What runs at night is judged by its exit code, and a name that is misspelt must not be another profile.
+#[test]
+fn the_program_ends_well_only_if_it_played_what_was_meant_and_nothing_failed() {
+    let pair = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_pair")).args(args).output().unwrap();
+    let well = pair(&["0", "2", "calm"]);
+    assert_eq!(well.status.code(), Some(0), "{well:?}");
+    assert!(String::from_utf8_lossy(&well.stdout).starts_with("0 of 2 failed; "), "{well:?}");
+    let misspelt = pair(&["0", "2", "clam"]);
+    assert_eq!((misspelt.status.code(), misspelt.stdout.len()), (Some(2), 0), "{misspelt:?}");
+    assert!(String::from_utf8_lossy(&misspelt.stderr).contains(" clocks-apart "), "{misspelt:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod oracle;
 mod path;
 mod patience;
 pub mod people;
+mod program;
 pub mod questions;
 mod restarts;
 pub mod rng;
@@ -38,6 +39,7 @@ pub mod world;
 pub use faults::Fault;
 pub use host::Then;
 pub use oracle::{Verdict, replay, run, scenario};
+pub use program::{Player, program};
 
 /// What a run is like.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +164,31 @@ impl Profile {
     /// `ALONE` with users who write into their rosters on both sides.
     pub const ROSTERS: Profile = Profile { names: true, ..Profile::ALONE };
 }
+
+/// All of them, by the names that they have on command lines and in `docs/testing.md`.
+pub const PROFILES: [(&str, Profile); 21] = [
+    ("calm", Profile::CALM),
+    ("strict", Profile::STRICT),
+    ("people", Profile::PEOPLE),
+    ("disk", Profile::DISK),
+    ("services", Profile::SERVICES),
+    ("group", Profile::GROUP),
+    ("group-apart", Profile::GROUP_APART),
+    ("operated", Profile::OPERATED),
+    ("held", Profile::HELD),
+    ("held-apart", Profile::HELD_APART),
+    ("partition", Profile::PARTITION),
+    ("apart", Profile::PEOPLE_APART),
+    ("clocks-apart", Profile::CLOCKS_APART),
+    ("witness", Profile::WITNESS),
+    ("impatient", Profile::IMPATIENT),
+    ("impatient-witness", Profile::IMPATIENT_WITNESS),
+    ("impatient-apart", Profile::IMPATIENT_APART),
+    ("restarts", Profile::RESTARTS),
+    ("alone", Profile::ALONE),
+    ("alone-devices", Profile::ALONE_DEVICES),
+    ("rosters", Profile::ROSTERS),
+];
 
 /// How many figures [`Coverage::figures`] has.
 pub const FIGURES: usize = 43;
