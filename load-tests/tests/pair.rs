@@ -289,6 +289,13 @@ fn what_both_sides_acknowledged_to_everybody_is_merged() {
     );
 }
 
+/// By clocks that are apart an older word may stand in the place of one that was said soon behind it, and of no other.
+#[test]
+fn of_two_words_on_a_contact_the_later_stands_as_far_as_the_clocks_can_tell() {
+    let figures = hunt("rosters-apart", 60, Profile::ROSTERS_APART);
+    at_least(&figures, &[("cuts with two leaders of everybody", 20)]);
+}
+
 /// A client without numbered attempts gave one up that was late between the nodes, and went on at the other node. There it was
 /// given a chat state, which a grant of the first attempt would have taken out of the numbers again.
 #[test]

@@ -306,6 +306,7 @@ impl World {
     fn acknowledged(&mut self, stanzas: Vec<Outgoing>) {
         for stanza in stanzas {
             self.question_counts(&stanza.id);
+            self.names_count(&stanza.id);
             self.ledger.acknowledged(&stanza.id);
         }
     }

@@ -163,10 +163,12 @@ impl Profile {
     pub const ALONE_DEVICES: Profile = Profile { people: false, ..Profile::ALONE };
     /// `ALONE` with users who write into their rosters on both sides.
     pub const ROSTERS: Profile = Profile { names: true, ..Profile::ALONE };
+    /// The same with clocks that are ten seconds apart: less than most cuts last, so that most words are told apart all the same.
+    pub const ROSTERS_APART: Profile = Profile { skew: [-5_000, 5_000], ..Profile::ROSTERS };
 }
 
 /// All of them, by the names that they have on command lines and in `docs/testing.md`.
-pub const PROFILES: [(&str, Profile); 21] = [
+pub const PROFILES: [(&str, Profile); 22] = [
     ("calm", Profile::CALM),
     ("strict", Profile::STRICT),
     ("people", Profile::PEOPLE),
@@ -188,6 +190,7 @@ pub const PROFILES: [(&str, Profile); 21] = [
     ("alone", Profile::ALONE),
     ("alone-devices", Profile::ALONE_DEVICES),
     ("rosters", Profile::ROSTERS),
+    ("rosters-apart", Profile::ROSTERS_APART),
 ];
 
 /// How many figures [`Coverage::figures`] has.

@@ -1,5 +1,6 @@
 //! What users write into their rosters in the simulation, whichever node they see: in the end their rosters say what they
-//! said last.
+//! said last. Where the clocks of the nodes are apart, a word may stand in the place of a later one, but only of one that was
+//! said within the time that they are apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +16,36 @@ use super::world::World;
 /// Contacts whom a user names and forgets, and who are nobody.
 const CONTACTS: usize = 3;
 
-/// What each client wrote down last.
+/// The time of a word is that of the turn in which a node read it, or of its last tick, in milliseconds.
+const SLACK: u64 = 1_000;
+
+/// What a client wrote down of a contact.
+#[derive(Debug)]
+struct Word {
+    /// In which stanza.
+    number: u64,
+    /// `None`: removed.
+    name: Option<String>,
+    said: u64,
+    /// When a node had counted it; from then on it is not sent again.
+    counted: Option<u64>,
+}
+
+impl Word {
+    /// Whether it may stand although `last` was said behind it: each has the time of the node that read it, and these are so far
+    /// apart.
+    fn may_stand(&self, last: &Word, apart: u64) -> bool {
+        apart > 0 && self.counted.is_none_or(|counted| counted + apart + SLACK >= last.said)
+    }
+}
+
+/// What each client wrote down.
 #[derive(Debug)]
 pub struct Names {
     /// Chance of its own, so that a run without names is the same run.
     rng: Rng,
-    /// By client and contact: in which stanza, and the name; `None`: removed.
-    last: BTreeMap<(usize, usize), (u64, Option<String>)>,
+    /// By client and contact, in order.
+    words: BTreeMap<(usize, usize), Vec<Word>>,
     /// Who asked whom to be seen.
     asked: BTreeSet<(usize, usize)>,
     said: u64,
@@ -31,7 +55,7 @@ impl Names {
     /// Nobody yet.
     pub fn new(seed: u64) -> Names {
         let rng = Rng::new(seed ^ 0x006e_616d_6573);
-        Names { rng, last: BTreeMap::new(), asked: BTreeSet::new(), said: 0 }
+        Names { rng, words: BTreeMap::new(), asked: BTreeSet::new(), said: 0 }
     }
 
     /// A client asks to see another; whether it has not done so before.
@@ -44,6 +68,11 @@ fn contact(k: usize) -> String {
     format!("nobody{k}@d")
 }
 
+/// Of the stanza with this id, if it is one of ours.
+fn number(id: &str) -> Option<u64> {
+    id.strip_prefix('n')?.parse().ok()
+}
+
 impl World {
     /// A client that talks may write something down too.
     pub(super) fn names_talk(&mut self, c: usize) {
@@ -54,13 +83,15 @@ impl World {
             return self.names_ask(c);
         }
         let k = self.names.rng.below(CONTACTS);
-        let known = self.names.last.get(&(c, k)).is_some_and(|(_, name)| name.is_some());
+        let before = self.names.words.get(&(c, k)).and_then(|words| words.last());
+        let known = before.is_some_and(|word| word.name.is_some());
         let name = (!known || self.names.rng.chance(70)).then(|| format!("v{}", self.names.said));
         let item = match &name {
             Some(name) => format!("<item jid='{}' name='{name}'/>", contact(k)),
             None => format!("<item jid='{}' subscription='remove'/>", contact(k)),
         };
-        self.names.last.insert((c, k), (self.names.said, name));
+        let word = Word { number: self.names.said, name, said: self.now, counted: None };
+        self.names.words.entry((c, k)).or_default().push(word);
         let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
         self.names_say(c, format!("<iq type='set' id='n{}'>{query}</iq>", self.names.said));
     }
@@ -73,20 +104,31 @@ impl World {
     }
 
     fn names_say(&mut self, c: usize, text: String) {
+        let id = format!("n{}", self.names.said);
         self.names.said += 1;
         self.coverage.words += 1;
-        let stanza = Outgoing { id: String::new(), bytes: Bytes::from(text), survives: true };
-        self.clients[c].sm.push(stanza);
+        self.clients[c].sm.push(Outgoing { id, bytes: Bytes::from(text), survives: true });
+    }
+
+    /// The server has counted a stanza of ours.
+    pub(super) fn names_count(&mut self, id: &str) {
+        let Some(number) = number(id) else { return };
+        let mut words = self.names.words.values_mut().flatten();
+        if let Some(word) = words.find(|word| word.number == number) {
+            word.counted.get_or_insert(self.now);
+        }
     }
 
     /// A client was told that something could not be done: who is to go may be in the other node's roster only.
     pub(super) fn names_show(&mut self, c: usize, stanza: &Stanza) {
         let head = &stanza.head;
         let failed = head.kind == Kind::Iq && head.type_.as_deref() == Some("error");
-        let number = head.id.as_deref().and_then(|id| id.strip_prefix('n')?.parse::<u64>().ok());
-        if let Some(number) = number.filter(|_| failed) {
-            self.names.last.retain(|(who, _), (said, _)| *who != c || *said != number);
-        }
+        let Some(number) = head.id.as_deref().and_then(number).filter(|_| failed) else { return };
+        self.names.words.retain(|(who, _), words| {
+            let of_the_last = *who == c && words.last().is_some_and(|word| word.number == number);
+            words.retain(|word| *who != c || word.number != number);
+            !of_the_last
+        });
     }
 
     /// A roster that says something else than its user.
@@ -98,9 +140,14 @@ impl World {
             let item = roster.items.get(&BareJid::parse(&contact(k)).ok()?)?;
             item.listed.then(|| item.name.to_string())
         };
-        for ((c, k), (_, name)) in &self.names.last {
+        let [a, b] = self.profile.skew;
+        let apart = a.abs_diff(b);
+        for ((c, k), words) in &self.names.words {
+            let Some(last) = words.last() else { continue };
             let says = listed(roster(*c)?, *k);
-            if says != *name {
+            let stands = |word: &Word| word.name == says && word.may_stand(last, apart);
+            if says != last.name && !words.iter().any(stands) {
+                let name = &last.name;
                 return Some(format!("u{c} calls {} {name:?}, the roster says {says:?}", contact(*k)));
             }
         }
@@ -109,5 +156,21 @@ impl World {
             roster(*c).is_some_and(|roster| !roster.subscription(contact).sees())
         });
         unseen.map(|(c, other)| format!("u{c} asked to see u{other}, and does not"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_word_stands_only_if_the_clocks_may_take_it_for_the_later() {
+        let word = |said, counted| Word { number: 0, name: None, said, counted };
+        let (first, later, last) =
+            (word(1_000, Some(4_000)), word(11_000, None), word(4_000 + 10_000 + SLACK + 1, None));
+        assert!(first.may_stand(&later, 10_000));
+        assert!(!first.may_stand(&last, 10_000), "it is too old for that");
+        assert!(later.may_stand(&last, 10_000), "nobody knows when a node read it");
+        assert!(!first.may_stand(&later, 0), "clocks that agree excuse nothing");
     }
 }
