@@ -7,6 +7,7 @@ mod apart;
 mod check;
 mod clients;
 mod disk;
+pub mod drawn;
 mod faults;
 pub mod language;
 mod leftovers;
