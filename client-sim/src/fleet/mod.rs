@@ -239,6 +239,11 @@ impl Fleet {
         self.shared.node_of(user)
     }
 
+    /// Whether a user's client does not know the dual connection.
+    pub fn is_plain(&self, user: usize) -> bool {
+        self.shared.is_plain(user)
+    }
+
     /// With whom each user chats.
     pub fn partners(&self) -> &[usize] {
         &self.partners

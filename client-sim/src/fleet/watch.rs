@@ -307,6 +307,11 @@ impl Shared {
         if user.alive { user.node.clone() } else { None }
     }
 
+    /// Whether a user's client does not know the dual connection.
+    pub(super) fn is_plain(&self, user: usize) -> bool {
+        self.users.get(user).is_some_and(|user| lock(user).plain)
+    }
+
     /// Clients hit by a fault that have no session yet.
     pub(super) fn fault_pending(&self) -> usize {
         self.users.iter().filter(|user| lock(user).fault.is_some()).count()

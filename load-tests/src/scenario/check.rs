@@ -110,21 +110,16 @@ impl World {
                 0 => Ok(()),
                 times => Err(format!("clients lost or changed their streams {times} times")),
             },
-            Condition::Flips(limit) => {
-                let (flips, pending) = self.crowd().flips();
-                let within = flips.count > 0 && flips.max <= limit.as_secs_f64() * 1_000.0;
-                demand(within && pending == 0, || {
-                    format!(
-                        "{} clients went on on their second stream, the last after {:.0} ms; {pending} have no session",
-                        flips.count, flips.max
-                    )
-                })
-            }
+            Condition::Flips(limit, half) => self.flips(*limit, *half),
             Condition::Parked => {
                 let (parked, all) = self.crowd().parked();
                 demand(parked == all, || format!("{parked} of {all} dual clients have parked"))
             }
             Condition::StreamsKept => self.crowd().streams_kept(),
+            Condition::StreamsLost(number) => {
+                let lost = self.crowd().streams_lost();
+                demand(lost == *number, || format!("clients have lost {lost} streams"))
+            }
             Condition::SlixmppResumed => {
                 demand(self.crowd().slixmpp_resumed(), || self.crowd().slixmpp_said())
             }
@@ -138,8 +133,24 @@ impl World {
                 demand(silent <= *limit, || format!("no message was acknowledged for {silent:.2?}"))
             }
             Condition::FlowEach(home, limit) => self.crowd().nobody_waits(self.acting_since, *home, *limit),
+            Condition::FlowAmongDual(limit) => self.crowd().no_dual_waits(self.acting_since, *limit),
             Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
         }
+    }
+
+    /// Whether all that a fault hit went on within this time, and half of them within that.
+    fn flips(&self, limit: Duration, half: Option<Duration>) -> Result<(), String> {
+        let (flips, pending) = self.crowd().flips();
+        let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+        let soon = half.is_none_or(|half| flips.p50 <= ms(half));
+        let within = flips.count > 0 && flips.max <= ms(limit) && soon;
+        demand(within && pending == 0, || {
+            format!(
+                "{} clients went on on their second stream, half of them within {:.0} ms, the last after {:.0} ms; \
+                 {pending} have no session",
+                flips.count, flips.p50, flips.max
+            )
+        })
     }
 
     /// Whether both nodes hold the same: accounts, by their digests, and logs, by their ends.
@@ -174,7 +185,7 @@ impl World {
     }
 
     /// Kind and text of each event that a node has written since the chat began.
-    fn events(&self, node: Node) -> Result<Vec<String>, String> {
+    pub(super) fn events(&self, node: Node) -> Result<Vec<String>, String> {
         let before = self.events_before[node.index()];
         let all = self.all_events(node)?;
         // A disk that was replaced begins with number 1.

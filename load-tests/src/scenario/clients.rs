@@ -45,6 +45,8 @@ pub(super) struct Crowd {
     said: usize,
     /// What [`Crowd::reconnects`] counts had happened so often before the chat began.
     reconnects_before: u64,
+    /// Streams that clients had lost by then.
+    lost_before: u64,
     runtime: Runtime,
 }
 
@@ -91,7 +93,8 @@ impl Crowd {
         options.body_len = clients.bytes.unwrap_or(options.body_len);
         let fleet = runtime.block_on(Fleet::start(options));
         let puppets = if clients.slixmpp > 0 { foreign(ca) } else { Vec::new() };
-        let mut crowd = Crowd { fleet, homes, puppets, said: 0, reconnects_before: 0, runtime };
+        let mut crowd =
+            Crowd { fleet, homes, puppets, said: 0, reconnects_before: 0, lost_before: 0, runtime };
         let ready = crowd.runtime.block_on(async {
             crowd.fleet.all_logged_in(LIMIT).await && crowd.fleet.all_parked(LIMIT).await
         });
@@ -102,7 +105,7 @@ impl Crowd {
                 crowd.report().error_list
             ));
         }
-        crowd.reconnects_before = crowd.reconnects();
+        (crowd.reconnects_before, crowd.lost_before) = (crowd.reconnects(), crowd.streams_lost());
         if clients.chat {
             crowd.fleet.start_sending();
         }
@@ -147,6 +150,11 @@ impl Crowd {
         let now = self.fleet.snapshot();
         let changed = now.flips.total() + now.resumes + now.binds_anew;
         now.streams_lost + changed - self.reconnects_before
+    }
+
+    /// How many streams clients have lost since the chat began, their second ones too.
+    pub(super) fn streams_lost(&self) -> u64 {
+        self.fleet.snapshot().streams_lost - self.lost_before
     }
 
     /// How long clients with a second stream waited for their session since the faults that hit them, and how many clients of
@@ -198,8 +206,19 @@ impl Crowd {
         home: Option<Node>,
         limit: Duration,
     ) -> Result<(), String> {
-        let fits = |name: &str| home.is_none_or(|home| self.is_at_home(name, home));
-        let waits = self.fleet.ledger().waits(since, fits);
+        self.none_waits(since, limit, |name| home.is_none_or(|home| self.is_at_home(name, home)))
+    }
+
+    /// The same of dual clients who talk with dual clients: what is said to a plain one that has lost its stream is shown when it
+    /// has resumed, and acknowledged when its sender asks next, once a second.
+    pub(super) fn no_dual_waits(&self, since: Instant, limit: Duration) -> Result<(), String> {
+        let is_dual = |user: &usize| !self.fleet.is_plain(*user);
+        let fits = |user: &usize| is_dual(user) && self.fleet.partners().get(*user).is_some_and(is_dual);
+        self.none_waits(since, limit, |name| user_of(name).as_ref().is_some_and(fits))
+    }
+
+    fn none_waits(&self, since: Instant, limit: Duration, fits: impl Fn(&str) -> bool) -> Result<(), String> {
+        let waits = self.fleet.ledger().waits(since, &fits);
         if let Some((name, wait)) = waits.iter().max_by_key(|(_, wait)| **wait)
             && *wait > limit
         {

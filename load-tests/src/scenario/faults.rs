@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rustix::process::Signal;
 
 use super::disk;
-use super::language::{DiskStep, Node, Part, Step};
+use super::language::{DiskStep, Node, Part, Site, Step};
 use super::world::World;
 use crate::clock::Clock;
 use crate::powerloss::{Fault, Loss, set_faults, undo_unsynced};
@@ -49,7 +49,12 @@ impl World {
                 self.net.plug(*node, false)
             }
             Step::Plug(node) => self.net.plug(*node, true),
-            Step::Cut(one, others) => self.net.cut(*one, others),
+            Step::Cut(one, others) => {
+                if let Some(node) = isolated(*one, others) {
+                    self.crowd().fault_at(node, Instant::now());
+                }
+                self.net.cut(*one, others)
+            }
             Step::CutOneWay(one, others) => self.net.cut_one_way(*one, others),
             Step::Path(one, other, faults) => self.net.lay_path(*one, *other, faults),
             Step::Mend => self.net.mend(),
@@ -163,6 +168,13 @@ impl World {
         let journal = self.journal(node);
         set_faults(&journal, faults).map_err(|error| format!("{}: {error}", journal.display()))
     }
+}
+
+/// The node that a cut leaves without its peer and without the witness: it may serve nobody, and its clients are timed.
+fn isolated(one: Site, others: &[Site]) -> Option<Node> {
+    let Site::Node(node) = one else { return None };
+    let alone = others.contains(&Site::Node(node.other())) && others.contains(&Site::Witness);
+    alone.then_some(node)
 }
 
 impl DiskStep {

@@ -25,7 +25,7 @@ mod world;
 pub use apart::Apart;
 pub use leftovers::remove_leftovers;
 pub use machine::Machine;
-pub use play::{Outcome, play};
+pub use play::{Outcome, play, play_without};
 
 /// Prefix of the names of everything that outlives a process that is killed: namespaces and folders.
 const PREFIX: &str = "tandem-scn-";

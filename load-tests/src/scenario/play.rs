@@ -28,6 +28,16 @@ pub struct Outcome {
 /// Plays it on the calling thread, which ends up in a namespace that is no more: give it a thread of its own.
 /// `faults`: whether faults happen. Without them a scenario must fail, else it shows nothing.
 pub fn play(script: &Script, tandem: &Path, seed: u64, faults: bool) -> Outcome {
+    play_but(script, tandem, seed, |line| !faults && line.step.is_fault())
+}
+
+/// Plays all but the line with this number, which does harm. Then too a scenario must fail, else it does not look at what that
+/// line did.
+pub fn play_without(script: &Script, tandem: &Path, seed: u64, number: usize) -> Outcome {
+    play_but(script, tandem, seed, |line| line.number == number)
+}
+
+fn play_but(script: &Script, tandem: &Path, seed: u64, left_out: impl Fn(&Line) -> bool) -> Outcome {
     let begun = Instant::now();
     let mut outcome = Outcome {
         failure: None,
@@ -39,7 +49,7 @@ pub fn play(script: &Script, tandem: &Path, seed: u64, faults: bool) -> Outcome 
     match super::faults::tools().and_then(|()| World::make(script, tandem, seed)) {
         Ok(mut world) => {
             outcome.overrides.clone_from(&world.overrides);
-            let played = through(&mut world, script, faults);
+            let played = through(&mut world, script, left_out);
             outcome.failure = played.err().map(|error| world.with_logs(&error));
             outcome.story = world.watch.story();
             outcome.figures = figures(&world);
@@ -50,12 +60,12 @@ pub fn play(script: &Script, tandem: &Path, seed: u64, faults: bool) -> Outcome 
     outcome
 }
 
-fn through(world: &mut World, script: &Script, faults: bool) -> Result<(), String> {
+fn through(world: &mut World, script: &Script, left_out: impl Fn(&Line) -> bool) -> Result<(), String> {
     for line in &script.lines {
         if let Some(at) = line.at {
             std::thread::sleep((world.begun + at).saturating_duration_since(Instant::now()));
         }
-        if !faults && line.step.is_fault() {
+        if left_out(line) {
             continue;
         }
         world.watch.tell(&format!("{}: {}", line.number, line.text));
@@ -100,6 +110,10 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
         Step::Hold(Condition::FlowEach(of, limit), time) => {
             let since = Instant::now();
             hold(world, *time, |world| world.crowd().nobody_waits(since, *of, *limit))
+        }
+        Step::Hold(Condition::FlowAmongDual(limit), time) => {
+            let since = Instant::now();
+            hold(world, *time, |world| world.crowd().no_dual_waits(since, *limit))
         }
         Step::Hold(Condition::Throughput(share), time) => {
             let before = world.crowd().counts();

@@ -181,10 +181,18 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "flips within DURATION",
         "each client whose node died, or was cut off, has its session, and each that had its second stream then had it within this time, and there were some",
     ),
+    (
+        "flips within DURATION, half of them within DURATION",
+        "the same, and half of those within the other time",
+    ),
     ("parked", "each dual client has its second stream"),
     (
         "streams kept",
         "since the chat began each dual client has had a stream all the time (its session went on on the second one, never on a new one), and no session was refused",
+    ),
+    (
+        "streams lost N",
+        "since the chat began clients have lost so many streams, their second ones too, no more and no fewer",
     ),
     ("traffic N", "N more messages are acknowledged"),
     ("traffic N of NODE", "N more of senders at home on the node"),
@@ -199,6 +207,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "what somebody says never waits for longer until it is shown or acknowledged, and each says something (with `hold`: from its beginning on; with `assert`: since what was done last was begun)",
     ),
     ("flow each DURATION of NODE", "the same of senders at home on the node"),
+    ("flow each DURATION of dual", "the same of what dual clients say to dual clients"),
     (
         "throughput N%",
         "of what is said in this time so many messages in a hundred, or as many of before, are acknowledged in it (with `hold`)",

@@ -312,16 +312,21 @@ pub enum Condition {
     NoClients(Node),
     /// No client has lost a stream since the chat began.
     NoReconnects,
-    /// Every client that a fault hit has its session, and each that had parked then got it on that stream, within this time.
-    Flips(Duration),
+    /// Every client that a fault hit has its session, and each that had parked then got it on that stream, within this time;
+    /// half of these within the other, if there is one.
+    Flips(Duration, Option<Duration>),
     /// Every dual client has parked.
     Parked,
     /// No dual client has had to connect anew for its session, and no session was refused, since the chat began.
     StreamsKept,
+    /// Clients have lost so many streams since the chat began, their second ones too.
+    StreamsLost(u64),
     /// Some message is acknowledged in every span of time of this length, of those at home on a node or of all.
     Flow(Option<Node>, Duration),
     /// No message of anybody, likewise, waits for longer until it is shown or acknowledged.
     FlowEach(Option<Node>, Duration),
+    /// The same of what dual clients say to dual clients.
+    FlowAmongDual(Duration),
     /// So many more messages are acknowledged, of those at home on a node or of all.
     Traffic(u64, Option<Node>),
     /// So many more messages of a part of the clients are.
@@ -357,6 +362,19 @@ impl Step {
             Step::Disk(_, step) => !matches!(step, DiskStep::Keep),
             _ => false,
         }
+    }
+
+    /// Whether this does harm: a fault that does not end one.
+    pub fn does_harm(&self) -> bool {
+        let ends = matches!(
+            self,
+            Step::Continue(_)
+                | Step::Plug(_)
+                | Step::Mend
+                | Step::StartWitness
+                | Step::Disk(_, DiskStep::Free | DiskStep::Writable | DiskStep::Well)
+        );
+        self.is_fault() && !ends
     }
 }
 

@@ -353,12 +353,17 @@ fn condition(words: &[&str]) -> Option<Condition> {
         [one, "at", at] => part(one).zip(node(at)).map(|(one, at)| Condition::PartAt(one, at)),
         ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
         ["no", "reconnects"] => Some(Condition::NoReconnects),
-        ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?)),
+        ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?, None)),
+        ["flips", "within", limit, "half", "of", "them", "within", half] => {
+            Some(Condition::Flips(duration(limit.strip_suffix(',')?).ok()?, Some(duration(half).ok()?)))
+        }
         ["parked"] => Some(Condition::Parked),
         ["streams", "kept"] => Some(Condition::StreamsKept),
+        ["streams", "lost", number] => Some(Condition::StreamsLost(number.parse().ok()?)),
         ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
         ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
         ["flow", "each", limit] => Some(Condition::FlowEach(None, duration(limit).ok()?)),
+        ["flow", "each", limit, "of", "dual"] => Some(Condition::FlowAmongDual(duration(limit).ok()?)),
         ["flow", "each", limit, "of", one] => {
             Some(Condition::FlowEach(Some(node(one)?), duration(limit).ok()?))
         }
@@ -436,7 +441,8 @@ mod tests {
                     # what happens\nat 5s kill a b\nwait b \"Running in Backup Mode / Peer Down\" 30s\n\
                     assert b event \"peer-down ... of it\"\n\
                     hold not b says a \"down\" 300ms\nhold flow 1s of b 2s\n\
-                    assert flow each 4s\nhold flow each 4s of a 9s\nhold throughput 80% 10s\nassert no reconnects\nassert flips within 4s\ndisk a slow 300ms\nclock b -2h\nledger\n";
+                    assert flow each 4s\nhold flow each 4s of a 9s\nhold throughput 80% 10s\nassert no reconnects\nassert flips within 4s\n\
+                    assert flips within 4s, half of them within 1s\nassert streams lost 1\nhold flow each 1s of dual 5s\ndisk a slow 300ms\nclock b -2h\nledger\n";
         let script = parse("x", text).unwrap();
         assert_eq!(script.shows, "One. Two.");
         assert_eq!(script.settings, [("srm.keep_alive_timeout".to_owned(), "7s".to_owned())]);
@@ -454,7 +460,10 @@ mod tests {
             Step::Hold(Condition::FlowEach(Some(Node::A), Duration::from_secs(4)), Duration::from_secs(9)),
             Step::Hold(Condition::Throughput(80), Duration::from_secs(10)),
             Step::Assert(Condition::NoReconnects),
-            Step::Assert(Condition::Flips(Duration::from_secs(4))),
+            Step::Assert(Condition::Flips(Duration::from_secs(4), None)),
+            Step::Assert(Condition::Flips(Duration::from_secs(4), Some(Duration::from_secs(1)))),
+            Step::Assert(Condition::StreamsLost(1)),
+            Step::Hold(Condition::FlowAmongDual(Duration::from_secs(1)), Duration::from_secs(5)),
             Step::Disk(Node::A, DiskStep::Slow(Duration::from_millis(300))),
             Step::Clock(Node::B, -7200),
             Step::Ledger(Books::Strict),
