@@ -1,12 +1,17 @@
 //! The end of every scenario: what must be so whatever has happened.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::language::{Books, Node, Step};
+use super::language::{Books, Condition, Node, Step};
 use super::world::World;
 
 /// Most memory that a node may have in RAM. A pair with a few dozen users takes a tenth of it.
 const MEMORY: u64 = 300 << 20;
+
+/// Longest wait for both nodes to be a pair that holds, and shows, the same.
+const AGREED: Duration = Duration::from_secs(30);
 
 impl World {
     /// Closes the books; what is wrong, a line each.
@@ -17,6 +22,11 @@ impl World {
         }
         for node in Node::BOTH {
             wrong.extend(self.health(node, steps));
+            wrong.extend(self.told_in_vain(node, steps));
+        }
+        // Who does not run was told of just now: no scenario may end so.
+        if Node::BOTH.into_iter().all(|node| self.server_mut(node).runs()) {
+            wrong.extend(self.agreed().err());
         }
         match (self.served(Node::A), self.served(Node::B)) {
             (Ok(a), Ok(b)) if a == b => {
@@ -29,6 +39,42 @@ impl World {
             (a, b) => wrong.extend([a.err(), b.err()].into_iter().flatten()),
         }
         wrong
+    }
+
+    /// Each is the other's standby, both hold the same, and both show the operator the same row of the table of states.
+    fn agreed(&mut self) -> Result<(), String> {
+        for what in [Condition::Pair, Condition::Same] {
+            self.until(AGREED, |world| world.check(&what))?;
+        }
+        self.until(AGREED, |world| world.one_row())
+    }
+
+    fn one_row(&self) -> Result<(), String> {
+        let row = |node| self.watch.status(node).and_then(|status| status.row);
+        match Node::BOTH.map(row) {
+            [Some(a), Some(b)] if a == b => Ok(()),
+            [a, b] => Err(format!("the nodes show different rows of the table, or none: {a:?}, {b:?}")),
+        }
+    }
+
+    /// Beside a witness at most one node leads at every moment, unless the operator overrules it: nobody was told anything, by
+    /// this node alone, of what it then set aside of its own log.
+    fn told_in_vain(&mut self, node: Node, steps: &[Step]) -> Vec<String> {
+        let overruled =
+            |step: &Step| matches!(step, Step::Tandem(_, command) if command.starts_with("force-"));
+        if self.witness().is_err() || steps.iter().any(overruled) {
+            return Vec::new();
+        }
+        let in_vain = |event: &String| {
+            event.starts_with("tail-set-aside the end of a log (Own)")
+                && !event.contains("of which 0 had been released")
+        };
+        match self.events(node) {
+            Ok(events) => {
+                events.into_iter().filter(in_vain).map(|event| format!("{node}: {event}")).collect()
+            }
+            Err(error) => vec![error],
+        }
     }
 
     /// It runs, has not panicked where it was not meant to, is not too big, and answers the operator.
