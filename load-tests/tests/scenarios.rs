@@ -1,6 +1,7 @@
 //! Plays every file in `scenarios/`: two real nodes in network namespaces of their own, see `docs/testing.md`.
 //!
-//! `TANDEM_SCENARIO=name,name` plays some; `TANDEM_SCENARIO_FAULTS=off` leaves the faults out, and then each must fail.
+//! `TANDEM_SCENARIO=name,name` plays some; `TANDEM_SCENARIO_FAULTS=off` leaves the faults out, and then each must fail; with
+//! `TANDEM_SCENARIO_FAULTS=each` each is played once for each line that does harm, without that line, and must fail every time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use load_tests::rig::{seed, tandem};
-use load_tests::scenario::language::{Script, Step, parse};
-use load_tests::scenario::{Machine, Outcome, play, remove_leftovers};
+use load_tests::scenario::language::{Line, Script, Step, parse};
+use load_tests::scenario::{Machine, Outcome, play, play_without, remove_leftovers};
 
 /// How many are played at once: they wait far more than they compute. Eight at once take no longer than one alone.
 const AT_ONCE: usize = 12;
@@ -52,12 +53,77 @@ fn length(script: &Script) -> Duration {
     })
 }
 
-fn tell(script: &Script, outcome: &Outcome, faults: bool) {
-    let verdict = match (&outcome.failure, faults) {
-        (None, true) => "ok",
-        (Some(_), true) => "FAILED",
-        (None, false) => "FAILED: passes without its faults",
-        (Some(_), false) => "ok: fails without its faults",
+/// What is left out of a scenario. But for [`LeftOut::Nothing`] it must fail then, else it shows nothing of that.
+#[derive(Clone, Copy)]
+enum LeftOut<'a> {
+    Nothing,
+    Faults,
+    Line(&'a Line),
+}
+
+impl LeftOut<'_> {
+    fn words(self) -> String {
+        match self {
+            LeftOut::Nothing => String::new(),
+            LeftOut::Faults => "without its faults".to_owned(),
+            LeftOut::Line(line) => format!("without line {}, {}", line.number, line.text),
+        }
+    }
+}
+
+/// A scenario that is played once.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    script: &'a Script,
+    left_out: LeftOut<'a>,
+}
+
+impl Job<'_> {
+    fn play(&self, tandem: &Path, seed: u64) -> Outcome {
+        match self.left_out {
+            LeftOut::Nothing => play(self.script, tandem, seed, true),
+            LeftOut::Faults => play(self.script, tandem, seed, false),
+            LeftOut::Line(line) => play_without(self.script, tandem, seed, line.number),
+        }
+    }
+
+    /// Why that was not as it must be.
+    fn wrong(&self, outcome: &Outcome) -> Option<String> {
+        let first = |failure: &str| failure.lines().next().unwrap_or_default().to_owned();
+        match (self.left_out, &outcome.failure) {
+            (LeftOut::Nothing, failure) => failure.as_deref().map(first),
+            (left_out, None) => Some(format!("passes {}", left_out.words())),
+            // It did not even begin.
+            (_, Some(failure)) if outcome.story.is_empty() => Some(first(failure)),
+            (_, Some(_)) => None,
+        }
+    }
+}
+
+/// What is played, by `TANDEM_SCENARIO_FAULTS`.
+fn jobs(scripts: &[Script]) -> Vec<Job<'_>> {
+    let wanted = std::env::var("TANDEM_SCENARIO_FAULTS").unwrap_or_default();
+    let mut jobs = Vec::new();
+    for script in scripts {
+        match wanted.as_str() {
+            "off" => jobs.push(Job { script, left_out: LeftOut::Faults }),
+            "each" => {
+                let harm = script.lines.iter().filter(|line| line.step.does_harm());
+                jobs.extend(harm.map(|line| Job { script, left_out: LeftOut::Line(line) }));
+            }
+            _ => jobs.push(Job { script, left_out: LeftOut::Nothing }),
+        }
+    }
+    jobs
+}
+
+fn tell(job: &Job<'_>, outcome: &Outcome) {
+    let (script, whole) = (job.script, matches!(job.left_out, LeftOut::Nothing));
+    let verdict = match (job.wrong(outcome), job.left_out.words()) {
+        (None, words) if words.is_empty() => "ok".to_owned(),
+        (None, words) => format!("ok: fails {words}"),
+        (Some(_), _) if whole => "FAILED".to_owned(),
+        (Some(why), _) => format!("FAILED: {why}"),
     };
     println!("{:28} {:5.1} s  {verdict}", script.name, outcome.took.as_secs_f64());
     println!("    {}", script.shows);
@@ -66,7 +132,7 @@ fn tell(script: &Script, outcome: &Outcome, faults: bool) {
     println!("    {}; settings: {}", outcome.figures, settings.join(", "));
     let detail = std::env::var_os("TANDEM_SCENARIO").is_some();
     match &outcome.failure {
-        Some(failure) if faults => println!("{failure}"),
+        Some(failure) if whole => println!("{failure}"),
         Some(failure) => println!("    {}", failure.lines().next().unwrap_or_default()),
         None if detail => outcome.story.iter().for_each(|line| println!("    {line}")),
         None => {}
@@ -96,34 +162,30 @@ fn fairly(machine: &Machine, script: &Script, play: impl Fn() -> Outcome + Sync)
 fn every_scenario_goes_as_it_says() {
     remove_leftovers();
     let (tandem, seed) = (tandem(), seed());
-    let faults = std::env::var("TANDEM_SCENARIO_FAULTS").is_ok_and(|value| value == "off");
-    let faults = !faults;
     let scripts = scripts();
+    let jobs = jobs(&scripts);
     let machine = Machine::watch();
-    let (next, failed) = (Mutex::new(scripts.iter()), Mutex::new(Vec::new()));
+    let (next, failed) = (Mutex::new(jobs.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(scripts.len()) {
+        for _ in 0..AT_ONCE.min(jobs.len()) {
             scope.spawn(|| {
                 loop {
-                    let Some(script) = next.lock().unwrap().next() else { return };
-                    let Some(outcome) = fairly(&machine, script, || play(script, &tandem, seed, faults))
-                    else {
-                        failed.lock().unwrap().push(format!("{}: a panic", script.name));
-                        println!("{:28} FAILED with a panic", script.name);
+                    let Some(job) = next.lock().unwrap().next() else { return };
+                    let name = &job.script.name;
+                    let Some(outcome) = fairly(&machine, job.script, || job.play(&tandem, seed)) else {
+                        failed.lock().unwrap().push(format!("{name}: a panic"));
+                        println!("{name:28} FAILED with a panic");
                         continue;
                     };
                     let mut failed = failed.lock().unwrap();
-                    tell(script, &outcome, faults);
-                    if outcome.failure.is_none() != faults {
-                        let why = outcome.failure.as_deref().unwrap_or("passes without its faults");
-                        failed.push(format!("{}: {}", script.name, why.lines().next().unwrap_or_default()));
-                    }
+                    tell(job, &outcome);
+                    failed.extend(job.wrong(&outcome).map(|why| format!("{name}: {why}")));
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), scripts.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), jobs.len(), failed.join("\n"));
 }
 
 #[test]

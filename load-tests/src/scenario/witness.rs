@@ -61,8 +61,11 @@ impl Witness {
         self.folder.join(if self.kind == Arbiter::Etcd { "m0-data" } else { "data" })
     }
 
-    /// Starts it.
+    /// Starts it, unless it runs.
     pub(super) fn start(&mut self, net: &Net) -> Result<(), String> {
+        if self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+            return Ok(());
+        }
         let failed = |error: io::Error| format!("the witness: {error}");
         let log = File::options().create(true).append(true).open(self.log_file()).map_err(failed)?;
         let mut command = self.command();
