@@ -47,8 +47,8 @@ async fn a_kill_at_thirty_seeded_moments() {
     assert!(report.flip_ms.count >= 300, "{report:?}");
     // On the way back dual clients swap their streams; nobody has to look for a node.
     assert!(flips.moving >= 300, "{report:?}");
-    // The shortest silence timer is 10 s: these came from dead evidence.
-    assert!(report.flip_ms.max < 5_000.0, "{report:?}");
+    // A lease is 3 s, and the shortest silence timer 10 s: these came from dead evidence, and most of them at once.
+    assert!(report.flip_ms.max < 2_500.0 && report.flip_ms.p50 < 500.0, "{report:?}");
 }
 
 /// Starts node 0 so that it dies at `step`, gives it its users back as soon as it may have them, and waits for its end;
