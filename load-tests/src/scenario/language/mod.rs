@@ -1,5 +1,6 @@
 //! The language of scenarios: what a file may say. `parse.rs` reads it.
 
+mod condition;
 mod forms;
 mod parse;
 

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::condition::condition;
 use super::forms::{CONDITION_FORMS, DISK_FORMS, FORMS, PATH_FORMS};
-use super::{Arbiter, Books, Clients, Condition, DiskStep, Line, Node, Part, PathFaults, Script, Site, Step};
+use super::{Arbiter, Books, Clients, DiskStep, Line, Node, Part, PathFaults, Script, Site, Step};
 
 /// Where a file cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,7 +229,7 @@ fn books(first: &str, how: &[&str]) -> Option<Books> {
     }
 }
 
-fn node(word: &str) -> Option<Node> {
+pub(super) fn node(word: &str) -> Option<Node> {
     match word {
         "a" => Some(Node::A),
         "b" => Some(Node::B),
@@ -264,7 +265,7 @@ fn end(word: &str) -> Option<Site> {
 }
 
 /// Some of the clients.
-fn part(word: &str) -> Option<Site> {
+pub(super) fn part(word: &str) -> Option<Site> {
     site(word).filter(|site| site.is_part())
 }
 
@@ -297,7 +298,7 @@ fn path_faults(words: &[&str]) -> Result<Option<PathFaults>, String> {
 }
 
 /// `30%`.
-fn percent(word: &str) -> Result<u8, String> {
+pub(super) fn percent(word: &str) -> Result<u8, String> {
     let number = word.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
     number
         .filter(|number| (1..=100).contains(number))
@@ -339,71 +340,8 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
     }))
 }
 
-fn condition(words: &[&str]) -> Option<Condition> {
-    let text = |word: &str| word.strip_prefix('"').map(str::to_owned);
-    match words {
-        ["pair"] => Some(Condition::Pair),
-        ["protected"] => Some(Condition::Protected),
-        ["pair", "of", "two", "versions"] => Some(Condition::PairOfTwoVersions),
-        ["protected", "of", "two", "versions"] => Some(Condition::ProtectedOfTwoVersions),
-        ["same"] => Some(Condition::Same),
-        ["clients"] => Some(Condition::Clients(None)),
-        ["clients", "of", one] => node(one).map(|one| Condition::Clients(Some(one))),
-        ["clients", "at", one] => node(one).map(Condition::ClientsAt),
-        [one, "at", at] => part(one).zip(node(at)).map(|(one, at)| Condition::PartAt(one, at)),
-        ["no", "clients", "of", one] => node(one).map(Condition::NoClients),
-        ["no", "reconnects"] => Some(Condition::NoReconnects),
-        ["flips", "within", limit] => Some(Condition::Flips(duration(limit).ok()?, None)),
-        ["flips", "within", limit, "half", "of", "them", "within", half] => {
-            Some(Condition::Flips(duration(limit.strip_suffix(',')?).ok()?, Some(duration(half).ok()?)))
-        }
-        ["parked"] => Some(Condition::Parked),
-        ["streams", "kept"] => Some(Condition::StreamsKept),
-        ["streams", "lost", number] => Some(Condition::StreamsLost(number.parse().ok()?)),
-        ["flow", limit] => Some(Condition::Flow(None, duration(limit).ok()?)),
-        ["flow", limit, "of", one] => Some(Condition::Flow(Some(node(one)?), duration(limit).ok()?)),
-        ["flow", "each", limit] => Some(Condition::FlowEach(None, duration(limit).ok()?)),
-        ["flow", "each", limit, "of", "dual"] => Some(Condition::FlowAmongDual(duration(limit).ok()?)),
-        ["flow", "each", limit, "of", one] => {
-            Some(Condition::FlowEach(Some(node(one)?), duration(limit).ok()?))
-        }
-        ["traffic", number] => Some(Condition::Traffic(number.parse().ok()?, None)),
-        ["traffic", number, "of", one] if part(one).is_some() => {
-            Some(Condition::PartTraffic(number.parse().ok()?, part(one)?))
-        }
-        ["traffic", number, "of", one] => Some(Condition::Traffic(number.parse().ok()?, Some(node(one)?))),
-        ["throughput", share] => Some(Condition::Throughput(percent(share).ok()?.into())),
-        ["no", "traffic"] => Some(Condition::NoTraffic(None)),
-        ["no", "traffic", "of", one] => node(one).map(|one| Condition::NoTraffic(Some(one))),
-        ["path", "met", number] => Some(Condition::PathMet(number.parse().ok()?)),
-        [one, "met", number] => Some(Condition::Met(node(one)?, number.parse().ok()?)),
-        [one, "clock", by] => Some(Condition::Clock(node(one)?, jump(by).ok()??)),
-        ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
-        ["not", rest @ ..] => condition(rest).map(|c| Condition::Not(Box::new(c))),
-        ["witness", "says", one, "leads", home] => Some(Condition::WitnessSays(node(one)?, node(home)?)),
-        [one, "ended"] => node(one).map(Condition::Ended),
-        [one, "runs"] => node(one).map(Condition::Runs),
-        [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),
-        [one, "log", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Log(n, t)),
-        [one, "aside", name] => node(one).zip(text(name)).map(|(n, t)| Condition::Aside(n, t)),
-        [one, "event", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Event(n, t)),
-        [one, "events", number, what] => {
-            Some(Condition::Events(node(one)?, number.parse().ok()?, text(what)?))
-        }
-        [one, "counts", number, what] => {
-            Some(Condition::Counts(node(one)?, number.parse().ok()?, text(what)?))
-        }
-        [one, "says", other, state] => Some(Condition::State(node(one)?, node(other)?, text(state)?)),
-        [one, "misses", other, time] => {
-            Some(Condition::Misses(node(one)?, node(other)?, duration(time).ok()?))
-        }
-        [one, state] => node(one).zip(text(state)).map(|(n, t)| Condition::State(n, n, t)),
-        _ => None,
-    }
-}
-
 /// A number with a unit: `300ms`, `5s`, `2m`, `2h`.
-fn duration(word: &str) -> Result<Duration, String> {
+pub(super) fn duration(word: &str) -> Result<Duration, String> {
     let split = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     let number = word[..split].parse::<u64>().ok();
     let duration = number.and_then(|number| match &word[split..] {
@@ -416,7 +354,7 @@ fn duration(word: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| format!("{word:?} is not a time: a number with ms, s, m or h, such as 30s"))
 }
 
-fn jump(word: &str) -> Result<Option<i64>, String> {
+pub(super) fn jump(word: &str) -> Result<Option<i64>, String> {
     let (sign, time) = match word.as_bytes().first() {
         Some(b'+') => (1, &word[1..]),
         Some(b'-') => (-1, &word[1..]),
@@ -427,6 +365,7 @@ fn jump(word: &str) -> Result<Option<i64>, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Condition;
     use super::*;
 
     const HEAD: &str = "# Shows something.\nclients 8 dual, 4 plain, chat\n";
