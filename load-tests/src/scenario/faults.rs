@@ -225,3 +225,18 @@ pub(super) fn tools() -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_isolates_a_node_if_it_leaves_it_neither_peer_nor_witness() {
+        let [a, b] = Node::BOTH.map(Site::Node);
+        assert_eq!(isolated(a, &[b, Site::Witness]), Some(Node::A));
+        assert_eq!(isolated(b, &[Site::Clients, Site::Witness, a]), Some(Node::B));
+        assert_eq!(isolated(a, &[b]), None);
+        assert_eq!(isolated(a, &[Site::Witness]), None);
+        assert_eq!(isolated(Site::Witness, &[a, b]), None);
+    }
+}

@@ -527,6 +527,26 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_a_fault_does_no_harm() {
+        let text = "kill a\nstart a\nunplug b\nplug b\ncut a from b\nmend\npause a\ncontinue a\nkill witness\nstart witness\n\
+                    disk a full\ndisk a free\ndisk b put back\ntandem a \"ha disable\"\nfallback a\nledger";
+        let script = parse("x", &format!("{HEAD}{text}")).unwrap();
+        let harm = script.lines.iter().filter(|line| line.step.does_harm());
+        let harm: Vec<&str> = harm.map(|line| line.text.as_str()).collect();
+        let expected = [
+            "kill a",
+            "unplug b",
+            "cut a from b",
+            "pause a",
+            "kill witness",
+            "disk a full",
+            "disk b put back",
+            "tandem a \"ha disable\"",
+        ];
+        assert_eq!(harm, expected);
+    }
+
+    #[test]
     fn what_the_witness_says() {
         let script = parse("x", &format!("{HEAD}assert witness says b leads a\nledger")).unwrap();
         let said = Condition::WitnessSays(Node::B, Node::A);
