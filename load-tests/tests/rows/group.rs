@@ -74,7 +74,7 @@ fn who_may_not_serve_yet_is_not_shown_normal_without_high_availability() {
     stage.stays(&[A], 101, 5 * MINUTE);
     assert!(!stage.leads(A, NodeIx::A));
     assert!(stage.alarms(A).iter().any(|alarm| alarm.contains("witness")), "{:?}", stage.alarms(A));
-    stage.expect([A], 122, 5 * MINUTE);
+    stage.expect([A], 122, 8 * MINUTE);
 }
 
 #[test]
