@@ -33,6 +33,8 @@ struct State {
     broken: bool,
     /// Who asks for metrics hits a bug.
     bug: bool,
+    /// The node does not know how it is.
+    silent: bool,
     group: GroupShown,
     /// What was done to services.
     services: Vec<(String, &'static str, ServiceAction)>,
@@ -64,6 +66,11 @@ impl Fake {
     /// From now on whoever asks for metrics hits a bug.
     pub fn panics(&self) {
         self.state.lock().unwrap().bug = true;
+    }
+
+    /// From now on the node does not say how it is.
+    pub fn falls_silent(&self) {
+        self.state.lock().unwrap().silent = true;
     }
 
     /// Nodes that were restarted, in order.
@@ -124,6 +131,9 @@ impl Fake {
 
 impl State {
     fn look(&mut self) -> Status {
+        if self.silent {
+            return Status::default();
+        }
         if let Some((moving, node, back)) = &mut self.moving {
             if moving.left == 0 {
                 self.failed_over = (!*back).then(|| node.clone());

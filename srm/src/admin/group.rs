@@ -11,7 +11,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use super::server::{Node, Shared, answer, changed, moving, refuse};
+use super::answers::{answer, refuse};
+use super::server::{Node, Shared, changed, moving};
 use crate::node::GroupOp;
 
 /// The presence redundancy group.

@@ -37,6 +37,7 @@
 //! A request may name who sends it in a header `Tandem-Operator` (UTF-8, 1 to 64 printable characters; else 400). The name
 //! stands in events and the log. It is a claim for the record: the token alone decides who may ask.
 
+mod answers;
 #[cfg(test)]
 pub(crate) mod fake;
 mod group;

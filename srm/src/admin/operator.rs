@@ -11,7 +11,7 @@ use axum::http::header::HeaderMap;
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::server::refuse;
+use super::answers::refuse;
 
 /// The header, in UTF-8.
 pub const HEADER: &str = "Tandem-Operator";

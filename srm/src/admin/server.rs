@@ -22,16 +22,15 @@ use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use xmpp_core::jid::BareJid;
 
+use super::answers::{self, answer, refuse};
 use super::group::conflict;
 use super::listener::Bounded;
-use super::{BoxFuture, Daemon, Forced, Logging, Moving, Refusal, ServiceAction, Stop, operator};
+use super::{Daemon, Forced, Logging, Moving, Refusal, ServiceAction, Stop, operator};
 use crate::node::{Force, Service};
 
-/// How long the node may take for an answer.
-const ANSWER: Duration = Duration::from_secs(30);
 /// Most events in one answer.
 const MOST_EVENTS: usize = 1_000;
-/// How long a question for events waits at most: less than [`ANSWER`].
+/// How long a question for events waits at most: less than a node may take for an answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Longest body of a request in bytes.
 const BODY: usize = 16 * 1024;
@@ -93,11 +92,7 @@ struct Group {
 impl Shared {
     async fn group(&self) -> Result<&Group, Response> {
         let ask = async || {
-            let status = answer(self.daemon.status()).await?;
-            if status.nodes.is_empty() {
-                let hint = "ask again in a moment";
-                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint));
-            }
+            let status = answers::status(&*self.daemon).await?;
             let nodes = status.nodes.into_iter().map(|node| node.name).collect();
             Ok(Group { domain: status.domain, nodes })
         };
@@ -239,21 +234,8 @@ fn is_own(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-pub(super) fn refuse(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {
-    let refusal = Refusal { error: error.into(), hint: hint.into(), ..Refusal::default() };
-    (status, Json(refusal)).into_response()
-}
-
-/// Waits for the node, but not for ever.
-pub(super) async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
-    tokio::time::timeout(ANSWER, future).await.map_err(|_| {
-        let error = format!("the node did not answer within {} s", ANSWER.as_secs());
-        refuse(StatusCode::SERVICE_UNAVAILABLE, error, "whether it was done is not known: ask for the status")
-    })
-}
-
 async fn status(State(shared): Node) -> Result<Response, Response> {
-    Ok(Json(answer(shared.daemon.status()).await?).into_response())
+    Ok(Json(answers::status(&*shared.daemon).await?).into_response())
 }
 
 async fn ready(State(shared): Node) -> Response {

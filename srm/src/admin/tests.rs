@@ -390,3 +390,18 @@ async fn a_bug_costs_the_request_that_hits_it_and_nothing_else() {
     assert!(refusal["hint"].as_str().is_some_and(|hint| hint.contains("ask for the status")), "{refusal}");
     assert_eq!(ask(api, "GET /v1/status", "").await.0, 200);
 }
+
+/// Its thread may wait for its disk.
+#[tokio::test]
+async fn a_node_that_does_not_say_how_it_is_has_no_empty_status() {
+    let (fake, api) = start().await;
+    fake.falls_silent();
+    for line in ["GET /v1/status", "POST /v1/nodes/a/failover"] {
+        let (code, refusal) = ask(api, line, "").await;
+        assert_eq!((code, &refusal["error"]), (503, &json!("the node does not answer")), "{line}");
+        assert!(
+            refusal["hint"].as_str().is_some_and(|hint| hint.contains("waits for its disk")),
+            "{refusal}"
+        );
+    }
+}

@@ -46,9 +46,12 @@ pub async fn watch(operations: Arc<Operations>, chronicle: Arc<Chronicle>, live:
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        for record in
-            alarms.look(operations.status_within(live.config().srm.keep_alive_interval).await.alarms)
-        {
+        let status = operations.status_within(live.config().srm.keep_alive_interval).await;
+        // A node that does not say how it is does not say that an alarm is over.
+        if status.nodes.is_empty() {
+            continue;
+        }
+        for record in alarms.look(status.alarms) {
             chronicle.write(record);
         }
     }

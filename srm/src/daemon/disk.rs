@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use presence_engine::engine::Print;
-use presence_engine::ids::{Group, NodeIx, Position};
+use presence_engine::ids::{Group, Mode, NodeIx, Position, Reg};
 use presence_engine::record::Cursor;
 use serde::{Deserialize, Serialize};
 use session_mover::log::{FileLog, LogStore, Opened, Storage, Stored, Which};
@@ -17,6 +18,7 @@ use tracing::warn;
 use super::crashes::{self, TurnFile};
 use super::guard;
 use super::store;
+use super::watchdog::Watchdog;
 use super::worker::now_ms;
 use crate::config::Engine;
 use crate::node::{Crash, Crashes, Disk, Failovers, RegisterCopy};
@@ -38,6 +40,10 @@ pub struct NodeDisk {
     store: Behind,
     /// Of each group.
     cores: [Slots; 2],
+    /// What is in them.
+    kept: [Option<Reg>; 2],
+    me: NodeIx,
+    watchdog: Arc<Watchdog>,
     turn: TurnFile,
     data: PathBuf,
     _lock: File,
@@ -94,7 +100,9 @@ impl NodeDisk {
             durable[group.index()] = found.and_then(decode);
             slots
         });
-        let disk = NodeDisk { log, store, cores, turn, data: data.to_owned(), _lock: lock };
+        let kept = durable.map(|copy: Option<RegisterCopy>| copy.map(|copy| copy.reg));
+        let (me, watchdog, data) = (node.1, Arc::default(), data.to_owned());
+        let disk = NodeDisk { log, store, cores, kept, me, watchdog, turn, data, _lock: lock };
         Ok(Found { disk, durable, opened, crashes, crashed, failovers })
     }
 }
@@ -103,6 +111,17 @@ impl NodeDisk {
     /// For whoever watches over the store.
     pub fn watch_store(&self) -> Watch {
         self.store.watch()
+    }
+
+    /// For whoever watches over the writes that the node's thread waits for.
+    pub fn watchdog(&self) -> Arc<Watchdog> {
+        self.watchdog.clone()
+    }
+
+    /// Whether this node leads somebody alone, or will by what is about to be written: nobody goes on in its place.
+    fn leads_alone(&self, new: Reg) -> bool {
+        let alone = |reg: Reg| reg.primary == self.me && reg.mode == Mode::Solo;
+        self.kept.into_iter().flatten().chain([new]).any(alone)
     }
 }
 
@@ -242,13 +261,15 @@ impl Storage for NodeDisk {
 impl Disk for NodeDisk {
     fn persist(&mut self, group: Group, copy: RegisterCopy) {
         session_mover::kill_point!("core.before_persist");
+        let peer_goes_on = !self.leads_alone(copy.reg);
         let slots = &mut self.cores[group.index()];
         let path = slots.path();
-        if let Err(error) = slots.write(&encode(copy)) {
+        if let Err(error) = self.watchdog.during(peer_goes_on, || slots.write(&encode(copy))) {
             // A node that cannot remember who leads must not lead.
             eprintln!("tandem: fatal: {}: {error}. The process ends; the other node serves.", path.display());
             std::process::abort();
         }
+        self.kept[group.index()] = Some(copy.reg);
         session_mover::kill_point!("core.after_persist");
     }
 
@@ -268,7 +289,7 @@ impl Disk for NodeDisk {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Mode, Reg, Term};
+    use presence_engine::ids::Term;
 
     use super::*;
 
@@ -323,6 +344,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn who_leads_somebody_alone_is_nobody_in_whose_place_the_peer_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let by = |primary, mode| Reg { term: Term(4), primary, mode, settled: Term(0) };
+        let copy = |reg| RegisterCopy { reg, late: false, held: false, cause: Cause::Nothing, lost: None };
+        let (pair, alone) = (by(NodeIx::A, Mode::Pair), by(NodeIx::A, Mode::Solo));
+        let peer = by(NodeIx::B, Mode::Solo);
+        let mut disk = open(dir.path(), "a", NodeIx::A, 1).unwrap().disk;
+        assert!(!disk.leads_alone(pair) && !disk.leads_alone(peer));
+        assert!(disk.leads_alone(alone), "it is about to");
+        disk.persist(NodeIx::B, copy(alone));
+        assert!(disk.leads_alone(pair), "the users of the other");
+        disk.persist(NodeIx::A, copy(alone));
+        disk.persist(NodeIx::B, copy(pair));
+        drop(disk);
+        let mut disk = open(dir.path(), "a", NodeIx::A, 1).unwrap().disk;
+        assert!(disk.leads_alone(pair), "as another run wrote it, until that is written anew");
+        disk.persist(NodeIx::A, copy(pair));
+        assert!(!disk.leads_alone(pair));
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod storm;
 mod trouble;
 mod tuning;
 mod users;
+mod watchdog;
 mod worker;
 #[cfg(test)]
 mod written;
@@ -156,7 +157,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
             "torn log tails set aside (bytes)"
         );
     }
-    let store = disk.watch_store();
+    let (store, watchdog) = (disk.watch_store(), disk.watchdog());
     let inc = u64::from_le_bytes(random());
     if let Some(inputs) = found.crashed {
         error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
@@ -177,6 +178,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let (witness, asked) = unbounded_channel();
     let chronicle = Chronicle::start(&config.node.data, &config.node.name)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
+    watchdog::start(watchdog, chronicle.clone())?;
     let ready = Arc::new(AtomicBool::new(false));
     let notices = Notices::new(accounts.clone(), ready.clone(), to_node.clone());
     {

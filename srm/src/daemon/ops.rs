@@ -21,7 +21,7 @@ use super::metrics::{Metrics, Shown};
 use super::notices::Posted;
 use super::reload::Live;
 use super::services::Services;
-use super::worker::{ToNode, now_ms};
+use super::worker::{ToNode, ask, now_ms};
 use crate::admin::{
     BoxFuture, CountersStatus, Daemon, Forced, GroupShown, LogStatus, Moving, NodeStatus, Refusal, Reloaded,
     ServiceAction, SessionStatus, Status, Stop, Stopped, UserStatus, operator,
@@ -34,6 +34,8 @@ use crate::version;
 
 /// How long the other node may take to answer.
 const PEER_LIMIT: Duration = Duration::from_secs(2);
+/// How long this node may take to say how it is.
+const OWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A question to the other node's daemon.
 #[derive(Serialize, Deserialize, Debug)]
@@ -232,9 +234,7 @@ impl Operations {
     }
 
     pub(super) async fn snapshot(&self) -> Option<Snapshot> {
-        let (tell, told) = oneshot::channel();
-        self.to_node.send(ToNode::Snapshot(tell)).ok()?;
-        told.await.ok()
+        ask(&self.to_node, OWN_LIMIT, ToNode::Snapshot).await
     }
 
     pub(super) fn tell_node(&self, told: In) {

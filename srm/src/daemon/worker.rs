@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -13,6 +13,7 @@ use presence_engine::ids::{Conn, NodeIx};
 use presence_engine::state::User;
 use session_mover::link::{LinkEvent, LinkSender};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use xmpp_core::jid::BareJid;
 use xmpp_core::net::{ConnSender, ToConn};
@@ -149,7 +150,18 @@ pub(super) fn now_ms() -> u64 {
 }
 
 /// Time that the last words to the peer have.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Asks the node's thread; `None`: it has ended, or does not answer for so long, because its disk keeps it waiting.
+pub(super) async fn ask<T>(
+    to_node: &Sender<ToNode>,
+    limit: Duration,
+    question: impl FnOnce(oneshot::Sender<T>) -> ToNode,
+) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    to_node.send(question(tell)).ok()?;
+    timeout(limit, told).await.ok()?.ok()
+}
 
 impl Worker {
     /// Runs until every sender is gone.
@@ -458,5 +470,31 @@ impl Worker {
         std::thread::sleep(LAST_WORDS);
         eprintln!("tandem: fatal: {why}. The process ends; the other node serves.");
         std::process::abort()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_does_not_answer_is_not_waited_for_for_ever() {
+        let limit = Duration::from_millis(20);
+        let (to_node, told) = channel();
+        assert!(ask(&to_node, limit, ToNode::Users).await.is_none(), "the question lies there");
+        let answers = std::thread::spawn(move || {
+            while let Ok(question) = told.recv() {
+                if let ToNode::Sessions(answer) = question {
+                    let _ = answer.send(Vec::new());
+                    return;
+                }
+            }
+        });
+        let answer = ask(&to_node, Duration::from_secs(60), ToNode::Sessions).await;
+        assert!(answer.is_some_and(|sessions| sessions.is_empty()));
+        answers.join().unwrap();
+        assert!(ask(&to_node, Duration::from_secs(60), ToNode::Users).await.is_none(), "it has ended");
     }
 }

@@ -1,0 +1,36 @@
+//! What every request waits for, and how one is refused.
+#![allow(clippy::result_large_err, reason = "the error is the answer")]
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::{BoxFuture, Daemon, Refusal, Status};
+
+/// How long the node may take for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+pub(super) fn refuse(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {
+    let refusal = Refusal { error: error.into(), hint: hint.into(), ..Refusal::default() };
+    (status, Json(refusal)).into_response()
+}
+
+/// Waits for the node, but not for ever.
+pub(super) async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
+    tokio::time::timeout(ANSWER, future).await.map_err(|_| {
+        let error = format!("the node did not answer within {} s", ANSWER.as_secs());
+        refuse(StatusCode::SERVICE_UNAVAILABLE, error, "whether it was done is not known: ask for the status")
+    })
+}
+
+/// The state of both nodes. A node that does not know its own says nothing.
+pub(super) async fn status(daemon: &dyn Daemon) -> Result<Status, Response> {
+    let status = answer(daemon.status()).await?;
+    if status.nodes.is_empty() {
+        let hint = "it stops, or waits for its disk: see its log, and ask the other node, or this one again in a moment";
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint));
+    }
+    Ok(status)
+}
