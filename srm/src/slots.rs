@@ -44,7 +44,10 @@ impl Slots {
         file.set_len(body.len() as u64)?;
         file.sync_data()?;
         if fresh {
-            File::open(&self.dir)?.sync_all()?;
+            // Its name, and that of its folder, which may be as new.
+            for folder in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
+                File::open(folder)?.sync_all()?;
+            }
         }
         self.writes = count;
         Ok(())
