@@ -68,6 +68,7 @@ impl World {
                     format!("by the witness {said:?} leads users of {home}")
                 })
             }
+            Condition::WitnessEnded(text) => self.witness()?.ended(text),
             Condition::Ended(at) => match self.server_mut(*at).ended() {
                 Some(status) => demand(!status.success(), || format!("{at} ended in good order")),
                 None => Err(format!("{at} has not ended by itself")),

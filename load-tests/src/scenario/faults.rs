@@ -61,6 +61,12 @@ impl World {
             Step::KillWitness => self.witness()?.kill(),
             Step::StartWitness => self.start_witness(),
             Step::EmptyWitness => self.witness()?.empty(),
+            Step::PowerOffWitness => {
+                let undone = self.witness()?.power_off()?;
+                self.watch.tell(&format!("        the disk of the witness lost: {undone:?}"));
+                Ok(())
+            }
+            Step::FailWitnessWrite => self.witness()?.fail_write(),
             Step::PowerOff(nodes) => self.power_off(nodes),
             Step::Panic(node) => {
                 self.crowd().fault_at(*node, Instant::now());

@@ -1,13 +1,18 @@
 //! Who decides between the nodes: `tandem witness`, or an etcd, on a machine of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::language::{Arbiter, Node, Site};
 use super::net::{Net, address_of};
 use crate::foreign::etcd;
+use crate::powerloss::{Fault, Loss, Shim, Undone, set_faults, undo_unsynced};
 
 /// A witness, if the scenario has one.
 pub(super) struct Witness {
@@ -15,6 +20,8 @@ pub(super) struct Witness {
     tandem: PathBuf,
     /// All that it has.
     folder: PathBuf,
+    /// Environment of its next start.
+    env: Vec<(OsString, OsString)>,
     child: Option<Child>,
 }
 
@@ -26,7 +33,7 @@ impl Witness {
             fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
             etcd::certificates(&folder, &[address_of(Site::Witness)])?;
         }
-        Ok(Witness { kind, tandem: tandem.to_owned(), folder, child: None })
+        Ok(Witness { kind, tandem: tandem.to_owned(), folder, env: Vec::new(), child: None })
     }
 
     /// What both nodes are told besides: an etcd has an authority of its own.
@@ -69,6 +76,7 @@ impl Witness {
         let failed = |error: io::Error| format!("the witness: {error}");
         let log = File::options().create(true).append(true).open(self.log_file()).map_err(failed)?;
         let mut command = self.command();
+        command.envs(self.env.iter().cloned());
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
         self.child = Some(net.inside(Site::Witness, || command.spawn()).map_err(failed)?);
         Ok(())
@@ -84,6 +92,51 @@ impl Witness {
     pub(super) fn empty(&self) -> Result<(), String> {
         let data = self.data();
         fs::remove_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.folder.join("journal")
+    }
+
+    /// Its disk can lose power and fail.
+    pub(super) fn use_shim(&mut self, shim: &Shim) -> Result<(), String> {
+        if self.kind == Arbiter::Etcd {
+            return Err("this is done to the disk of `tandem witness` alone".to_owned());
+        }
+        let (data, journal) = (self.data(), self.journal());
+        let failed = |error: io::Error| format!("{}: {error}", data.display());
+        fs::create_dir_all(&data).and_then(|()| fs::create_dir_all(&journal)).map_err(failed)?;
+        let mut command = Command::new("true");
+        shim.preload(&mut command, &data, &journal).map_err(failed)?;
+        let env = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        self.env = env.collect();
+        Ok(())
+    }
+
+    /// Its process is gone, and everything that it had not synced.
+    pub(super) fn power_off(&mut self) -> Result<Undone, String> {
+        self.kill()?;
+        let (data, journal) = (self.data(), self.journal());
+        let undone = undo_unsynced(&data, &journal, Loss::All, &mut StdRng::seed_from_u64(1));
+        undone.map_err(|error| format!("{}: {error}", journal.display()))
+    }
+
+    /// The next write to its disk fails.
+    pub(super) fn fail_write(&self) -> Result<(), String> {
+        let journal = self.journal();
+        let set = set_faults(&journal, &[Fault::WriteFails, Fault::Once]);
+        set.map_err(|error| format!("{}: {error}", journal.display()))
+    }
+
+    /// Whether it has ended by itself, not well, and said this.
+    pub(super) fn ended(&mut self, text: &str) -> Result<(), String> {
+        let child = self.child.as_mut().ok_or("the witness was not started")?;
+        match child.try_wait().map_err(|error| format!("the witness: {error}"))? {
+            None => Err("the witness runs".to_owned()),
+            Some(status) if status.success() => Err("the witness ended in good order".to_owned()),
+            Some(_) if self.log().contains(text) => Ok(()),
+            Some(status) => Err(format!("the witness ended, {status}, and its log lacks {text:?}")),
+        }
     }
 
     /// Who leads the users of a node by its register. It logs what it has written before it answers.

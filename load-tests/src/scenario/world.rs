@@ -131,6 +131,11 @@ impl World {
 
     /// Disks and clocks that can do what the scenario does to them.
     fn prepare(&mut self, script: &Script) -> Result<(), String> {
+        if script.has(|step| matches!(step, Step::PowerOffWitness | Step::FailWitnessWrite)) {
+            let witness =
+                self.witness.as_mut().ok_or("there is no witness: begin the scenario with `witness`")?;
+            witness.use_shim(&self.shim)?;
+        }
         for node in Node::BOTH {
             let data = self.server(node).data();
             let disk = |fits: fn(&DiskStep) -> bool| {

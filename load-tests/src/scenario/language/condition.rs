@@ -46,6 +46,7 @@ pub(super) fn condition(words: &[&str]) -> Option<Condition> {
         ["slixmpp", "resumed"] => Some(Condition::SlixmppResumed),
         ["not", rest @ ..] => condition(rest).map(|c| Condition::Not(Box::new(c))),
         ["witness", "says", one, "leads", home] => Some(Condition::WitnessSays(node(one)?, node(home)?)),
+        ["witness", "ended", what] => text(what).map(Condition::WitnessEnded),
         [one, "ended"] => node(one).map(Condition::Ended),
         [one, "runs"] => node(one).map(Condition::Runs),
         [one, "alarm", what] => node(one).zip(text(what)).map(|(n, t)| Condition::Alarm(n, t)),

@@ -48,6 +48,8 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ("kill", "kill witness", "`kill -9` of the witness"),
     ("start", "start witness", "`tandem witness`, or `etcd`"),
     ("disk", "disk witness empty", "its registers are gone (while it does not run)"),
+    ("disk", "disk witness write fails once", "one write to its registers fails"),
+    ("power", "power off witness", "its process is gone, and every write that was not synced"),
     ("power", "power off NODE [NODE]", "no network, no process, and a part of the unsynced writes is gone"),
     ("panic", "panic NODE", "a client of this node hits a bug that panics there"),
     (
@@ -116,6 +118,7 @@ pub const DISK_FORMS: &[(&str, &str)] = &[
     ("slow DURATION", "each fdatasync takes so long"),
     ("stalls DURATION", "one fdatasync of the node's own log takes so long"),
     ("copy stalls DURATION", "one of its copy of the other node's log does"),
+    ("core stalls DURATION", "one of who leads does"),
     ("store fails", "each write to the node's store fails"),
     ("well", "none of these any more, from `sync fails once` on"),
 ];
@@ -155,6 +158,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
         "witness says NODE leads NODE",
         "the first leads the users of the second by the register of `tandem witness`, whether or not a node has heard so",
     ),
+    ("witness ended \"TEXT\"", "its process has ended by itself, with an error, and its log has this text"),
     ("NODE ended", "its process has ended by itself, with an error"),
     ("NODE runs", "its process is there"),
     ("pair", "all users have a standby on both views, and there is no alarm"),

@@ -146,6 +146,10 @@ pub enum Step {
     StartWitness,
     /// Its disk is replaced by an empty one; it does not run.
     EmptyWitness,
+    /// Its process is gone, and all writes that were not synced.
+    PowerOffWitness,
+    /// The next write to its disk fails, the one after it does not.
+    FailWitnessWrite,
     /// The network is gone without a word, the process too, and writes that were not synced in part.
     PowerOff(Vec<Node>),
     /// A client says something that hits a bug, which panics.
@@ -288,6 +292,8 @@ pub enum Condition {
     Aside(Node, String),
     /// The witness has made the first node lead the users of the second, and nobody else since.
     WitnessSays(Node, Node),
+    /// The witness has ended by itself, and not well, and its log has this text.
+    WitnessEnded(String),
     /// The node's process has ended by itself, and not well.
     Ended(Node),
     /// The node's process is there.
@@ -357,6 +363,7 @@ impl Step {
             }
             Step::Cut(..) | Step::CutOneWay(..) | Step::Path(..) | Step::Mend => true,
             Step::KillWitness | Step::StartWitness | Step::EmptyWitness => true,
+            Step::PowerOffWitness | Step::FailWitnessWrite => true,
             Step::Unplug(_) | Step::Plug(_) | Step::PowerOff(_) | Step::Clock(..) => true,
             Step::Panic(_) | Step::PanicStream(_) | Step::PanicServices(_) => true,
             Step::Tandem(_, command) => !command.starts_with("fallback"),

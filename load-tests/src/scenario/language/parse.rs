@@ -167,6 +167,8 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["kill", "witness"] => Some(Step::KillWitness),
         ["start", "witness"] => Some(Step::StartWitness),
         ["disk", "witness", "empty"] => Some(Step::EmptyWitness),
+        ["disk", "witness", "write", "fails", "once"] => Some(Step::FailWitnessWrite),
+        ["power", "off", "witness"] => Some(Step::PowerOffWitness),
         ["cut", one, "from", others @ ..] => {
             site(one).zip(sites(others, one)).map(|(one, others)| Step::Cut(one, others))
         }
@@ -334,6 +336,7 @@ fn disk(words: &[&str]) -> Result<Option<DiskStep>, String> {
         ["slow", time] => DiskStep::Slow(duration(time)?),
         ["stalls", time] => DiskStep::Stalls(Part::OwnLog, duration(time)?),
         ["copy", "stalls", time] => DiskStep::Stalls(Part::Copy, duration(time)?),
+        ["core", "stalls", time] => DiskStep::Stalls(Part::Core, duration(time)?),
         ["store", "fails"] => DiskStep::StoreFails,
         ["well"] => DiskStep::Well,
         _ => return Ok(None),
@@ -506,6 +509,9 @@ mod tests {
             let script = parse("x", &format!("{HEAD}disk b {of}sync fails once\nledger")).unwrap();
             assert_eq!(script.lines[0].step, Step::Disk(Node::B, DiskStep::SyncFailsOnce(part)));
             assert!(script.lines[0].step.is_fault());
+            let script = parse("x", &format!("{HEAD}disk b {of}stalls 10s\nledger")).unwrap();
+            let stalls = DiskStep::Stalls(part, Duration::from_secs(10));
+            assert_eq!(script.lines[0].step, Step::Disk(Node::B, stalls));
         }
     }
 
@@ -547,7 +553,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_witness_says() {
+    fn what_happens_to_the_witness_and_what_it_says() {
+        let text = "power off witness\ndisk witness write fails once\nassert witness ended \"fatal\"\nledger";
+        let script = parse("x", &format!("{HEAD}{text}")).unwrap();
+        let ended = Step::Assert(Condition::WitnessEnded("fatal".to_owned()));
+        let steps = [Step::PowerOffWitness, Step::FailWitnessWrite, ended];
+        assert!(script.lines.iter().map(|line| &line.step).take(3).eq(&steps));
+        assert!(steps[..2].iter().all(Step::is_fault));
         let script = parse("x", &format!("{HEAD}assert witness says b leads a\nledger")).unwrap();
         let said = Condition::WitnessSays(Node::B, Node::A);
         assert_eq!(script.lines[0].step, Step::Assert(said));
