@@ -199,10 +199,10 @@ impl Server {
         entries.filter_map(named).collect()
     }
 
-    /// Memory of its process that is in RAM, in bytes.
-    pub(super) fn rss(&mut self) -> Option<u64> {
+    /// The most that its process has had in RAM since its last start, in bytes.
+    pub(super) fn peak_rss(&mut self) -> Option<u64> {
         self.runs();
-        self.child.as_ref().map(|child| crate::siege::rss(child.id()))
+        self.child.as_ref().map(|child| crate::siege::peak_rss(child.id()))
     }
 }
 

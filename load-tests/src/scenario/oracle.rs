@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::language::{Books, Condition, Node, Step};
 use super::world::World;
 
-/// Most memory that a node may have in RAM. A pair with a few dozen users takes a tenth of it.
+/// Most memory that a node may ever have in RAM. A pair with a few dozen users takes a tenth of it.
 const MEMORY: u64 = 300 << 20;
 
 /// Longest wait for both nodes to be a pair that holds, and shows, the same.
@@ -77,13 +77,13 @@ impl World {
         }
     }
 
-    /// It runs, has not panicked where it was not meant to, is not too big, and answers the operator.
+    /// It runs, has not panicked where it was not meant to, was never too big, and answers the operator.
     fn health(&mut self, node: Node, steps: &[Step]) -> Vec<String> {
         let mut wrong = Vec::new();
-        match self.server_mut(node).rss() {
+        match self.server_mut(node).peak_rss() {
             None => wrong.push(format!("{node} does not run: {:?}", self.server_mut(node).ended())),
-            Some(bytes) if bytes > MEMORY => wrong.push(format!("{node} has {} MiB in RAM", bytes >> 20)),
-            Some(bytes) => self.watch.tell(&format!("{node} has {} MiB in RAM", bytes >> 20)),
+            Some(bytes) if bytes > MEMORY => wrong.push(format!("{node} had {} MiB in RAM", bytes >> 20)),
+            Some(bytes) => self.watch.tell(&format!("{node} had {} MiB in RAM", bytes >> 20)),
         }
         let meant = [Step::Panic(node), Step::PanicStream(node), Step::PanicServices(node)];
         let meant = steps.iter().filter(|step| meant.contains(step)).count();
