@@ -2,6 +2,7 @@
 //! (`load_tests::rig::turn`), and more than two run at once where `RUST_TEST_THREADS` allows it.
 
 mod bundle;
+mod checks;
 mod clients;
 mod disks;
 mod documents;
