@@ -2,11 +2,15 @@
 //! a death.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use load_tests::rig::{Load, QUICK, Rig, seed};
+use load_tests::rig::{Load, Nodes, QUICK, Rig, seed, tandem};
 use srm::cli::Client;
 use srm::events::Record;
 
@@ -112,4 +116,62 @@ async fn restarts(rig: &mut Rig) {
         assert!(last(&new, kind).is_none(), "{new:#?}");
     }
     rig.traffic(50).await;
+}
+
+/// `tandem events --follow`, which ends with this.
+struct Follower {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    fn start(config: &Path, more: &[&str]) -> Follower {
+        let mut command = Command::new(tandem());
+        command.args(["events", "--follow", "--last", "1", "-c"]).arg(config).args(more);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = channel();
+        thread::spawn(move || said.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
+        Follower { child, lines }
+    }
+
+    fn next(&self) -> String {
+        self.lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("nothing is shown within {LIMIT:?}"))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_is_shown_what_happens_later_once_and_in_its_order() {
+    const LATER: &str = "a reload of the configuration was asked for";
+    let nodes = Nodes::start(1, QUICK).await;
+    let made = &nodes.made.nodes[0];
+    let api = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let for_people = Follower::start(&made.config, &[]);
+    let for_programs = Follower::start(&made.config, &["--json"]);
+    let record = |line: String| {
+        serde_json::from_str::<Record>(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    // Each shows the last event that there was, and waits.
+    assert!(!for_people.next().contains(LATER));
+    let mut last = record(for_programs.next());
+    for _ in 0..2 {
+        api.reload().unwrap_or_else(|failure| panic!("{failure:?}"));
+        while !for_people.next().contains(LATER) {}
+        loop {
+            let next = record(for_programs.next());
+            assert_eq!(next.number, last.number + 1, "{last:?}, then {next:?}");
+            last = next;
+            if last.text.contains(LATER) {
+                break;
+            }
+        }
+    }
+    assert_eq!(last.event, "asked");
 }

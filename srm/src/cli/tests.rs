@@ -545,3 +545,43 @@ fn a_check_waits_until_both_nodes_have_ended_theirs() {
     );
     assert_eq!(answer.json["nodes"]["b"]["ended"], 1);
 }
+
+#[test]
+fn a_node_that_does_not_say_how_it_is_has_no_status() {
+    let pair = Pair::start();
+    pair.fake.falls_silent();
+    let failure = status::status(&pair.client()).unwrap_err();
+    assert_eq!(failure.exit, Exit::Environment);
+    assert!(failure.text().starts_with("tandem: the node does not answer\n  to do: "), "{}", failure.text());
+}
+
+#[test]
+fn the_table_of_states_is_shown_to_people_to_documents_and_to_programs() {
+    let shown = |line: &str| {
+        let command = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}")).command;
+        let json = command.json();
+        let answer = run(command).unwrap();
+        assert_eq!(answer.exit, Exit::Well);
+        if json { answer.line() } else { answer.text }
+    };
+    let rows = crate::view::ROWS.len();
+    let text = shown("tandem srm table");
+    assert!(
+        text.contains("\n  1  node 1  Normal / Normal\n     node 2  Normal / Normal\n     when    "),
+        "{text}"
+    );
+    assert_eq!(text.matches("  node 1  ").count(), rows);
+    let markdown = shown("tandem srm table --markdown");
+    assert!(markdown.starts_with("| # | node 1: state / reason |"), "{markdown}");
+    assert_eq!(
+        markdown.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |")).count(),
+        rows + 1
+    );
+    assert!(include_str!("../../../docs/srm-states.md").contains(&markdown), "the page has another one");
+    let json: serde_json::Value = serde_json::from_str(&shown("tandem srm table --json")).unwrap();
+    assert_eq!((&json["ok"], json["rows"].as_array().map(Vec::len)), (&json!(true), Some(rows)));
+    let normal = json!({ "state": "Normal", "reason": "Normal" });
+    assert_eq!((&json["rows"][0]["row"], &json["rows"][0]["home"]), (&json!(1), &normal));
+    let both = Cli::try_parse_from("tandem srm table --json --markdown".split(' '));
+    assert_eq!(both.err().map(|error| error.exit_code()), Some(2));
+}
