@@ -243,6 +243,13 @@ async fn strict_serves_on_at_the_operators_word() {
     let (code, text) = force(&rig, 1, Some(&name));
     assert!(code == Some(0) && text.contains(r#""done":true"#), "{text}");
     rig.until(1, LIMIT, "alone", |s| s.groups.iter().all(|g| g.mode == "Solo" && g.role == "Primary"));
+    // Whoever reads the events later finds who said so.
+    let made = &rig.pair.made.nodes[1];
+    let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|f| panic!("{f:?}"));
+    let events = client.events(0, 1_000, 0).unwrap_or_else(|f| panic!("{f:?}"));
+    let asked: Vec<&str> = events.iter().filter(|e| e.event == "asked").map(|e| e.text.as_str()).collect();
+    let expected = format!("force-active {name} was asked for ");
+    assert!(asked.len() == 1 && asked[0].starts_with(&expected), "what was refused is not there: {asked:?}");
     rig.clients_go_on(Duration::from_secs(60)).await;
     rig.traffic(200).await;
     let report = rig.settle().await;

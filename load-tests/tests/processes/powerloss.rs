@@ -5,12 +5,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use load_tests::numbered::{Size, check_log};
+use bytes::Bytes;
+use load_tests::numbered::{Size, check_log, numbered_frame};
 use load_tests::powerloss::{Fault, Loss, Shim, Undone, copy_folder, set_faults, undo_unsynced};
 use presence_engine::ids::Position;
 use rand::rngs::StdRng;
@@ -102,11 +104,17 @@ impl Disk<'_> {
     }
 
     fn start(&mut self, faults: &[Fault]) -> Writer {
+        self.start_with(faults, |_| ())
+    }
+
+    /// The same; `more`: what else it is told.
+    fn start_with(&mut self, faults: &[Fault], more: impl FnOnce(&mut Command)) -> Writer {
         let (data, journal) = (self.folder.path().join("data"), self.folder.path().join("journal"));
         set_faults(&journal, faults).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_log-writer"));
         let size = if self.size == Size::Large { "large" } else { "usual" };
         command.arg(data.canonicalize().unwrap()).arg(self.inc.to_string()).arg(size);
+        more(&mut command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.shim.preload(&mut command, &data, &journal).unwrap();
         let mut child = command.spawn().unwrap();
@@ -252,6 +260,59 @@ fn what_a_killed_process_left_unsynced_is_synced_before_it_counts() {
         second.listen_to_the_end();
         disk.lose_power(Loss::All, &mut rng);
         disk.check(&second).unwrap_or_else(|error| panic!("seed {}, round {round}: {error}", seed()));
+    }
+}
+
+/// The own log as a process finds it that replaces its tail: five frames of an earlier run, in two segments.
+fn two_segments(data: &Path) -> Vec<Bytes> {
+    let own = data.join("log/own");
+    fs::create_dir_all(&own).unwrap();
+    let mut frames: Vec<Bytes> = Vec::new();
+    let mut prev = Position::default();
+    for seq in 1..=5 {
+        let at = Position { seq, inc: 1 };
+        frames.push(numbered_frame(at, prev, Size::Usual));
+        prev = at;
+    }
+    fs::write(own.join(format!("{:020}.log", 1)), in_a_row(&frames[..3])).unwrap();
+    fs::write(own.join(format!("{:020}.log", 4)), in_a_row(&frames[3..])).unwrap();
+    frames
+}
+
+fn in_a_row(frames: &[Bytes]) -> Vec<u8> {
+    frames.iter().flatten().copied().collect()
+}
+
+/// A process replaces all behind the second frame. The power fails when it has said so, or when of what it cuts the newer segment is
+/// gone: then neither the old tail is there any more nor the new one, but the plan of it.
+#[test]
+fn a_tail_that_was_cut_is_kept_aside_and_what_comes_in_its_place_is_whole_whenever_the_power_fails() {
+    let shim = Shim::compile().unwrap();
+    let mut rng = StdRng::seed_from_u64(seed());
+    for dies_at in [None, Some("log.truncate.after_aside:2")] {
+        let mut disk = Disk::new(&shim, Size::Usual);
+        let data = disk.folder.path().join("data");
+        let old = two_segments(&data);
+        disk.inc = 2;
+        let mut writer = disk.start_with(&[], |command| {
+            command.arg("2").envs(dies_at.map(|point| ("TANDEM_KILL_AT", point)));
+        });
+        if dies_at.is_none() {
+            while writer.promised[0] == 0 {
+                assert!(writer.listen(), "it ends before it is done");
+            }
+            writer.child.kill().unwrap();
+        }
+        let (status, errors) = writer.listen_to_the_end();
+        assert_eq!(status.signal(), Some(SIGKILL), "{dies_at:?}: {status} {errors}");
+        assert_eq!(writer.opened, Some([5, 0]), "{dies_at:?}");
+        disk.lose_power(Loss::All, &mut rng);
+        let aside = fs::read(data.join(format!("aside/own-{:020}-0-0.log", 4))).unwrap();
+        assert!(aside == in_a_row(&old[3..]), "{dies_at:?}: {} bytes of the newer segment", aside.len());
+        let (mut log, _) = FileLog::open(&data, false, |_| {}).unwrap();
+        let mut wanted = Runs::default();
+        (1..=5).for_each(|seq| wanted.push(Position { seq, inc: if seq > 2 { 2 } else { 1 } }));
+        assert_eq!(check_log(&mut log, Which::Own, Size::Usual), Ok(wanted), "{dies_at:?}");
     }
 }
 

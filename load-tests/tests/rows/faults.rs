@@ -438,6 +438,27 @@ fn a_node_that_stops_is_given_nobody_by_a_failover_that_begins_or_is_under_way()
 }
 
 #[test]
+fn a_failover_that_has_moved_nobody_is_told_to_be_over_when_the_other_node_dies() {
+    either(|from, to| {
+        let mut stage = Stage::pair(PAIR);
+        forget_moves(&mut stage);
+        // It pauses before its first user.
+        stage.crowded(from, true);
+        assert!(begun(stage.op(from, Op::Failover(By::Here))));
+        stage.expect([from], 2, 0);
+        stage.run(SECOND);
+        stage.kill(to);
+        stage.expect([from], 17, 2 * SECOND);
+        let (own, told) = (NodeIx::BOTH[from], moves(&mut stage, from));
+        let of_own: Vec<_> = told.iter().copied().filter(|(group, ..)| *group == own).collect();
+        let expected =
+            [(own, false, Step::Began, Cause::Operator), (own, false, Step::Ended, Cause::Operator)];
+        assert_eq!(of_own, expected, "{told:?}");
+        assert_eq!(stage.served(from), 10);
+    });
+}
+
+#[test]
 fn two_nodes_that_stop_at_once_do_not_hand_the_same_users_to_and_fro() {
     for wait in [0, 1, 5, 50] {
         for [first, second] in [[A, B], [B, A]] {

@@ -294,6 +294,20 @@ fn users_are_balanced_and_nobody_else_moves() {
 }
 
 #[test]
+fn a_user_without_an_assignment_is_assigned_to_the_node_that_serves_it_anyway() {
+    let mut stage = Stage::pair(PAIR);
+    let assign = |home| Op::Assign(jid(0), home);
+    assert_eq!(stage.op(A, assign(None)), None, "answered when it is safe");
+    stage.run(SECOND);
+    assert_eq!(BOTH.map(|node| homes(&stage, node)), [[4, 5, 1]; 2]);
+    assert_eq!(stage.op(A, assign(None)), Some(Reply::Done), "it has none");
+    assert_eq!(stage.op(A, assign(Some(NodeIx::A))), None, "answered when it is safe");
+    stage.run(SECOND);
+    assert_eq!(BOTH.map(|node| homes(&stage, node)), [[5, 5, 0]; 2]);
+    assert_eq!(stage.op(A, assign(Some(NodeIx::A))), Some(Reply::Done), "it is there");
+}
+
+#[test]
 fn an_account_gets_the_home_that_the_assignment_says() {
     let mut stage = Stage::pair(PAIR);
     let new = |name: &str| xmpp_core::jid::BareJid::new(Some(name), "d").expect("a name");

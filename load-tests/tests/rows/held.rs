@@ -174,6 +174,23 @@ fn rows_130_and_131_a_node_is_forced_inactive_and_stays_so() {
     stage.expect(BOTH, 1, 10 * SECOND);
 }
 
+/// What the operator took back does not come back from the disk.
+#[test]
+fn who_was_forced_inactive_and_active_again_serves_after_a_restart() {
+    for profile in [PAIR, STRICT, WITNESS] {
+        let mut stage = without_automatics(profile);
+        assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+        stage.expect(BOTH, 130, 5 * SECOND);
+        assert_eq!(force(&mut stage, A, Force::Active), Some(Reply::TakesBack(true)));
+        stage.expect(BOTH, 1, 10 * SECOND);
+        stage.kill(A);
+        stage.run(3 * SECOND);
+        stage.start(A);
+        stage.expect(BOTH, 1, 10 * SECOND);
+        assert!(stage.leads(A, NodeIx::A) && stage.leads(B, NodeIx::B));
+    }
+}
+
 /// One waits since it was forced, the other since it was restarted with it: neither serves, and that is what is shown.
 #[test]
 fn row_128_who_is_forced_inactive_and_restarted_with_its_peer_is_not_shown_beside_one_that_serves() {

@@ -197,6 +197,25 @@ fn rows_13_109_123_and_124_the_database_is_down() {
     });
 }
 
+/// Of two that have been down for as long the database is the one to be mended first.
+#[test]
+fn row_13_the_database_is_down_and_another_service_with_it() {
+    either(|home, _| {
+        let mut stage = with_services();
+        // Both are overdue when the node may act.
+        stage.automatics(Automatics { disabled: true, ..SERVICES });
+        stage.service(home, Service::Router, Health::Stopped, true);
+        stage.service(home, Service::Database, Health::Stopped, true);
+        stage.stays(&BOTH, 1, DELAY + 2 * SECOND);
+        stage.automatics(SERVICES);
+        stage.expect(BOTH, 13, 5 * SECOND);
+        for node in BOTH {
+            let last = moves(&mut stage, node).last().copied();
+            assert_eq!(last, Some((NodeIx::BOTH[home], false, Step::Complete, Cause::Database)), "{node}");
+        }
+    });
+}
+
 #[test]
 fn row_14_the_services_of_the_home_node_do_not_start_in_a_fallback() {
     either(|home, backup| {

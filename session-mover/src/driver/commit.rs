@@ -302,4 +302,16 @@ mod tests {
         commit.synced(3);
         assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 0);
     }
+
+    #[test]
+    fn alone_nothing_leaves_before_the_record_that_says_so_is_on_the_own_disk() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, 0, credit(1));
+        commit.hold(2, 1, 10, 0, credit(2));
+        commit.synced(2);
+        let need = [Release::Alone(3), Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0);
+        commit.synced(3);
+        assert_eq!(released(&mut commit, need), 2);
+    }
 }

@@ -1,5 +1,6 @@
 //! The link over loopback, with certificates of its own.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -424,6 +425,31 @@ async fn last_words_are_heard_before_the_end() {
     assert_eq!(b.down(from_b.conn()).await, Ended::Fin);
     assert_eq!(a.down(from_a.conn()).await, Ended::Closed);
     assert!(!Ended::Closed.suggests_death());
+}
+
+/// Both messages have arrived when the first is told, and for that this node closes the connection.
+#[tokio::test]
+async fn nothing_is_told_of_a_connection_that_this_node_has_closed() {
+    let (here, mut there) = tokio::io::duplex(1 << 10);
+    let words = [Msg::Rewind(1), Msg::Rewind(2)];
+    for word in &words {
+        there.write_all(&word.encode()).await.unwrap();
+    }
+    let (sender, told) = (RefCell::<Option<LinkSender>>::new(None), RefCell::new(Vec::new()));
+    let events = |event: LinkEvent| match event {
+        LinkEvent::Up(_, up) => *sender.borrow_mut() = Some(up),
+        LinkEvent::Msg(_, msg) => {
+            told.borrow_mut().push(msg);
+            if let Some(up) = sender.borrow().as_ref() {
+                up.close();
+            }
+        }
+        LinkEvent::Down(_, ended) => assert_eq!(ended, Ended::Closed),
+        LinkEvent::Failed(..) => panic!("{event:?}"),
+    };
+    let run = connection::run(Link::In, here, &[], std::future::pending(), &events);
+    timeout(LIMIT, run).await.expect("it ends");
+    assert_eq!(told.into_inner(), words[..1]);
 }
 
 #[tokio::test]

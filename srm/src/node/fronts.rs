@@ -240,6 +240,7 @@ mod tests {
     use session_mover::log::Which;
     use xmpp_core::stanza::Stanza;
 
+    use super::super::enabling::Enabling;
     use super::super::tests::{Memory, acknowledge, add, config, copy, hear, link_up, pair};
     use super::super::{Action, Automatics, Health, In, Service};
     use super::*;
@@ -442,5 +443,72 @@ mod tests {
             node.automatics(Automatics { failovers_per_hour: 0, ..node.cfg.automatics });
         };
         assert_eq!(hears_of_its_clients(guarded), None);
+    }
+
+    /// Node b, which is well, and has run for longer than anybody need wait.
+    fn patient() -> Node {
+        let (mut node, mut disk) = well();
+        let patience = node.callers_patience() as u32;
+        pass(&mut node, &mut disk, patience);
+        node
+    }
+
+    /// Two accounts of the peer wait here, and have for long enough.
+    fn are_kept_waiting(node: &mut Node) {
+        let (now, patience) = (node.ticks, node.callers_patience());
+        let both = users(&["a@d", "b@d"]).into_iter();
+        node.callers.waiting = both.map(|user| (user, (now - patience, now))).collect();
+    }
+
+    /// Whether the peer is asked now to hand its users over, and what is told of that.
+    fn asks(node: &mut Node) -> (bool, Vec<u32>) {
+        node.take();
+        node.ask_to_fail_over();
+        let (mut asked, mut told) = (false, Vec::new());
+        for out in node.take() {
+            match out {
+                Out::Event(Event::Unanswered(accounts)) => told.push(accounts),
+                Out::Link(Link::Out, Msg::Control(word)) => asked |= word[..] == [FAIL_OVER],
+                _ => {}
+            }
+        }
+        (asked, told)
+    }
+
+    #[test]
+    fn that_clients_wait_is_told_once_and_again_when_others_come_to_wait() {
+        let mut node = patient();
+        are_kept_waiting(&mut node);
+        assert_eq!(asks(&mut node), (true, vec![2]));
+        // A minute later they wait still: it is asked again, and that is no news.
+        node.callers.asked = None;
+        assert_eq!(asks(&mut node), (true, vec![]));
+        node.callers.waiting.clear();
+        assert_eq!(asks(&mut node), (false, vec![]), "nobody waits any more");
+        node.callers.asked = None;
+        are_kept_waiting(&mut node);
+        assert_eq!(asks(&mut node), (true, vec![2]));
+    }
+
+    #[test]
+    fn a_peer_is_not_asked_before_both_nodes_are_shown_normal() {
+        let mut node = patient();
+        are_kept_waiting(&mut node);
+        node.enabling = Enabling::begin();
+        assert!(node.both_normal() && node.would_fail_over(), "each serves its own users");
+        assert_ne!(node.shown().row.id, 1);
+        assert_eq!(asks(&mut node), (false, vec![]));
+        node.enabling = Enabling::default();
+        assert_eq!(asks(&mut node), (true, vec![2]));
+    }
+
+    #[test]
+    fn whoever_waits_while_this_process_stands_still_waits_for_it() {
+        let mut node = patient();
+        for (ticks, left) in [(1, 2), (2, 2), (3, 0)] {
+            are_kept_waiting(&mut node);
+            node.watch_callers(ticks);
+            assert_eq!(node.callers.waiting.len(), left, "{ticks}");
+        }
     }
 }

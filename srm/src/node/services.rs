@@ -391,7 +391,7 @@ mod tests {
     use presence_engine::ids::{NodeIx, Reg};
 
     use super::super::By;
-    use super::super::tests::{Memory, acknowledge, add, config, copy, hear_of, link_up, pair};
+    use super::super::tests::{Memory, acknowledge, add, config, copy, hear_of, link_up, pair, started};
     use super::super::{Automatics, In, Op};
     use super::*;
     use crate::safety::Role;
@@ -437,5 +437,17 @@ mod tests {
         let guests = Reg { primary: NodeIx::B, ..a };
         let (failed, _) = stuck([(guests, Role::Backup), (b, Role::Backup)], Op::Fallback(By::Here));
         assert_eq!(failed, Some(Failure::TakeBack));
+    }
+
+    #[test]
+    fn time_in_which_this_process_stood_still_is_no_time_in_which_a_service_was_down() {
+        let (mut node, mut disk) = started(true);
+        node.automatics(Automatics { delay: 360, ..Automatics::default() });
+        node.handle(0, In::Service(Service::Router, Health::Stopped), &mut disk);
+        node.handle(0, In::Ticks(400), &mut disk);
+        let down = |node: &Node| node.services.down[Service::Router as usize];
+        assert_eq!((down(&node), node.overdue()), (2, None));
+        node.handle(0, In::Ticks(1), &mut disk);
+        assert_eq!(down(&node), 3);
     }
 }

@@ -43,15 +43,31 @@ mod tests {
         Beacon { reg, role: Role::Fenced, ack: None, holds: false, alone, took_other, stopped: true }
     }
 
+    fn config(me: NodeIx, home: NodeIx) -> Config {
+        let register = RegisterKind::Consent(Consent { available: true });
+        Config { me, home, single: false, register, peer_disk: false, lease: 12 }
+    }
+
+    #[test]
+    fn of_two_that_acknowledged_alone_the_one_that_took_over_leads_and_the_home_node_if_each_did() {
+        for home in NodeIx::BOTH {
+            let backup = home.peer();
+            for each_took in [false, true] {
+                // The backup leads this group, so it took it over; whether the home node took over the backup's is the question.
+                let at_home = leads(&config(home, home), true, each_took, &beacon(true, true));
+                let at_backup = leads(&config(backup, home), true, true, &beacon(true, each_took));
+                assert_eq!((at_home, at_backup), (each_took, !each_took), "home {home:?}");
+            }
+        }
+    }
+
     #[test]
     fn exactly_one_node_leads_whatever_the_facts() {
         for home in NodeIx::BOTH {
             for bits in 0..16u8 {
                 let [a_alone, b_alone, a_took, b_took] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-                let register = RegisterKind::Consent(Consent { available: true });
-                let cfg = |me| Config { me, home, single: false, register, peer_disk: false, lease: 12 };
-                let a = leads(&cfg(NodeIx::A), a_alone, a_took, &beacon(b_alone, b_took));
-                let b = leads(&cfg(NodeIx::B), b_alone, b_took, &beacon(a_alone, a_took));
+                let a = leads(&config(NodeIx::A, home), a_alone, a_took, &beacon(b_alone, b_took));
+                let b = leads(&config(NodeIx::B, home), b_alone, b_took, &beacon(a_alone, a_took));
                 assert_ne!(a, b, "home {home:?}, facts {bits:04b}");
                 if a_alone != b_alone {
                     assert_eq!(a, a_alone, "the one that acknowledged nothing alone yields");

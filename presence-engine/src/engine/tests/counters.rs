@@ -47,3 +47,39 @@ fn each_device_of_a_user_is_a_client_session_and_the_user_is_counted_once() {
     duo.after(301_000);
     assert_eq!(counted(&duo).map(|node| [node[0], node[2], node[3], node[4]]), [[1, 1, 1, 1], [3, 1, 1, 1]]);
 }
+
+#[test]
+fn what_a_client_has_acknowledged_takes_no_room_in_its_queue_any_more() {
+    let (mut duo, full) = (Duo::new(), "romeo@example.org/orchard");
+    let (romeo, juliet) = (duo.login(full), duo.login("juliet@example.org/balcony"));
+    duo.ack(romeo, full);
+    let queue = |duo: &Duo| duo.session(full).map(|s| (s.out_stanzas, s.out_bytes));
+    assert_eq!(queue(&duo), Some((0, 0)));
+    let mut waits = Vec::new();
+    for body in ["first", "the second is longer"] {
+        duo.send(juliet, &format!("<message to='{full}' type='chat'><body>{body}</body></message>"));
+        waits.push(queue(&duo).expect("a session"));
+    }
+    let [(1, first), (2, both)] = waits[..] else { panic!("{waits:?}") };
+    let h = duo.session(full).map_or(0, |s| s.sent()) - 1;
+    duo.send(romeo, &format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+    assert_eq!(queue(&duo), Some((1, both - first)), "the second is still there");
+    duo.ack(romeo, full);
+    assert_eq!(queue(&duo), Some((0, 0)));
+}
+
+/// By these a node knows that it answers its clients.
+#[test]
+fn a_login_and_a_resumption_are_answers_of_the_node_that_serves_the_user() {
+    let (mut duo, full) = (Duo::new(), "romeo@example.org/orchard");
+    let granted =
+        |duo: &Duo| [0, 1].map(|node| duo.engines[node].as_ref().map_or(0, |engine| engine.granted()));
+    assert_eq!(granted(&duo), [0, 0]);
+    let romeo = duo.login(full);
+    assert_eq!(granted(&duo), [1, 0]);
+    duo.ack(romeo, full);
+    let (id, h) = (duo.sm_id(full), duo.session(full).map_or(0, |s| s.sent()));
+    duo.drop_tcp(romeo);
+    duo.resume(id, "romeo@example.org", h);
+    assert_eq!(granted(&duo), [2, 0]);
+}

@@ -354,3 +354,36 @@ fn wait_voids_a_resume_and_the_next_one_names_what_was_counted_since() {
     resume_on(&mut duo, parked, now);
     assert_eq!(words(&duo.all(parked)), ["offer 11.0", "resumed"], "nothing comes twice");
 }
+
+/// Node B leads under 3 and A under 2: what B tells of its users from then on is as late as the hand-over itself.
+#[test]
+fn who_is_handed_to_a_group_with_a_higher_term_has_an_epoch_of_that_term() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    duo.hand_over("romeo@example.org");
+    let romeo = resume(&mut duo);
+    assert_eq!(words(&duo.all(romeo))[..2], ["offer 3.1", "resumed"]);
+}
+
+#[test]
+fn a_session_is_parked_so_often_in_a_minute_and_not_once_more() {
+    let mut duo = Duo::with(Limits { parks_per_minute: 3, ..Limits::DEFAULT });
+    let (_, mut parked) = stand_by(&mut duo);
+    let park = |duo: &mut Duo| {
+        let (client, id) = (duo.open_at("romeo@example.org", B), duo.sm_id(ROMEO));
+        duo.send(client, &format!("<standby xmlns='urn:tandem:dual:0' sm-id='{id}'/>"));
+        (client, duo.all(client))
+    };
+    for _ in 0..2 {
+        let (next, got) = park(&mut duo);
+        assert_eq!(words(&got), ["parked"]);
+        assert!(duo.closed(parked).is_some(), "it takes the place of the one before");
+        parked = next;
+    }
+    let (_, got) = park(&mut duo);
+    assert!(words(&got) == ["failed"] && got[0].contains("resource-constraint"), "{got:?}");
+    assert_eq!(duo.closed(parked), None, "the last one waits on");
+    duo.after(60_000);
+    assert_eq!(words(&park(&mut duo).1), ["parked"], "a minute later");
+}

@@ -221,3 +221,15 @@ fn of_two_words_on_the_same_contact_the_later_stands() {
     seen.note(&Record::Done { forward, effects: by_contact }, 20);
     assert!(!seen.has(&word("nurse", 19)), "what a contact did is not what the user did");
 }
+
+/// Of a request that is refused clients see no change of the roster: the contact was never in it.
+#[test]
+fn a_request_that_is_refused_is_no_removal() {
+    let mut refused = roster("juliet", "nurse", None);
+    if let Effect::Roster { version, .. } = &mut refused {
+        *version = None;
+    }
+    assert_eq!(crate::merge::words::done(&[refused]), []);
+    let removed = roster("juliet", "nurse", None);
+    assert_eq!(crate::merge::words::done(&[removed]), [(jid("juliet"), jid("nurse"), Word::Remove)]);
+}

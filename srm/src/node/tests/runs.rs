@@ -76,3 +76,21 @@ fn a_run_that_has_not_been_met_is_not_told_that_it_holds_everything() {
     assert_eq!(told.groups.map(|group| (group.holds, group.ack)), [(false, None); 2]);
     assert_eq!((told.heard, told.lease), (0, [0; 2]));
 }
+
+/// A recording of the last beacon, which is all that somebody on the path has, keeps nobody alive.
+#[test]
+fn a_beacon_that_comes_again_is_no_sign_of_life() {
+    let (mut node, mut disk) = started(true);
+    hear(&mut node, &mut disk, 2);
+    for _ in 0..3 {
+        node.handle(0, In::Ticks(1), &mut disk);
+    }
+    let silent = node.evidence.silent();
+    assert_eq!(silent, Some(3));
+    for number in [2, 1, 2] {
+        hear(&mut node, &mut disk, number);
+        assert_eq!(node.evidence.silent(), silent, "beacon {number}");
+    }
+    hear(&mut node, &mut disk, 3);
+    assert_eq!(node.evidence.silent(), Some(0), "the next one");
+}
