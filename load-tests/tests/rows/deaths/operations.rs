@@ -68,6 +68,35 @@ fn switched_off(stage: &mut Stage) {
     stage.run(SECOND);
 }
 
+/// Both are killed. The machine of node a does not answer, and node b has waited for it nearly as long as it waits.
+fn starts_alone(stage: &mut Stage) {
+    BOTH.into_iter().for_each(|node| stage.kill(node));
+    stage.run(SECOND);
+    stage.cut(1_000 * MINUTE);
+    stage.start(B);
+    stage.expect([B], 101, SECOND);
+    stage.run(118 * SECOND);
+}
+
+/// Node b takes over, or dies of it; then node a starts, and the two hear each other.
+fn takes_over_and_is_heard(stage: &mut Stage) {
+    for _ in 0..5 * SECOND {
+        if shown(stage)[B] == Some(118) {
+            break;
+        }
+        stage.run(1);
+    }
+    stage.cut(0);
+    stage.start(A);
+}
+
+/// A node announces its restart, and something else is asked for before it is gone.
+fn restarts_and_then(stage: &mut Stage, node: usize, asks: fn(&mut Stage)) {
+    stage.op(node, Op::Restart);
+    stage.run(49);
+    asks(stage);
+}
+
 /// Whether all users of whom this is true are at home at a node, and both nodes know it.
 fn at_home(stage: &Stage, home: NodeIx, of: impl Fn(&BareJid) -> bool) -> bool {
     BOTH.into_iter().all(|node| {
@@ -246,6 +275,106 @@ fn a_death_at_every_step_of_a_takeover_with_a_witness() {
         done: |stage| both(stage, 103),
         ends: &[1, 103],
         has: &[What::Save, What::Asked, What::Heard, What::Told],
+        ..ANY
+    });
+}
+
+/// The same without a witness: nobody is asked.
+#[test]
+fn a_death_at_every_step_of_a_failover() {
+    at_every_step(&Operation {
+        name: "a failover of the operator (2, 3)",
+        asks: |stage| _ = stage.op(A, Op::Failover(By::Here)),
+        done: |stage| both(stage, 3),
+        ends: &[1, 3, 5, 103],
+        has: &[What::Reply, What::Written, What::Frame, What::Link, What::Told],
+        ..ANY
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_takeover() {
+    at_every_step(&Operation {
+        name: "a takeover (17, 103)",
+        asks: |stage| stage.dies_now(A),
+        done: |stage| both(stage, 103),
+        ends: &[1, 103],
+        has: &[What::Save, What::Told],
+        ..ANY
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_takeover_by_a_node_that_starts_and_does_not_hear_the_other() {
+    at_every_step(&Operation {
+        name: "a takeover during initialization (118, 18)",
+        profile: Profile { peer_and_disk: true, ..PAIR },
+        before: starts_alone,
+        asks: takes_over_and_is_heard,
+        done: |stage| both(stage, 18),
+        ends: &[1, 18, 103],
+        has: &[What::Save, What::Written, What::Frame, What::Link, What::Told],
+        ..ANY
+    });
+}
+
+/// A node says that it restarts, and its peer waits for it: nobody takes over.
+const RESTART: Operation =
+    Operation { before: failed_over, has: &[What::Reply, What::Link, What::Shell, What::Told], ..ANY };
+
+#[test]
+fn a_death_at_every_step_of_a_restart_of_an_idle_node() {
+    at_every_step(&Operation {
+        name: "a restart of the node that is Idle (5)",
+        asks: |stage| _ = stage.op(A, Op::Restart),
+        done: |stage| both(stage, 5),
+        ends: &[5, 6, 103],
+        ..RESTART
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_restart_of_the_node_in_backup_mode() {
+    at_every_step(&Operation {
+        name: "a restart of the node in backup mode (7)",
+        asks: |stage| _ = stage.op(B, Op::Restart),
+        done: |stage| both(stage, 7),
+        ends: &[5, 6, 7, 103],
+        ..RESTART
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_restart_of_the_node_that_takes_over() {
+    at_every_step(&Operation {
+        name: "a restart of the node that takes over (8, 7)",
+        before: |_| {},
+        asks: |stage| restarts_and_then(stage, B, |stage| _ = stage.op(A, Op::Failover(By::Here))),
+        done: |stage| both(stage, 7),
+        ends: &[1, 5, 6, 7, 103],
+        ..RESTART
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_restart_of_the_node_that_takes_back() {
+    at_every_step(&Operation {
+        name: "a restart of the node that takes back (9, 1)",
+        asks: |stage| restarts_and_then(stage, A, |stage| _ = stage.op(B, Op::Fallback(By::Here))),
+        done: |stage| both(stage, 1),
+        ends: &[1, 5, 6, 103],
+        ..RESTART
+    });
+}
+
+#[test]
+fn a_death_at_every_step_of_a_stop_of_a_node_that_hands_its_users_over() {
+    at_every_step(&Operation {
+        name: "a node that is stopped, and started again (110, 103)",
+        asks: |stage| _ = stage.op(A, Op::Leave),
+        done: |stage| both(stage, 103),
+        ends: &[1, 103],
+        has: &[What::Reply, What::Written, What::Frame, What::Link, What::Shell, What::Told],
         ..ANY
     });
 }
