@@ -7,8 +7,11 @@ use srm::config::Assignment;
 use srm::node::{Automatics, By, GroupOp, Health, Op, Reply, Service};
 use srm::view::{Reason, State};
 
+use super::offers::in_failed_mode;
 use super::services::DOWN_ON_BOTH;
-use super::{A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, either, fallback, moves, refusal};
+use super::{
+    A, B, BOTH, MINUTE, PAIR, SECOND, STRICT, WITNESS, begun, either, fallback, moves, refusal, says,
+};
 
 pub(super) const OFF: Op = Op::Group(GroupOp::Ha { on: false, force: false });
 pub(super) const ON: Op = Op::Group(GroupOp::Ha { on: true, force: false });
@@ -140,6 +143,26 @@ fn enabled_with_services_down_it_fails_over_or_fails() {
     let failed = (State::RunningInFailedMode, Reason::CriticalServiceDown);
     assert_eq!(stage.shown(B).unwrap().1, [failed; 2]);
     assert_eq!(BOTH.map(|node| stage.advice(node)), [DOWN_ON_BOTH; 2]);
+}
+
+/// What the other node still says while it has yet to read of it does not bring the failed mode back.
+#[test]
+fn the_failed_mode_is_over_when_it_is_disabled_and_does_not_come_back_with_it() {
+    for asked in BOTH {
+        let mut stage = in_failed_mode();
+        assert_eq!(stage.op(asked, OFF), None, "answered when it is safe");
+        stage.expect(BOTH, 122, 5 * SECOND);
+        stage.run(5 * SECOND);
+        for node in BOTH {
+            assert!(!says(&stage, node, "failed mode"), "{node}: {:?}", stage.alarms(node));
+            stage.service(node, Service::Router, Health::Runs, false);
+        }
+        stage.run(SECOND);
+        assert_eq!(stage.op(asked, ON), None, "answered when it is safe");
+        stage.expect(BOTH, 132, SECOND);
+        stage.expect(BOTH, 1, 5 * SECOND);
+        stage.stays(&BOTH, 1, MINUTE);
+    }
 }
 
 #[test]

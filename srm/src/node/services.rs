@@ -283,7 +283,8 @@ impl Node {
     /// The peer says whether it runs in failed mode. A node that meets that when it starts does not know why.
     pub(super) fn hear_failure(&mut self, failed: Option<Failure>) {
         let fresh = !std::mem::replace(&mut self.services.heard, true);
-        let Some(failure) = failed else {
+        // Without high availability there is none: the peer has yet to read that it is disabled.
+        let Some(failure) = failed.filter(|_| self.ha()) else {
             self.services.recovers = false;
             return;
         };
