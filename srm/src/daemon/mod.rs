@@ -72,7 +72,6 @@ use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind, Witness};
 use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
-use crate::witness::words::Ask;
 use crate::witness::{client, etcd};
 
 use accounts::Accounts;
@@ -212,6 +211,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         stopping: live.stopping.clone(),
         tell,
         witness,
+        knows_witness: 0,
     };
     panics::end_the_process(config.node.data.clone(), handled);
     // Before the node: what it does next comes behind.
@@ -373,7 +373,7 @@ impl Shell {
     async fn run(
         self,
         mut from_node: UnboundedReceiver<FromNode>,
-        asked: UnboundedReceiver<Ask>,
+        asked: UnboundedReceiver<client::Asked>,
     ) -> anyhow::Result<()> {
         let stopping = self.live.stopping.clone();
         self.listen_for_clients().await?;
@@ -521,13 +521,13 @@ impl Shell {
     }
 
     /// Keeps the connection to the witness, or to the etcd in its place, where there is one.
-    fn witness(&self, asked: UnboundedReceiver<Ask>) -> anyhow::Result<()> {
+    fn witness(&self, asked: UnboundedReceiver<client::Asked>) -> anyhow::Result<()> {
         let Some((peer, config)) = self.config.pair().filter(|(_, link)| link.policy == Policy::Witness)
         else {
             return Ok(());
         };
         let to_node = self.to_node.clone();
-        let tell = move |said| _ = to_node.send(ToNode::In(In::Witness(said)));
+        let tell = move |number, said| _ = to_node.send(ToNode::Witness(number, said));
         let cluster = config.secret.cluster_id();
         if let Some(at) = &self.config.etcd {
             let (nodes, me) = (self.names.clone(), self.me);

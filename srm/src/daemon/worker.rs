@@ -31,7 +31,7 @@ use crate::admin::{SessionStatus, UserStatus};
 use crate::config::Zone;
 use crate::node::{Event, In, Node, Op, Out, Reply, Snapshot, Tuning};
 use crate::sockets::{Beacons, boottime_ms};
-use crate::witness::words::Ask;
+use crate::witness::client::{Asked, Said};
 
 /// Milliseconds of a tick.
 const TICK_MS: u64 = 250;
@@ -44,6 +44,8 @@ pub enum ToNode {
     In(In),
     /// A client authenticated.
     Opened(Conn, ConnSender, Input),
+    /// What comes from the witness, by a connection of this number.
+    Witness(u64, Said),
     /// News of the link.
     Link(LinkEvent),
     /// Take other settings.
@@ -116,7 +118,9 @@ pub struct Worker {
     /// What keeps the link from coming up.
     pub trouble: Trouble,
     /// Questions for the witness.
-    pub witness: UnboundedSender<Ask>,
+    pub witness: UnboundedSender<Asked>,
+    /// The last connection to the witness that the node has heard of.
+    pub knows_witness: u64,
     /// When it last went round; read by the watchdog.
     pub heart: Arc<AtomicU64>,
     /// What is counted.
@@ -238,6 +242,10 @@ impl Worker {
             ToNode::Opened(conn, sender, input) => {
                 edges.clients.insert(conn.number, sender);
                 self.event(ToNode::In(In::Client(input)), edges);
+            }
+            ToNode::Witness(number, said) => {
+                self.knows_witness = number;
+                self.handle(In::Witness(said));
             }
             ToNode::Link(event) => self.link(event, edges),
             ToNode::Tune(tuning) => self.node.tune(*tuning),
@@ -406,7 +414,7 @@ impl Worker {
                 Out::StartServices => _ = self.tell.send(FromNode::StartServices),
                 Out::Checks => _ = self.tell.send(FromNode::Checks),
                 Out::Probe => _ = self.tell.send(FromNode::Probe),
-                Out::Witness(ask) => _ = self.witness.send(ask),
+                Out::Witness(ask) => _ = self.witness.send((self.knows_witness, ask)),
                 Out::Control(bytes) => _ = self.tell.send(FromNode::Control(bytes)),
                 Out::Restart => _ = self.tell.send(FromNode::Restart),
                 Out::Shut => self.shut(edges),

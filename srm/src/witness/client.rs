@@ -54,22 +54,32 @@ pub enum Said {
     Answer(Group, u32, Verdict),
 }
 
-/// Keeps a connection to the witness and puts questions to it. What is asked while there is none is dropped: the
-/// safety core asks again. Dropping the future ends the connection.
-pub async fn keep(dial: Dial, mut asked: mpsc::UnboundedReceiver<Ask>, tell: impl Fn(Said)) -> Infallible {
+/// A question, and the last connection to the witness that the node had heard of when it put it, counted from 1.
+pub type Asked = (u64, Ask);
+
+/// Keeps a connection to the witness and puts questions to it; what is told bears the number of the connection. What is asked
+/// while there is none is dropped: the safety core asks again. So is what was asked before the node knew of this connection: an
+/// answer of the last one may be on its way to it still, and a witness that came back empty must not be told the state
+/// before. Dropping the future ends the connection.
+pub async fn keep(
+    dial: Dial,
+    mut asked: mpsc::UnboundedReceiver<Asked>,
+    tell: impl Fn(u64, Said),
+) -> Infallible {
     let mut pause = PAUSE.0;
+    let mut number = 0;
     loop {
         let why = match timeout(CONNECT_LIMIT, connect(&dial)).await {
             Ok(Ok(stream)) => {
-                while asked.try_recv().is_ok() {}
                 pause = PAUSE.0;
-                tell(Said::Here([None, None]));
-                talk(stream, &mut asked, &tell).await
+                number += 1;
+                tell(number, Said::Here([None, None]));
+                talk(stream, &mut asked, number, &|said| tell(number, said)).await
             }
             Ok(Err(why)) => why,
             Err(_) => "it does not answer".to_owned(),
         };
-        tell(Said::Away(why));
+        tell(number, Said::Away(why));
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }
@@ -105,7 +115,8 @@ async fn connect(dial: &Dial) -> Result<BufReader<TlsStream<TcpStream>>, String>
 /// Until the connection ends; why it did.
 async fn talk(
     stream: impl AsyncRead + AsyncWrite,
-    asked: &mut mpsc::UnboundedReceiver<Ask>,
+    asked: &mut mpsc::UnboundedReceiver<Asked>,
+    number: u64,
     tell: &impl Fn(Said),
 ) -> String {
     let (reader, mut writer) = split(stream);
@@ -125,7 +136,10 @@ async fn talk(
         }
     };
     let write = async {
-        while let Some(ask) = asked.recv().await {
+        while let Some((knows, ask)) = asked.recv().await {
+            if knows != number {
+                continue;
+            }
             let written = timeout(SILENCE, lines::write(&mut writer, &ToWitness::Ask(ask))).await;
             match written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(()) => {}

@@ -1,6 +1,7 @@
 //! The witness as a node meets it: over TLS, with the certificates that `tandem init` makes.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use xmpp_core::tls::{Authority, Identity, link_client};
 
-use super::client::{self, Dial, Said};
+use super::client::{self, Asked, Dial, Said};
 use super::serve;
 use super::words::{Ask, Verdict};
 use crate::config::WitnessConfig;
@@ -44,8 +45,10 @@ async fn start(config: &WitnessConfig) -> (String, JoinHandle<()>) {
 
 /// A node's connection, kept by the real client.
 struct Node {
-    ask: UnboundedSender<Ask>,
+    ask: UnboundedSender<Asked>,
     said: Arc<Mutex<Vec<Said>>>,
+    /// The last connection that it was told of.
+    knows: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -66,12 +69,16 @@ impl Node {
         };
         let (ask, asked) = unbounded_channel();
         let said: Arc<Mutex<Vec<Said>>> = Arc::default();
+        let knows: Arc<AtomicU64> = Arc::default();
         let tell = {
-            let said = said.clone();
-            move |what| said.lock().unwrap().push(what)
+            let (said, knows) = (said.clone(), knows.clone());
+            move |number, what| {
+                said.lock().unwrap().push(what);
+                knows.store(number, SeqCst);
+            }
         };
         let task = tokio::spawn(async move { match client::keep(dial, asked, tell).await {} });
-        Node { ask, said, task }
+        Node { ask, said, knows, task }
     }
 
     /// Waits for something that the witness says, or that is said of it, and takes what came before it too.
@@ -95,13 +102,18 @@ impl Node {
         self.hears("connected", |said| matches!(said, Said::Here(_))).await;
     }
 
+    /// As a node does that has heard of the last connection.
+    fn puts(&self, ask: Ask) {
+        self.ask.send((self.knows.load(SeqCst), ask)).unwrap();
+    }
+
     async fn reports(&self, reg: Reg) {
-        self.ask.send(Ask::Report([reg; 2])).unwrap();
+        self.puts(Ask::Report([reg; 2]));
         self.connected().await;
     }
 
     async fn asks(&self, request: u32, expected: Reg, new: Reg) -> Verdict {
-        self.ask.send(Ask::Cas { group: NodeIx::A, request, expected, new }).unwrap();
+        self.puts(Ask::Cas { group: NodeIx::A, request, expected, new });
         match self.hears("an answer", |said| matches!(said, Said::Answer(_, n, _) if *n == request)).await {
             Said::Answer(_, _, verdict) => verdict,
             _ => unreachable!("looked for"),
@@ -144,6 +156,24 @@ async fn what_it_granted_outlives_it_and_the_other_node_hears_so() {
     assert_eq!(a.asks(2, pair(4), reg(6, NodeIx::A, Mode::Solo)).await, Verdict::Lost(alone));
 }
 
+/// An answer of the witness before may be on its way to the node still: what it says is not so any more.
+#[tokio::test]
+async fn what_was_asked_before_the_node_knew_of_the_connection_does_not_go_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = made(dir.path());
+    let (address, _task) = start(&config).await;
+    let [a, b] = ["a", "b"].map(|name| Node::dial(dir.path(), &address, name, name, 7));
+    for node in [&a, &b, &a, &b] {
+        node.ask.send((0, Ask::Report([pair(4); 2]))).unwrap();
+    }
+    for node in [&a, &b] {
+        node.connected().await;
+    }
+    // Two reports would have it know what it is to decide about; it answers in the order in which it is asked.
+    assert_eq!(a.asks(1, pair(4), pair(6)).await, Verdict::Undecided);
+    assert_eq!(b.asks(1, pair(4), pair(6)).await, Verdict::Undecided);
+}
+
 #[tokio::test]
 async fn strangers_are_told_why_they_are_not_welcome() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,7 +194,7 @@ async fn strangers_are_told_why_they_are_not_welcome() {
     // A node that connects again ends its connection of before.
     let again = Node::dial(dir.path(), &address, "a", "a", 7);
     again.connected().await;
-    a.ask.send(Ask::Report([pair(4); 2])).unwrap();
+    a.puts(Ask::Report([pair(4); 2]));
     a.away("closed").await;
 }
 

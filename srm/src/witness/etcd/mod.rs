@@ -17,7 +17,7 @@ use tracing::info;
 
 pub use session::Session;
 
-use super::client::Said;
+use super::client::{Asked, Said};
 use super::words::Ask;
 use crate::config::EtcdAt;
 
@@ -45,22 +45,23 @@ pub struct Dial {
 /// session is dropped: the safety core asks again. It ends when nobody can ask any more.
 pub fn keep(
     dial: Dial,
-    asked: UnboundedReceiver<Ask>,
-    tell: impl Fn(Said) + Send + 'static,
+    asked: UnboundedReceiver<Asked>,
+    tell: impl Fn(u64, Said) + Send + 'static,
 ) -> io::Result<()> {
     thread::Builder::new().name("etcd".into()).spawn(move || run(&dial, asked, &tell)).map(drop)
 }
 
-fn run(dial: &Dial, mut asked: UnboundedReceiver<Ask>, tell: &impl Fn(Said)) {
+fn run(dial: &Dial, mut asked: UnboundedReceiver<Asked>, tell: &impl Fn(u64, Said)) {
     let mut pause = PAUSE.0;
+    let mut number = 0;
     for endpoint in dial.at.endpoints.iter().cycle() {
         let why = match Session::begin(dial, endpoint) {
             Ok(session) => {
-                while asked.try_recv().is_ok() {}
                 pause = PAUSE.0;
+                number += 1;
                 info!(event = "etcd_session", endpoint, "registers are kept there");
-                tell(Said::Here(session.undecided()));
-                match talk(session, &mut asked, tell) {
+                tell(number, Said::Here(session.undecided()));
+                match talk(session, &mut asked, number, &|said| tell(number, said)) {
                     Some(why) => why,
                     None => return,
                 }
@@ -70,18 +71,28 @@ fn run(dial: &Dial, mut asked: UnboundedReceiver<Ask>, tell: &impl Fn(Said)) {
         if asked.is_closed() {
             return;
         }
-        tell(Said::Away(format!("{endpoint}: {why}")));
+        tell(number, Said::Away(format!("{endpoint}: {why}")));
         thread::sleep(pause);
         pause = (pause * 2).min(PAUSE.1);
     }
 }
 
 /// Until the session ends, and why it did; `None`: nobody asks any more.
-fn talk(mut session: Session, asked: &mut UnboundedReceiver<Ask>, tell: &impl Fn(Said)) -> Option<String> {
+fn talk(
+    mut session: Session,
+    asked: &mut UnboundedReceiver<Asked>,
+    number: u64,
+    tell: &impl Fn(Said),
+) -> Option<String> {
     let mut sign = Instant::now();
     loop {
-        let mut asks = vec![asked.blocking_recv()?];
-        while let Ok(next) = asked.try_recv() {
+        let mut asks = Vec::new();
+        let mut came = vec![asked.blocking_recv()?];
+        while let Ok(more) = asked.try_recv() {
+            came.push(more);
+        }
+        // See `client::keep`.
+        for (_, next) in came.into_iter().filter(|(knows, _)| *knows == number) {
             // A core asks again every 250 ms, and a later report says more.
             let known = asks.contains(&next);
             match (asks.last_mut(), next) {
