@@ -16,6 +16,12 @@ impl Node {
             return;
         }
         let known = self.peer_boot == Some(d.boot);
+        // Of a run that has greeted on the link and was not heard yet: said to the run before this one, it is late, and may name
+        // who led then.
+        if known && self.last_number == 0 && d.to_boot != self.cfg.driver.boot {
+            self.beacon_due = Some(Turn::First);
+            return;
+        }
         let heard_now =
             self.evidence.gone().is_none() && self.evidence.silent().is_some_and(|ticks| ticks < LATE_TICKS);
         if !known && (d.to_boot != self.cfg.driver.boot || self.peer_boot.is_some() && heard_now) {

@@ -4,6 +4,11 @@ use super::*;
 
 /// A beacon of another run of the peer.
 pub(super) fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u32) {
+    hear_told_to(node, disk, boot, 7, number);
+}
+
+/// The same, said to a run of this node.
+fn hear_told_to(node: &mut Node, disk: &mut Memory, boot: u64, to_boot: u64, number: u32) {
     let group = |g| safety::Beacon {
         reg: pair(g),
         role: if g == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
@@ -16,7 +21,7 @@ pub(super) fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u3
     let datagram = Datagram {
         node: 0,
         boot,
-        to_boot: 7,
+        to_boot,
         number,
         config: 1,
         activity: Default::default(),
@@ -46,6 +51,21 @@ fn a_late_beacon_of_an_earlier_run_does_not_take_the_place_of_the_present_one() 
     // Whoever greets on a connection is there, whatever was believed.
     link_up(&mut node, &mut disk);
     assert_eq!(node.peer_boot, Some(PEER_BOOT));
+}
+
+/// It was said to the run of this node before, which had not been taken over yet, and is late: by it this one would lead.
+#[test]
+fn a_late_beacon_to_the_run_before_says_nothing_to_one_that_was_only_greeted() {
+    let mut disk = Memory::default();
+    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
+    link_up(&mut node, &mut disk);
+    let leads = |node: &Node| node.cores[NodeIx::B.index()].role() == safety::Role::Primary;
+    hear_told_to(&mut node, &mut disk, PEER_BOOT, 6, 80);
+    node.step(0, &mut disk);
+    assert_eq!((node.peer_boot, node.last_number, leads(&node)), (Some(PEER_BOOT), 0, false));
+    hear_told_to(&mut node, &mut disk, PEER_BOOT, 7, 1);
+    node.step(0, &mut disk);
+    assert_eq!((node.last_number, leads(&node)), (1, true), "what is said to this run counts");
 }
 
 /// R6: a backup that died and is back before anybody missed it may have lost what it had received, and not known it. What
