@@ -339,7 +339,9 @@ impl Daemon for Fake {
     }
 
     fn group(&self) -> BoxFuture<'_, GroupShown> {
-        let group = self.state.lock().unwrap().group.clone();
+        let state = self.state.lock().unwrap();
+        let unassigned = state.users.iter().filter(|user| user.home.is_empty()).count() as u64;
+        let group = GroupShown { unassigned, ..state.group.clone() };
         Box::pin(async move { group })
     }
 

@@ -115,7 +115,8 @@ pub(super) fn rebalance(args: &RebalanceArgs, progress: &mut Progress) -> Result
     let begun = client.rebalance()?;
     let began = Instant::now();
     if args.no_wait {
-        let text = "the rebalance has begun; `tandem status` tells how far it is\n".to_owned();
+        let left_out = client.group().map(|group| left_out(&group)).unwrap_or_default();
+        let text = format!("the rebalance has begun; `tandem status` tells how far it is\n{left_out}");
         return Ok(Answer::new(text, json!({ "moving": begun })));
     }
     progress.show(format!("rebalance: {} to move", users(begun.left)));
@@ -126,8 +127,18 @@ pub(super) fn rebalance(args: &RebalanceArgs, progress: &mut Progress) -> Result
     let spread: Vec<String> =
         group.nodes.iter().map(|node| format!("{}: {}\n", node.name, users(node.users))).collect();
     let seconds = began.elapsed().as_secs_f64();
-    let text = format!("the rebalance is complete after {seconds:.1} s\n{}", spread.concat());
+    let (spread, left_out) = (spread.concat(), left_out(&group));
+    let text = format!("the rebalance is complete after {seconds:.1} s\n{spread}{left_out}");
     Ok(Answer::new(text, json!({ "group": group })))
+}
+
+/// Who is assigned to no node is so by the operator's word, or by `user_assignment_mode = "none"`: nobody's share.
+pub(super) fn left_out(group: &GroupShown) -> String {
+    let (are, stay) = if group.unassigned == 1 { ("is", "stays") } else { ("are", "stay") };
+    match group.unassigned {
+        0 => String::new(),
+        n => format!("{} {are} assigned to no node, and {stay} so: `tandem assign USER NODE`\n", users(n)),
+    }
 }
 
 /// Until nobody is on the way: the answer comes from the node that moves them, or from its peer.

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use super::args::{FailArgs, FailoverArgs, ForceArgs, MoveArgs, ServiceArgs, UserAddArgs};
-use super::group_args::{AssignArgs, GroupArgs, HaCommand};
+use super::group_args::{AssignArgs, GroupArgs, HaCommand, RebalanceArgs};
 use super::output::Paint;
 use super::*;
 use crate::admin::fake::{Fake, TOKEN};
@@ -529,6 +529,11 @@ fn users_are_assigned_and_the_unassigned_listed() {
     assert_eq!(assign(None).unwrap().text, "anna@im.example is not assigned; nobody logs in\n");
     let list = user::list(&pair.client(), true, None).unwrap().text;
     assert!(list.lines().nth(1).unwrap().starts_with("anna@im.example  none"), "{list}");
+    let args = RebalanceArgs { no_wait: false, client: pair.args.clone() };
+    let balanced = group::rebalance(&args, &mut Progress::none()).unwrap().text;
+    let left_out = "\n1 user is assigned to no node, and stays so: `tandem assign USER NODE`\n";
+    assert!(balanced.ends_with(left_out), "{balanced}");
+    assert_eq!(group::left_out(&Default::default()), "");
     assert_eq!(assign(Some("a")).unwrap().text, "anna@im.example is assigned to a\n");
     assert_eq!(pair.fake.accounts()[0].home, "a");
     assert_eq!(assign(Some("c")).err().unwrap().exit, Exit::Usage);
