@@ -57,12 +57,7 @@ fn rows_128_and_129_both_restarted_without_automatics_wait_for_the_operator() {
             assert_eq!(stage.shown(A).unwrap().1, [idle; 2]);
             stage.stays(&BOTH, 128, 10 * MINUTE);
             assert!(nobody_leads(&stage) && !stage.ready(A) && !stage.ready(B));
-            assert!(
-                stage
-                    .alarms(A)
-                    .iter()
-                    .any(|alarm| alarm.contains("restarted while automatic failover is disabled"))
-            );
+            assert!(says(&stage, A, "restarted while automatic failover is disabled, and b serves nobody"));
             by_the_operator(&mut stage);
         }
     }
@@ -75,6 +70,9 @@ fn row_129_one_that_is_back_alone_waits_too_and_serves_by_the_operators_word() {
     stage.kill(B);
     stage.start(A);
     stage.expect([A], 129, MINUTE);
+    // Whom b serves, nobody knows here.
+    assert!(says(&stage, A, "and b is not heard; start b, or `tandem force-active a`"));
+    assert!(!says(&stage, A, "serves nobody"), "{:?}", stage.alarms(A));
     stage.stays(&[A], 129, 10 * MINUTE);
     assert!(matches!(force(&mut stage, A, Force::Active), Some(Reply::Forced(_))));
     stage.run(SECOND);

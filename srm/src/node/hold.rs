@@ -150,6 +150,11 @@ impl Node {
                 "inactive by force: `tandem force-active {peer}` has {peer} serve everybody, `tandem force-active {me}` this \
                  node"
             ))
+        } else if !self.hears_peer() {
+            Some(format!(
+                "inactive: this node was restarted while automatic failover is disabled, and {peer} is not heard; start \
+                 {peer}, or `tandem force-active {me}`, or enable automatics"
+            ))
         } else {
             Some(format!(
                 "inactive: this node was restarted while automatic failover is disabled, and {peer} serves nobody; \

@@ -326,7 +326,7 @@ pub const ROWS: &[Row] = &[
         (S::Unknown, R::Unknown),
         (S::Unknown, R::Unknown),
         "high availability is not enabled properly",
-        "restart both nodes",
+        "repair the path between the nodes; if it is well, restart both nodes",
     ),
     row(
         101,
