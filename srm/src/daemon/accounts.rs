@@ -163,6 +163,23 @@ mod tests {
         }
     }
 
+    /// The salt of its password is what a token is derived from.
+    #[test]
+    fn a_token_is_nobodys_once_its_account_is_gone_or_is_there_anew() {
+        let (accounts, romeo) = (Accounts::new([3; 32]), BareJid::parse("romeo@d.example").unwrap());
+        let token = TokenName { session: [7; 16], number: 1 };
+        let met = || challenge(accounts.lookup("romeo", Some(token), ScramHash::Sha256));
+        accounts.set(&romeo, &derive("pencil", [1; 16]).unwrap());
+        let (known, good) = met();
+        assert!(known);
+        accounts.remove(&romeo);
+        let (known, gone) = met();
+        assert!(!known && gone.stored_key != good.stored_key);
+        accounts.set(&romeo, &derive("pencil", [2; 16]).unwrap());
+        let (known, anew) = met();
+        assert!(known && anew.stored_key != good.stored_key);
+    }
+
     #[test]
     fn a_single_nodes_secret_is_its_own_and_stays() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -88,7 +88,7 @@ async fn dual_clients_park_and_come_back_by_tokens_and_need_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_opens_its_session_only_and_dies_with_the_password() {
+async fn a_token_opens_its_session_only_and_dies_with_the_password_and_with_the_account() {
     let rig = Rig::start(2, load(), QUICK, &[]).await;
     rig.pair.user_add(0, "eva", 0).unwrap();
     rig.pair.user_add(0, "max", 0).unwrap();
@@ -122,6 +122,14 @@ async fn a_token_opens_its_session_only_and_dies_with_the_password() {
     assert_eq!(code, Some(0), "{text}");
     for at in [0, 1] {
         refused(by_token(&rig, at, "eva", &sm_id, second, &standby(&sm_id)).await, "login refused");
+    }
+    // The one that was used last stays good, but not beyond its account.
+    let parked = by_token(&rig, 1, "max", &other, &others, &standby(&other)).await.unwrap();
+    assert!(parked.contains("token='2."), "{parked}");
+    let (text, code) = run(&rig, 1, &["remove", "max"], "");
+    assert_eq!(code, Some(0), "{text}");
+    for at in [0, 1] {
+        refused(by_token(&rig, at, "max", &other, &others, &standby(&other)).await, "login refused");
     }
     rig.settle().await;
 }

@@ -172,6 +172,42 @@ fn tokens_die_with_the_password_and_with_the_session() {
 }
 
 #[test]
+fn tokens_die_with_the_account_whoever_gets_its_name() {
+    let mut duo = duo();
+    let (main, first) = romeo(&mut duo);
+    let session = duo.sm_id(ROMEO);
+    let parked = open_by(&mut duo, B, &first);
+    let second = told(&park(&mut duo, parked)).unwrap();
+    duo.input(A, Input::UserRemove { user: bare(ROMEO) });
+    for stream in [main, parked] {
+        refused(&duo, stream, "the account was removed");
+    }
+    // The exchange began before the removal.
+    let name = Token { session, number: 2 };
+    for node in [A, B] {
+        for said in [
+            format!("<standby xmlns='urn:tandem:dual:0' sm-id='{session}'/>"),
+            format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='0'/>"),
+        ] {
+            let late = duo.open_by(bare(ROMEO), node, Bytes::from_static(SALT), Some(name));
+            duo.send(late, &said);
+            assert!(duo.raw(late).is_empty());
+            refused(&duo, late, "the account was removed");
+        }
+    }
+    // Another romeo has another salt: a token that was told of the first is none of his.
+    let salt = b"of another romeo";
+    let verifiers = Verifiers { salt: Bytes::from_static(salt), ..Verifiers::default() };
+    duo.input(A, Input::UserAdd { user: bare(ROMEO), home: A, verifiers });
+    for node in [A, B] {
+        let late = duo.open_by(bare(ROMEO), node, Bytes::from_static(SALT), Some(name));
+        assert!(duo.closed(late).unwrap().contains("the password was changed"));
+    }
+    assert_eq!(key().token("romeo", SALT, name.into()), second);
+    assert_ne!(key().token("romeo", salt, name.into()), second);
+}
+
+#[test]
 fn nothing_of_tokens_reaches_a_peer_of_the_version_before() {
     let mut duo = duo();
     duo.know_tokens(false);
