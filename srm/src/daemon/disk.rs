@@ -120,8 +120,16 @@ impl NodeDisk {
 
     /// Whether this node leads somebody alone, or will by what is about to be written: nobody goes on in its place.
     fn leads_alone(&self, new: Reg) -> bool {
-        let alone = |reg: Reg| reg.primary == self.me && reg.mode == Mode::Solo;
-        self.kept.into_iter().flatten().chain([new]).any(alone)
+        self.is_alone(new) || !self.peer_goes_on()
+    }
+
+    /// Nobody is led by this node alone as it is.
+    fn peer_goes_on(&self) -> bool {
+        !self.kept.into_iter().flatten().any(|reg| self.is_alone(reg))
+    }
+
+    fn is_alone(&self, reg: Reg) -> bool {
+        reg.primary == self.me && reg.mode == Mode::Solo
     }
 }
 
@@ -264,7 +272,8 @@ impl Disk for NodeDisk {
         let peer_goes_on = !self.leads_alone(copy.reg);
         let slots = &mut self.cores[group.index()];
         let path = slots.path();
-        if let Err(error) = self.watchdog.during(peer_goes_on, || slots.write(&encode(copy))) {
+        let write = || slots.write(&encode(copy));
+        if let Err(error) = self.watchdog.during("who leads", peer_goes_on, write) {
             // A node that cannot remember who leads must not lead.
             eprintln!("tandem: fatal: {}: {error}. The process ends; the other node serves.", path.display());
             std::process::abort();
@@ -274,14 +283,16 @@ impl Disk for NodeDisk {
     }
 
     fn keep_crashes(&mut self, crashes: &Crashes) {
-        if let Err(error) = crashes::write(&self.data, crashes) {
+        let write = || crashes::write(&self.data, crashes);
+        if let Err(error) = self.watchdog.during("what is known of crashes", self.peer_goes_on(), write) {
             warn!(%error, "what is known of crashes is not kept");
         }
     }
 
     fn keep_failovers(&mut self, failovers: &Failovers) {
         // It may be the disk for which the node fails over: that must go on.
-        if let Err(error) = guard::write(&self.data, failovers) {
+        let write = || guard::write(&self.data, failovers);
+        if let Err(error) = self.watchdog.during("what the flap guard counts", self.peer_goes_on(), write) {
             warn!(%error, "what the flap guard counts is not kept: after a restart it begins anew");
         }
     }

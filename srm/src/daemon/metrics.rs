@@ -198,6 +198,12 @@ impl Metrics {
         self.events.get_or_create(&label("kind", kind)).inc();
     }
 
+    /// How often an event of this kind was counted.
+    #[cfg(test)]
+    pub fn counted(&self, kind: &str) -> u64 {
+        self.events.get_or_create(&label("kind", kind)).get()
+    }
+
     /// Everything in the text format of Prometheus (OpenMetrics), with what the node shows.
     pub fn text(&self, shown: &Shown<'_>) -> String {
         let mut text = String::new();

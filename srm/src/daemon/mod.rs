@@ -177,7 +177,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let (witness, asked) = unbounded_channel();
     let chronicle = Chronicle::start(&config.node.data, &config.node.name)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
-    watchdog::start(watchdog, chronicle.clone())?;
+    watchdog::start(watchdog, chronicle.clone(), metrics.clone())?;
     let ready = Arc::new(AtomicBool::new(false));
     let notices = Notices::new(accounts.clone(), ready.clone(), to_node.clone());
     {
