@@ -28,9 +28,17 @@ pub(super) async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
 /// The state of both nodes. A node that does not know its own says nothing.
 pub(super) async fn status(daemon: &dyn Daemon) -> Result<Status, Response> {
     let status = answer(daemon.status()).await?;
-    if status.nodes.is_empty() {
-        let hint = "it stops, or waits for its disk: see its log, and ask the other node, or this one again in a moment";
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint));
-    }
-    Ok(status)
+    if status.nodes.is_empty() { Err(silent()) } else { Ok(status) }
+}
+
+/// The metrics of this node. One that does not know its own state gives none: an empty list would be an answer.
+pub(super) async fn metrics(daemon: &dyn Daemon) -> Result<String, Response> {
+    let text = answer(daemon.metrics()).await?;
+    if text.is_empty() { Err(silent()) } else { Ok(text) }
+}
+
+fn silent() -> Response {
+    let hint =
+        "it stops, or waits for its disk: see its log, and ask the other node, or this one again in a moment";
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "the node does not answer", hint)
 }

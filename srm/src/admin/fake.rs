@@ -311,10 +311,11 @@ impl Daemon for Fake {
     }
 
     fn metrics(&self) -> BoxFuture<'_, String> {
-        let bug = self.state.lock().unwrap().bug;
+        let state = self.state.lock().unwrap();
+        let (bug, silent) = (state.bug, state.silent);
         Box::pin(async move {
             assert!(!bug, "as the test wants");
-            "# EOF\n".to_owned()
+            if silent { String::new() } else { "# EOF\n".to_owned() }
         })
     }
 

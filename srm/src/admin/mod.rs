@@ -24,7 +24,7 @@
 //! | `POST /v1/settings` with `{key, value?}` | [`Reloaded`], or a [`Refusal`]: one setting is changed in the configuration file, on both nodes where it is clusterwide, and taken up; without a value its default counts |
 //! | `GET /v1/log` | [`Logging`]: the level of the log |
 //! | `POST /v1/log` with `{level}` | [`Logging`], or 400 and a [`Refusal`]; it lasts until the process ends |
-//! | `GET /metrics` | metrics in the text format of Prometheus, of the node that answers |
+//! | `GET /metrics` | metrics in the text format of Prometheus, of the node that answers; 503 and a [`Refusal`] if it does not say how it is within 10 s |
 //! | `GET /v1/events?after=N&most=M&wait=S` | a list of [`Record`]: the newest `most` (1000) events after number `after` (0) of the node that answers; if there is none, it waits for one, `wait` (0) seconds, 25 at most |
 //! | `GET /v1/sessions` | a list of [`SessionStatus`] |
 //! | `GET /v1/users` | a list of [`UserStatus`] |
@@ -423,7 +423,7 @@ pub trait Daemon: Send + Sync + 'static {
     fn log_level(&self) -> String;
     /// Sets it, until the process ends. The error says what may be written.
     fn set_log_level(&self, level: &str) -> Result<(), Refusal>;
-    /// Metrics of the node that answers, in the text format of Prometheus.
+    /// Metrics of the node that answers, in the text format of Prometheus; empty: it does not say how it is.
     fn metrics(&self) -> BoxFuture<'_, String>;
     /// Events of the node that answers after this number, the newest so many of them; if there is none, it waits for one.
     fn events(&self, after: u64, most: usize, wait: Duration) -> BoxFuture<'_, Vec<Record>>;

@@ -525,7 +525,7 @@ async fn set_log(
 async fn metrics(State(shared): Node) -> Result<Response, Response> {
     const TEXT: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, TEXT)], answer(shared.daemon.metrics()).await?).into_response())
+    Ok(([(header::CONTENT_TYPE, TEXT)], answers::metrics(&*shared.daemon).await?).into_response())
 }
 
 #[derive(Deserialize)]

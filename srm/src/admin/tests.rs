@@ -396,7 +396,7 @@ async fn a_bug_costs_the_request_that_hits_it_and_nothing_else() {
 async fn a_node_that_does_not_say_how_it_is_has_no_empty_status() {
     let (fake, api) = start().await;
     fake.falls_silent();
-    for line in ["GET /v1/status", "POST /v1/nodes/a/failover"] {
+    for line in ["GET /v1/status", "GET /metrics", "POST /v1/nodes/a/failover"] {
         let (code, refusal) = ask(api, line, "").await;
         assert_eq!((code, &refusal["error"]), (503, &json!("the node does not answer")), "{line}");
         assert!(

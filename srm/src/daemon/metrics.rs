@@ -399,7 +399,8 @@ fn reference(text: &str) -> String {
     let mut page = "# Metrics\n\n\
         `GET /metrics` of the admin API gives them in the text format of Prometheus (OpenMetrics), on both nodes, each for \
         itself. It\nwants the admin token: in Prometheus' configuration, `authorization: {credentials_file: ...}` with a \
-        copy of the node's\n`admin.token`. No label is an account or an address.\n\n\
+        copy of the node's\n`admin.token`. No label is an account or an address. A node that does not say how it is, because \
+        it waits for its disk\nor stops, answers 503 after 10 s at most.\n\n\
         This page is generated from what a node shows.\n\n| metric | type | meaning |\n|---|---|---|\n"
         .to_owned();
     let of = |line: &str, what: &str| {
