@@ -11,14 +11,12 @@ const LIMIT: Duration = Duration::from_secs(100);
 const NONE: Left = Bounds::new(Kind::Witness, Start::Home).left;
 
 /// The whole space within `bounds` holds, and each of `reaches` happens somewhere in it.
-fn holds(name: &str, bounds: Bounds, reaches: &[&str]) {
+fn holds(name: &str, bounds: Bounds, reaches: &[&'static str]) {
     let found = search(bounds, 1, LIMIT);
     println!("{name}: {} states in {:.1?}", found.states, found.took);
     assert!(found.failures.is_empty(), "{name}: {bounds:?}\n{}", found.failures.join("\n"));
     assert!(found.complete, "{name}: not finished in {LIMIT:?}, {} states", found.states);
-    for what in reaches {
-        assert!(found.reached.contains(what), "{name}: never reached: {what}");
-    }
+    assert_eq!(found.missed(reaches), [""; 0], "{name}: never reached");
 }
 
 /// With one rule broken, the search says what comes of it.
@@ -36,6 +34,16 @@ fn with(kind: Kind, start: Start, left: Left) -> Bounds {
 /// `available` where both may have led alone: nothing is destroyed and it heals, but for a while there may be two.
 fn merged(start: Start, left: Left) -> Bounds {
     Bounds { strong: false, ..with(Kind::Available, start, left) }
+}
+
+/// What cannot happen within the bounds is missed: nothing was shown of it.
+#[test]
+fn what_a_search_is_for_has_to_happen_in_it() {
+    let found = search(with(Kind::Strict, Start::Home, Left { crashes: 1, ..NONE }), 1, LIMIT);
+    assert!(found.complete, "{:?}", found.failures);
+    assert_eq!(found.missed(&[TAKEN_OVER, SETTLED]), [TAKEN_OVER, SETTLED]);
+    let found = search(with(Kind::Witness, Start::Home, Left { crashes: 1, lies: 1, ..NONE }), 1, LIMIT);
+    assert_eq!(found.missed(&[TAKEN_OVER, RESEEDED]), [RESEEDED]);
 }
 
 #[test]

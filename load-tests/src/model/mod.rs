@@ -103,6 +103,13 @@ pub struct Found {
     pub reached: Vec<&'static str>,
 }
 
+impl Found {
+    /// What of this never happened in the states that were visited.
+    pub fn missed(&self, reaches: &[&'static str]) -> Vec<&'static str> {
+        reaches.iter().copied().filter(|what| !self.reached.contains(what)).collect()
+    }
+}
+
 /// Searches breadth first on `threads` threads (one: a failure has the fewest steps); stops at `limit`, and then says so in `complete`.
 pub fn search(bounds: Bounds, threads: usize, limit: Duration) -> Found {
     let started = Instant::now();
