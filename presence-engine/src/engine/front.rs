@@ -291,11 +291,15 @@ impl Engine {
 
     /// The client of a front is gone. What it said before it closed its stream is still to be heard.
     pub(super) fn front_closed(&mut self, conn: Conn, clean: bool, out: &mut Vec<Output>) {
+        let (user, at) = (self.edge.user(conn).cloned(), self.turn.at.seq);
         let Some(front) = self.edge.front(conn) else { return };
         front.ended = Some(clean);
         match (clean, front.name) {
             (true, _) => self.relay_kept(conn, out),
             (false, name) => {
+                if let Some((name, user)) = name.zip(user) {
+                    self.void.client_gone(name, user, at);
+                }
                 out.extend(name.map(|conn| Output::Relay(Relay::Closed { conn, clean })));
                 self.edge.remove(conn);
             }
@@ -310,6 +314,7 @@ impl Engine {
 
     /// The path to the owner is there, perhaps again: it hears of all connections.
     pub(super) fn attach_fronts(&mut self, out: &mut Vec<Output>) {
+        self.void.list();
         out.push(Output::Relay(Relay::List(true)));
         for conn in self.edge.fronts() {
             self.pump_front(conn, out);
@@ -319,25 +324,21 @@ impl Engine {
 
     /// Outputs of turns before this frame were let go; others wait, or none does (`u64::MAX`).
     pub fn holds_from(&mut self, seq: u64) {
-        self.given_up.retain(|_, last| *last >= seq);
+        self.void.holds_from(seq);
     }
 
     /// Whether this is not to be said any more, though it is safe now: this node said it as a front, and has given the name up
     /// since. It has the session itself, and may have given it back before this was let go; or it says the same under another
     /// name. That a name is given up is said: the owner may have heard the beginning.
-    pub fn is_void(&self, output: &Output) -> bool {
-        match output {
-            Output::Relay(Relay::Open { conn, .. } | Relay::Element { conn, .. }) => {
-                self.given_up.contains_key(conn)
-            }
-            _ => false,
-        }
+    pub fn is_void(&mut self, output: &Output) -> bool {
+        self.void.has(output)
     }
 
     /// The path to the owner is gone.
     pub(super) fn detach_fronts(&mut self, out: &mut Vec<Output>) {
         let (now, last) = (self.turn.now_ms, self.turn.at.seq);
-        self.given_up.extend(self.edge.forget_names().into_keys().map(|name| (name, last)));
+        self.edge.forget_names().into_keys().for_each(|name| self.void.give_up(name, last));
+        self.void.path_gone();
         for conn in self.edge.fronts() {
             if self.edge.lose_owner(conn, now) {
                 out.push(Output::Credit(conn));
@@ -404,6 +405,9 @@ impl Engine {
 
     /// Connections whose front this node was and whose users it serves now become main streams, or go on to log in.
     pub(super) fn adopt(&mut self, out: &mut Vec<Output>) {
+        let mut void = std::mem::take(&mut self.void);
+        void.serve(|user| self.serves(user));
+        self.void = void;
         for conn in self.edge.fronts() {
             if self.edge.user(conn).cloned().is_some_and(|user| self.serves(&user)) {
                 self.adopt_one(conn, out);
@@ -422,7 +426,7 @@ impl Engine {
         let now = self.turn.now_ms;
         let Some(mut front) = self.edge.take_front(conn) else { return };
         if let Some(name) = front.name {
-            self.given_up.insert(name, self.turn.at.seq);
+            self.void.give_up(name, self.turn.at.seq);
             // Whoever was the owner until now keeps nothing of it.
             out.push(Output::Relay(Relay::Closed { conn: name, clean: false }));
         }

@@ -15,6 +15,7 @@ use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId};
 use crate::record::Record;
+use crate::state::{Entry, JsmSession};
 
 /// Whose job a login is.
 pub(super) enum Whose {
@@ -123,7 +124,12 @@ impl Engine {
             out.extend(error.reply(stanza).map(|bytes| Output::Deliver(conn, bytes)));
             return true;
         }
-        let (resource, at_ms) = (full.resource_str().into(), self.stored_at(&user));
+        // What a session that makes way has in its queue is stored with the time of this record.
+        let waits =
+            |s: &JsmSession| s.out.iter().any(|entry| matches!(entry, Entry::Stanza { keep: true, .. }));
+        let stores = old.and_then(|old| self.state.session(old)).is_some_and(waits);
+        let at_ms = if stores { self.stored_at(&user) } else { self.turn.now_ms };
+        let resource = full.resource_str().into();
         self.granted += 1;
         self.emit(Record::Bind { session, user: user.clone(), resource, at_ms, effects: route.effects }, out);
         self.flush_others(&user, out);

@@ -32,6 +32,7 @@ mod sweep;
 mod tests;
 mod token;
 mod tuning;
+mod void;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,7 @@ pub(crate) use subscribe::ask_stanza;
 use token::Opened;
 pub use token::Token;
 pub use tuning::Tuning;
+use void::Void;
 pub use words::{Input, Output};
 
 /// What the engine is told once.
@@ -127,8 +129,8 @@ pub struct Engine {
     leaving: bool,
     /// Counts the names of connections at their owner.
     next_name: u64,
-    /// Names that this node has given up as a front, and the last frame with which something waits that it said under them.
-    given_up: BTreeMap<Conn, u64>,
+    /// What was said as a front and must not leave any more.
+    void: Void,
     /// See [`Engine::answers`].
     answers: u64,
     /// See [`Engine::granted`].
@@ -178,7 +180,7 @@ impl Engine {
             peer_lost_ms: None,
             leaving: false,
             next_name: 1,
-            given_up: BTreeMap::new(),
+            void: Void::default(),
             answers: 0,
             granted: 0,
             arrived: Vec::new(),
@@ -231,7 +233,7 @@ impl Engine {
         self.state = state;
         self.serving = [false; 2];
         self.left_behind.clear();
-        self.given_up.clear();
+        self.void = Void::default();
         self.resumers.clear();
         self.unreleased.end_all();
         self.forget_waiting();

@@ -12,6 +12,9 @@ use crate::ids::{SmId, StanzaId};
 use crate::record::{Effect, Record};
 use crate::state::{JsmSession, Offline};
 
+/// A day, in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+
 impl Engine {
     /// Keeps a message: for whoever is available next (`open`), and for the resources that are `due`. What may not be
     /// stored is not lost in silence: its sender gets an error.
@@ -48,10 +51,13 @@ impl Engine {
     }
 
     /// The time stamp of what is stored for a user now: never before what waits already, whatever clock that was stored by. A
-    /// clock that was set back, or that of the node which took over, may be behind.
+    /// clock that was set back, or that of the node which took over, may be behind. One that was ahead by more than a day was
+    /// wrong: that stays with what was stored by it.
     pub(super) fn stored_at(&self, user: &BareJid) -> u64 {
-        let newest = self.state.user(user).and_then(|u| u.offline.newest());
-        self.turn.now_ms.max(newest.map_or(0, |message| message.at_ms))
+        let newest =
+            self.state.user(user).and_then(|u| u.offline.newest()).map_or(0, |message| message.at_ms);
+        let now = self.turn.now_ms;
+        if newest > now + DAY_MS { now } else { newest.max(now) }
     }
 
     /// Sessions that have older messages to take first, by resource; and the others.

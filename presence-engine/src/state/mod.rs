@@ -18,7 +18,7 @@ use std::ops::Bound;
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
-use xmpp_core::jid::BareJid;
+use xmpp_core::jid::{BareJid, Jid};
 
 use crate::ids::{Away, Epoch, Group, NodeIx, Position, RecordId, Reg, SmId, StanzaId};
 use crate::record::{Effect, Flag, Forward, Record, Verifiers};
@@ -196,9 +196,11 @@ impl State {
         self.undone.get(&id)
     }
 
-    /// The frame of this node's log that holds the first offer which nobody has answered yet.
-    pub fn first_offer(&self, log: NodeIx) -> Option<Position> {
-        self.offers.iter().find(|id| id.log == log).map(|id| id.at)
+    /// Offers in this node's log that nobody has answered yet, in its order: the frame of each, and to whom.
+    pub fn offers_in(&self, log: NodeIx) -> impl Iterator<Item = (Position, &Jid)> {
+        let first = RecordId { log, at: Position::default(), index: 0 };
+        let those = self.offers.range(first..).take_while(move |id| id.log == log);
+        those.filter_map(|id| Some((id.at, &self.undone.get(id)?.to)))
     }
 
     /// Whether any forward is an offer.

@@ -202,7 +202,9 @@ impl Driver {
         }
         // A store that failed, and a peer that waits for what was in it: that peer has nothing that could still cut ours.
         let wanted = self.outgoing.phase == Phase::Snapshot;
-        let due = self.is_whole() && self.frames() >= self.checkpointed + self.cfg.checkpoint_frames;
+        // Offers are answered from the logs: a store that is sent to a node without a disk has none of them waiting.
+        let settled = self.is_whole() && !self.engine.state().has_offers();
+        let due = settled && self.frames() >= self.checkpointed + self.cfg.checkpoint_frames;
         if self.checkpoint.is_none() && (due || wanted) {
             self.take_checkpoint();
             self.ask_to_keep();
@@ -242,7 +244,7 @@ impl Driver {
 
     /// Both logs flow, and everything of the peer's is here and applied that it may have written before they did: answers,
     /// and what was left of a tail (D7).
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let flows = self.outgoing.live() && self.incoming.live();
         let here = self.barrier.is_some_and(|end| self.applied.seq >= end);
         self.lacks.is_none() && (self.is_single() || flows && here)

@@ -6,6 +6,7 @@ use presence_engine::ids::{Mode, NodeIx, Position};
 use presence_engine::merge::{Merge, Seen, Spot, moves};
 use presence_engine::record::Record;
 use presence_engine::state::{JsmSession, Place, State};
+use xmpp_core::jid::Jid;
 
 use super::Driver;
 use super::checkpoint::Base;
@@ -109,16 +110,18 @@ impl Driver {
     }
 
     /// Before offers are processed: what the branch that goes on took from clients, up to now. It stands in the log of the
-    /// node that does not offer, behind what the offering one had of it when it wrote the offer.
+    /// node that does not offer, behind what the offering one had of it when it wrote the offer. Read once: as long as more of
+    /// the peer's tail may come, it is kept.
     pub(super) fn compare_offers(&mut self, store: &mut dyn Storage) {
         if !self.engine.state().has_offers() {
-            if std::mem::take(&mut self.compared_to) != [None; 2] {
+            if self.is_whole() && std::mem::take(&mut self.compared_to) != [None; 2] {
                 *self.engine.seen() = Seen::default();
             }
             return;
         }
         for offers in NodeIx::BOTH {
-            let Some(first) = self.engine.state().first_offer(offers) else { continue };
+            let first = self.engine.state().offers_in(offers).next().map(|(at, _)| at);
+            let Some(first) = first.filter(|_| self.may_answer(offers)) else { continue };
             let other = self.log_of(offers.peer());
             let next = self.compared_to[offers.index()];
             let from = next.unwrap_or_else(|| self.had_at(offers, first, store) + 1).max(store.first(other));
@@ -132,9 +135,25 @@ impl Driver {
         }
     }
 
-    /// How much of the other log a node had when it wrote this frame.
-    fn had_at(&self, writer: NodeIx, at: Position, store: &mut dyn Storage) -> u64 {
-        let frame = Reader::new(self.log_of(writer), at.seq).pop(store);
+    /// The peer answers what is offered to it. This node does that only where it has the addressees itself, or takes them over.
+    fn may_answer(&self, offers: NodeIx) -> bool {
+        let (me, state) = (self.cfg.engine.me, self.engine.state());
+        let leads = NodeIx::BOTH.map(|group| !self.peer_leads_now(group));
+        let mine = |to: &Jid| {
+            let user = state.user(&to.to_bare());
+            user.is_none_or(|user| state.owner(user) == Some(me) || leads[user.register.index()])
+        };
+        offers != me || state.offers_in(me).any(|(_, to)| mine(to))
+    }
+
+    /// How much of the other log a node had when it wrote this frame; if that is gone, because what is here began with a
+    /// snapshot behind it, all that there is of the other is compared.
+    pub(super) fn had_at(&self, writer: NodeIx, at: Position, store: &mut dyn Storage) -> u64 {
+        let log = self.log_of(writer);
+        if at.seq < store.first(log) {
+            return 0;
+        }
+        let frame = Reader::new(log, at.seq).pop(store);
         frame.filter(|frame| frame.at == at).map_or(0, |frame| frame.applied_peer.seq)
     }
 

@@ -145,6 +145,48 @@ fn the_same_behind_a_break_of_the_link() {
     assert!(duo.closed(romeo).is_none());
 }
 
+/// A list without its connections says that there are none: a session that does not outlive its stream would end of it.
+#[test]
+fn a_list_of_streams_on_a_path_that_is_gone_is_not_told() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    let romeo = duo.open_at("romeo@example.org", B);
+    for xml in [BIND, "<enable xmlns='urn:xmpp:sm:3'/>"] {
+        duo.send(romeo, xml);
+    }
+    duo.all(romeo);
+    duo.stick(B);
+    for _ in 0..2 {
+        duo.cut_link();
+        duo.mend_link();
+    }
+    duo.let_go(B);
+    duo.settle();
+    assert!(duo.session(ROMEO).is_some() && duo.closed(romeo).is_none());
+    duo.send(juliet, &say(ROMEO, "1"));
+    assert_eq!(bodies(&duo.got(romeo)), ["1"]);
+}
+
+/// Its client has gone by then, and said it again on another stream.
+#[test]
+fn an_attempt_that_was_given_up_and_made_again_there_does_not_come_behind_the_way_back() {
+    let (mut duo, mercutio, id, h) = lost();
+    let before = duo.session(ROMEO).unwrap().inbound;
+    duo.stick(B);
+    let first = resume_at(&mut duo, B, id, h);
+    duo.send(first, &say("mercutio@example.org", "1"));
+    duo.drop_tcp(first);
+    duo.hand_over("romeo@example.org");
+    let second = resume_at(&mut duo, B, id, h);
+    duo.send(second, &say("mercutio@example.org", "1"));
+    duo.hand_over("romeo@example.org");
+    duo.let_go(B);
+    duo.settle();
+    assert_eq!(bodies(&duo.got(mercutio)), ["1"], "once");
+    assert_eq!(duo.session(ROMEO).unwrap().inbound, before.wrapping_add(1));
+    assert!(duo.closed(second).is_none());
+}
+
 fn resume_at(duo: &mut Duo, node: NodeIx, id: SmId, h: u32) -> Client {
     let client = duo.open_at("romeo@example.org", node);
     duo.send(client, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='{h}'/>"));

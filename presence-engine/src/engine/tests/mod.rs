@@ -197,7 +197,7 @@ impl Duo {
                 }
                 // As the driver does.
                 Output::Relay(_) | Output::Tell(_)
-                    if self.engines[node.index()].as_ref().is_some_and(|engine| engine.is_void(&output)) => {}
+                    if self.engines[node.index()].as_mut().is_some_and(|engine| engine.is_void(&output)) => {}
                 Output::Relay(_) | Output::Tell(_) => self.post(node, output),
                 Output::Deliver(conn, _) | Output::Credit(conn) | Output::Close(conn, ..)
                     if conn.node != node =>

@@ -96,6 +96,11 @@ fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
         disk.log.sync(Which::Peer);
         let mut a = start(NodeIx::A, 1, disk);
         assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (1, 1));
+        // As long as the other leads they are not this node's to answer, and nothing is read for them.
+        let regs = [reg(NodeIx::A, Mode::Solo), reg(NodeIx::B, Mode::Solo)].map(Some);
+        a.driver.set_view(View { regs, release: [Release::Nothing; 2], accept: [false; 2] });
+        a.driver.turn(1, Vec::new(), &mut a.disk);
+        assert_eq!(a.driver.compared_to, [None; 2]);
         let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
         let regs = [reg(NodeIx::A, Mode::Solo), taken].map(Some);
         a.driver.set_view(View { regs, release: [Release::Alone(0); 2], accept: [false; 2] });
@@ -104,6 +109,32 @@ fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
         assert_eq!(a.driver.engine().state().undone().count(), 0, "it is answered");
         assert_eq!(waiting(&a, "b0"), waits, "had {had}");
     }
+}
+
+/// What came with a snapshot has no frame here: all that there is of the other log is compared then.
+#[test]
+fn an_offer_whose_frame_is_gone_is_compared_with_everything() {
+    let [mut a, _] = pair(&[0, 1]);
+    assert!(a.disk.first(Which::Peer) > 1, "its beginning is gone");
+    let gone = Position { seq: 1, inc: 7 };
+    assert_eq!(a.driver.had_at(NodeIx::B, gone, &mut a.disk), 0);
+    let (end, parted) = (a.driver.peer_end(), a.driver.own_end());
+    bring(&mut a, parted, kept(Effect::Forward(message("a0", 1))));
+    let there = Position { seq: end.seq + 1, ..end };
+    assert_eq!(a.driver.had_at(NodeIx::B, there, &mut a.disk), parted.seq);
+}
+
+/// More of the peer's tail may come: what was read of the own log is not read again for each part.
+#[test]
+fn the_own_branch_is_read_once_while_more_offers_may_come() {
+    let [mut a, _] = pair(&[0, 1]);
+    let parted = a.driver.own_end();
+    // The own log does not flow: the tail that this node waits for may have more.
+    a.driver.disconnected();
+    bring(&mut a, parted, kept(Effect::Offer(message("a0", 1))));
+    assert_eq!((waiting(&a, "a0"), a.driver.engine().state().has_offers()), (1, false));
+    a.driver.turn(0, Vec::new(), &mut a.disk);
+    assert!(a.driver.compared_to[NodeIx::B.index()].is_some_and(|next| next > parted.seq));
 }
 
 /// What an offer is compared with stays in the log while it waits.
