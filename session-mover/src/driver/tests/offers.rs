@@ -133,7 +133,7 @@ fn the_own_branch_is_read_once_while_more_offers_may_come() {
     a.driver.disconnected();
     bring(&mut a, parted, kept(Effect::Offer(message("a0", 1))));
     assert_eq!((waiting(&a, "a0"), a.driver.engine().state().has_offers()), (1, false));
-    a.driver.turn(0, Vec::new(), &mut a.disk);
+    a.driver.turn(0, vec![Input::Tick], &mut a.disk);
     assert!(a.driver.compared_to[NodeIx::B.index()].is_some_and(|next| next > parted.seq));
 }
 
