@@ -44,6 +44,8 @@ pub struct NodeDisk {
     kept: [Option<Reg>; 2],
     me: NodeIx,
     watchdog: Arc<Watchdog>,
+    /// The peer is there, and would go on in this node's place.
+    peer_ready: bool,
     turn: TurnFile,
     data: PathBuf,
     _lock: File,
@@ -102,7 +104,8 @@ impl NodeDisk {
         });
         let kept = durable.map(|copy: Option<RegisterCopy>| copy.map(|copy| copy.reg));
         let (me, watchdog, data) = (node.1, Arc::default(), data.to_owned());
-        let disk = NodeDisk { log, store, cores, kept, me, watchdog, turn, data, _lock: lock };
+        let disk =
+            NodeDisk { log, store, cores, kept, me, watchdog, peer_ready: false, turn, data, _lock: lock };
         Ok(Found { disk, durable, opened, crashes, crashed, failovers })
     }
 }
@@ -118,14 +121,19 @@ impl NodeDisk {
         self.watchdog.clone()
     }
 
-    /// Whether this node leads somebody alone, or will by what is about to be written: nobody goes on in its place.
-    fn leads_alone(&self, new: Reg) -> bool {
-        self.is_alone(new) || !self.peer_goes_on()
+    /// Whether the peer would go on in this node's place, as the node sees it: [`crate::node::Node::peer_would_go_on`].
+    pub fn peer_is_ready(&mut self, ready: bool) {
+        self.peer_ready = ready;
     }
 
-    /// Nobody is led by this node alone as it is.
+    /// Whether the peer goes on if this node ends, and nobody is led alone, neither now nor by what is about to be written.
+    fn peer_goes_on_after(&self, new: Reg) -> bool {
+        self.peer_goes_on() && !self.is_alone(new)
+    }
+
+    /// The same as it is.
     fn peer_goes_on(&self) -> bool {
-        !self.kept.into_iter().flatten().any(|reg| self.is_alone(reg))
+        self.peer_ready && !self.kept.into_iter().flatten().any(|reg| self.is_alone(reg))
     }
 
     fn is_alone(&self, reg: Reg) -> bool {
@@ -217,6 +225,14 @@ fn encode(copy: RegisterCopy) -> Vec<u8> {
     body
 }
 
+/// A log, as the operator knows it.
+fn name(which: Which) -> &'static str {
+    match which {
+        Which::Own => "this node's log",
+        Which::Peer => "the copy of the other node's log",
+    }
+}
+
 impl LogStore for NodeDisk {
     fn append(&mut self, which: Which, at: Position, frame: Bytes) {
         self.log.append(which, at, frame);
@@ -227,11 +243,13 @@ impl LogStore for NodeDisk {
     }
 
     fn replace_tail(&mut self, which: Which, keep: u64, instead: Vec<Bytes>) {
-        self.log.replace_tail(which, keep, instead);
+        let peer_goes_on = self.peer_goes_on();
+        self.watchdog.during(name(which), peer_goes_on, || self.log.replace_tail(which, keep, instead));
     }
 
     fn sync(&mut self, which: Which) {
-        self.log.sync(which);
+        let peer_goes_on = self.peer_goes_on();
+        self.watchdog.during(name(which), peer_goes_on, || self.log.sync(which));
     }
 
     fn sync_soon(&mut self, which: Which) {
@@ -247,7 +265,8 @@ impl LogStore for NodeDisk {
     }
 
     fn begin_at(&mut self, which: Which, next: u64) {
-        self.log.begin_at(which, next);
+        let peer_goes_on = self.peer_goes_on();
+        self.watchdog.during(name(which), peer_goes_on, || self.log.begin_at(which, next));
     }
 }
 
@@ -269,7 +288,7 @@ impl Storage for NodeDisk {
 impl Disk for NodeDisk {
     fn persist(&mut self, group: Group, copy: RegisterCopy) {
         session_mover::kill_point!("core.before_persist");
-        let peer_goes_on = !self.leads_alone(copy.reg);
+        let peer_goes_on = self.peer_goes_on_after(copy.reg);
         let slots = &mut self.cores[group.index()];
         let path = slots.path();
         let write = || slots.write(&encode(copy));
@@ -300,6 +319,10 @@ impl Disk for NodeDisk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
     use presence_engine::ids::Term;
 
     use super::*;
@@ -365,17 +388,53 @@ mod tests {
         let (pair, alone) = (by(NodeIx::A, Mode::Pair), by(NodeIx::A, Mode::Solo));
         let peer = by(NodeIx::B, Mode::Solo);
         let mut disk = open(dir.path(), "a", NodeIx::A, 1).unwrap().disk;
-        assert!(!disk.leads_alone(pair) && !disk.leads_alone(peer));
-        assert!(disk.leads_alone(alone), "it is about to");
+        assert!(!disk.peer_goes_on_after(pair), "nothing is known of the peer yet");
+        disk.peer_is_ready(true);
+        assert!(disk.peer_goes_on_after(pair) && disk.peer_goes_on_after(peer));
+        assert!(!disk.peer_goes_on_after(alone), "it is about to");
+        disk.peer_is_ready(false);
+        assert!(!disk.peer_goes_on_after(pair), "it is not there, or takes nobody over");
+        disk.peer_is_ready(true);
         disk.persist(NodeIx::B, copy(alone));
-        assert!(disk.leads_alone(pair), "the users of the other");
+        assert!(!disk.peer_goes_on_after(pair), "the users of the other");
         disk.persist(NodeIx::A, copy(alone));
         disk.persist(NodeIx::B, copy(pair));
         drop(disk);
         let mut disk = open(dir.path(), "a", NodeIx::A, 1).unwrap().disk;
-        assert!(disk.leads_alone(pair), "as another run wrote it, until that is written anew");
+        disk.peer_is_ready(true);
+        assert!(!disk.peer_goes_on_after(pair), "as another run wrote it, until that is written anew");
         disk.persist(NodeIx::A, copy(pair));
-        assert!(!disk.leads_alone(pair));
+        assert!(disk.peer_goes_on_after(pair));
+    }
+
+    /// The log's own thread does it; the node's waits for that.
+    #[test]
+    fn what_is_waited_for_in_a_log_is_watched() {
+        let waits: [fn(&mut NodeDisk); 3] = [
+            |disk| disk.sync(Which::Peer),
+            |disk| disk.begin_at(Which::Peer, 2),
+            |disk| disk.replace_tail(Which::Peer, 0, Vec::new()),
+        ];
+        for wait in waits {
+            let dir = tempfile::tempdir().unwrap();
+            // The log's thread stands still when it has written the first frame.
+            let (go_on, still) = channel::<()>();
+            let still = Arc::new(Mutex::new(still));
+            let stored = move |_: Stored| _ = still.lock().unwrap().recv();
+            let found = NodeDisk::open(dir.path(), ("a", NodeIx::A), 1, false, Engine::Sled, stored, |_| ());
+            let mut disk = found.unwrap().disk;
+            let (watchdog, deadline) = (disk.watchdog(), Instant::now() + Duration::from_secs(60));
+            disk.append(Which::Peer, Position { seq: 1, inc: 1 }, Bytes::from_static(b"frame"));
+            let node = std::thread::spawn(move || wait(&mut disk));
+            while watchdog.writes().is_none() {
+                assert!(Instant::now() < deadline, "nobody watches");
+                std::thread::yield_now();
+            }
+            assert_eq!(watchdog.writes(), Some("the copy of the other node's log"));
+            drop(go_on);
+            node.join().unwrap();
+            assert_eq!(watchdog.writes(), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A disk that keeps the node's own thread waiting. Who leads is on the disk before the node goes on (R0), so that thread
 //! writes it itself; until it is there it sends no beacon, answers nobody, and does not see how long it takes. Another thread
 //! does. Where the peer can go on the node ends, as one whose log stands still does ([`crate::node`]); one that leads somebody
-//! alone waits for its disk. The same holds for the crashes that are remembered and for what the flap guard counts.
+//! alone waits for its disk, as one does whose peer is not there or takes nobody over. The same holds for the crashes that are
+//! remembered, for what the flap guard counts, and for a log that has to be on the disk before the node goes on.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,12 @@ impl Watchdog {
         let done = write();
         *self.under_way() = None;
         done
+    }
+
+    /// What is written now.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> Option<&'static str> {
+        self.under_way().as_ref().map(|write| write.what)
     }
 
     fn under_way(&self) -> MutexGuard<'_, Option<Write>> {

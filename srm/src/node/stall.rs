@@ -7,6 +7,7 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
 use super::{Event, GOODBYE, Node, Out};
+use crate::beacon::Held;
 use crate::safety::Role;
 
 /// From here on it is an alarm (3 s).
@@ -58,6 +59,15 @@ impl Node {
         }
     }
 
+    /// Whether the peer goes on if this node ends now: by itself it takes nobody over where that is switched off.
+    pub fn peer_would_go_on(&self) -> bool {
+        let off = self.cfg.automatics.disabled || self.disarmed() || !self.ha();
+        if self.leads().next().is_none() {
+            return self.peer_could_go_on();
+        }
+        self.loses_nothing() && !off && self.peer_told().held == Held::No
+    }
+
     /// The peer is there, and all that this node leads is led in Pair: it has everything that was released. Who leads
     /// nothing keeps nobody waiting.
     fn peer_could_lead(&self) -> bool {
@@ -96,5 +106,37 @@ impl Node {
                 "the disk of this node has not answered for {seconds} s: nothing of {whose} is acknowledged"
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::engine::Input;
+    use presence_engine::state::GroupInfo;
+
+    use super::super::tests::{link_up, started};
+    use super::super::{Automatics, In};
+    use super::*;
+    use crate::beacon::Told;
+
+    #[test]
+    fn the_peer_goes_on_in_the_place_of_this_node_if_it_is_there_and_takes_users_over() {
+        let (mut node, mut disk) = started(true);
+        assert!(node.leads().next().is_some() && !node.peer_would_go_on(), "there is no link");
+        link_up(&mut node, &mut disk);
+        assert!(node.peer_would_go_on());
+        for disabled in [true, false] {
+            node.automatics(Automatics { disabled, ..node.cfg.automatics });
+            assert_eq!(node.peer_would_go_on(), !disabled);
+        }
+        for held in [Held::Forced, Held::No] {
+            node.hear_told(Told { held, ..Told::default() });
+            assert_eq!(node.peer_would_go_on(), held == Held::No);
+        }
+        let group = node.driver().engine().state().group().clone();
+        let off = GroupInfo { ha: false, number: group.number + 1, by: node.me, ..group };
+        node.handle(0, In::Client(Input::Group(off)), &mut disk);
+        node.step(0, &mut disk);
+        assert!(!node.ha() && !node.peer_would_go_on(), "it takes nobody over");
     }
 }
