@@ -201,6 +201,7 @@ impl Worker {
                 self.handle(In::Ticks(ticks.min(u64::from(u16::MAX)) as u16));
                 self.ready.store(self.node.is_ready(), Ordering::Relaxed);
             }
+            self.disk.peer_is_ready(self.node.peer_would_go_on());
             let now_ms = self.now_ms();
             self.node.step(now_ms, &mut self.disk);
             while !edges.deferred.is_empty() && self.node.clients_may_send() {
@@ -215,6 +216,7 @@ impl Worker {
 
     fn handle(&mut self, input: In) {
         let now_ms = self.now_ms();
+        self.disk.peer_is_ready(self.node.peer_would_go_on());
         self.node.handle(now_ms, input, &mut self.disk);
     }
 
@@ -244,7 +246,11 @@ impl Worker {
                 self.event(ToNode::In(In::Client(input)), edges);
             }
             ToNode::Witness(number, said) => {
-                self.knows_witness = number;
+                if number != self.knows_witness {
+                    // What was asked so far was not asked by this connection.
+                    self.dispatch(edges);
+                    self.knows_witness = number;
+                }
                 self.handle(In::Witness(said));
             }
             ToNode::Link(event) => self.link(event, edges),
