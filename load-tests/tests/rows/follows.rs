@@ -127,6 +127,30 @@ fn a_fallback_has_the_home_node_restart_a_service_that_fails_and_waits_for_its_p
     });
 }
 
+/// It is switched off on both: what the one tells is not of a time before that.
+#[test]
+fn row_14_without_high_availability_both_nodes_run_in_failed_mode() {
+    either(|home, backup| {
+        let mut stage = with_services();
+        assert!(begun(stage.op(home, Op::Failover(By::Here))));
+        stage.expect(BOTH, 3, SECOND);
+        stage.run(SECOND);
+        assert_eq!(stage.op(backup, Op::Group(GroupOp::Ha { on: false, force: true })), None);
+        stage.run(SECOND);
+        stage.service(home, Service::Router, Health::Stopped, true);
+        fallback(&mut stage, backup);
+        stage.run(20 * SECOND);
+        stage.expect(BOTH, 14, 15 * SECOND);
+        stage.stays(&BOTH, 14, MINUTE);
+        stage.service(home, Service::Router, Health::Runs, false);
+        assert_eq!(stage.op(home, Op::Recover), Some(Reply::Done));
+        stage.expect(BOTH, 3, 5 * SECOND);
+        stage.stays(&BOTH, 3, 10 * SECOND);
+        fallback(&mut stage, backup);
+        stage.expect(BOTH, 122, 5 * SECOND);
+    });
+}
+
 #[test]
 fn row_14_a_service_that_was_restarted_in_vain() {
     let mut stage = with_services();

@@ -278,7 +278,7 @@ impl Node {
     /// What the peer says for it. Who brought something about knows why; who has forgotten it hears it again.
     pub(super) fn hear_told(&mut self, told: Told) {
         self.shows.look |= self.shows.peer != told;
-        self.hear_failure(told.failed);
+        self.hear_failure(told.failed, told.ha_off);
         self.hear_limits(told.limits);
         self.shows.peer = told;
         // Whatever becomes of this run from here on, it is not why its users were taken over.

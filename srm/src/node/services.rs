@@ -280,11 +280,12 @@ impl Node {
         self.services.recovers = false;
     }
 
-    /// The peer says whether it runs in failed mode. A node that meets that when it starts does not know why.
-    pub(super) fn hear_failure(&mut self, failed: Option<Failure>) {
+    /// The peer says whether it runs in failed mode, and whether high availability is off there. A node that meets that when it
+    /// starts does not know why.
+    pub(super) fn hear_failure(&mut self, failed: Option<Failure>, ha_off: bool) {
         let fresh = !std::mem::replace(&mut self.services.heard, true);
-        // Without high availability there is none: the peer has yet to read that it is disabled.
-        let Some(failure) = failed.filter(|_| self.ha()) else {
+        // Switched off, it was over: a peer that has yet to read that tells of the one before.
+        let Some(failure) = failed.filter(|_| self.ha() || ha_off) else {
             self.services.recovers = false;
             return;
         };
