@@ -248,7 +248,10 @@ impl Node {
         if self.is_moving_but(|place| place == Place::Held) {
             return Some(refused("users are on their way", "wait until they have arrived: `tandem status`"));
         }
-        let away = NodeIx::BOTH.iter().any(|g| self.facts(*g).place == Place::AtBackup);
+        // A home node that waits for the operator is shown as that, whoever serves its users.
+        let state = self.driver.engine().state();
+        let is_away = |g: NodeIx| state.away(g).is_some() || self.facts(g).place == Place::AtBackup;
+        let away = NodeIx::BOTH.into_iter().any(is_away);
         (away && !force).then(|| {
             refused(
                 "users are served by their backup",
@@ -529,4 +532,28 @@ fn words_refused(group: &GroupInfo) -> Option<Reply> {
         return Some(refused(error, "at most 128 characters, none of \" % & / \\ < >"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::Away;
+
+    use super::super::In as Word;
+    use super::super::tests::started;
+    use super::*;
+
+    /// Its users are at the peer, whatever it waits for itself.
+    #[test]
+    fn it_is_not_disabled_without_force_beside_a_held_node_whose_users_are_away() {
+        let (mut node, mut disk) = started(true);
+        assert_eq!(node.disable_refused(false), None);
+        let away = Input::Away { group: node.me, why: Some(Away::Operator) };
+        node.handle(0, Word::Client(away), &mut disk);
+        node.step(0, &mut disk);
+        node.feed(node.me, In::Hold(true), &mut disk);
+        assert_eq!(node.facts(node.me).place, Place::Held);
+        let Some(Reply::Refused(refused)) = node.disable_refused(false) else { panic!("they are away") };
+        assert_eq!(refused.error, "users are served by their backup");
+        assert_eq!(node.disable_refused(true), None);
+    }
 }
