@@ -32,7 +32,7 @@ const REFUSED_AGAIN_TICKS: u64 = 2_400;
 
 /// Why this node does not fail over for clients.
 const ANSWERS: &str = "this node answers clients";
-const STOPPED: &str = "the operator stopped a critical service of this node: its users go when the critical service delay is over";
+const STOPPED: &str = "the operator stopped a critical service of this node, and that has a delay of its own: start it, or fail over by hand";
 
 /// Accounts of the peer whose clients call here with sessions that they had there, and get no answer of it.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ pub(super) struct Callers {
     asked: Option<u64>,
     /// It was told of those who wait.
     told: bool,
-    /// When it was last told that this node was asked to, and does not, in ticks.
-    refused: Option<u64>,
+    /// When it was last told that this node was asked to, and does not, in ticks; for each reason.
+    refused: BTreeMap<&'static str, u64>,
 }
 
 impl Callers {
@@ -194,8 +194,8 @@ impl Node {
     /// For the operator, once in a while: nothing else shows that the peer asks.
     pub(super) fn tell_that_it_keeps_users(&mut self, why: &'static str) {
         let now = self.ticks;
-        if self.callers.refused.is_none_or(|told| now - told >= REFUSED_AGAIN_TICKS) {
-            self.callers.refused = Some(now);
+        if self.callers.refused.get(why).is_none_or(|told| now - told >= REFUSED_AGAIN_TICKS) {
+            self.callers.refused.insert(why, now);
             self.outs.push(Out::Event(Event::NotForClients(why)));
         }
     }
@@ -402,6 +402,10 @@ mod tests {
             node.callers.granted.1 = node.ticks;
             assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, news), "{later}");
         }
+        // Another reason is news at once.
+        node.handle(0, In::Service(Service::Router, Health::Stopped), &mut disk);
+        node.callers.granted = (0, 0);
+        assert_eq!((is_asked(&mut node, &mut disk), told(&mut node)), (None, vec![STOPPED]));
     }
 
     #[test]
