@@ -261,3 +261,30 @@ fn users_of_a_node_that_stops_are_not_given_to_one_that_serves_nobody() {
     assert!(!NodeIx::BOTH.iter().any(|group| stage.leads(A, *group)), "a is to serve nobody");
     assert!(stage.users(A).iter().all(|(_, user)| user.register == user.home), "nobody was moved");
 }
+
+/// Between the question and the confirmation the peer falls silent: what was told then would not be what is done now.
+#[test]
+fn a_word_is_taken_back_only_while_nothing_is_forced_by_that() {
+    for cut in [true, false] {
+        let mut stage = without_automatics(PAIR);
+        assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+        stage.expect(BOTH, 130, 5 * SECOND);
+        let would = stage.op(A, Op::Force { to: Force::Active, confirmed: false });
+        assert_eq!(would, Some(Reply::TakesBack(false)));
+        if cut {
+            stage.cut(10 * SECOND);
+        } else {
+            stage.kill(B);
+        }
+        stage.run(5 * SECOND);
+        assert!(refusal(stage.op(A, Op::TakeBack)).contains("it has changed since you were asked"));
+        stage.run(SECOND);
+        assert!(!NodeIx::BOTH.iter().any(|group| stage.leads(A, *group)), "nobody is forced");
+    }
+    let mut stage = without_automatics(PAIR);
+    assert!(refusal(stage.op(A, Op::TakeBack)).contains("it has changed since"), "it is not held at all");
+    assert!(matches!(force(&mut stage, A, Force::Inactive), Some(Reply::Forced(_))));
+    stage.expect(BOTH, 130, 5 * SECOND);
+    assert_eq!(stage.op(A, Op::TakeBack), Some(Reply::TakesBack(true)));
+    stage.expect(BOTH, 1, 10 * SECOND);
+}

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::{BoxFuture, Daemon, Refusal, Status};
+use super::{BoxFuture, Daemon, GroupShown, Refusal, Status};
 
 /// How long the node may take for an answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -29,6 +29,11 @@ pub(super) async fn answer<T>(future: BoxFuture<'_, T>) -> Result<T, Response> {
 pub(super) async fn status(daemon: &dyn Daemon) -> Result<Status, Response> {
     let status = answer(daemon.status()).await?;
     if status.nodes.is_empty() { Err(silent()) } else { Ok(status) }
+}
+
+/// The group. A node that does not know its own state does not say that there is none.
+pub(super) async fn group(daemon: &dyn Daemon) -> Result<GroupShown, Response> {
+    answer(daemon.group()).await?.ok_or_else(silent)
 }
 
 /// The metrics of this node. One that does not know its own state gives none: an empty list would be an answer.

@@ -26,6 +26,8 @@ struct State {
     moving: Option<(Moving, String, bool)>,
     failed_over: Option<String>,
     forced: Option<String>,
+    /// Forcing it active only takes back the word that made it inactive; with `true` until somebody asks whether it does.
+    held: Option<bool>,
     users: Vec<UserStatus>,
     passwords: Vec<(String, String)>,
     log: String,
@@ -92,6 +94,11 @@ impl Fake {
     pub fn operators(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         state.operators.iter().map(|name| name.as_deref().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The node is inactive by the operator's word, and its peer is heard: only `until_asked` or for good.
+    pub fn is_held(&self, until_asked: bool) {
+        self.state.lock().unwrap().held = Some(until_asked);
     }
 
     /// The node that was made active by force.
@@ -243,8 +250,11 @@ impl Daemon for Fake {
             Force::Active => vec!["what b acknowledged alone".to_owned()],
             Force::Inactive => vec!["users of a are served by nobody".to_owned()],
         };
-        let forced = Forced { node: node.to_owned(), done: confirmed, takes_back: false, missing };
         let mut state = self.state.lock().unwrap();
+        let takes_back = state.held.is_some();
+        let missing = if takes_back { Vec::new() } else { missing };
+        state.held = state.held.filter(|until_asked| !until_asked);
+        let forced = Forced { node: node.to_owned(), done: confirmed, takes_back, missing };
         let refused = state.moving.is_some() || state.forced.is_some();
         if confirmed && !refused {
             state.forced = Some(node.to_owned());
@@ -252,6 +262,13 @@ impl Daemon for Fake {
         let refusal =
             Refusal { error: "node b is heard".into(), hint: "stop it".into(), ..Refusal::default() };
         Box::pin(async move { if refused { Err(refusal) } else { Ok(forced) } })
+    }
+
+    fn take_back<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Forced, Refusal>> {
+        let held = self.state.lock().unwrap().held.take().is_some();
+        let forced = Forced { node: node.to_owned(), done: true, takes_back: true, missing: Vec::new() };
+        let refusal = Refusal { error: "it has changed since".into(), ..Refusal::default() };
+        Box::pin(async move { if held { Ok(forced) } else { Err(refusal) } })
     }
 
     fn user_add(
@@ -339,10 +356,10 @@ impl Daemon for Fake {
         Box::pin(async { self.accounts() })
     }
 
-    fn group(&self) -> BoxFuture<'_, GroupShown> {
+    fn group(&self) -> BoxFuture<'_, Option<GroupShown>> {
         let state = self.state.lock().unwrap();
         let unassigned = state.users.iter().filter(|user| user.home.is_empty()).count() as u64;
-        let group = GroupShown { unassigned, ..state.group.clone() };
+        let group = (!state.silent).then(|| GroupShown { unassigned, ..state.group.clone() });
         Box::pin(async move { group })
     }
 

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use super::answers::{answer, refuse};
+use super::answers::{self, answer, refuse};
 use super::server::{Node, Shared, changed, moving};
 use crate::node::GroupOp;
 
@@ -103,7 +103,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 }
 
 async fn show(State(shared): Node) -> Result<Response, Response> {
-    Ok(Json(answer(shared.daemon.group()).await?).into_response())
+    Ok(Json(answers::group(&*shared.daemon).await?).into_response())
 }
 
 async fn create(State(shared): Node, body: Result<Json<New>, JsonRejection>) -> Result<Response, Response> {
@@ -137,7 +137,7 @@ async fn switch(State(shared): Node, body: Result<Json<Ha>, JsonRejection>) -> R
 /// Answers with the group as it is from now on.
 async fn change(shared: &Shared, op: GroupOp) -> Result<Response, Response> {
     match answer(shared.daemon.change_group(op)).await? {
-        Ok(()) => Ok(Json(answer(shared.daemon.group()).await?).into_response()),
+        Ok(()) => Ok(Json(answers::group(&*shared.daemon).await?).into_response()),
         Err(refusal) => Err(conflict(refusal)),
     }
 }

@@ -9,8 +9,8 @@
 //! | `POST /v1/nodes/{node}/services/{service}` with `{action, seconds?}`, one of `start`, `stop`, `restart` and `fail` | `{node, service, action}`, or a [`Refusal`]; the status lists the services |
 //! | `POST /v1/recover` | `{}`, or a [`Refusal`] |
 //! | `GET /v1/nodes/{node}/force-active` | [`Forced`], not done: what may be missing; or a [`Refusal`] |
-//! | `POST /v1/nodes/{node}/force-active` with `{confirm}`, the node's name | [`Forced`], or a [`Refusal`] |
-//! | the same two with `force-inactive` | likewise; `missing` tells whose users are not served |
+//! | `POST /v1/nodes/{node}/force-active` with `{confirm, takes_back?}`, the node's name and what was told of `takes_back` | [`Forced`], or a [`Refusal`]: with `takes_back` nothing else is done |
+//! | the same two with `force-inactive`, without `takes_back` | likewise; `missing` tells whose users are not served |
 //! | `POST /v1/users` with `{user, password, home?}` | 201 and `{user}`, or a [`Refusal`] |
 //! | `POST /v1/users/{user}/password` with `{password}` | `{user}`, or a [`Refusal`]; the user's streams end |
 //! | `DELETE /v1/users/{user}` | `{user}`, or a [`Refusal`]; the user's streams end |
@@ -284,7 +284,8 @@ pub struct Forced {
     pub node: String,
     /// Whether it was done.
     pub done: bool,
-    /// It only takes back the word that made it inactive: it serves its own users again, and its peer goes on with its own.
+    /// It only takes back the word that made it inactive: it serves again whom it led before, and nothing is forced.
+    #[serde(default)]
     pub takes_back: bool,
     /// What may be missing on it, one sentence each; empty if nothing is.
     pub missing: Vec<String>,
@@ -393,6 +394,9 @@ pub trait Daemon: Send + Sync + 'static {
         to: Force,
         confirmed: bool,
     ) -> BoxFuture<'a, Result<Forced, Refusal>>;
+    /// Takes back the word that made the node that answers inactive, if that is all that forcing it active would do; else
+    /// nothing is done. The name is that of a node in the status.
+    fn take_back<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Forced, Refusal>>;
     /// Adds an account. `user` is a bare JID in prepared form, `home` the name of a node in the status.
     fn user_add(
         &self,
@@ -404,8 +408,8 @@ pub trait Daemon: Send + Sync + 'static {
     fn user_passwd(&self, user: String, password: String) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Removes an account; its sessions end on both nodes, and its contacts see it no more. `user` as above.
     fn user_remove(&self, user: String) -> BoxFuture<'_, Result<(), Refusal>>;
-    /// The presence redundancy group.
-    fn group(&self) -> BoxFuture<'_, GroupShown>;
+    /// The presence redundancy group; `None`: the node does not say how it is.
+    fn group(&self) -> BoxFuture<'_, Option<GroupShown>>;
     /// Changes it.
     fn change_group(&self, op: GroupOp) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Assigns an account to another home, the name of a node in the status, or to none. `user` as above.

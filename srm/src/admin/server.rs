@@ -369,6 +369,9 @@ async fn would_force(State(shared): Node, Path(node): Path<String>, to: Force) -
 #[serde(deny_unknown_fields)]
 struct Confirmation {
     confirm: String,
+    /// The operator was told so: nothing else is wanted.
+    #[serde(default)]
+    takes_back: bool,
 }
 
 async fn force(
@@ -378,13 +381,16 @@ async fn force(
     to: Force,
 ) -> Result<Response, Response> {
     shared.known(&node).await?;
-    let confirmed = body.is_ok_and(|Json(body)| body.confirm == node);
-    if !confirmed {
+    let fits = |body: &Confirmation| body.confirm == node && (to == Force::Active || !body.takes_back);
+    let Some(body) = body.ok().map(|Json(body)| body).filter(fits) else {
         let error = format!("{} of {node} is not confirmed", to.command());
         let hint = "look at GET of the same path, then send {\"confirm\": NODE} as application/json";
         return Err(refuse(StatusCode::BAD_REQUEST, error, hint));
+    };
+    tracing::warn!(event = "admin_force", node, to = to.command(), takes_back = body.takes_back);
+    if body.takes_back {
+        return forced(answer(shared.daemon.take_back(&node)).await?);
     }
-    tracing::warn!(event = "admin_force", node, to = to.command());
     forced(answer(shared.daemon.force(&node, to, true)).await?)
 }
 

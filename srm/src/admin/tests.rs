@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::fake::{Fake, TOKEN};
-use super::{ServiceAction, Stop};
+use super::{Forced, ServiceAction, Stop};
 
 /// Sends a request with these header lines, gives status and body.
 async fn raw(to: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
@@ -259,6 +259,27 @@ async fn force_active_is_told_first_and_done_when_confirmed() {
 }
 
 #[tokio::test]
+async fn who_is_told_that_a_word_is_taken_back_forces_nothing_when_that_is_not_so_any_more() {
+    let (fake, api) = start().await;
+    let (path, word) = ("POST /v1/nodes/a/force-active", r#"{"confirm":"a","takes_back":true}"#);
+    assert_eq!(ask(api, "POST /v1/nodes/a/force-inactive", word).await.0, 400, "that takes nothing back");
+    fake.is_held(false);
+    let (code, body) = ask(api, path, word).await;
+    assert_eq!((code, &body["takes_back"], &body["done"]), (200, &json!(true), &json!(true)));
+    let (code, refusal) = ask(api, path, word).await;
+    assert_eq!((code, &refusal["error"]), (409, &json!("it has changed since")));
+    assert_eq!(fake.forced(), None);
+}
+
+/// A node of the version before does not tell it.
+#[test]
+fn who_does_not_say_that_a_word_is_taken_back_takes_none_back() {
+    let told = json!({ "node": "a", "done": true, "missing": [] });
+    let forced: Forced = serde_json::from_value(told).unwrap();
+    assert!(forced.done && !forced.takes_back);
+}
+
+#[tokio::test]
 async fn passwords_are_changed_and_accounts_removed_by_name_or_address() {
     let (fake, api) = start().await;
     let (code, _) = ask(api, "POST /v1/users", r#"{"user":"anna","password":"x"}"#).await;
@@ -396,7 +417,7 @@ async fn a_bug_costs_the_request_that_hits_it_and_nothing_else() {
 async fn a_node_that_does_not_say_how_it_is_has_no_empty_status() {
     let (fake, api) = start().await;
     fake.falls_silent();
-    for line in ["GET /v1/status", "GET /metrics", "POST /v1/nodes/a/failover"] {
+    for line in ["GET /v1/status", "GET /v1/group", "GET /metrics", "POST /v1/nodes/a/failover"] {
         let (code, refusal) = ask(api, line, "").await;
         assert_eq!((code, &refusal["error"]), (503, &json!("the node does not answer")), "{line}");
         assert!(

@@ -1,7 +1,7 @@
 //! Asks the admin API of a node.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::setup::from_here;
 
 /// How long a node may take to answer. Above the time after which the API itself gives up.
 const TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the connection to it may take, where nothing else is asked.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// A node's admin API, as seen by a command.
 pub struct Client {
@@ -127,9 +129,13 @@ impl Client {
         self.get(&format!("/v1/nodes/{}/{}", escape(node), to.command()))
     }
 
-    /// Makes a node active or inactive by force.
-    pub fn force(&self, node: &str, to: Force) -> Result<Forced, Failure> {
-        let confirm = serde_json::json!({ "confirm": node });
+    /// Makes a node active or inactive by force. `takes_back`: its operator was told that it only takes its word back.
+    pub fn force(&self, node: &str, to: Force, takes_back: bool) -> Result<Forced, Failure> {
+        let confirm = if takes_back {
+            serde_json::json!({ "confirm": node, "takes_back": true })
+        } else {
+            serde_json::json!({ "confirm": node })
+        };
         self.post(&format!("/v1/nodes/{}/{}", escape(node), to.command()), &confirm)
     }
 
@@ -232,6 +238,12 @@ impl Client {
     /// All accounts.
     pub fn users(&self) -> Result<Vec<UserStatus>, Failure> {
         self.get("/v1/users")
+    }
+
+    /// Whether nothing listens there any more.
+    pub(super) fn is_refused(&self) -> bool {
+        let tried = TcpStream::connect_timeout(&self.address, CONNECT);
+        tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {

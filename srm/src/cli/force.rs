@@ -52,9 +52,11 @@ pub(super) fn force_with(
         let error = format!("{typed:?} is not {node}: nothing was done");
         return Err(Failure::new(Exit::Usage, error, format!("type {node}, or give --confirm {node}")));
     }
-    let forced = client.force(node, to)?;
+    let forced = client.force(node, to, would.takes_back)?;
     let text = match to {
-        Force::Active if forced.takes_back => format!("{node} serves its own users again"),
+        Force::Active if forced.takes_back => {
+            format!("{node} is no longer inactive by the operator's word\n")
+        }
         Force::Active => format!("{node} is active by force\n{}", missing(&forced)),
         Force::Inactive => format!("{node} is inactive by force\n{}", lines(&forced)),
     };
@@ -68,7 +70,8 @@ fn warning(would: &Forced, to: Force) -> String {
     }
     if would.takes_back {
         return format!(
-            "{node} will serve its own users again; its peer, which is heard, goes on with its own.\n"
+            "{node} will no longer be inactive by the operator's word, and serves again whom it led before; its peer is \
+             heard, and nothing is forced.\n"
         );
     }
     format!(
@@ -91,6 +94,7 @@ fn lines(forced: &Forced) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::Pair;
     use super::*;
 
     /// Its peer is well and goes on: nobody is to be told to stop that.
@@ -98,9 +102,31 @@ mod tests {
     fn who_takes_back_a_word_is_not_told_to_stop_the_peer() {
         let would = Forced { node: "a".into(), takes_back: true, ..Forced::default() };
         let text = warning(&would, Force::Active);
-        assert!(text.contains("its own users again"), "{text}");
+        let said = "a will no longer be inactive by the operator's word, and serves again whom it led before; its peer is \
+                    heard, and nothing is forced.\n";
+        assert_eq!(text, said);
         assert!(!text.contains("alone") && !text.contains("stop it") && !text.contains("diverge"), "{text}");
         let text = warning(&Forced { takes_back: false, ..would }, Force::Active);
         assert!(text.contains("alone") && text.contains("stop it"), "{text}");
+    }
+
+    /// While its name is typed it may have become something else.
+    #[test]
+    fn what_was_shown_as_taken_back_is_nothing_else_when_it_is_done() {
+        for changed in [false, true] {
+            let pair = Pair::start();
+            pair.fake.is_held(changed);
+            let args = ForceArgs { node: "a".into(), confirm: None, client: pair.args.clone() };
+            let (mut prompt, mut typed) = (Vec::new(), "a\n".as_bytes());
+            let done = force_with(&pair.client(), &args, Force::Active, Some(&mut typed), &mut prompt);
+            let prompt = String::from_utf8(prompt).unwrap();
+            assert!(prompt.contains("nothing is forced"), "{prompt}");
+            if changed {
+                assert_eq!(done.unwrap_err().exit, Exit::Refused);
+            } else {
+                assert_eq!(done.unwrap().text, "a is no longer inactive by the operator's word\n");
+            }
+            assert_eq!(pair.fake.forced(), None);
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Client;
 use super::args::StopArgs;
 use super::output::{Answer, Exit, Failure, Progress};
-use crate::admin::{Status, Stop};
+use crate::admin::Stop;
 
 /// How often the status is asked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ pub(super) fn stop(client: &Client, args: &StopArgs, progress: &mut Progress) ->
     let (began, patience) = (Instant::now(), PATIENCE + args.drain.unwrap_or_default());
     let mut looks = 0;
     let gone = loop {
-        looks = if is_gone(client.status().ok().as_ref(), node, local) { looks + 1 } else { 0 };
+        looks = if is_gone(client, node, local) { looks + 1 } else { 0 };
         // An answer may be late once.
         if looks == LOOKS {
             break true;
@@ -61,13 +61,32 @@ pub(super) fn stop(client: &Client, args: &StopArgs, progress: &mut Progress) ->
     Ok(answer(format!("{node} has stopped after {:.1} s\n", began.elapsed().as_secs_f64()), true))
 }
 
-/// Nobody answers where the node itself was asked, or its peer holds it to be gone.
-fn is_gone(status: Option<&Status>, node: &str, local: bool) -> bool {
-    match status {
-        None => local,
-        Some(status) => {
+/// Nothing listens where the node itself was asked, or its peer holds it to be gone. One that is there and does not say how
+/// it is has yet to stop.
+fn is_gone(client: &Client, node: &str, local: bool) -> bool {
+    match client.status() {
+        Err(_) => local && client.is_refused(),
+        Ok(status) => {
             let known = status.nodes.iter().find(|known| known.name == node);
             !local && known.is_some_and(|known| known.run == 0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Pair;
+    use super::*;
+
+    #[test]
+    fn a_node_that_does_not_say_how_it_is_has_not_stopped_and_one_that_is_gone_has() {
+        let pair = Pair::start();
+        let client = pair.client();
+        pair.fake.falls_silent();
+        assert!(client.status().is_err() && !is_gone(&client, "a", true));
+        // Its port is closed with its process.
+        drop(pair);
+        assert!(is_gone(&client, "a", true));
+        assert!(!is_gone(&client, "b", false), "that was not b");
     }
 }

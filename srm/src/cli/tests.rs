@@ -16,15 +16,15 @@ use crate::admin::{
 use crate::node::Force;
 
 /// A node to ask; ends with the test.
-struct Pair {
-    fake: Arc<Fake>,
-    args: ClientArgs,
+pub(super) struct Pair {
+    pub(super) fake: Arc<Fake>,
+    pub(super) args: ClientArgs,
     _runtime: tokio::runtime::Runtime,
     _dir: tempfile::TempDir,
 }
 
 impl Pair {
-    fn start() -> Pair {
+    pub(super) fn start() -> Pair {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let fake = Arc::new(Fake::default());
@@ -36,7 +36,7 @@ impl Pair {
         Pair { fake, args, _runtime: runtime, _dir: dir }
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::find(&self.args).unwrap_or_else(|failure| panic!("{}", failure.text()))
     }
 

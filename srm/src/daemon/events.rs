@@ -118,7 +118,7 @@ pub fn record(
             told("forced", format!("made active by force; {}", missing.join("; ")))
         }
         Event::TakenBack => {
-            told("forced", "no longer inactive by force: it serves its own users again".to_owned())
+            told("forced", "no longer inactive by the operator's word; nothing was forced".to_owned())
         }
         Event::Forced(Force::Inactive, unserved) => {
             told("forced", format!("made inactive by force; {}", unserved.join("; ")))

@@ -65,9 +65,10 @@ pub(super) fn offer(here: &mut NodeStatus, peer: &mut NodeStatus) {
 }
 
 impl Operations {
-    pub(super) async fn group_shown(&self) -> GroupShown {
-        let Some(snapshot) = self.snapshot().await else { return GroupShown::default() };
-        let status = self.status_now().await;
+    /// `None`: this node does not say how it is.
+    pub(super) async fn group_shown(&self) -> Option<GroupShown> {
+        let snapshot = self.snapshot().await?;
+        let status = Some(self.status_now().await).filter(|status| !status.nodes.is_empty())?;
         let assigned: u64 = snapshot.users.1.iter().sum();
         let nodes = status.nodes.iter().map(|node| Member {
             name: node.name.clone(),
@@ -76,7 +77,7 @@ impl Operations {
             users: self.index(&node.name).map_or(0, |i| snapshot.users.1[i.index()]),
             version: node.version.clone(),
         });
-        GroupShown {
+        Some(GroupShown {
             name: snapshot.group.name.to_string(),
             description: snapshot.group.description.to_string(),
             high_availability: snapshot.group.ha && self.config.peer.is_some(),
@@ -84,7 +85,7 @@ impl Operations {
             nodes: nodes.collect(),
             unassigned: snapshot.users.0 - assigned,
             checks: self.checks().await.into_iter().map(shown).collect(),
-        }
+        })
     }
 
     /// What is looked at before high availability is enabled: the node's part, and what only its shell sees.

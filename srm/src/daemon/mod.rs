@@ -13,6 +13,7 @@ mod crashes;
 mod differences;
 mod disk;
 mod events;
+mod force;
 mod group;
 mod guard;
 mod metrics;

@@ -437,31 +437,11 @@ impl Daemon for Operations {
         to: Force,
         confirmed: bool,
     ) -> BoxFuture<'a, Result<Forced, Refusal>> {
-        Box::pin(async move {
-            if self.index(node) != Some(self.me) {
-                let me = &self.names[self.me.index()];
-                let error = format!("{node} is asked at {node} itself; this is {me}");
-                let hint =
-                    format!("run `tandem {} {node}` there: it must not depend on the link", to.command());
-                return Err(self.refusal(error, hint).await);
-            }
-            let forced = |missing, done| Forced { node: node.to_owned(), done, takes_back: false, missing };
-            match self.op(Op::Force { to, confirmed }).await {
-                Some(Reply::TakesBack(done)) => {
-                    if done {
-                        self.asked(&format!("{} {node}", to.command()));
-                    }
-                    Ok(Forced { takes_back: true, ..forced(Vec::new(), done) })
-                }
-                Some(Reply::MayMiss(missing)) => Ok(forced(missing, false)),
-                Some(Reply::Forced(missing)) => {
-                    self.asked(&format!("{} {node}", to.command()));
-                    Ok(forced(missing, true))
-                }
-                Some(Reply::Refused(refused)) => Err(self.refusal(refused.error, refused.hint).await),
-                _ => Err(stopping()),
-            }
-        })
+        Box::pin(self.force_here(node, to, Op::Force { to, confirmed }))
+    }
+
+    fn take_back<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Forced, Refusal>> {
+        Box::pin(self.force_here(node, Force::Active, Op::TakeBack))
     }
 
     fn user_add(
@@ -491,7 +471,7 @@ impl Daemon for Operations {
         })
     }
 
-    fn group(&self) -> BoxFuture<'_, GroupShown> {
+    fn group(&self) -> BoxFuture<'_, Option<GroupShown>> {
         Box::pin(self.group_shown())
     }
 

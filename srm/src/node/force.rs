@@ -62,6 +62,15 @@ impl Node {
         Reply::Forced(missing)
     }
 
+    /// The operator was told that nothing is forced. That may not be so any more, and then nothing is done.
+    pub(super) fn take_back(&mut self, disk: &mut dyn Disk) -> Reply {
+        if self.takes_its_own_back() {
+            return self.release_held(true, disk);
+        }
+        let hint = format!("ask again: `tandem force-active {}`", self.cfg.names[self.me.index()]);
+        refused("it has changed since you were asked: nothing was done", hint)
+    }
+
     /// Not heard for as long as its lease, or held to be gone.
     pub(super) fn peer_is_silent(&self) -> bool {
         let silent = self.evidence.silent().is_none_or(|ticks| ticks >= u32::from(self.cfg.lease));

@@ -177,6 +177,7 @@ impl Node {
             }
             Op::Force { to: Force::Active, confirmed } => self.force_active(confirmed, disk),
             Op::Force { to: Force::Inactive, confirmed } => self.force_inactive(confirmed, disk),
+            Op::TakeBack => self.take_back(disk),
             Op::Restart => self.restart(),
             // Nobody takes over: there is nothing to be handed over.
             Op::Leave if !self.ha() || self.hears_peer() && self.peer_told().held != Held::No => {

@@ -146,6 +146,8 @@ pub enum Op {
         /// The operator was told what it means and wants it.
         confirmed: bool,
     },
+    /// Take back the word by which this node waits: the operator was told that nothing else is done, and wants that.
+    TakeBack,
     /// A message of the server to one of its accounts.
     Notice(StanzaId, Box<Stanza>),
     /// End and begin anew at once; nobody takes over meanwhile.
@@ -176,7 +178,7 @@ pub enum Reply {
     MayMiss(Vec<String>),
     /// Done; this may be missing here, or is not served now, one sentence each.
     Forced(Vec<String>),
-    /// The word that made this node inactive is taken back, and it serves its own users again: to be done, or done.
+    /// The word that made this node inactive is taken back, and nothing is forced: to be done, or done.
     TakesBack(bool),
     /// What was looked at.
     Checks(Vec<Check>),
