@@ -539,13 +539,14 @@ mod tests {
     use presence_engine::ids::Away;
 
     use super::super::In as Word;
-    use super::super::tests::started;
+    use super::super::tests::{link_up, started};
     use super::*;
 
     /// Its users are at the peer, whatever it waits for itself.
     #[test]
     fn it_is_not_disabled_without_force_beside_a_held_node_whose_users_are_away() {
         let (mut node, mut disk) = started(true);
+        link_up(&mut node, &mut disk);
         assert_eq!(node.disable_refused(false), None);
         let away = Input::Away { group: node.me, why: Some(Away::Operator) };
         node.handle(0, Word::Client(away), &mut disk);

@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn the_peer_goes_on_in_the_place_of_this_node_if_it_is_there_and_takes_users_over() {
         let (mut node, mut disk) = started(true);
-        assert!(node.leads().next().is_some() && !node.peer_would_go_on(), "there is no link");
+        assert!(!node.peer_would_go_on(), "there is no link");
         link_up(&mut node, &mut disk);
-        assert!(node.peer_would_go_on());
+        assert!(node.leads().next().is_some() && node.peer_would_go_on());
         for disabled in [true, false] {
             node.automatics(Automatics { disabled, ..node.cfg.automatics });
             assert_eq!(node.peer_would_go_on(), !disabled);
