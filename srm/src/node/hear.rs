@@ -17,13 +17,8 @@ impl Node {
         }
         let known = self.peer_boot == Some(d.boot);
         // Of a run that has greeted on the link and was not heard yet: said to the run before this one, it is late, and may name
-        // who led then. But whom the peer leads by a newer word it leads now, even where it does not hear this run.
-        let leads_anew = |g: NodeIx| {
-            let reg = d.groups[g.index()].reg;
-            reg.term > self.cores[g.index()].reg().term && reg.primary != self.me
-        };
-        let news = NodeIx::BOTH.into_iter().any(leads_anew);
-        if known && self.last_number == 0 && d.to_boot != self.cfg.driver.boot && !news {
+        // who led then.
+        if known && self.last_number == 0 && d.to_boot != self.cfg.driver.boot {
             self.beacon_due = Some(Turn::First);
             return;
         }
@@ -53,13 +48,6 @@ impl Node {
         self.peer_leads = d.groups.iter().any(|group| group.role == safety::Role::Primary);
         for g in NodeIx::BOTH {
             let body = &mut d.groups[g.index()];
-            if d.to_boot != self.cfg.driver.boot
-                && body.reg.primary == self.me
-                && self.cores[g.index()].starting()
-            {
-                // It may be late all the same: by what was said to the run before this one leads nobody.
-                continue;
-            }
             if d.to_boot != self.cfg.driver.boot {
                 body.ack = None;
                 body.holds = false;

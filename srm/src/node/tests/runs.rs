@@ -9,14 +9,9 @@ pub(super) fn hear_run(node: &mut Node, disk: &mut Memory, boot: u64, number: u3
 
 /// The same, said to a run of this node.
 fn hear_told_to(node: &mut Node, disk: &mut Memory, boot: u64, to_boot: u64, number: u32) {
-    hear_led(node, disk, (boot, to_boot, number), NodeIx::BOTH.map(pair));
-}
-
-/// The same with these registers.
-fn hear_led(node: &mut Node, disk: &mut Memory, (boot, to_boot, number): (u64, u64, u32), regs: [Reg; 2]) {
-    let group = |g: NodeIx| safety::Beacon {
-        reg: regs[g.index()],
-        role: if regs[g.index()].primary == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
+    let group = |g| safety::Beacon {
+        reg: pair(g),
+        role: if g == NodeIx::A { safety::Role::Primary } else { safety::Role::Backup },
         ack: None,
         holds: false,
         alone: false,
@@ -71,32 +66,6 @@ fn a_late_beacon_to_the_run_before_says_nothing_to_one_that_was_only_greeted() {
     hear_told_to(&mut node, &mut disk, PEER_BOOT, 7, 1);
     node.step(0, &mut disk);
     assert_eq!((node.last_number, leads(&node)), (1, true), "what is said to this run counts");
-}
-
-/// In a cut one way the peer hears nothing of this run, and says what it says to the one before for as long as that lasts.
-#[test]
-fn whom_the_peer_leads_by_a_newer_word_it_leads_whichever_run_that_is_said_to() {
-    let mut disk = Memory::default();
-    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
-    link_up(&mut node, &mut disk);
-    let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
-    hear_led(&mut node, &mut disk, (PEER_BOOT, 6, 80), [pair(NodeIx::A), taken]);
-    assert_eq!((node.last_number, node.core(NodeIx::B).reg()), (80, taken));
-    // It may be late all the same: this node leads nobody by it.
-    let mut disk = Memory::default();
-    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
-    link_up(&mut node, &mut disk);
-    let alone = Reg { term: Term(5), mode: Mode::Solo, ..pair(NodeIx::A) };
-    hear_led(&mut node, &mut disk, (PEER_BOOT, 6, 80), [alone, pair(NodeIx::B)]);
-    assert_eq!((node.last_number, node.core(NodeIx::A).reg()), (80, alone));
-    assert_ne!(node.core(NodeIx::B).role(), safety::Role::Primary);
-    // A newer word by which this node would lead is no such thing.
-    let mut disk = Memory::default();
-    let mut node = Node::start(config(true), PAIR, 1, &mut disk);
-    link_up(&mut node, &mut disk);
-    let given = Reg { term: Term(5), ..pair(NodeIx::B) };
-    hear_led(&mut node, &mut disk, (PEER_BOOT, 6, 80), [pair(NodeIx::A), given]);
-    assert_eq!((node.last_number, node.core(NodeIx::B).reg()), (0, pair(NodeIx::B)));
 }
 
 /// R6: a backup that died and is back before anybody missed it may have lost what it had received, and not known it. What
