@@ -102,7 +102,7 @@ impl Node {
             ha,
             failed: self.services.failed.filter(|_| ha == Ha::Enabled),
             place,
-            cause: if place == Place::Leaving { cause.of_failover() } else { cause.of_table() },
+            cause: shown(place, cause),
             home,
             backup,
             path_down,
@@ -178,6 +178,9 @@ impl Node {
         let told = self.told().causes[g];
         let of_peer = self.shows.peer.causes[g];
         let or = |cause: Cause, other: Cause| if cause == Cause::Nothing { other } else { cause };
+        // What the peer said last may be of where they were before.
+        let fits = place.causes().contains(&shown(place, of_peer));
+        let of_move = |other| if fits { of_peer } else { other };
         match place {
             Place::Nobody | Place::Waiting | Place::AtHome => Cause::Nothing,
             Place::Held => {
@@ -188,10 +191,10 @@ impl Node {
                 if held == Held::Forced && !both { Cause::Operator } else { Cause::Nothing }
             }
             Place::Leaving if group == self.me => told,
-            Place::Leaving => or(of_peer, Cause::Operator),
+            Place::Leaving => of_move(Cause::Operator),
             Place::Returning | Place::Recovering if group != self.me => told,
-            Place::Returning => or(of_peer, Cause::Operator),
-            Place::Recovering => or(of_peer, Cause::Service),
+            Place::Returning => of_move(Cause::Operator),
+            Place::Recovering => of_move(Cause::Service),
             Place::Taking => self.cause_of_takeover(),
             Place::AtBackup => match self.driver.engine().state().away(group) {
                 Some(away) => away.into(),
@@ -441,4 +444,9 @@ fn step(before: Place, now: Place, (took, rested): (bool, Option<Place>)) -> Opt
         _ => return None,
     };
     Some((back, stage))
+}
+
+/// A cause as the rows of the table have it.
+fn shown(place: Place, cause: Cause) -> Cause {
+    if place == Place::Leaving { cause.of_failover() } else { cause.of_table() }
 }

@@ -57,6 +57,21 @@ pub enum Place {
     Recovering,
 }
 
+impl Place {
+    /// For what users can be there.
+    pub fn causes(self) -> &'static [Cause] {
+        match self {
+            Place::Nobody | Place::Waiting | Place::AtHome => &[Cause::Nothing],
+            Place::Held => &[Cause::Nothing, Cause::Operator],
+            Place::Leaving => &[Cause::Operator, Cause::Service, Cause::Database, Cause::PeerReboot],
+            Place::Taking => &[Cause::PeerDown, Cause::PeerReboot, Cause::PeerDownDuringInitialization],
+            Place::AtBackup => &Cause::ALL[1..7],
+            Place::Returning => &[Cause::Operator, Cause::Automatic],
+            Place::Recovering => &[Cause::Service, Cause::Database],
+        }
+    }
+}
+
 /// Why they are not at home, or on their way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Cause {
@@ -196,15 +211,6 @@ impl Facts {
     pub fn possible(&self) -> bool {
         let alone = self.home.heard != self.backup.heard;
         let apart = self.ha == Ha::Single || self.home.heard || self.backup.heard;
-        let causes: &[Cause] = match self.place {
-            Place::Nobody | Place::Waiting | Place::AtHome => &[Cause::Nothing],
-            Place::Held => &[Cause::Nothing, Cause::Operator],
-            Place::Leaving => &[Cause::Operator, Cause::Service, Cause::Database, Cause::PeerReboot],
-            Place::Taking => &[Cause::PeerDown, Cause::PeerReboot, Cause::PeerDownDuringInitialization],
-            Place::AtBackup => &Cause::ALL[1..7],
-            Place::Returning => &[Cause::Operator, Cause::Automatic],
-            Place::Recovering => &[Cause::Service, Cause::Database],
-        };
         let failed = self.failed.is_none() || self.ha == Ha::Enabled;
         let single =
             self.ha != Ha::Single || self.home.heard && matches!(self.place, Place::Nobody | Place::AtHome);
@@ -217,7 +223,7 @@ impl Facts {
             && held
             && begins
             && (alone || !self.path_down)
-            && causes.contains(&self.cause)
+            && self.place.causes().contains(&self.cause)
             && failed
             && single
     }
