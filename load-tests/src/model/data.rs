@@ -149,8 +149,9 @@ impl World {
         peer.synced = peer.synced.min(common);
         peer.aside |= tail;
         let alone = self.core(i).is_some_and(|c| c.beacon().alone);
-        // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7).
-        let overruled = self.left.overrule < b.left.overrule;
+        // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7). So may who acknowledged alone before the
+        // operator forced the other node active.
+        let overruled = self.left.overrule < b.left.overrule || self.left.force < b.left.force;
         if tail & self.promised != 0 && nothing_own && !alone && !overruled {
             self.broken.get_or_insert("set aside although only one node had acknowledged alone (R0)");
         }

@@ -51,9 +51,12 @@ impl Core {
         if self.role == Role::Primary || self.pending.is_some() && !overrule {
             return;
         }
-        // What a witness was asked and did not answer does not count any more: what is issued now lies above it.
+        // What a witness was asked and did not answer does not count any more: what is issued now lies above it. So it does
+        // above what the run before may have asked, which nobody here knows.
         if let Some(asked) = self.pending.take() {
             self.floor = self.floor.max(asked.to.term);
+        } else if overrule {
+            self.floor = self.floor.max(self.reg.term.next(self.floor, cfg.me));
         }
         self.conflict = false;
         self.held = false;

@@ -36,6 +36,23 @@ fn what_was_received_is_synced_before_force_active_takes_effect() {
     }
 }
 
+/// A run that died may have asked the witness for the next value, and have got it unheard: what is issued in the place of the
+/// witness is another term, or the two would never agree which of them is later.
+#[test]
+fn who_overrules_the_witness_issues_no_term_that_the_run_before_may_have_asked_for() {
+    let register = RegisterKind::Witness(Witness);
+    for me in NodeIx::BOTH {
+        for primary in NodeIx::BOTH {
+            let cfg = Config { register, ..config(me, false) };
+            let mut core = Core::start(&cfg, Some(reg(6 + me.index() as u64, primary, Mode::Solo)));
+            let asked = core.reg().term.next(Term(0), me);
+            core.on(&cfg, In::ForceActive { overrule: true }, &mut Vec::new());
+            assert_eq!((core.role(), core.reg().term.issuer()), (Role::Primary, me));
+            assert!(core.reg().term > asked, "{:?} is not above {asked:?}", core.reg());
+        }
+    }
+}
+
 #[test]
 fn force_active_does_nothing_to_who_leads() {
     let cfg = Config { single: true, ..config(NodeIx::A, false) };
