@@ -3,7 +3,7 @@
 use presence_engine::ids::NodeIx;
 use srm::safety::{Core, In, Release, Role};
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Kind};
 use super::world::{Action, World};
 
 /// A few entries, in order.
@@ -149,9 +149,10 @@ impl World {
         peer.synced = peer.synced.min(common);
         peer.aside |= tail;
         let alone = self.core(i).is_some_and(|c| c.beacon().alone);
-        // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7). So may who acknowledged alone before the
-        // operator forced the other node active.
-        let overruled = self.left.overrule < b.left.overrule || self.left.force < b.left.force;
+        // Who overruled the witness may lose to what it granted meanwhile, and is merged (D7). So may who acknowledged alone before it
+        // granted the operator's word at the other node: without a witness the two meet first, and settle it.
+        let forced = b.kind == Kind::Witness && self.left.force < b.left.force;
+        let overruled = forced || self.left.overrule < b.left.overrule;
         if tail & self.promised != 0 && nothing_own && !alone && !overruled {
             self.broken.get_or_insert("set aside although only one node had acknowledged alone (R0)");
         }

@@ -367,6 +367,9 @@ impl Services {
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
+    use xmpp_core::negotiate::Lookup;
+    use xmpp_core::sasl::ScramHash;
+
     use super::super::probes::tests::{still, store};
     use super::*;
 
@@ -424,6 +427,18 @@ mod tests {
         services.act(Service::Router, ServiceAction::Restart).unwrap();
         services.wait_for(Service::Router).await;
         assert_eq!(told(&node), [(Service::Router, Health::Dead), (Service::Router, Health::Runs)]);
+    }
+
+    #[tokio::test]
+    async fn nobody_logs_in_while_the_authentication_service_is_stopped() {
+        let (services, _node, _dir) = services();
+        let is_there =
+            || !matches!(services.accounts.lookup("anna", None, ScramHash::Sha256), Lookup::Unavailable);
+        assert!(is_there());
+        services.act(Service::Authentication, ServiceAction::Stop).unwrap();
+        assert!(!is_there());
+        services.act(Service::Authentication, ServiceAction::Start).unwrap();
+        assert!(is_there());
     }
 
     #[tokio::test]

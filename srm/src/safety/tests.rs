@@ -50,6 +50,15 @@ fn who_overrules_the_witness_issues_no_term_that_the_run_before_may_have_asked_f
             assert_eq!((core.role(), core.reg().term.issuer()), (Role::Primary, me));
             assert!(core.reg().term > asked, "{:?} is not above {asked:?}", core.reg());
         }
+        // Nor one that this run has asked for itself.
+        let cfg = Config { register, ..config(me, false) };
+        let mut core = Core::start(&cfg, Some(reg(6 + me.index() as u64, me, Mode::Solo)));
+        let mut out = Vec::new();
+        core.on(&cfg, In::InitTimeout, &mut out);
+        let asked = out.iter().find_map(|o| if let Out::Cas(_, _, to) = o { Some(to.term) } else { None });
+        let asked = asked.expect("the witness is asked");
+        core.on(&cfg, In::ForceActive { overrule: true }, &mut Vec::new());
+        assert!(core.reg().term > asked, "{:?} is not above {asked:?}", core.reg());
     }
 }
 

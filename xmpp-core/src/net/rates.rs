@@ -205,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn the_next_generation_knows_who_was_short_of_tokens() {
+        let begun = Instant::now();
+        let rate = PerAddress::new(3);
+        rate.take(ip(2), begun);
+        let late = begun + MINUTE - Duration::from_secs(5);
+        assert!((0..3).all(|_| rate.take(ip(1), late)));
+        // 10 s later there is half a token, whichever generation it is.
+        assert!(rate.is_empty(ip(1), late + Duration::from_secs(10)));
+    }
+
+    #[test]
     fn addresses_are_forgotten_in_time_and_never_too_many() {
         let begun = Instant::now();
         let rate = PerAddress::new(3);

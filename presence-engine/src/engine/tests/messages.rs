@@ -96,6 +96,21 @@ fn a_stored_message_comes_with_its_delay_and_survives_a_failover() {
     assert!(has(&got, "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='2023-11-14T22:13:20.000Z'/>"));
 }
 
+/// It was given to both devices. The phone will get it again; the laptop has it still, so it is nobody else's.
+#[test]
+fn what_another_device_still_holds_is_not_given_to_a_third() {
+    let mut duo = Duo::new();
+    let juliet = duo.login("juliet@example.org/balcony");
+    let [laptop, phone] = ["laptop", "phone"].map(|name| duo.login(&format!("romeo@example.org/{name}")));
+    duo.send(juliet, &message("romeo@example.org", "chat", "1"));
+    assert_eq!([laptop, phone].map(|device| bodies(&duo.got(device))), [["1"], ["1"]]);
+    duo.close(phone);
+    let tablet = duo.login_raw("romeo@example.org/tablet");
+    assert!(bodies(&duo.got(tablet)).is_empty());
+    let phone = duo.login_raw("romeo@example.org/phone");
+    assert_eq!(bodies(&duo.got(phone)), ["1"]);
+}
+
 /// A wall clock that was set back, and that of the node which takes over, may be behind.
 #[test]
 fn stamps_of_messages_that_wait_never_go_back() {
