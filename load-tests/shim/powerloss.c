@@ -41,7 +41,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char watched[PATH_MAX];    /* the directory whose files are watched; empty: nothing is */
 static char journal_dir[PATH_MAX];
 static int journal_fd = -1;
-static long counter;              /* numbers of syncs and of saved files, made unique by the process id */
+/* Numbers of syncs and of saved files, made unique by the process id and when it began: one that executes itself anew
+   keeps the id. */
+static long counter;
 static int disk_full_told;        /* the short write that precedes ENOSPC has happened */
 
 static void fatal(const char *what) {
@@ -158,7 +160,13 @@ static void journal_write(char kind, ino_t inode, long a, long b, long c, const 
 }
 
 static long next_number(void) {
-    return ((long)getpid() << 32) + ++counter;
+    static long image;
+    if (!image) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        image = (now.tv_sec * 1000 + now.tv_nsec / 1000000) & 0xfffff;
+    }
+    return ((long)getpid() << 40) + (image << 20) + ++counter;
 }
 
 /* Journals what `length` bytes at `offset` of this file hold now. Kind: W or T. */

@@ -219,7 +219,7 @@ pub(super) mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use bytes::Bytes;
-    use session_mover::store::{Batch, Behind, Hooks, MemoryStore, NoStore, Store, StoreError};
+    use session_mover::store::{Batch, Behind, Hooks, LIMIT, MemoryStore, NoStore, Store, StoreError};
     use xmpp_core::net::ConnSender;
 
     use super::*;
@@ -230,8 +230,9 @@ pub(super) mod tests {
         let hooks = Hooks {
             before: Box::new(|| ()),
             done: Box::new(|_| ()),
-            anew: Box::new(none),
-            open: Box::new(|| Ok(Box::new(MemoryStore::default()))),
+            anew: Arc::new(none),
+            open: Arc::new(|| Ok(Box::new(MemoryStore::default()))),
+            limit: LIMIT,
         };
         let store = Behind::start(Box::new(MemoryStore::default()), hooks).unwrap();
         let watch = store.watch();
@@ -382,8 +383,9 @@ pub(super) mod tests {
         let hooks = Hooks {
             before: Box::new(|| ()),
             done: Box::new(move |result| _ = told.send(result)),
-            anew: Box::new(|| Err(StoreError("EROFS".into()))),
-            open: Box::new(|| Ok(Box::new(Full))),
+            anew: Arc::new(|| Err(StoreError("EROFS".into()))),
+            open: Arc::new(|| Ok(Box::new(Full))),
+            limit: LIMIT,
         };
         let (mut probes, _fake, _) = probes();
         let mut behind = Behind::start(Box::new(Full), hooks).unwrap();
