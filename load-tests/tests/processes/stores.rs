@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use load_tests::batches::check_store;
@@ -80,6 +81,33 @@ impl Disk<'_> {
         }
     }
 
+    /// Lets a process write so many batches, then the disk fails it, and it has to end by itself.
+    fn write_until_it_fails(&mut self, faults: &[Fault], batches: u32) -> ExitStatus {
+        let (data, journal) = (self.folder.path().join("data"), self.folder.path().join("journal"));
+        set_faults(&journal, &[]).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_store-writer"));
+        command.arg(data.canonicalize().unwrap().join("store")).arg(self.engine);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        self.shim.preload(&mut command, &data, &journal).unwrap();
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let done = |line: String| line.strip_prefix("done ").and_then(|number| number.parse().ok());
+        self.promised = lines.by_ref().filter_map(done).nth(batches as usize).expect("it writes");
+        set_faults(&journal, faults).unwrap();
+        let (ended, wait) = channel();
+        let pid = child.id();
+        let reaper = std::thread::spawn(move || {
+            let status = child.wait().unwrap();
+            let _ = ended.send(());
+            status
+        });
+        if wait.recv_timeout(Duration::from_secs(60)).is_err() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        self.promised = lines.filter_map(done).last().unwrap_or(self.promised);
+        reaper.join().unwrap()
+    }
+
     fn lose_power(&mut self, loss: Loss, rng: &mut StdRng) {
         let (data, journal) = (self.folder.path().join("data"), self.folder.path().join("journal"));
         let undone = undo_unsynced(&data, &journal, loss, rng).unwrap();
@@ -147,6 +175,21 @@ fn redb_survives_the_loss_of_power() {
     let (undone, promised, result) = rounds("redb", 60, None);
     result.unwrap();
     assert!(promised > 500 && undone.writes > 10, "the test tests something: {promised} {undone:?}");
+}
+
+/// An engine that waits for ever for what its disk refused would take its node's store with it.
+#[test]
+fn an_engine_whose_disk_fails_says_so() {
+    let shim = Shim::compile().unwrap();
+    for engine in ["sled", "redb"] {
+        for round in 1..=12 {
+            let mut disk = Disk::new(&shim, engine);
+            let status = disk.write_until_it_fails(&[Fault::WriteFails], round);
+            assert_eq!(status.code(), Some(1), "{engine}, round {round}: {status}");
+            set_faults(&disk.folder.path().join("journal"), &[]).unwrap();
+            disk.check().unwrap();
+        }
+    }
 }
 
 /// The control: where fdatasync does nothing the same check must fail. For sled that is also what its own flush is worth.

@@ -1,6 +1,6 @@
 //! sled 0.34 as a store. It is named in this file and nowhere else.
 //!
-//! Four things about it decide how it is used:
+//! Five things about it decide how it is used:
 //!
 //! - `flush()` is not durable on Linux: it calls `sync_file_range`, never fsync. So `fdatasync` follows it, on a second
 //!   descriptor of the same file. Without it a power loss takes what was flushed, and often the database too.
@@ -9,6 +9,9 @@
 //! - It never syncs its configuration, nor the names of its files. So a database is made beside its place, synced whole, and
 //!   renamed.
 //! - It may panic where it finds damage. So it is opened inside `catch_unwind`.
+//! - Whoever waits in `flush()` is not always told that a write has failed (`Log::exit_reservation` sets the error and wakes
+//!   nobody), and with him everything that writes waits, in every database of the process. The next who flushes is told, and
+//!   wakes all. So somebody else does, if it takes long.
 //!
 //! One tree. `m`: the mark. `p` and a key: byte 0 and the value, or byte 1 and how many pieces it has. `v`, the length of a
 //! key in two bytes, the key, and a number in four bytes: a piece.
@@ -18,6 +21,7 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +41,13 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// How often its lock is tried, and how long each try waits.
 const LOCK_TRIES: u32 = 200;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// When somebody else flushes too; then after twice as long, and so on,
+const FIRST_WAKE: Duration = Duration::from_millis(500);
+/// up to this.
+const LAST_WAKE: Duration = Duration::from_secs(30);
+/// Names of its threads: what panics there is told, and ends nothing.
+const THREAD: &str = "store";
 
 const MARK: &[u8] = b"m";
 const WHOLE: u8 = 0;
@@ -127,6 +138,34 @@ fn make(dir: &Path) -> Result<(), StoreError> {
     sync_all(&new).and_then(|()| fs::rename(&new, dir)).and_then(|()| sync_parent(dir)).map_err(broken)
 }
 
+/// Flushes, and comes back even if a write has failed and nobody said so.
+fn flush(db: &sled::Db) -> sled::Result<usize> {
+    let named = || thread::Builder::new().name(THREAD.into());
+    let (done, wait) = channel::<()>();
+    thread::scope(|scope| {
+        let wake = move || {
+            let mut pause = FIRST_WAKE;
+            while wait.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let db = db.clone();
+                // This one may come to wait too.
+                let _ = named().spawn(move || drop(db.flush()));
+                pause = (2 * pause).min(LAST_WAKE);
+            }
+        };
+        let _ = named().spawn_scoped(scope, wake);
+        let flushed = db.flush();
+        drop(done);
+        flushed
+    })
+}
+
+/// Closing it waits as flushing does, and nobody could wake it.
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = flush(&self.db);
+    }
+}
+
 impl Open {
     fn new(dir: &Path) -> Result<Open, StoreError> {
         if !dir.exists() {
@@ -162,7 +201,7 @@ impl Open {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(broken)?;
+        flush(&self.db).map_err(broken)?;
         self.file.sync_data().map_err(broken)
     }
 
