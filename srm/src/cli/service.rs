@@ -52,7 +52,7 @@ pub(super) fn act(client: &Client, args: &ServiceArgs, action: ServiceAction) ->
     };
     client.service(&node, &args.service, action)?;
     let done = match action {
-        ServiceAction::Start => "runs",
+        ServiceAction::Start => "was started",
         ServiceAction::Stop => "is stopped",
         ServiceAction::Restart => "was restarted",
         ServiceAction::Fail { .. } => "was made to fail",

@@ -56,6 +56,8 @@ struct Part {
     /// How often it was started again.
     restarts: u64,
     care: Care,
+    /// Why it did not do its work when that was last seen; nothing once it has done it.
+    failed: Option<String>,
 }
 
 enum State {
@@ -128,9 +130,9 @@ impl Services {
         last_resort: LastResort,
     ) -> Arc<Services> {
         let now = Instant::now();
-        let parts =
-            [(); 4].map(|()| Part { state: State::Runs, since: now, restarts: 0, care: Care::default() });
-        let parts = Mutex::new(parts);
+        let part =
+            || Part { state: State::Runs, since: now, restarts: 0, care: Care::default(), failed: None };
+        let parts = Mutex::new([(); 4].map(|()| part()));
         Arc::new(Services { parts, probes, accounts, chronicle, to_node, ready, last_resort })
     }
 
@@ -152,8 +154,7 @@ impl Services {
             });
             if let Some(until) = dead {
                 if Instant::now() >= until {
-                    self.probes.restart(service);
-                    self.turn(service, State::Runs, "its supervisor has started it again");
+                    self.begin(service, "its supervisor has started it again");
                 }
                 continue;
             }
@@ -173,6 +174,7 @@ impl Services {
             Some(Ok(())) => {
                 let failed = self.with(service, |part| {
                     part.care.works(part.since.elapsed());
+                    part.failed = None;
                     matches!(part.state, State::Fails(_))
                 });
                 if failed {
@@ -182,7 +184,10 @@ impl Services {
             }
             Some(Err(why)) => {
                 let runs = self.with(service, |part| match part.state {
-                    State::Runs | State::Fails(_) => Some(part.care.fails(Instant::now())),
+                    State::Runs | State::Fails(_) => {
+                        part.failed = Some(why.clone());
+                        Some(part.care.fails(Instant::now()))
+                    }
                     State::Stopped | State::Dead(_) => None,
                 });
                 let Some(restart) = runs else { return };
@@ -195,6 +200,19 @@ impl Services {
         }
         if service == Service::PresenceEngine {
             self.look_at_engine();
+        }
+    }
+
+    /// It is started. One that failed and has not worked since stays one that fails until a probe shows that this helped: its
+    /// delay counts from when it last did its work.
+    fn begin(&self, service: Service, by: &str) {
+        self.probes.restart(service);
+        match self.with(service, |part| part.failed.clone()) {
+            None => self.turn(service, State::Runs, by),
+            Some(why) => {
+                let text = format!("{by}, and it has yet to do its work ({why})");
+                self.turn(service, State::Fails(why), &text);
+            }
         }
     }
 
@@ -253,7 +271,7 @@ impl Services {
         let health = state.health();
         let before = self.with(service, |part| {
             let before = part.state.health();
-            part.restarts += u64::from(before.blocks() && health == Health::Runs);
+            part.restarts += u64::from(before.blocks() && !health.blocks());
             part.since = if before == health { part.since } else { Instant::now() };
             part.state = state;
             before
@@ -305,8 +323,7 @@ impl Services {
             State::Dead(_) | State::Stopped => None,
         });
         found.unwrap_or_else(|| {
-            self.probes.restart(service);
-            self.turn(service, State::Runs, why);
+            self.begin(service, why);
             Ok(())
         })
     }
@@ -514,6 +531,34 @@ mod tests {
         assert_eq!(state(&services, "router"), "failing");
         services.probed(Service::Router, Some(Ok(())));
         assert_eq!(told(&node), [(Service::Router, Health::Runs)]);
+    }
+
+    #[tokio::test]
+    async fn one_that_failed_is_not_well_because_it_was_stopped_and_started() {
+        let (services, node, _dir) = services();
+        services.probed(Service::Router, Some(Err("it is lost".to_owned())));
+        services.act(Service::Router, ServiceAction::Stop).unwrap();
+        services.act(Service::Router, ServiceAction::Start).unwrap();
+        let delay_runs_on = [Health::Fails, Health::Stopped, Health::Fails];
+        assert_eq!(told(&node), delay_runs_on.map(|health| (Service::Router, health)));
+        assert_eq!(state(&services, "router"), "failing");
+        services.probed(Service::Router, Some(Ok(())));
+        assert_eq!(told(&node), [(Service::Router, Health::Runs)]);
+        // It has done its work since: a stop and a start are a restart, as of any other.
+        services.act(Service::Router, ServiceAction::Stop).unwrap();
+        services.act(Service::Router, ServiceAction::Start).unwrap();
+        assert_eq!(told(&node), [(Service::Router, Health::Stopped), (Service::Router, Health::Runs)]);
+    }
+
+    #[tokio::test]
+    async fn one_that_failed_and_died_stays_one_that_fails() {
+        let (services, node, _dir) = services();
+        Services::supervise(&services);
+        services.probed(Service::Authentication, Some(Err("it is slow".to_owned())));
+        services.act(Service::Authentication, ServiceAction::Fail { seconds: 0 }).unwrap();
+        services.wait_for(Service::Authentication).await;
+        let delay_runs_on = [Health::Fails, Health::Dead, Health::Fails];
+        assert_eq!(told(&node), delay_runs_on.map(|health| (Service::Authentication, health)));
     }
 
     #[test]
