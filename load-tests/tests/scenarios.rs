@@ -189,6 +189,16 @@ fn every_scenario_goes_as_it_says() {
 }
 
 #[test]
+fn a_node_that_does_not_answer_does_not_lack_an_alarm() {
+    let text = "# A dead node says nothing.\nclients 4 dual, 4 plain, chat\nkill a\nassert not a alarm \"any\"\nledger\n";
+    let script = parse("says-nothing", text).unwrap();
+    let (tandem, seed, machine) = (tandem(), seed(), Machine::watch());
+    let outcome = fairly(&machine, &script, || play(&script, &tandem, seed, true)).unwrap();
+    let failure = outcome.failure.unwrap_or_default();
+    assert!(failure.contains("line 4: assert not a alarm \"any\": a does not answer"), "{failure}");
+}
+
+#[test]
 fn the_document_lists_every_scenario() {
     let document = include_str!("../../docs/testing.md");
     for script in scripts() {

@@ -15,10 +15,17 @@ const DAY_S: i64 = 24 * 3600;
 /// Longest that a frame takes to the other node, where nothing is in its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
+/// Whether something is so; else what is seen instead. Outside of it, why nobody can say: who is asked does not answer.
+type Told = Result<Result<(), String>, String>;
+
 impl World {
     /// Whether it is so now; else what is seen instead.
     pub(super) fn check(&mut self, condition: &Condition) -> Result<(), String> {
-        match condition {
+        self.told(condition)?
+    }
+
+    fn told(&mut self, condition: &Condition) -> Told {
+        Ok(match condition {
             Condition::State(at, of, state) => {
                 let shown = self.shown(*at, *of)?;
                 let fits =
@@ -86,11 +93,17 @@ impl World {
                 met_enough(faults_met(&self.journal(*at)), *number, &format!("calls of {at}"))
             }
             Condition::PathMet(number) => met_enough(self.net.met(), *number, "packets"),
-            Condition::Pair => self.on_both(paired),
-            Condition::Protected => self.on_both(protected),
-            Condition::PairOfTwoVersions => self.on_both(|status| but_for_versions(status, paired)),
-            Condition::ProtectedOfTwoVersions => self.on_both(|status| but_for_versions(status, protected)),
-            Condition::Same => self.same(),
+            Condition::Pair => self.on_both(paired)?,
+            Condition::Protected => self.on_both(protected)?,
+            Condition::PairOfTwoVersions => self.on_both(|status| but_for_versions(status, paired))?,
+            Condition::ProtectedOfTwoVersions => {
+                self.on_both(|status| but_for_versions(status, protected))?
+            }
+            // A comparison that comes to nothing is no difference.
+            Condition::Same => {
+                self.same()?;
+                Ok(())
+            }
             Condition::Clients(home) => {
                 let (up, all) = self.crowd().in_session(*home);
                 demand(up == all, || format!("{up} of {all} clients have a session"))
@@ -128,15 +141,18 @@ impl World {
             Condition::Traffic(..)
             | Condition::PartTraffic(..)
             | Condition::NoTraffic(_)
-            | Condition::Throughput(_) => Err("only with wait or hold".to_owned()),
+            | Condition::Throughput(_) => return Err("only with wait or hold".to_owned()),
             Condition::Flow(home, limit) => {
                 let silent = self.crowd().longest_silence(self.acting_since, *home);
                 demand(silent <= *limit, || format!("no message was acknowledged for {silent:.2?}"))
             }
             Condition::FlowEach(home, limit) => self.crowd().nobody_waits(self.acting_since, *home, *limit),
             Condition::FlowAmongDual(limit) => self.crowd().no_dual_waits(self.acting_since, *limit),
-            Condition::Not(inner) => demand(self.check(inner).is_err(), || format!("it is so: {inner:?}")),
-        }
+            Condition::Not(inner) => {
+                let is_so = self.told(inner)?;
+                demand(is_so.is_err(), || format!("it is so: {inner:?}"))
+            }
+        })
     }
 
     /// Whether all that a fault hit went on within this time, and half of them within that.
@@ -203,8 +219,10 @@ impl World {
         serde_json::from_value(told["events"].take()).map_err(|error| error.to_string())
     }
 
+    /// What a node shows. One that does not say how it is shows no node, not even itself.
     fn status(&self, node: Node) -> Result<Status, String> {
-        self.watch.status(node).ok_or_else(|| format!("{node} does not answer"))
+        let shown = self.watch.status(node).filter(|status| !status.nodes.is_empty());
+        shown.ok_or_else(|| format!("{node} does not answer"))
     }
 
     fn shown(&self, at: Node, of: Node) -> Result<String, String> {
@@ -213,15 +231,15 @@ impl World {
         node.map(|n| format!("{} / {}", n.state, n.reason)).ok_or_else(|| format!("{at} does not know {of}"))
     }
 
-    fn on_both(&self, fits: impl Fn(&Status) -> bool) -> Result<(), String> {
+    fn on_both(&self, fits: impl Fn(&Status) -> bool) -> Told {
         for node in Node::BOTH {
             let status = self.status(node)?;
-            demand(fits(&status), || {
+            if !fits(&status) {
                 let shown = self.shown(node, node).unwrap_or_default();
-                format!("{node} shows {shown}, {:?}, {:?}", status.groups, status.alarms)
-            })?;
+                return Ok(Err(format!("{node} shows {shown}, {:?}, {:?}", status.groups, status.alarms)));
+            }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 }
 

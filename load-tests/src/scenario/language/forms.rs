@@ -222,5 +222,8 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("path met N", "the paths that are not well have done something to N packets"),
     ("NODE clock +DURATION|-DURATION", "the last line of its log bears a time that is off by this"),
     ("slixmpp resumed", "each slixmpp client that lost its stream has its session back"),
-    ("not CONDITION", "it is not so"),
+    (
+        "not CONDITION",
+        "it is not so; a node that is asked has to answer: of one that does not, nothing is so, and nothing is not so",
+    ),
 ];

@@ -350,7 +350,7 @@ pub enum Condition {
     PathMet(u64),
     /// The slixmpp clients are logged in, with the session that they had.
     SlixmppResumed,
-    /// It is not so.
+    /// It is not so, as whoever is asked answers.
     Not(Box<Condition>),
 }
 
