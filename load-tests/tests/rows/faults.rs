@@ -396,6 +396,31 @@ fn a_node_whose_disk_does_not_answer_leaves_everybody_to_the_other_and_waits_for
     }
 }
 
+#[test]
+fn a_node_whose_disk_does_not_answer_waits_for_it_where_nobody_would_serve_in_its_place() {
+    let disabled = Automatics { disabled: true, ..Automatics::default() };
+    let usual = Automatics::default();
+    for (profile, automatics, away) in [(PAIR, disabled, 0), (STRICT, usual, 0), (WITNESS, usual, MINUTE)] {
+        for (writes, alarm) in [(B, "nothing of its users"), (A, "nothing of the other node's users")] {
+            let mut stage = Stage::pair(profile);
+            stage.automatics(automatics);
+            stage.witness_away(away);
+            stage.run(SECOND);
+            stage.disk_stalls(B, 12 * SECOND);
+            stage.more_users(writes, 1);
+            stage.stays(&BOTH, 1, 10 * SECOND);
+            let alarms = stage.alarms(B);
+            assert!(
+                says(&stage, B, alarm) && says(&stage, B, "a would not serve in its place"),
+                "{alarms:?}"
+            );
+            stage.run(5 * SECOND);
+            assert_eq!((stage.served(writes), stage.served(1 - writes)), (6, 5), "who waited is served");
+            assert!(!says(&stage, B, "has not answered"), "{:?}", stage.alarms(B));
+        }
+    }
+}
+
 /// No user was moved more often than to the other node and back.
 fn to_and_fro_once(stage: &Stage, node: usize) {
     for (jid, user) in stage.users(node) {

@@ -1,6 +1,7 @@
 //! A disk that does not answer. What is written there is released to nobody, and in Pair the peer has all of it: so a node
 //! whose disk stands still for longer than the lease gives its users to the peer instead of letting them wait. A standby
-//! whose disk stands still keeps the peer's users waiting, who wait for its acknowledgement: it leaves them to the peer.
+//! whose disk stands still keeps the peer's users waiting, who wait for its acknowledgement: it leaves them to the peer. But
+//! only where the peer serves everybody then: who is served late is better off than who is served by nobody.
 
 use presence_engine::ids::{Mode, NodeIx};
 use session_mover::driver::Link;
@@ -8,7 +9,7 @@ use session_mover::msg::Msg;
 
 use super::{Event, GOODBYE, Node, Out};
 use crate::beacon::Held;
-use crate::safety::Role;
+use crate::safety::{Consent, RegisterKind, Role};
 
 /// From here on it is an alarm (3 s).
 const ALARM_TICKS: u32 = 12;
@@ -51,39 +52,53 @@ impl Node {
         if passed(ALARM_TICKS, before.0.max(before.1), now.0.max(now.1)) {
             self.outs.push(Out::Event(Event::DiskStalled));
         }
-        let own = passed(GIVE_UP_TICKS, before.0, now.0) && self.peer_could_lead();
-        if own || passed(GIVE_UP_TICKS, before.1, now.1) && self.peer_could_go_on() {
+        // The peer may be ready later than that.
+        let gives_up = |own: bool, ticks: u32| ticks >= GIVE_UP_TICKS && self.keeps_waiting(own);
+        if (gives_up(true, now.0) || gives_up(false, now.1)) && self.peer_would_go_on() {
             // Nothing leaves this node after its goodbye: the process ends.
             self.outs.push(Out::Link(Link::Out, Msg::Control(vec![GOODBYE].into())));
             self.outs.push(Out::GiveUp("its disk has not answered for 5 s, and the peer can go on"));
         }
     }
 
-    /// Whether the peer goes on if this node ends now: by itself it takes nobody over where that is switched off.
+    /// Whether the peer serves everybody if this node ends now: by itself it takes nobody over where that is switched off, and
+    /// those whom it leads already it serves alone.
     pub fn peer_would_go_on(&self) -> bool {
-        let off = self.cfg.automatics.disabled || self.disarmed() || !self.ha();
-        if self.leads().next().is_none() {
-            return self.peer_could_go_on();
+        if !self.loses_nothing() || !self.peer_may_be_alone() {
+            return false;
         }
-        self.loses_nothing() && !off && self.peer_told().held == Held::No
+        if self.leads().next().is_none() {
+            return self.keeps_waiting(false);
+        }
+        let off = self.cfg.automatics.disabled || self.disarmed() || !self.ha();
+        let told = self.peer_told();
+        !off && told.held == Held::No && !told.lacks_service
     }
 
-    /// The peer is there, and all that this node leads is led in Pair: it has everything that was released. Who leads
-    /// nothing keeps nobody waiting.
-    fn peer_could_lead(&self) -> bool {
-        self.loses_nothing() && self.leads().next().is_some()
-    }
-
-    /// The peer leads somebody in Pair, who waits until this node has what was written, and would not wait without it.
-    fn peer_could_go_on(&self) -> bool {
+    /// Whether somebody waits until this node has written its own log, or the copy of the peer's: those whom it leads, or the
+    /// peer's, in Pair, who would not wait without it.
+    fn keeps_waiting(&self, own: bool) -> bool {
         let led = |g: NodeIx| self.cores[g.index()].reg().primary == self.me.peer();
-        self.loses_nothing() && NodeIx::BOTH.into_iter().any(|g| led(g) && self.in_pair(g))
+        if own {
+            return self.leads().next().is_some();
+        }
+        NodeIx::BOTH.into_iter().any(|g| led(g) && self.in_pair(g))
     }
 
     /// The peer is there, and has all that was released here.
     fn loses_nothing(&self) -> bool {
         let link = self.link_up[Link::Out as usize] && self.peer_up && !self.peer_leaving;
         !self.cfg.single && link && self.leads().all(|g| self.in_pair(g))
+    }
+
+    /// Whether who is left may lead alone without the operator. What the peer sees of the witness is not known; what this node
+    /// sees is.
+    fn peer_may_be_alone(&self) -> bool {
+        match self.cfg.register {
+            // Without high availability each serves its own users, whatever becomes of the other.
+            RegisterKind::Consent(Consent { available }) => available || !self.ha(),
+            RegisterKind::Witness(_) => self.witness_decides() == Some(true),
+        }
     }
 
     /// Whom this node leads.
@@ -102,8 +117,14 @@ impl Node {
             if own >= copy { "its users" } else { "the other node's users while this is their standby" };
         let seconds = own.max(copy) / 4;
         (own.max(copy) >= ALARM_TICKS).then(|| {
+            let stays = !self.cfg.single && self.keeps_waiting(own >= copy) && !self.peer_would_go_on();
+            let peer = &self.cfg.names[self.me.peer().index()];
+            let then = match stays {
+                true => format!("; {peer} would not serve in its place, so it waits for its disk"),
+                false => String::new(),
+            };
             format!(
-                "the disk of this node has not answered for {seconds} s: nothing of {whose} is acknowledged"
+                "the disk of this node has not answered for {seconds} s: nothing of {whose} is acknowledged{then}"
             )
         })
     }
@@ -114,10 +135,12 @@ mod tests {
     use presence_engine::engine::Input;
     use presence_engine::state::GroupInfo;
 
-    use super::super::tests::{link_up, started};
+    use super::super::tests::{Memory, config, copy, hear_of, link_up, pair, started};
     use super::super::{Automatics, In};
     use super::*;
     use crate::beacon::Told;
+    use crate::safety::Witness;
+    use crate::witness::client::Said;
 
     #[test]
     fn the_peer_goes_on_in_the_place_of_this_node_if_it_is_there_and_takes_users_over() {
@@ -133,10 +156,42 @@ mod tests {
             node.hear_told(Told { held, ..Told::default() });
             assert_eq!(node.peer_would_go_on(), held == Held::No);
         }
+        for lacks_service in [true, false] {
+            node.hear_told(Told { lacks_service, ..Told::default() });
+            assert_eq!(node.peer_would_go_on(), !lacks_service);
+        }
         let group = node.driver().engine().state().group().clone();
         let off = GroupInfo { ha: false, number: group.number + 1, by: node.me, ..group };
         node.handle(0, In::Client(Input::Group(off)), &mut disk);
         node.step(0, &mut disk);
         assert!(!node.ha() && !node.peer_would_go_on(), "it takes nobody over");
+    }
+
+    #[test]
+    fn the_peer_goes_on_only_where_it_may_lead_alone() {
+        let (mut node, mut disk) = started(false);
+        link_up(&mut node, &mut disk);
+        assert!(
+            node.leads().next().is_some() && !node.peer_would_go_on(),
+            "strict: it waits for the operator"
+        );
+        node.cfg.register = RegisterKind::Witness(Witness);
+        assert!(!node.peer_would_go_on(), "the witness was not reached yet");
+        node.handle(0, In::Witness(Said::Here([None, None])), &mut disk);
+        assert!(node.peer_would_go_on());
+        node.handle(0, In::Witness(Said::Here([Some("it has no register yet".into()), None])), &mut disk);
+        assert!(!node.peer_would_go_on(), "it decides nothing");
+    }
+
+    #[test]
+    fn who_leads_nobody_keeps_those_waiting_whom_the_peer_leads_and_none_takes_over() {
+        let mut disk = Memory::default();
+        let mut node = Node::start(config(true), [NodeIx::A; 2].map(|a| Some(copy(pair(a)))), 1, &mut disk);
+        node.automatics(Automatics { disabled: true, ..node.cfg.automatics });
+        hear_of(&mut node, &mut disk, 1, [(pair(NodeIx::A), Role::Primary); 2]);
+        link_up(&mut node, &mut disk);
+        assert!(node.leads().next().is_none() && node.peer_would_go_on(), "nobody is to take over");
+        node.cfg.register = RegisterKind::Consent(Consent { available: false });
+        assert!(!node.peer_would_go_on(), "it may not go on alone");
     }
 }

@@ -496,6 +496,19 @@ fn a_node_that_nobody_can_replace_does_not_give_up() {
     assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), None);
 }
 
+#[test]
+fn a_node_that_nobody_is_to_replace_waits_for_its_disk_until_somebody_may() {
+    let (mut node, mut disk) = started(true);
+    link_up(&mut node, &mut disk);
+    node.automatics(Automatics { disabled: true, ..node.cfg.automatics });
+    assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 30), None);
+    let waits = |alarm: &String| alarm.contains("a would not serve in its place");
+    assert!(node.snapshot().alarms.iter().any(waits), "{:?}", node.snapshot().alarms);
+    node.automatics(Automatics { disabled: false, ..node.cfg.automatics });
+    assert!(!node.snapshot().alarms.iter().any(waits), "{:?}", node.snapshot().alarms);
+    assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 30), Some(1));
+}
+
 /// R6, as the operator sees it: both were killed, and the one that was started again serves its own users. It does not say
 /// that it looks for the other, but what the operator can do.
 #[test]
