@@ -191,3 +191,25 @@ fn with_automatic_fallback_users_do_not_go_to_and_fro() {
     assert_eq!(began.count(), 1, "{told:?}");
     assert_eq!(told.last(), Some(&(NodeIx::A, true, Step::Complete, Cause::Automatic)), "{told:?}");
 }
+
+/// Of a node that was failed over anew when it had them back, only the operator knows when it answers again.
+#[test]
+fn users_who_went_back_in_vain_go_back_again_at_the_operators_word() {
+    let automatics = Automatics { fallback: true, after: 120, failovers_per_hour: 2, ..CALLERS };
+    let mut stage = with_clients(ENOUGH, automatics);
+    let waits = "automatic fallback waits for the operator";
+    stage.goes_deaf(A);
+    stage.clients_see_only(B, 30 * MINUTE);
+    stage.expect([A], 108, KEEP_ALIVE + 30 * SECOND);
+    stage.expect(BOTH, 11, 10 * SECOND);
+    assert!(!says(&stage, B, waits), "{:?}", stage.alarms(B));
+    stage.expect([B], 10, 40 * SECOND);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    stage.expect([A], 108, 200 * SECOND);
+    stage.expect(BOTH, 11, 10 * SECOND);
+    stage.stays(&BOTH, 11, 5 * MINUTE);
+    assert!(all_there(&stage) && says(&stage, B, waits), "{:?}", stage.alarms(B));
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    assert!(!says(&stage, B, waits), "{:?}", stage.alarms(B));
+}

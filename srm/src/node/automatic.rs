@@ -1,6 +1,6 @@
 //! What happens without the operator: users go back to a home node that has been well for long enough.
 
-use presence_engine::ids::Mode;
+use presence_engine::ids::{Group, Mode};
 
 use super::{Node, Reply};
 use crate::config::{Assignment, Window};
@@ -10,6 +10,9 @@ use crate::view::{Cause, Place};
 const DIFFER_TICKS: u32 = 40;
 /// After how long a fallback that came to nothing is tried again, in ticks (a minute).
 const RETRY_TICKS: u32 = 240;
+/// Who went back and is here again so soon after (an hour and a half) went back in vain, in ticks: the flap guard may keep those
+/// who wait for an hour.
+const IN_VAIN_TICKS: u64 = 21_600;
 /// How the alarm begins.
 pub(crate) const SETTINGS_DIFFER: &str = "the nodes' clusterwide settings differ";
 
@@ -47,11 +50,27 @@ pub(super) struct Automatic {
     well: u32,
     /// Minute of the day in local time, as last told.
     minute: Option<u16>,
+    /// When the peer's users last went back by themselves, in ticks.
+    gave_back: Option<u64>,
+    /// They were answered so little there that they are here again.
+    in_vain: bool,
 }
 
 impl Automatic {
     pub(super) fn minute(&self) -> Option<u16> {
         self.minute
+    }
+
+    /// A home node that is heard and answers no client looks well while nobody is there. Where it was failed over for that soon
+    /// after it had its users back by itself, only the operator knows when it is.
+    fn note_moved(&mut self, back: bool, cause: Cause, unanswered: bool, now: u64) {
+        if back {
+            let by_itself = matches!(cause, Cause::Automatic | Cause::Scheduled);
+            (self.gave_back, self.in_vain) = (by_itself.then_some(now), false);
+        } else {
+            let soon = self.gave_back.is_some_and(|at| now - at < IN_VAIN_TICKS);
+            self.in_vain |= unanswered && soon;
+        }
     }
 }
 
@@ -81,7 +100,7 @@ impl Node {
             // It is tried until its window ends.
             self.abandon_move();
         }
-        if !self.home_is_well() {
+        if self.automatic.in_vain || !self.home_is_well() {
             // Counted anew after each relapse.
             self.automatic.well = 0;
             return;
@@ -99,6 +118,27 @@ impl Node {
             // One that comes to nothing is no relapse.
             self.automatic.well = after.saturating_sub(RETRY_TICKS);
         }
+    }
+
+    /// All users of a group have moved, for this reason.
+    pub(super) fn note_moved(&mut self, group: Group, back: bool, cause: Cause) {
+        if group != self.me {
+            // One that was silent to everybody was not well, which is seen.
+            let unanswered = cause == Cause::Clients && self.driver.engine().state().away(group).is_some();
+            self.automatic.note_moved(back, cause, unanswered, self.ticks);
+        }
+    }
+
+    /// For the operator.
+    pub(super) fn in_vain_alarm(&self) -> Option<String> {
+        let Automatics { fallback, window, .. } = self.cfg.automatics;
+        let peer = &self.cfg.names[self.me.peer().index()];
+        (self.automatic.in_vain && (fallback || window.is_some())).then(|| {
+            format!(
+                "automatic fallback waits for the operator: users of {peer} went back by themselves, and soon after {peer} \
+                 answered none of them again; mend {peer}, then `tandem fallback {peer}`"
+            )
+        })
     }
 
     /// The peer's users are here, not by the operator's word, and it could have them back, or is being given them.
@@ -152,5 +192,38 @@ impl Node {
              the operator"
                 .to_owned()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether users who went back for this reason, and were here again later, wait for the operator.
+    fn in_vain(back: Cause, unanswered: bool, later: u64) -> bool {
+        let mut automatic = Automatic::default();
+        automatic.note_moved(true, back, false, 1_000);
+        automatic.note_moved(false, Cause::Clients, unanswered, 1_000 + later);
+        automatic.in_vain
+    }
+
+    #[test]
+    fn only_who_went_back_by_itself_and_was_soon_answered_by_nobody_went_in_vain() {
+        for cause in [Cause::Automatic, Cause::Scheduled] {
+            assert!(in_vain(cause, true, IN_VAIN_TICKS - 1), "{cause:?}");
+            assert!(!in_vain(cause, true, IN_VAIN_TICKS), "it answered for long");
+            assert!(!in_vain(cause, false, 1), "what the node itself lacked is seen, and counted anew");
+        }
+        assert!(!in_vain(Cause::Operator, true, 1));
+        let mut automatic = Automatic::default();
+        automatic.note_moved(false, Cause::Clients, true, 5);
+        assert!(!automatic.in_vain, "they have not gone back yet");
+    }
+
+    #[test]
+    fn it_is_over_when_they_are_at_home() {
+        let mut automatic = Automatic { gave_back: Some(7), in_vain: true, ..Automatic::default() };
+        automatic.note_moved(true, Cause::Operator, false, 9);
+        assert!(!automatic.in_vain && automatic.gave_back.is_none());
     }
 }

@@ -404,6 +404,9 @@ impl Node {
             _ => None,
         };
         self.shows.took[g] &= stage != Stage::Complete;
+        if stage == Stage::Complete {
+            self.note_moved(group, back, cause);
+        }
         self.shows.began[g] = match stage {
             Stage::Began => Begin { at_ms: self.now_ms, cause, asked },
             Stage::Complete | Stage::Ended | Stage::Found => Begin::default(),

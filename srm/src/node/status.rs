@@ -117,6 +117,7 @@ impl Node {
         alarms.extend(self.pause_alarm());
         alarms.extend(self.hold_alarm());
         alarms.extend(self.automatics_alarm());
+        alarms.extend(self.in_vain_alarm());
         alarms.extend(self.ha_alarm());
         alarms.extend(self.enabling_alarms());
         alarms.extend(self.witness_alarms());
