@@ -284,6 +284,30 @@ fn what_was_answered_and_lost_its_credit_is_not_answered_again() {
     assert!(duo.closed(romeo).is_none());
 }
 
+/// The owner's credit is for a name that is given up: without this one the client would send nothing more.
+#[test]
+fn what_was_answered_and_lost_its_credit_gets_it_when_its_node_comes_to_own_the_session() {
+    let mut duo = Duo::new();
+    let (romeo, answer) = duo.ask_at(B, ROMEO);
+    assert!(answer.contains("type='result'"), "{answer}");
+    let credits = |duo: &Duo| duo.credits.get(&romeo.conn).copied().unwrap_or(0);
+    assert_eq!(credits(&duo), 1);
+    duo.hold(true);
+    duo.send(romeo, "<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    duo.deliver_mail(A);
+    let mut answers = duo.take_mail(B);
+    assert!(matches!(answers.pop(), Some(Input::Fronted(Fronted::Credit(_)))));
+    duo.turn(B, answers, false);
+    assert_eq!(credits(&duo), 1);
+    duo.hand_over("romeo@example.org");
+    duo.hold(false);
+    assert_eq!(credits(&duo), 2, "once");
+    assert_eq!(duo.all(romeo).iter().filter(|s| s.contains("<enabled ")).count(), 1);
+    duo.send(romeo, &say("juliet@example.org", "1"));
+    assert_eq!(credits(&duo), 3);
+    assert!(duo.closed(romeo).is_none());
+}
+
 #[test]
 fn a_missing_element_without_a_number_ends_the_attachment_too() {
     let mut duo = Duo::new();

@@ -56,6 +56,8 @@ pub(super) struct Duo {
     inboxes: BTreeMap<Conn, Vec<String>>,
     /// Streams that the server ended, with its last words.
     closed: BTreeMap<Conn, String>,
+    /// How often each connection was let send another element.
+    credits: BTreeMap<Conn, u32>,
     conns: u64,
     pub(super) now_ms: u64,
     /// Effects and records of all frames so far.
@@ -111,6 +113,7 @@ impl Duo {
             stuck: Default::default(),
             inboxes: BTreeMap::new(),
             closed: BTreeMap::new(),
+            credits: BTreeMap::new(),
             conns: 0,
             now_ms: 1_700_000_000_000,
             log: Vec::new(),
@@ -205,6 +208,7 @@ impl Duo {
                     self.post(node, output);
                 }
                 Output::Fronted(output) => self.release(node, at, vec![*output]),
+                Output::Credit(conn) => *self.credits.entry(conn).or_default() += 1,
                 Output::Noticed(number, taken) => self.noticed.push((number, taken)),
                 Output::Deliver(conn, stanza) => {
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
