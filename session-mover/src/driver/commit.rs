@@ -314,4 +314,70 @@ mod tests {
         commit.synced(3);
         assert_eq!(released(&mut commit, need), 2);
     }
+
+    #[test]
+    fn alone_a_frame_waits_for_the_own_disk_however_long_the_node_has_been_alone() {
+        let mut commit = Commit::default();
+        commit.synced(4);
+        commit.hold(5, 1, 10, 0, credit(1));
+        let need = [Release::Alone(3), Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0);
+        commit.synced(5);
+        assert_eq!(released(&mut commit, need), 1);
+    }
+
+    #[test]
+    fn what_belongs_to_no_group_waits_for_each_that_is_led_and_for_no_other() {
+        let mut commit = Commit::default();
+        commit.hold(4, 0, 0, 0, credit(1));
+        let need = [Release::Both, Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0);
+        commit.synced(4);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Alone(0)]), 0, "one of them is not enough");
+        commit.acked(4);
+        assert_eq!(released(&mut commit, need), 1);
+    }
+
+    #[test]
+    fn what_was_cut_off_is_neither_on_the_disk_nor_in_the_copy_any_more() {
+        let mut commit = Commit::default();
+        commit.synced(5);
+        commit.copied(7);
+        commit.restart(2);
+        commit.hold(3, 1, 10, 6, credit(1));
+        let need = [Release::Alone(0), Release::Nothing];
+        assert_eq!(released(&mut commit, need), 0, "it was another frame 3 that was on the disk");
+        commit.synced(3);
+        commit.copy_is(5);
+        assert_eq!(released(&mut commit, need), 0, "another frame 6 was in the copy");
+        commit.copied(6);
+        assert_eq!(released(&mut commit, need), 1);
+    }
+
+    #[test]
+    fn what_is_done_waits_no_more_and_what_lacks_the_peer_lacks_nothing_else() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, 0, credit(1));
+        commit.hold(2, 1, 10, 0, credit(2));
+        assert!(!commit.lacks_peer(), "it lacks the own disk");
+        commit.synced(2);
+        assert!(commit.lacks_peer() && !commit.is_done(1));
+        commit.acked(1);
+        assert!(!commit.lacks_peer());
+        assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 1);
+        assert!(commit.is_done(1) && !commit.is_done(2));
+        commit.acked(2);
+        assert_eq!(released(&mut commit, [Release::Both, Release::Nothing]), 1);
+        assert!(commit.is_done(2) && !commit.is_done(3), "nothing waits, and frame 3 is on no disk");
+    }
+
+    #[test]
+    fn what_is_void_takes_no_room() {
+        let mut commit = Commit::default();
+        commit.hold(1, 1, 10, 0, credit(1));
+        commit.hold(2, 1, 20, 0, credit(2));
+        assert_eq!(commit.waiting_bytes(), 30);
+        assert_eq!(commit.clear(), [credit(1), credit(2)].concat());
+        assert_eq!((commit.is_empty(), commit.waiting_bytes()), (true, 0));
+    }
 }

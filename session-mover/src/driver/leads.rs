@@ -53,3 +53,66 @@ impl Leads {
         later.next().map(|l| l.had)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Position, Reg};
+
+    use super::*;
+
+    /// A frame in which a group gets this register, written when so much of the other log was there.
+    fn frame(seq: u64, had: u64, group: Group, (term, primary, mode): (u64, NodeIx, Mode)) -> Frame {
+        let reg = Reg { term: Term(term), primary, mode, settled: Term(0) };
+        Frame {
+            groups: 1 << group.index(),
+            solo: 0,
+            terms: [Term(0); 2],
+            at: Position { seq, inc: 1 },
+            prev: Position::default(),
+            applied_peer: Position { seq: had, inc: 2 },
+            now_ms: 0,
+            records: vec![Record::Lead { group, reg, at_ms: 0, late: false }],
+        }
+    }
+
+    /// Those of node a: it led b's group alone, then with the peer, and its own alone. In between it wrote who else led.
+    fn leads() -> Leads {
+        let mut leads = Leads::default();
+        for frame in [
+            frame(1, 3, NodeIx::B, (5, NodeIx::A, Mode::Solo)),
+            frame(2, 4, NodeIx::B, (6, NodeIx::B, Mode::Solo)),
+            frame(3, 6, NodeIx::B, (9, NodeIx::A, Mode::Pair)),
+            frame(4, 8, NodeIx::A, (7, NodeIx::A, Mode::Solo)),
+        ] {
+            leads.note(NodeIx::A, &frame);
+        }
+        leads
+    }
+
+    #[test]
+    fn what_the_writer_had_is_told_of_its_first_lead_after_a_term() {
+        let leads = leads();
+        assert_eq!(leads.had_after(NodeIx::B, Term(4)), Some(3));
+        assert_eq!(
+            leads.had_after(NodeIx::B, Term(5)),
+            Some(6),
+            "what the writer wrote under it is not void"
+        );
+        assert_eq!(leads.had_after(NodeIx::B, Term(9)), None);
+        assert_eq!(leads.had_after(NodeIx::A, Term(4)), Some(8), "each group has its own");
+    }
+
+    #[test]
+    fn the_last_lead_alone_is_known_for_each_group() {
+        let leads = leads();
+        assert_eq!(NodeIx::BOTH.map(|group| leads.last_solo(group)), [Term(7), Term(5)]);
+        assert_eq!(Leads::default().last_solo(NodeIx::A), Term(0));
+    }
+
+    #[test]
+    fn a_shorter_log_has_what_stands_in_it() {
+        let short = leads().up_to(3);
+        assert_eq!(short.had_after(NodeIx::B, Term(5)), Some(6), "in its last frame");
+        assert_eq!(short.had_after(NodeIx::A, Term(4)), None);
+    }
+}

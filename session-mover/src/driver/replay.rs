@@ -130,3 +130,66 @@ fn suppose_alone(alone: &mut [Term; 2], frame: &Frame) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use presence_engine::ids::{Position, Reg, SmId};
+
+    use super::*;
+    use crate::log::MemoryLog;
+
+    /// Terms of both groups in every frame.
+    const TERMS: [Term; 2] = [Term(6), Term(7)];
+
+    fn frame(seq: u64, groups: u8, solo: u8, records: Vec<Record>) -> Frame {
+        let at = |seq| Position { seq, inc: u64::from(seq > 0) };
+        let applied_peer = Position::default();
+        Frame { groups, solo, terms: TERMS, at: at(seq), prev: at(seq - 1), applied_peer, now_ms: 0, records }
+    }
+
+    fn lead(group: NodeIx, term: u64, mode: Mode) -> Record {
+        let reg = Reg { term: Term(term), primary: NodeIx::A, mode, settled: Term(0) };
+        Record::Lead { group, reg, at_ms: 0, late: false }
+    }
+
+    fn of_client() -> Record {
+        Record::Trim { session: SmId([1; 16]), h: 0 }
+    }
+
+    /// Under which terms node a led alone, as it knows after a start with these records, each in a frame of its own.
+    fn after_a_start(records: Vec<Record>) -> [Term; 2] {
+        let mut log = MemoryLog::default();
+        for (seq, record) in (1..).zip(records) {
+            let frame = frame(seq, 3, 0, vec![record]);
+            log.append(Which::Own, frame.at, frame.encode());
+        }
+        Replay::new(NodeIx::A, Base::default()).finish(&mut log).mark.alone
+    }
+
+    /// What waited when the group went Solo stands before that, in frames that do not say that it was let go alone.
+    #[test]
+    fn after_a_start_a_change_to_solo_counts_whatever_was_written_since() {
+        let (pair, solo) = (lead(NodeIx::A, 4, Mode::Pair), lead(NodeIx::A, 6, Mode::Solo));
+        assert_eq!(after_a_start(vec![of_client(), pair.clone()]), [Term(0); 2]);
+        assert_eq!(after_a_start(vec![of_client(), solo.clone()]), [Term(6), Term(0)]);
+        let again = lead(NodeIx::A, 8, Mode::Pair);
+        assert_eq!(after_a_start(vec![pair, solo, again]), [Term(6), Term(0)], "it does not end with that");
+        assert_eq!(after_a_start(vec![lead(NodeIx::B, 9, Mode::Solo)]), [Term(0), Term(9)]);
+    }
+
+    #[test]
+    fn what_a_client_said_counts_in_a_group_that_was_led_alone_then() {
+        let noted = |groups, solo, records| {
+            let mut alone = [Term(0); 2];
+            note_alone(&mut alone, &frame(1, groups, solo, records));
+            alone
+        };
+        assert_eq!(noted(1, 1, vec![of_client()]), [Term(6), Term(0)]);
+        assert_eq!(noted(3, 3, vec![lead(NodeIx::A, 6, Mode::Solo), of_client()]), TERMS);
+        let none = [Term(0); 2];
+        assert_eq!(noted(1, 2, vec![of_client()]), none, "the other group was led alone");
+        assert_eq!(noted(2, 1, vec![of_client()]), none, "it is of the other group");
+        assert_eq!(noted(1, 1, vec![lead(NodeIx::A, 6, Mode::Solo)]), none, "nobody said anything");
+        assert_eq!(noted(1, 1, vec![Record::nothing()]), none, "it tells nobody anything");
+    }
+}

@@ -1,6 +1,8 @@
 //! Two drivers without nodes around them.
 
+mod acknowledged;
 mod bounds;
+mod checkpoints;
 mod checks;
 mod early;
 mod fronts;
@@ -8,10 +10,12 @@ mod memory;
 mod moves;
 mod offers;
 mod rejoin;
+mod sent;
 mod sides;
 mod snapshots;
 mod twice;
 mod unread;
+mod void;
 
 use bytes::Bytes;
 use presence_engine::ids::{SmId, StanzaId};

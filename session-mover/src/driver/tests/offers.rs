@@ -122,6 +122,8 @@ fn an_offer_whose_frame_is_gone_is_compared_with_everything() {
     bring(&mut a, parted, kept(Effect::Forward(message("a0", 1))));
     let there = Position { seq: end.seq + 1, ..end };
     assert_eq!(a.driver.had_at(NodeIx::B, there, &mut a.disk), parted.seq);
+    let other = Position { inc: there.inc + 1, ..there };
+    assert_eq!(a.driver.had_at(NodeIx::B, other, &mut a.disk), 0, "another frame has its number now");
 }
 
 /// More of the peer's tail may come: what was read of the own log is not read again for each part.

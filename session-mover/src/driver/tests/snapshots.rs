@@ -141,3 +141,56 @@ fn the_store_stays_as_it_is_while_it_is_sent() {
         assert_eq!(a.disk.store.mark().unwrap() == before, sending);
     }
 }
+
+/// It goes on from what is here, or is refused: the own log by the sender's copy of it, the copy by the sender's own log.
+#[test]
+fn both_logs_of_a_node_are_compared_with_the_snapshot_each_with_its_own() {
+    let [_, mut b] = pair(&[0, 1]);
+    let mark = b.disk.store.mark().unwrap().unwrap();
+    // A's log was written by its first run, b's by its second.
+    for (which, inc, fits) in
+        [(Which::Own, 1, true), (Which::Own, 2, false), (Which::Peer, 1, false), (Which::Peer, 2, true)]
+    {
+        let mut disk = Disk::default();
+        let at = Position { seq: 1, inc };
+        disk.log.append(which, at, Frame { at, ..frame(1, 10) }.encode());
+        disk.log.sync(which);
+        let mut a = start(NodeIx::A, 5, disk);
+        a.wait();
+        a.driver.begin_install(&mark, &mut a.disk);
+        let dos = a.driver.take();
+        let wanted = dos.contains(&Do::Send(Link::In, Msg::Want(Bytes::new())));
+        let refused = dos.iter().any(|what| matches!(what, Do::Close(Link::In, Why::Refused(_))));
+        assert_eq!((wanted, refused), (fits, !fits), "{which:?} of {inc}: {dos:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_begins_when_the_store_is_at_rest() {
+    let [mut a, _] = pair(&[0, 1]);
+    let mark = a.disk.store.mark().unwrap().unwrap();
+    for writing in [true, false] {
+        (a.driver.writing, a.driver.outgoing.phase) = (writing, Phase::Snapshot);
+        a.driver.offer_snapshot(&mut a.disk);
+        let begun = a.driver.take() == [Do::Send(Link::Out, Msg::Snapshot(mark.clone()))];
+        assert_eq!(begun, !writing);
+    }
+}
+
+/// Only the copy of the peer's log is lost: what this node has of its own is not set aside for that.
+#[test]
+fn a_snapshot_leaves_a_log_as_it_is_that_has_all_of_it() {
+    let [mut a, b] = pair(&[0]);
+    assert!(a.disk.first(Which::Own) > 1 && b.disk.first(Which::Own) == 1);
+    let own = b.disk.log.frames(Which::Own).to_vec();
+    let mut disk = Disk::default();
+    for bytes in &own {
+        disk.log.append(Which::Own, Frame::check(bytes).unwrap(), bytes.clone());
+    }
+    disk.log.sync(Which::Own);
+    let b = meet(&mut a, disk);
+    assert_eq!((b.users(), b.digest()), (40, a.digest()), "{:?} {:?}", a.closed, b.closed);
+    assert!(!b.driver.is_behind());
+    assert_eq!((b.disk.first(Which::Own), b.disk.log.aside().len()), (1, 0));
+    assert_eq!(b.disk.log.frames(Which::Own), own);
+}
