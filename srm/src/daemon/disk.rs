@@ -315,6 +315,10 @@ impl Disk for NodeDisk {
             warn!(%error, "what the flap guard counts is not kept: after a restart it begins anew");
         }
     }
+
+    fn peer_is_gone(&mut self) {
+        self.peer_ready = false;
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,10 @@ pub(super) const STOPS: u8 = 6;
 /// know it.
 pub(super) const FAIL_OVER: u8 = 7;
 
+pub(super) fn is_goodbye(msg: &Msg) -> bool {
+    matches!(msg, Msg::Control(bytes) if bytes.first() == Some(&GOODBYE))
+}
+
 impl Node {
     /// Something that the peer's daemon should get.
     pub fn send_control(&mut self, bytes: &[u8]) -> bool {

@@ -107,6 +107,7 @@ impl Node {
 
     /// The peer is gone: both cores hear it.
     pub(super) fn peer_gone(&mut self, gone: Gone, disk: &mut dyn Disk) {
+        disk.peer_is_gone();
         self.peer_restarts = false;
         self.shows.forced = [false; 2];
         self.note_loss(gone);

@@ -74,6 +74,7 @@ impl Node {
         if self.peer_boot == Some(boot) || self.old_boots.contains(&boot) {
             return;
         }
+        disk.peer_is_gone();
         let before = self.peer_boot.replace(boot);
         if let Some(old) = before {
             self.old_boots.push(old);

@@ -376,7 +376,13 @@ impl Node {
                     self.driver.connected();
                 }
             }
-            In::LinkMsg(link, msg) => self.link_msg(link, msg, disk),
+            In::LinkMsg(link, msg) => {
+                if control::is_goodbye(&msg) {
+                    // What came before it is still to be kept.
+                    disk.peer_is_gone();
+                }
+                self.link_msg(link, msg, disk);
+            }
             In::LinkDown(link, closed) => self.link_down(link, closed),
             In::Probed(probes) => {
                 if let Some(gone) = self.evidence.probed(probes) {

@@ -28,6 +28,8 @@ pub(super) struct Memory {
     log: MemoryLog,
     /// What was made durable, in order: a register copy, or (`None`) what was received.
     done: Vec<Option<Reg>>,
+    /// How much of that there was when the peer was first said to be gone.
+    gone: Option<usize>,
     crashes: Crashes,
     pub(super) failovers: Failovers,
 }
@@ -78,6 +80,9 @@ impl Disk for Memory {
     }
     fn keep_failovers(&mut self, failovers: &Failovers) {
         self.failovers = failovers.clone();
+    }
+    fn peer_is_gone(&mut self) {
+        self.gone.get_or_insert(self.done.len());
     }
 }
 
@@ -133,6 +138,7 @@ pub(super) fn started(available: bool) -> (Node, Memory) {
     hear(&mut node, &mut disk, 1);
     node.take();
     disk.done.clear();
+    disk.gone = None;
     (node, disk)
 }
 

@@ -66,6 +66,8 @@ pub trait Disk: Storage {
     fn keep_crashes(&mut self, crashes: &Crashes);
     /// Keeps the failovers that the flap guard counts. Durable when it returns, as far as the disk can.
     fn keep_failovers(&mut self, failovers: &Failovers);
+    /// The peer is not there, or began anew: from now on nobody serves if this node ends because of its disk.
+    fn peer_is_gone(&mut self) {}
 }
 
 /// Inputs.

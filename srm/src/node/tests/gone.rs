@@ -40,3 +40,29 @@ fn another_run_of_the_peer_is_the_death_of_the_one_before_unless_that_was_announ
         assert_eq!(led, !announced);
     }
 }
+
+/// A disk that stands still ends the process where the peer goes on in its place.
+#[test]
+fn the_disk_hears_that_the_peer_is_gone_before_anything_is_kept_for_that() {
+    let deaths: [fn(&mut Node, &mut Memory); 2] = [
+        |node, disk| {
+            let goodbye = Msg::Control(Bytes::from_static(&[GOODBYE]));
+            node.handle(0, In::LinkMsg(Link::In, goodbye), disk);
+        },
+        |node, disk| {
+            for _ in 0..super::super::hear::LATE_TICKS {
+                node.handle(0, In::Ticks(1), disk);
+            }
+            hear_run(node, disk, 6, 1);
+        },
+    ];
+    for (number, death) in deaths.into_iter().enumerate() {
+        let (mut node, mut disk) = started(true);
+        link_up(&mut node, &mut disk);
+        disk.done.clear();
+        disk.gone = None;
+        death(&mut node, &mut disk);
+        let leads = disk.done.iter().flatten().any(|reg| reg.mode == Mode::Solo);
+        assert_eq!((disk.gone, leads), (Some(0), true), "{number}: {:?}", disk.done);
+    }
+}
