@@ -104,8 +104,12 @@ impl Engine {
     /// Whether the addressee has this stanza from another branch of the sender's session (D7). Presence is what a session is
     /// now: another branch had another, if under the same number. What is said of subscriptions may be answered once more, if
     /// the answer came where nobody had asked yet.
-    fn is_there(&self, id: RecordId, forward: &Forward, stanza: &Stanza) -> bool {
-        let offered_twice = self.state.is_offer(id) && self.seen.has(forward);
+    fn is_there(&mut self, id: RecordId, forward: &Forward, stanza: &Stanza) -> bool {
+        let is_offer = self.state.is_offer(id);
+        if is_offer {
+            self.seen.compares(id);
+        }
+        let offered_twice = is_offer && self.seen.has(forward);
         let is_now = stanza.head.kind == Kind::Presence;
         offered_twice || !is_now && self.state.was_kept(forward.id, &forward.to.to_bare())
     }

@@ -205,6 +205,50 @@ fn an_offer_is_known_by_session_and_number_or_by_its_names() {
     assert!(!seen.has(&again(2, "other")));
 }
 
+fn numbered_1(inner: &str) -> Bytes {
+    let head = "<message xmlns='jabber:client' from='juliet@d/r' to='nurse@d/r' id='1'>";
+    Bytes::from(format!("{head}{inner}</message>"))
+}
+
+/// An id is chosen by the client, and may repeat.
+#[test]
+fn an_offer_that_says_something_else_is_another_and_one_stanza_is_one_offer() {
+    let mut seen = Seen::default();
+    // Two devices got it, and it is one.
+    let effects = [NURSE, SmId([4; 16])].map(|to| out(to, id(JULIET, 9), numbered_1("<body>x</body>")));
+    seen.note(&said(JULIET, 9, effects.to_vec()), 1);
+    let offer = |number, inner| forward("nurse", id(ROMEO, number), numbered_1(inner));
+    assert!(!seen.has(&offer(1, "<body>y</body>")), "another message under the same id");
+    let stamped = "<body>x</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/>";
+    assert!(seen.has(&offer(2, stamped)), "sent again with a stamp");
+    assert!(!seen.has(&offer(3, "<body>x</body>")), "it was said twice, and is there once");
+}
+
+/// A node that starts between two answers finds the first in its log.
+#[test]
+fn what_became_of_an_offer_is_not_what_the_branch_took_from_a_client() {
+    let stanza = || numbered_1("<body>x</body>");
+    let offer = Record::Kept {
+        stanza: id(ROMEO, 1),
+        at_ms: 1,
+        effects: vec![Effect::Offer(forward("nurse", id(ROMEO, 1), stanza()))],
+    };
+    let answered = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
+    for taken in [true, false] {
+        let mut seen = Seen::default();
+        seen.note_offers(&mut place(5), &offer);
+        let effects = match taken {
+            true => vec![out(NURSE, id(ROMEO, 1), stanza())],
+            false => Vec::new(),
+        };
+        if !taken {
+            seen.note(&said(JULIET, 9, vec![out(NURSE, id(JULIET, 9), stanza())]), 1);
+        }
+        seen.note(&Record::Done { forward: answered, effects }, 2);
+        assert!(!seen.has(&forward("nurse", id(ROMEO, 2), stanza())), "taken: {taken}");
+    }
+}
+
 #[test]
 fn what_a_void_branch_brought_is_remembered_for_its_receiver_only() {
     let mut state = both_led();

@@ -66,7 +66,7 @@ impl Word {
 }
 
 /// Delayed delivery (XEP-0203).
-const DELAY: &str = "urn:xmpp:delay";
+pub(super) const DELAY: &str = "urn:xmpp:delay";
 
 /// The word that an offer to `to` brings, and of which contact; `None`: it is no word of a user to the own account.
 pub fn word(stanza: &Stanza, to: &Jid) -> Option<(Word, BareJid)> {

@@ -125,6 +125,9 @@ impl Driver {
             let other = self.log_of(offers.peer());
             let next = self.compared_to[offers.index()];
             let from = next.unwrap_or_else(|| self.had_at(offers, first, store) + 1).max(store.first(other));
+            if next.is_none() {
+                self.note_offers(offers, from, store);
+            }
             let mut branch = Reader::new(other, from);
             let mut next = from;
             while let Some(frame) = branch.pop(store) {
@@ -132,6 +135,20 @@ impl Driver {
                 frame.records.iter().for_each(|record| self.engine.seen().note(record, frame.now_ms));
             }
             self.compared_to[offers.index()] = Some(next);
+        }
+    }
+
+    /// Tells offers that frames of the other log from `from` on may have answered, before this run or in it: they stand behind
+    /// what the frame before had.
+    fn note_offers(&mut self, offers: NodeIx, from: u64, store: &mut dyn Storage) {
+        let (log, other) = (self.log_of(offers), self.log_of(offers.peer()));
+        let before = from.saturating_sub(1);
+        let before = if before < store.first(other) { None } else { Reader::new(other, before).pop(store) };
+        let had = before.map_or(0, |frame| frame.applied_peer.seq);
+        let mut tail = Reader::new(log, store.first(log).max(had + 1));
+        while let Some(frame) = tail.pop(store) {
+            let mut place = Place { log: offers, at: frame.at, forwards: 0 };
+            frame.records.iter().for_each(|record| self.engine.seen().note_offers(&mut place, record));
         }
     }
 

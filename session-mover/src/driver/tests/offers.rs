@@ -68,6 +68,59 @@ fn an_offer_is_not_compared_with_what_its_writer_had() {
     assert_eq!(waiting(&a, "a0"), 2);
 }
 
+/// A takes B's users over.
+fn take_over(a: &mut Side) {
+    let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
+    let regs = [reg(NodeIx::A, Mode::Solo), taken].map(Some);
+    a.driver.set_view(View { regs, release: [Release::Alone(0); 2], accept: [false; 2] });
+    let lead = Input::Lead { group: NodeIx::B, reg: taken, late: false };
+    a.driver.turn(2, vec![lead, Input::Serving { group: NodeIx::B, on: true }], &mut a.disk);
+}
+
+/// A client may give an id twice: that the first of two offers was taken says nothing of the second.
+#[test]
+fn two_offers_that_are_alike_are_both_taken() {
+    let [mut a, _] = pair(&[0, 1]);
+    let parted = a.driver.own_end();
+    for number in [1, 2] {
+        bring(&mut a, parted, kept(Effect::Offer(message("a0", number))));
+    }
+    assert_eq!(waiting(&a, "a0"), 2);
+}
+
+/// The same where another run of the node, or the other node, answered the first.
+#[test]
+fn two_offers_that_are_alike_are_both_taken_whoever_answers_them() {
+    let at = |seq| Position { seq, inc: if seq == 0 { 0 } else { INC } };
+    let mut disk = Disk::default();
+    let lead = Record::Lead { group: NodeIx::B, reg: reg(NodeIx::B, Mode::Solo), at_ms: 1, late: false };
+    let account = Record::UserAdd { user: user("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
+    let [first, second] = [1, 2].map(|number| message("b0", number));
+    let stored = Effect::Offline {
+        user: user("b0"),
+        id: first.id,
+        at_ms: 1,
+        open: true,
+        due: Default::default(),
+        stanza: first.stanza.clone(),
+    };
+    let forward = RecordId { log: NodeIx::A, at: at(1), index: 0 };
+    let done = Record::Done { forward, effects: vec![stored] };
+    for frame in [written(1, at(0), lead), written(2, at(0), account), written(3, at(1), done)] {
+        disk.log.append(Which::Peer, frame.at, frame.encode());
+    }
+    for (seq, offer) in [(1, first), (2, second)] {
+        let frame = written(seq, at(2), kept(Effect::Offer(offer)));
+        disk.log.append(Which::Own, frame.at, frame.encode());
+    }
+    disk.log.sync(Which::Own);
+    disk.log.sync(Which::Peer);
+    let mut a = start(NodeIx::A, 1, disk);
+    assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (1, 1));
+    take_over(&mut a);
+    assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (2, 0));
+}
+
 /// A node that yielded offers the other what it had taken. The other dies before it has answered: who offered takes its users
 /// over, and answers its own offers. With whose log does it compare them?
 #[test]
@@ -101,11 +154,7 @@ fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
         a.driver.set_view(View { regs, release: [Release::Nothing; 2], accept: [false; 2] });
         a.driver.turn(1, Vec::new(), &mut a.disk);
         assert_eq!(a.driver.compared_to, [None; 2]);
-        let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
-        let regs = [reg(NodeIx::A, Mode::Solo), taken].map(Some);
-        a.driver.set_view(View { regs, release: [Release::Alone(0); 2], accept: [false; 2] });
-        let lead = Input::Lead { group: NodeIx::B, reg: taken, late: false };
-        a.driver.turn(2, vec![lead, Input::Serving { group: NodeIx::B, on: true }], &mut a.disk);
+        take_over(&mut a);
         assert_eq!(a.driver.engine().state().undone().count(), 0, "it is answered");
         assert_eq!(waiting(&a, "b0"), waits, "had {had}");
     }
