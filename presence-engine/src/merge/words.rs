@@ -131,10 +131,8 @@ pub(super) fn words(state: &State, record: &Record) -> Vec<Bytes> {
             let word = match (before.listed, after.listed) {
                 (true, false) => set(&user, contact, None),
                 _ if passed(effects, contact).next().is_some() => return Vec::new(),
-                // It counts as a word on the name too, and may be the last one.
                 (_, true) if after.approved != before.approved => {
-                    let ask = if after.approved { Ask::Subscribed } else { Ask::Unsubscribed };
-                    return vec![set(&user, contact, Some(after)), ask_stanza(ask, &user, contact)];
+                    ask_stanza(beforehand(after), &user, contact)
                 }
                 (_, true) => set(&user, contact, Some(after)),
                 _ => return Vec::new(),
@@ -159,7 +157,11 @@ pub(super) fn done(effects: &[Effect]) -> Vec<(BareJid, BareJid, Word)> {
                 // Of a request that is refused clients see nothing: that is no removal.
                 let gone = item.as_ref().is_none_or(|item| !item.listed) && version.is_some();
                 let unseen = version.is_none();
-                let word = if gone { Word::Remove } else { Word::Set };
+                let word = match item {
+                    _ if gone => Word::Remove,
+                    Some(item) if !was_set(effects) => Word::Ask(beforehand(item)),
+                    _ => Word::Set,
+                };
                 let passed = || passed(effects, contact).next().is_some();
                 words.extend((gone || !unseen && !passed()).then(|| (user.clone(), contact.clone(), word)));
             }
@@ -167,6 +169,20 @@ pub(super) fn done(effects: &[Effect]) -> Vec<(BareJid, BareJid, Word)> {
         }
     }
     words
+}
+
+/// Consent that nobody asked for yet (RFC 6121 3.4), given or taken back: it is passed on to nobody.
+fn beforehand(item: &Item) -> Ask {
+    if item.approved { Ask::Subscribed } else { Ask::Unsubscribed }
+}
+
+/// Whether a client wrote into its roster, which has a result; otherwise it sent presence.
+fn was_set(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| {
+        let Effect::Out { stanza, .. } = effect else { return false };
+        let stanza = Stanza::from_bytes(stanza.clone()).ok();
+        stanza.is_some_and(|s| s.head.kind == Kind::Iq && s.head.type_.as_deref() == Some("result"))
+    })
 }
 
 /// Words that a tail still holds, by user, contact and what they are about: only the last of each is said again. Said one after

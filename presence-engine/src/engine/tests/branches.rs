@@ -256,3 +256,35 @@ fn who_asks_again_for_what_was_granted_in_a_void_branch_is_answered() {
     let roster = &duo.state().user(&bare("juliet@example.org")).unwrap().roster;
     assert!(roster.subscription(&bare("romeo@example.org")).sees());
 }
+
+/// What the branch that goes on took is known by its records, as they are: consent was given beforehand there, and taken back.
+#[test]
+fn consent_given_beforehand_in_a_void_branch_is_not_given_again_if_it_was_taken_back_since() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    for type_ in ["subscribed", "unsubscribed"] {
+        duo.send(romeo, &format!("<presence to='juliet@example.org' type='{type_}'/>"));
+    }
+    let set_nurse = "<query xmlns='jabber:iq:roster'><item jid='nurse@example.org' name='N'/></query>";
+    duo.send(romeo, &format!("<iq type='set' id='s'>{set_nurse}</iq>"));
+    let log = std::mem::take(&mut duo.log);
+    let seen = duo.engines[A.index()].as_mut().unwrap().seen();
+    log.iter().for_each(|record| seen.note(record, 1));
+    let words = [
+        asks("subscribed"),
+        set("<item jid='juliet@example.org' name='J'/>"),
+        set("<item jid='nurse@example.org' name='other'/>"),
+        asks("subscribed").replace("juliet", "nurse"),
+    ];
+    for (number, word) in (1..).zip(words) {
+        let stamped = crate::state::with_delay(&word.into(), "example.org", 1);
+        said(&mut duo, number, String::from_utf8(stamped.to_vec()).unwrap());
+    }
+    let roster = &duo.state().user(&bare("romeo@example.org")).unwrap().roster;
+    let item = |name: &str| {
+        let item = &roster.items[&bare(&format!("{name}@example.org"))];
+        (item.name.to_string(), item.approved)
+    };
+    assert_eq!(item("juliet"), ("J".to_owned(), false));
+    assert_eq!(item("nurse"), ("N".to_owned(), true), "a name is another thing");
+}
