@@ -7,6 +7,7 @@
 //! what void senders brought to users of those groups as [`Record::Kept`]; messages for users of lost groups as
 //! forwards to the node that leads them. What a void user did to the own roster is said again there (`words.rs`).
 
+mod ends;
 mod seen;
 mod shown;
 mod words;
@@ -19,10 +20,12 @@ use xmpp_core::stanza::{Kind, Stanza};
 use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
+use ends::Ends;
 use shown::{Shown, availability};
 use words::ToCome;
 
 pub use seen::Seen;
+pub(crate) use shown::probe;
 pub use words::{Word, word};
 
 /// Carbons (XEP-0280): copies, which are not offered; the message itself is.
@@ -60,6 +63,7 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
+    ends: Ends,
     words: ToCome,
     /// What was offered to whom: what comes back to storage from a session is no news.
     told: BTreeSet<(StanzaId, BareJid)>,
@@ -72,13 +76,15 @@ impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Merge { me, led, went, moved, told, shown: Shown::default(), words: ToCome::default() }
+        let (shown, ends, words) = (Shown::default(), Ends::default(), ToCome::default());
+        Merge { me, led, went, moved, told, shown, ends, words }
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
-    /// last word of a user. `alone`: it was let go alone.
+    /// last word of a user, and are asked for an end of a subscription behind the last of it. `alone`: it was let go alone.
     pub fn foresee(&mut self, record: &Record, alone: bool) {
         self.shown.foresee(record);
+        self.ends.foresee(record);
         if alone {
             self.words.foresee(record);
         }
@@ -96,7 +102,8 @@ impl Merge {
     ) -> Vec<Kept> {
         let mut left = self.keep_one(state, spot, old, new, record);
         // Of no stanza that comes again: what stands behind it is made anew should this tail be cut once more.
-        let effects = self.presence(state, record, &left);
+        let mut effects = self.presence(state, record, &left);
+        effects.extend(self.ends(state, record, &left));
         effects.iter().for_each(|effect| take_places(effect, new));
         left.extend(kept(0, StanzaId::default(), spot, effects));
         left

@@ -1,0 +1,87 @@
+//! The two ends of a subscription where two branches meet. A word of a void user changed the contact's end at once, if the
+//! contact is led on here, and is said again to the user's owner (`words.rs`). If the user has said something later there the
+//! word is dropped, and the contact's end stays as it made it.
+//!
+//! So the contact's node asks, behind the last that its tail says of the two, for what the user's roster says of the contact
+//! (RFC 6121 4.3.2: a probe of the account). The owner knows both ends as they are then, and makes them one, by the stanzas that
+//! end a subscription or ask for one. To be asked twice changes nothing, and a node of a version before does not answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xmpp_core::jid::{BareJid, Jid};
+use xmpp_core::stanza::Stanza;
+
+use super::shown::probe;
+use super::words::{Word, ask, word};
+use super::{Kept, Merge};
+use crate::ids::StanzaId;
+use crate::record::{Effect, Forward, Record};
+use crate::state::State;
+
+/// What is known of subscriptions in a tail.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ends {
+    /// What the tail still says of two users to each other.
+    to_come: BTreeMap<(BareJid, BareJid), u32>,
+    /// Who asks, and for whose end.
+    owed: BTreeSet<(BareJid, BareJid)>,
+}
+
+impl Ends {
+    pub(super) fn foresee(&mut self, record: &Record) {
+        for pair in pairs(record) {
+            *self.to_come.entry(pair).or_default() += 1;
+        }
+    }
+
+    /// Whether this is the last that the tail says of the two.
+    fn is_last(&mut self, pair: &(BareJid, BareJid)) -> bool {
+        let left = self.to_come.entry(pair.clone()).or_insert(1);
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+}
+
+impl Merge {
+    /// What goes along with a record that is about to be applied to `state`, and of which `kept` is left.
+    pub(super) fn ends(&mut self, state: &State, record: &Record, kept: &[Kept]) -> Vec<Effect> {
+        for effect in kept.iter().flat_map(|(_, record)| record.effects()) {
+            let Effect::Offer(forward) = effect else { continue };
+            let said = Stanza::from_bytes(forward.stanza.clone()).ok().and_then(|s| word(&s, &forward.to));
+            if let Some((Word::Ask(_) | Word::Remove, contact)) = said
+                && self.leads(state, &contact)
+            {
+                self.ends.owed.insert((contact, forward.to.to_bare()));
+            }
+        }
+        let mut effects = Vec::new();
+        for (one, other) in pairs(record) {
+            if !self.ends.is_last(&(one.clone(), other.clone())) {
+                continue;
+            }
+            for (asker, user) in [(one.clone(), other.clone()), (other, one)] {
+                if self.ends.owed.remove(&(asker.clone(), user.clone())) {
+                    let to = (*user).clone();
+                    let stanza = probe(&asker, &to);
+                    effects.push(Effect::Forward(Forward { to, id: StanzaId::default(), stanza }));
+                }
+            }
+        }
+        effects
+    }
+}
+
+/// Users of whom a record says what they are to each other, whoever says it.
+fn pairs(record: &Record) -> BTreeSet<(BareJid, BareJid)> {
+    let speaker = |forward: &Forward| {
+        let stanza = Stanza::from_bytes(forward.stanza.clone()).ok()?;
+        ask(&stanza)?;
+        stanza.head.from.as_ref().map(Jid::to_bare)
+    };
+    let two = record.effects().iter().filter_map(|effect| match effect {
+        Effect::Roster { user, contact, .. } => Some((user.clone(), contact.clone())),
+        Effect::Forward(forward) => Some((speaker(forward)?, forward.to.to_bare())),
+        _ => None,
+    });
+    two.map(|(one, other)| if one <= other { (one, other) } else { (other, one) }).collect()
+}
