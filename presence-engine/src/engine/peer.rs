@@ -144,7 +144,13 @@ impl Engine {
         let before = self.processing(id, &stanza);
         let mut route = Route::default();
         match word(&stanza, &forward.to).filter(|_| self.state.is_offer(id)) {
-            Some((said, _)) => self.hear(said, &stanza, &forward, &mut route),
+            Some((said, contact)) => {
+                let user = forward.to.to_bare();
+                if said.lists() && self.is_full_for(&user, &contact) {
+                    out.push(Output::RosterFull(user, contact));
+                }
+                self.hear(said, &stanza, &forward, &mut route);
+            }
             None => self.route(&stanza, &forward.to, forward.id, &mut route),
         }
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
@@ -152,7 +158,7 @@ impl Engine {
     }
 
     /// A user whom this node serves said this of the own roster in a void branch (D7). What cannot be done any more, because
-    /// the contact is gone or the roster is full, is not: nobody waits for an answer.
+    /// the contact is gone or the roster is full, is not: nobody waits for an answer. The contact's end follows (`merge/ends.rs`).
     fn hear(&self, said: Word, stanza: &Stanza, forward: &Forward, route: &mut Route) {
         let user = forward.to.to_bare();
         match said {

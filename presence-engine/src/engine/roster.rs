@@ -80,8 +80,7 @@ impl Engine {
                     let error = StanzaError::new(StanzaCondition::NotAllowed);
                     return Err(error.with_text("nobody is a contact of themselves"));
                 }
-                let new = known.is_none_or(|item| !item.listed);
-                if new && user.roster.listed().count() >= self.cfg.limits.roster_items {
+                if self.is_full_for(owner, &contact) {
                     let error = StanzaError::new(StanzaCondition::ResourceConstraint);
                     return Err(error.with_text("the roster is full; remove a contact"));
                 }
@@ -98,6 +97,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether a contact who is not in the roster finds no room there.
+    pub(super) fn is_full_for(&self, user: &BareJid, contact: &BareJid) -> bool {
+        let Some(u) = self.state.user(user) else { return false };
+        let listed = u.roster.items.get(contact).is_some_and(|item| item.listed);
+        !listed && u.roster.listed().count() >= self.cfg.limits.roster_items
     }
 
     /// RFC 6121 2.5.2: what there was between the two ends in both directions. A request of the contact stays: it has no

@@ -53,7 +53,7 @@ impl Engine {
             Ask::Unsubscribed => item.approved = false,
             Ask::Unsubscribe => {}
         }
-        if !before.listed && item.listed && u.roster.listed().count() >= self.cfg.limits.roster_items {
+        if item.listed && self.is_full_for(user, &contact) {
             let error = StanzaError::new(StanzaCondition::ResourceConstraint);
             return self.refuse(stanza, id, &error.with_text("the roster is full; remove a contact"), route);
         }

@@ -174,6 +174,8 @@ pub enum Output {
     Fronted(Box<Output>),
     /// An input was refused, because it was being handled at crashes before: operators want to know.
     Poison(Print),
+    /// What this user said of this contact in a void branch (D7) found no room in the roster, and is not there.
+    RosterFull(BareJid, BareJid),
     /// An account is there, and these are needed at login; `None`: it is gone.
     Account(BareJid, Option<Verifiers>),
     /// The probe of this number has come through the engine.

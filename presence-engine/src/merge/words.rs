@@ -47,6 +47,11 @@ impl Last {
 }
 
 impl Word {
+    /// Whether the contact is in the roster behind it.
+    pub(crate) fn lists(self) -> bool {
+        matches!(self, Word::Set | Word::Ask(Ask::Subscribe | Ask::Subscribed))
+    }
+
     fn parts(self) -> std::ops::Range<usize> {
         match self {
             Word::Set => 0..1,

@@ -140,6 +140,10 @@ pub fn record(
                 "input refused: {print:016x} was being handled when nodes crashed; report this bug with their logs"
             ),
         ),
+        Event::RosterFull(user, contact) => told(
+            "roster-full",
+            format!("the roster of {user} is full: what it said of {contact} at the other node is not in it"),
+        ),
         Event::DiskStalled => {
             told("disk-stalled", "the disk of this node does not answer: nothing is acknowledged".to_owned())
         }
@@ -366,6 +370,10 @@ mod tests {
             Event::StoreFailed(String::new()),
             Event::Resynced(1, 2),
             Event::Poison(1),
+            Event::RosterFull(
+                xmpp_core::jid::BareJid::parse("u@d").unwrap(),
+                xmpp_core::jid::BareJid::parse("v@d").unwrap(),
+            ),
             Event::DiskStalled,
             Event::Row(shown),
         ];

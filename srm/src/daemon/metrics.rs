@@ -192,6 +192,7 @@ impl Metrics {
             Event::StoreFailed(_) => "store_failed",
             Event::Resynced(..) => "resynced",
             Event::Poison(_) => "input_refused",
+            Event::RosterFull(..) => "roster_full",
             Event::DiskStalled => "disk_stalled",
             Event::OnlyPathDown => "only_path_down",
         };

@@ -81,6 +81,11 @@ pub const KINDS: &[Kind] = &[
     kind("forced", Critical, "an operator made the node active by force"),
     kind("tail-set-aside", Warning, "the end of a log was set aside, and what only this node had was merged"),
     kind(
+        "roster-full",
+        Warning,
+        "what a user did to a roster at the node that yielded after a cut is not merged: the roster is full",
+    ),
+    kind(
         "store-failed",
         Error,
         "the store failed, or does not fit to the logs, and begins anew; the node serves on",

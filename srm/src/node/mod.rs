@@ -561,6 +561,9 @@ impl Node {
             }
             Output::MainLost(_) => self.look(),
             Output::Poison(print) => self.outs.push(Out::Event(Event::Poison(print.0))),
+            Output::RosterFull(user, contact) => {
+                self.outs.push(Out::Event(Event::RosterFull(user, contact)));
+            }
             Output::Parked(session, on) => self.driver.tell_parked(session, on),
             Output::Account(user, verifiers) => {
                 if let Some(number) = self.changing.remove(&user) {

@@ -315,6 +315,8 @@ pub enum Event {
     Resynced(u64, u64),
     /// The own disk does not answer for longer than the lease.
     DiskStalled,
+    /// What this user said of this contact at the node that yielded found no room in the roster, and is not there (D7).
+    RosterFull(BareJid, BareJid),
     /// An input was refused that was being handled when nodes crashed (D15); its name, which says nothing of whose it is.
     Poison(u64),
 }

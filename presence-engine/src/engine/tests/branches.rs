@@ -330,3 +330,23 @@ fn whose_end_is_left_over_is_told_as_of_any_other_end() {
     asked(&mut duo, "romeo@example.org");
     assert_eq!((duo.got(juliet), duo.got(romeo)), (Vec::new(), Vec::new()), "they agree");
 }
+
+/// Romeo asked juliet in a void branch, and she granted it; where he is led somebody else has taken the last place.
+#[test]
+fn what_finds_no_room_in_a_roster_is_told_and_the_other_end_agrees() {
+    let mut duo = Duo::with(Limits { roster_items: 1, ..Limits::DEFAULT });
+    let [romeo, juliet] = ["romeo@example.org", "juliet@example.org"];
+    duo.put(juliet, romeo, Subscription::From);
+    said(&mut duo, 1, set("<item jid='nurse@example.org' name='N'/>"));
+    said(&mut duo, 2, set("<item jid='nurse@example.org' name='Nurse'/>"));
+    said(&mut duo, 3, asks("unsubscribed"));
+    said(&mut duo, 4, set("<item jid='juliet@example.org' subscription='remove'/>"));
+    assert_eq!(duo.no_room, [], "a change of who is there, and what lists nobody, needs no room");
+    said(&mut duo, 5, asks("subscribe"));
+    assert_eq!(std::mem::take(&mut duo.no_room), [(bare(romeo), bare(juliet))]);
+    said(&mut duo, 6, set("<item jid='juliet@example.org' name='J'/>"));
+    assert_eq!(duo.no_room, [(bare(romeo), bare(juliet))]);
+    asked(&mut duo, romeo);
+    let ends = (duo.subscription(romeo, juliet), duo.subscription(juliet, romeo));
+    assert_eq!(ends, (Subscription::None, Subscription::None));
+}

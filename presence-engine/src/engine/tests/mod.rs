@@ -64,6 +64,8 @@ pub(super) struct Duo {
     pub(super) log: Vec<Record>,
     /// What became of messages of the server.
     pub(super) noticed: Vec<(u64, Result<(), Unsent>)>,
+    /// Whose roster had no room for whom after a merge.
+    pub(super) no_room: Vec<(BareJid, BareJid)>,
 }
 
 /// A client on a stream.
@@ -118,6 +120,7 @@ impl Duo {
             now_ms: 1_700_000_000_000,
             log: Vec::new(),
             noticed: Vec::new(),
+            no_room: Vec::new(),
         };
         for node in NodeIx::BOTH {
             duo.input(node, Input::PeerUp(true));
@@ -210,6 +213,7 @@ impl Duo {
                 Output::Fronted(output) => self.release(node, at, vec![*output]),
                 Output::Credit(conn) => *self.credits.entry(conn).or_default() += 1,
                 Output::Noticed(number, taken) => self.noticed.push((number, taken)),
+                Output::RosterFull(user, contact) => self.no_room.push((user, contact)),
                 Output::Deliver(conn, stanza) => {
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
                     self.inboxes.entry(conn).or_default().push(text);
