@@ -110,7 +110,9 @@ pub(super) fn unpair(args: &UnpairArgs, progress: &mut Progress) -> Result<Answe
     }
     ended_here("stopped");
     // From here on nobody can be given to it.
-    let left = client.users()?.iter().filter(|user| is_with(user, peer)).count() as u64;
+    let accounts = client.users()?;
+    let stays = |user: &UserStatus| is_with(user, peer) || is_kept_by(user, &status, &here, peer);
+    let left = accounts.iter().filter(|user| stays(user)).count() as u64;
     if left > 0 {
         let error = format!("{} came to {peer} meanwhile; {here} keeps its peer", users(left));
         return Err(Failure::new(
@@ -148,6 +150,7 @@ fn may_part(
         format!("let the first one stay: `tandem unpair {here}`, on the machine of {peer}"),
     );
     let left = accounts.iter().filter(|user| is_with(user, peer)).count() as u64;
+    let kept = accounts.iter().filter(|user| is_kept_by(user, status, here, peer)).count() as u64;
     let state =
         status.nodes.iter().find(|node| node.name == here).map_or("Unknown", |node| node.state.as_str());
     let at_home =
@@ -159,19 +162,37 @@ fn may_part(
         format!("see `tandem status`; then `tandem fallback {here}`"),
     );
     // One that is gone and has nobody is not needed any more.
-    if left > 0 || group.high_availability {
+    if left + kept > 0 || group.high_availability {
         let replicates = ["connection", "replication"];
         let failed = group.checks.iter().find(|c| !c.well && replicates.contains(&c.what.as_str()));
         let (error, hint) = failed.map(|c| (c.error.clone(), c.hint.clone())).unwrap_or_default();
         let hint = format!(
             "{hint}; if {peer} is lost, give its files to a new machine first, and let that catch up"
         );
-        check("the other node", failed.is_none(), format!("{} are with {peer}: {error}", users(left)), hint);
+        let with = users(left + kept);
+        check("the other node", failed.is_none(), format!("{with} are with {peer}: {error}"), hint);
     }
+    let whose = if kept == 1 { "1 account is".to_owned() } else { format!("{kept} accounts are") };
+    check(
+        "assignment",
+        kept == 0,
+        format!("{whose} assigned to no node and kept by {peer}, and nobody else could assign them"),
+        format!(
+            "assign each: `tandem user list --unassigned`, `tandem assign USER {here}`; from there they may be assigned to none \
+             again"
+        ),
+    );
     checks
 }
 
-/// Nobody logs in who is assigned to no node.
+/// An account that is assigned to no node is kept by one all the same, and only that can assign it. While the peer's users are
+/// served here nobody can say by whom.
+fn is_kept_by(user: &UserStatus, status: &Status, here: &str, peer: &str) -> bool {
+    let away = status.groups.iter().any(|group| group.home == peer && group.primary == here);
+    user.home.is_empty() && (user.owner == peer || away)
+}
+
+/// Whoever is assigned to a node, or is on the way from it.
 fn is_with(user: &UserStatus, node: &str) -> bool {
     user.home == node || user.owner == node && !user.home.is_empty()
 }
@@ -327,5 +348,56 @@ fn ended_here(step: &str) {
         if std::env::var(name).is_ok_and(|wanted| wanted.strip_prefix("pair.") == Some(step)) {
             let _ = kill_process(getpid(), signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::{GroupStatus, NodeStatus};
+
+    /// Nodes a and b, both well, without high availability; `primary` serves the users of b.
+    fn status(primary: &str) -> Status {
+        let node = NodeStatus { name: "a".to_owned(), state: "Normal".to_owned(), ..NodeStatus::default() };
+        let group = |home: &str, primary: &str| GroupStatus {
+            home: home.to_owned(),
+            primary: primary.to_owned(),
+            ..GroupStatus::default()
+        };
+        let groups = vec![group("a", "a"), group("b", primary)];
+        Status { nodes: vec![node], groups, ..Status::default() }
+    }
+
+    fn account(home: &str, owner: &str) -> UserStatus {
+        UserStatus { home: home.to_owned(), owner: owner.to_owned(), ..UserStatus::default() }
+    }
+
+    /// The checks that keep a from being parted from b, with what they say.
+    fn wrong(accounts: &[UserStatus], primary: &str) -> Vec<(String, String)> {
+        let looked = may_part(&GroupShown::default(), accounts, &status(primary), "a", "b");
+        let failed = looked.into_iter().filter(|check| check.needed && !check.well);
+        failed.map(|check| (check.what, check.error + "; " + &check.hint)).collect()
+    }
+
+    /// Only the node that keeps it can assign it: without that it would be nobody's, for good.
+    #[test]
+    fn nobody_is_parted_from_a_node_that_keeps_an_account_of_no_node() {
+        assert!(wrong(&[account("a", "a"), account("", "a")], "b").is_empty());
+        let failed = wrong(&[account("", "a"), account("", "b")], "b");
+        let [(what, said)] = &failed[..] else { panic!("{failed:?}") };
+        assert_eq!(what, "assignment");
+        assert!(said.starts_with("1 account is assigned to no node and kept by b, "), "{said}");
+        assert!(said.contains("`tandem user list --unassigned`, `tandem assign USER a`"), "{said}");
+        let failed = wrong(&[account("", "b"), account("", "b")], "b");
+        assert!(matches!(&failed[..], [(_, said)] if said.starts_with("2 accounts are ")), "{failed:?}");
+        // Whoever is assigned goes with the others.
+        assert!(wrong(&[account("b", "b")], "b").is_empty());
+    }
+
+    #[test]
+    fn of_accounts_of_no_node_none_is_left_behind_while_the_users_of_the_peer_are_served_here() {
+        let failed = wrong(&[account("", "a")], "a");
+        assert!(matches!(&failed[..], [(what, _)] if what == "assignment"), "{failed:?}");
+        assert!(wrong(&[account("a", "a")], "a").is_empty());
     }
 }
