@@ -85,10 +85,30 @@ impl Operations {
         match self.ask_peer(ask).await {
             Some(Answer::Done) => Ok(()),
             Some(Answer::Refused(refusal)) => Err(refusal),
-            _ => {
-                let error = format!("node {} does not answer", self.names[self.me.peer().index()]);
-                Err(bad(error, "whether it was done is not known: look, and ask again"))
-            }
+            _ => Err(unanswered(&self.names[self.me.peer().index()])),
         }
+    }
+}
+
+/// The other node was to do it. A single one has none, which has no name.
+fn unanswered(peer: &str) -> Refusal {
+    if peer.is_empty() {
+        return bad(
+            "this node cannot do it now, and has no peer".to_owned(),
+            "see `tandem status`, and ask again",
+        );
+    }
+    let error = format!("node {peer} does not answer");
+    bad(error, "whether it was done is not known: look, and ask again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_there_is_not_said_not_to_answer() {
+        assert_eq!(unanswered("b").error, "node b does not answer");
+        assert_eq!(unanswered("").error, "this node cannot do it now, and has no peer");
     }
 }

@@ -330,6 +330,10 @@ impl Node {
         if self.cfg.single && home.is_some_and(|home| home != self.me) {
             return Some(refused("this group has one node", "assign users to that"));
         }
+        if u.register != self.me && self.cfg.single {
+            let error = format!("the account {user} was left with a node that is no peer any more");
+            return Some(refused(error, "make them a pair again: `tandem pair`; then assign it"));
+        }
         if u.register != self.me {
             return Some(Reply::NotHere);
         }
@@ -541,6 +545,24 @@ mod tests {
     use super::super::In as Word;
     use super::super::tests::{link_up, started};
     use super::*;
+
+    /// There is no peer that could be asked to do it.
+    #[test]
+    fn a_single_node_refuses_to_assign_an_account_that_it_does_not_have_and_says_why() {
+        let (mut node, mut disk) = started(true);
+        link_up(&mut node, &mut disk);
+        let user = BareJid::parse("u@d").unwrap();
+        let there = Input::UserAdd { user: user.clone(), home: NodeIx::A, verifiers: Default::default() };
+        node.handle(0, Word::Client(there), &mut disk);
+        node.step(0, &mut disk);
+        assert_eq!(node.driver.engine().state().user(&user).map(|u| u.register), Some(NodeIx::A));
+        node.cfg.single = true;
+        let Some(Reply::Refused(refused)) = node.assign_op(1, user, Some(NodeIx::B)) else {
+            panic!("it is asked of nobody")
+        };
+        assert!(refused.error.starts_with("the account u@d was left with a node"), "{refused:?}");
+        assert!(refused.hint.contains("`tandem pair`"), "{refused:?}");
+    }
 
     /// Its users are at the peer, whatever it waits for itself.
     #[test]
