@@ -144,6 +144,8 @@ pub struct Engine {
     /// A record may have changed who owns a user since fronts were looked through for users of this node.
     owners_changed: bool,
     next_sweep_ms: u64,
+    /// When sessions were first seen that are bound later than now, and that their contacts believe in (D14).
+    bound_ahead: BTreeMap<SmId, u64>,
     /// See [`Engine::seen`].
     seen: Seen,
     /// Roster changes of this turn, for their versions.
@@ -188,6 +190,7 @@ impl Engine {
             doubtful: BTreeSet::new(),
             owners_changed: false,
             next_sweep_ms: 0,
+            bound_ahead: BTreeMap::new(),
             seen: Seen::default(),
             roster_changes: 0,
             waiting: Waiting::default(),

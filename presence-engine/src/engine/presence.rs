@@ -293,12 +293,23 @@ impl Engine {
     }
 
     /// Sessions that were bound in the place of an available one, and have not sent presence for as long as the old one
-    /// would have been waited for: its contacts are told now (D14).
+    /// would have been waited for: its contacts are told now (D14). A time of binding that is still to come is the stamp of what
+    /// the old one left, or that of another clock: such a session is waited for since it was first seen.
     pub(super) fn lapse(&mut self, out: &mut Vec<Output>) {
         let now = self.turn.now_ms;
-        let late = |s: &JsmSession| s.is_believed() && now >= s.bound_ms.saturating_add(self.cfg.resume_ms);
-        let lapsed: Vec<(SmId, BareJid)> =
-            self.state.timed().filter(|(_, s)| late(s)).map(|(id, s)| (id, s.user.clone())).collect();
+        let mut seen = std::mem::take(&mut self.bound_ahead);
+        seen.retain(|id, _| self.state.session(*id).is_some_and(JsmSession::is_believed));
+        let mut lapsed: Vec<(SmId, BareJid)> = Vec::new();
+        for (id, s) in self.state.timed().filter(|(_, s)| s.is_believed()) {
+            if s.bound_ms > now {
+                seen.entry(id).or_insert(now);
+            }
+            let since = seen.get(&id).copied().unwrap_or(s.bound_ms);
+            if now >= since.saturating_add(self.cfg.resume_ms) {
+                lapsed.push((id, s.user.clone()));
+            }
+        }
+        self.bound_ahead = seen;
         for (session, user) in lapsed {
             if self.serves(&user) {
                 let Route { effects, volatile, .. } = self.farewell(session);

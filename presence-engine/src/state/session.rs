@@ -80,7 +80,7 @@ pub struct JsmSession {
     pub out_bytes: u64,
     /// Full JIDs whose presence changed while the session had no stream: told when it is resumed (D2).
     pub missed: BTreeSet<Jid>,
-    /// When it was bound, in milliseconds since 1970.
+    /// When it was bound, in milliseconds since 1970; or the stamp of what its predecessor left, where that is later.
     pub bound_ms: u64,
     /// Priority of its presence; `None` while it is not available (RFC 6121 4.7.2.3).
     pub priority: Option<i8>,

@@ -158,6 +158,33 @@ fn a_new_binding_that_never_sends_presence_lapses() {
     assert!(duo.got(juliet).is_empty());
 }
 
+/// What the old session left bears no stamp before that of what waits already, which another clock may have given; the wait of
+/// the new one is no longer for it.
+#[test]
+fn a_binding_whose_time_is_still_to_come_lapses_as_soon() {
+    let (mut duo, romeo, juliet) = friends();
+    let phone = duo.login("romeo@example.org/phone");
+    let message = "<message to='romeo@example.org' type='chat'><body>hi</body></message>";
+    duo.send(juliet, message);
+    duo.ack(romeo, ORCHARD);
+    // It waits for the phone alone.
+    duo.close(phone);
+    duo.now_ms -= 12 * 3_600_000;
+    duo.send(juliet, message);
+    duo.drop_tcp(romeo);
+    let _romeo = duo.bind_sm(ORCHARD);
+    assert_eq!(duo.session(ORCHARD).unwrap().bound_ms, duo.now_ms + 12 * 3_600_000);
+    duo.got(juliet);
+    duo.after(1_000);
+    duo.after(298_000);
+    assert!(duo.got(juliet).is_empty());
+    duo.after(3_000);
+    assert_eq!(presences(&duo.got(juliet)), ["unavailable romeo@example.org/orchard"]);
+    duo.after(12 * 3_600_000);
+    duo.after(301_000);
+    assert!(duo.got(juliet).is_empty());
+}
+
 #[test]
 fn presence_that_was_on_its_way_when_a_node_died_arrives() {
     let (mut duo, romeo, juliet) = friends();
