@@ -12,7 +12,8 @@ use crate::events::kinds::KINDS;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Srm {
-    /// How long a critical service may be down before failover. Default 90 s, 10 s to 600 s. Clusterwide.
+    /// How long a critical service may be down before failover. Clients that wait at the other node may bring it about before
+    /// (`force_failover_on_client_login`), unless the operator stopped the service. Default 90 s, 10 s to 600 s. Clusterwide.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub critical_service_delay: Duration,

@@ -186,7 +186,7 @@ impl Node {
 
     /// Why this node keeps its users although clients of it wait at the peer: what would be for it if nothing were against it.
     pub(super) fn keeps_users(&self) -> Option<&'static str> {
-        // That one has a delay of its own, and whoever stopped it knows of that.
+        // That one has a delay of its own, and whoever stopped it knows of that. Of one that died nobody need know.
         let stopped = self.has_stopped_service().then_some(STOPPED);
         if self.answers_clients() { Some(ANSWERS) } else { stopped }
     }
@@ -410,7 +410,8 @@ mod tests {
 
     #[test]
     fn what_the_operator_stopped_is_nobodys_reason_to_move_users_before_its_delay_is_over() {
-        for (health, moves) in [(Health::Stopped, None), (Health::Dead, Some(Cause::Clients))] {
+        let waits_no_longer = [Health::Dead, Health::Fails].map(|health| (health, Some(Cause::Clients)));
+        for (health, moves) in [(Health::Stopped, None)].into_iter().chain(waits_no_longer) {
             for service in [Service::Database, Service::PresenceEngine, Service::Router] {
                 let (mut node, mut disk) = well();
                 told(&mut node);

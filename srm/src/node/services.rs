@@ -1,7 +1,8 @@
 //! Critical services: what the node does when one of them is down, and the failed mode of both nodes.
 //!
 //! The shell starts, stops and probes them; here it is decided who serves. While one is down its node's sessions stay with
-//! it, and what needs the service waits. From the delay on its users go to the peer, if that is well: by a failover (rows
+//! it, and what needs the service waits; but for clients that wait at the peer (`super::fronts`), if the operator did not stop
+//! it. From the delay on its users go to the peer, if that is well: by a failover (rows
 //! 108, 109, then 11 to 13), or, if they were guests of this node, back home with everybody else (rows 22, 23). If the peer is
 //! not well either, both run in failed mode until the operator has them recover (rows 14, 15, 19 to 21, 117).
 
