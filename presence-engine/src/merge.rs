@@ -67,6 +67,8 @@ pub struct Merge {
     words: ToCome,
     /// What was offered to whom: what comes back to storage from a session is no news.
     told: BTreeSet<(StanzaId, BareJid)>,
+    /// What stands in the same log before this tail, though the tail was written without it.
+    before: Option<Seen>,
 }
 
 /// A record that takes another's place, and the groups that it belongs to as a bit mask.
@@ -78,6 +80,17 @@ impl Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (shown, ends, words) = (Shown::default(), Ends::default(), ToCome::default());
         Merge { me, led, went, moved, told, shown, ends, words }
+        Merge { me, led, went, moved, told, shown: Shown::default(), words: ToCome::default(), before: None }
+    }
+
+    /// The same, written behind stanzas that the tail does not know of: what is among them is not offered once more.
+    pub fn behind(self, before: Seen) -> Merge {
+        Merge { before: Some(before), ..self }
+    }
+
+    /// The groups that the node leads on, by index.
+    pub fn led(&self) -> [bool; 2] {
+        self.led
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
@@ -286,7 +299,7 @@ impl Merge {
                     let was = old.next_forward();
                     let last =
                         |e: &Effect| !matches!(e, Effect::Offer(f) if self.words.supersede(&f.to, &f.stanza));
-                    let sent = sent(forward.clone(), of).filter(last);
+                    let sent = self.sent(forward.clone(), of).filter(last);
                     let now = sent.is_some().then(|| new.next_forward());
                     // What goes to its speaker is another: what was done with this one says nothing of it.
                     let same = |effect: &Effect| matches!(effect, Effect::Forward(f) | Effect::Offer(f) if f.to == forward.to);
@@ -307,13 +320,13 @@ impl Merge {
                     let Some(to) = to else {
                         continue;
                     };
-                    let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
+                    let sent = self.sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
                     left.extend(sent.inspect(|_| _ = new.next_forward()));
                 }
                 Effect::Offline { user, id, stanza, .. } if !self.leads(state, user) => {
                     if self.told.insert((*id, user.clone())) {
                         let to = (**user).clone();
-                        let sent = sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
+                        let sent = self.sent(Forward { to, id: *id, stanza: stanza.clone() }, of);
                         left.extend(sent.inspect(|_| _ = new.next_forward()));
                     }
                 }
@@ -334,6 +347,11 @@ impl Merge {
             }
         }
         left
+    }
+
+    fn sent(&self, forward: Forward, of: Of) -> Option<Effect> {
+        let is_there = |offer: &Forward| self.before.as_ref().is_some_and(|seen| seen.has_older(offer));
+        sent(forward, of).filter(|effect| !matches!(effect, Effect::Offer(offer) if is_there(offer)))
     }
 
     fn leads(&self, state: &State, user: &BareJid) -> bool {

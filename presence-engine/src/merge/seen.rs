@@ -116,6 +116,15 @@ impl Seen {
         free.is_some_and(|taken| !std::mem::replace(taken, true))
     }
 
+    /// The same, where all that was noted is older than the offer: what its sender took for lost there, and said again. A later
+    /// word of a user to the own account stands.
+    pub(super) fn has_older(&self, offer: &Forward) -> bool {
+        let stanza = Stanza::from_bytes(offer.stanza.clone()).ok();
+        let is_word = stanza.is_some_and(|stanza| word(&stanza, &offer.to).is_some());
+        let named = || name(&offer.stanza).is_some_and(|name| self.named.contains(&name));
+        self.ids.contains(&offer.id) || !is_word && named()
+    }
+
     /// `None`: it is no word of a user to the own account.
     fn has_word(&self, offer: &Forward) -> Option<bool> {
         let user = offer.to.to_bare();

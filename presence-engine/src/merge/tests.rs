@@ -112,6 +112,18 @@ fn what_a_session_gave_back_to_storage_is_not_offered_once_more() {
 }
 
 #[test]
+fn what_stands_before_the_tail_in_the_same_log_is_not_offered_once_more() {
+    let mut before = Seen::default();
+    before.note(&said(JULIET, 9, Vec::new()), 1);
+    let left = |number| {
+        let effects = vec![out(NURSE, id(JULIET, number), message("juliet", "nurse", "b"))];
+        let mut merge = merge().behind(before.clone());
+        merge.keep(&both_led(), TOLD, place(5), &mut place(3), &said(JULIET, number, effects)).len()
+    };
+    assert_eq!((left(9), left(10)), (0, 1));
+}
+
+#[test]
 fn what_a_void_sender_brought_to_users_here_keeps_its_number_in_their_queues() {
     let effects = vec![out(ROMEO, id(JULIET, 9), message("juliet", "romeo", "b"))];
     let record = said(JULIET, 9, effects.clone());

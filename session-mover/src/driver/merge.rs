@@ -2,7 +2,7 @@
 //! peer's offers are compared with.
 
 use bytes::Bytes;
-use presence_engine::ids::{Mode, NodeIx, Position};
+use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 use presence_engine::merge::{Merge, Seen, Spot, moves};
 use presence_engine::record::Record;
 use presence_engine::state::{JsmSession, Place, State};
@@ -14,34 +14,69 @@ use super::replay::{Reader, Replay, apply};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
 
+/// What takes a tail's place.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) frames: Vec<Bytes>,
+    /// The last of them.
+    pub(super) end: Position,
+    /// The state before they do.
+    pub(super) before: State,
+    /// Who led each group where the tail begins.
+    pub(super) leads: [Option<Reg>; 2],
+    /// When its last frame was written.
+    pub(super) at_ms: u64,
+}
+
 impl Driver {
     /// Frames that take the place of everything after `keep` in the own log, and the state before they do.
     pub(super) fn merged(&mut self, keep: u64, store: &mut dyn Storage) -> (Vec<Bytes>, State) {
+        let prev = self.own.at(keep).unwrap_or_default();
+        let merge = Merge::new(self.cfg.engine.me, self.led_on());
+        let merged = self.merge_tail(keep, prev, merge, u64::MAX, store);
+        (merged.frames, merged.before)
+    }
+
+    /// The same by this merge, behind `prev`. Nothing was let go of the frame `waits` and what follows it.
+    pub(super) fn merge_tail(
+        &mut self,
+        keep: u64,
+        prev: Position,
+        mut merge: Merge,
+        waits: u64,
+        store: &mut dyn Storage,
+    ) -> Merged {
         let me = self.cfg.engine.me;
-        let led = NodeIx::BOTH.map(|g| !self.peer_leads_now(g));
-        let mut merge = Merge::new(me, led);
-        let alone_from = self.look_ahead(keep, &mut merge, store);
+        let alone_from = self.look_ahead(keep, &mut merge, waits, store);
         let base = self.base(store);
         debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");
         let base = if base.mark.own.end().seq <= keep { base } else { Base::default() };
         let mut replay = Replay::new(me, base);
-        let mut prev = self.own.at(keep).unwrap_or_default();
-        let mut instead = Vec::new();
+        let (mut end, mut frames, mut leads, mut at_ms) = (prev, Vec::new(), None, 0);
         while let Some(frame) = replay.next(store) {
             if frame.at.seq <= keep {
                 apply(replay.state(), me, &frame);
                 continue;
             }
             // What waited when the group went Solo was let go then.
-            let released = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
-            let spot = Spot { released, at_ms: frame.now_ms };
-            let Some(next) = self.merge_frame(replay.state(), &frame, &mut merge, spot, prev) else {
-                continue;
-            };
-            prev = next.at;
-            instead.push(next.encode());
+            let alone = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
+            let released = alone.map(|alone| alone && frame.at.seq < waits);
+            let state = replay.state();
+            leads.get_or_insert_with(|| NodeIx::BOTH.map(|g| state.lead(g)));
+            at_ms = frame.now_ms;
+            let spot = Spot { released, at_ms };
+            if let Some(next) = self.merge_frame(state, &frame, &mut merge, spot, end) {
+                end = next.at;
+                frames.push(next.encode());
+            }
         }
-        (instead, replay.finish(store).state)
+        let (before, leads) = (replay.finish(store).state, leads.unwrap_or_default());
+        Merged { frames, end, before, leads, at_ms }
+    }
+
+    /// Groups that this node leads, as far as either node knows, by index.
+    pub(super) fn led_on(&self) -> [bool; 2] {
+        NodeIx::BOTH.map(|g| !self.peer_leads_now(g))
     }
 
     /// Clients of the groups that this node leads on were given numbers by the old tail: they hold in the new one.
@@ -77,8 +112,7 @@ impl Driver {
                 state.apply(&mut old, record);
             }
         }
-        let led =
-            NodeIx::BOTH.iter().filter(|g| !self.peer_leads_now(**g)).fold(0, |m, g| m | 1 << g.index());
+        let led = u8::from(merge.led()[0]) | u8::from(merge.led()[1]) << 1;
         (!records.is_empty()).then(|| Frame {
             groups,
             solo: frame.solo & led,
@@ -93,12 +127,12 @@ impl Driver {
 
     /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none. `merge` sees
     /// each record.
-    fn look_ahead(&self, keep: u64, merge: &mut Merge, store: &mut dyn Storage) -> [u64; 2] {
+    fn look_ahead(&self, keep: u64, merge: &mut Merge, waits: u64, store: &mut dyn Storage) -> [u64; 2] {
         let mut from = [0; 2];
         let mut tail = Reader::new(Which::Own, keep + 1);
         while let Some(frame) = tail.pop(store) {
             for record in &frame.records {
-                merge.foresee(record, frame.solo != 0);
+                merge.foresee(record, frame.solo != 0 && frame.at.seq < waits);
                 if let Record::Lead { group, reg, .. } = record
                     && reg.mode == Mode::Solo
                 {

@@ -2,6 +2,7 @@
 //! the commit rule. Pure: disks, links and clocks are the shell's; it runs the same on a virtual clock.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod ahead;
 pub mod check;
 mod checkpoint;
 pub mod commit;

@@ -36,6 +36,8 @@ pub(super) struct Incoming {
     keeping: bool,
     /// The end of the peer's log when we met.
     met_at: u64,
+    /// Where its log and our copy of it parted then.
+    parted: Option<u64>,
     /// A part of the peer's check that is to be answered.
     pub(super) part: Option<Part>,
     /// Stored while this node asked for promotion, and not acknowledged.
@@ -105,8 +107,9 @@ impl Driver {
         if !self.agree_on_version(hello.versions) {
             return self.close(Link::In, OTHER_VERSION);
         }
-        let end = self.peer.end();
-        let complete = self.peer.common(&hello.runs) == end.seq && hello.runs.end() == end;
+        let (end, common) = (self.peer.end(), self.peer.common(&hello.runs));
+        let complete = common == end.seq && hello.runs.end() == end;
+        let parted = common < end.seq && common < hello.runs.end().seq;
         self.incoming = Incoming {
             greeted: true,
             flows: complete,
@@ -117,6 +120,7 @@ impl Driver {
             keep: 0,
             keeping: false,
             met_at: hello.runs.end().seq,
+            parted: parted.then_some(common),
             part: None,
             withheld: None,
         };
@@ -220,6 +224,10 @@ impl Driver {
     /// One piece of our copy; the peer asks for the next when it has this one, so that a long log is never in memory
     /// at once. A frame that is larger than a piece goes alone.
     fn serve_fetch(&mut self, from: u64, store: &mut dyn Storage) {
+        // It went on beside what we have of its log, and what it asks for both nodes had for good.
+        if self.incoming.parted.is_some_and(|common| self.stored[Which::Peer as usize] > common) {
+            return self.close(Link::In, OLD_DISK);
+        }
         if from < store.first(Which::Peer) {
             return self.peer_lacks_its_log();
         }
@@ -233,7 +241,8 @@ impl Driver {
         frames.truncate(count);
         let last = frames.is_empty() || from + frames.len() as u64 > self.peer.end().seq;
         self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
-        if last {
+        // Whose log parts from our copy puts that into its own now, and greets anew when it has.
+        if last && self.incoming.parted.is_none() {
             self.flows();
         }
     }

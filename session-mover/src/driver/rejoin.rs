@@ -90,6 +90,7 @@ impl Driver {
     /// own log are compared again before it goes on: its tail may be void.
     pub fn lose_role(&mut self, store: &mut dyn Storage) {
         self.rebuild(store);
+        self.leave_ahead();
         self.compared = false;
         // What is in our log answers nothing that could still be lost with this process.
         store.sync(Which::Peer);
@@ -116,21 +117,33 @@ impl Driver {
 
     /// Sets the tail of the own log aside and writes in its place what is left of it (D7).
     pub(super) fn cut_own(&mut self, keep: u64, store: &mut dyn Storage) {
-        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+        self.begin_incarnation();
         let (instead, before) = self.merged(keep, store);
-        self.replace_own(keep, instead, store);
+        self.replace_own(keep, instead, 0, store);
         debug_assert!(self.is_same_branch(&before), "a merge changed numbers that clients were given");
     }
 
     /// Sets the tail of the own log aside, of which nothing is left.
     pub(super) fn drop_own(&mut self, keep: u64, store: &mut dyn Storage) {
-        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
-        self.replace_own(keep, Vec::new(), store);
+        self.begin_incarnation();
+        self.replace_own(keep, Vec::new(), 0, store);
         self.cut_at = Some(keep);
     }
 
-    /// A new incarnation has begun; the state is built anew.
-    fn replace_own(&mut self, keep: u64, instead: Vec<Bytes>, store: &mut dyn Storage) {
+    /// What is written from here on is another history than what was written before.
+    pub(super) fn begin_incarnation(&mut self) {
+        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+    }
+
+    /// A new incarnation has begun; the state is built anew. The first `fetched` frames come from the peer's copy, and are not
+    /// left of the tail.
+    pub(super) fn replace_own(
+        &mut self,
+        keep: u64,
+        instead: Vec<Bytes>,
+        fetched: u64,
+        store: &mut dyn Storage,
+    ) {
         let (end, kept) = (self.own.end().seq, instead.len() as u64);
         let released = self.released_alone(Which::Own, keep, store);
         store.replace_tail(Which::Own, keep, instead);
@@ -138,7 +151,7 @@ impl Driver {
         self.cut_store(Which::Own, keep, store);
         // That leaves nothing that is not on disk.
         self.commit.restart(keep + kept);
-        self.dos.push(Do::SetAside(Which::Own, end - keep, released, kept));
+        self.dos.push(Do::SetAside(Which::Own, end - keep, released, kept - fetched));
         self.rebuild(store);
     }
 

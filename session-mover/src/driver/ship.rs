@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
+use super::ahead::Ahead;
 use super::receive::{OLD_DISK, OTHER_VERSION};
 use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
@@ -27,8 +28,10 @@ pub(super) struct Outgoing {
     /// Sent and not acknowledged: sequence number and bytes.
     in_flight: std::collections::VecDeque<(u64, usize)>,
     bytes: usize,
-    peer_regs: [Option<Reg>; 2],
+    pub(super) peer_regs: [Option<Reg>; 2],
     boot: u64,
+    /// An end of our log that the peer has built upon, as far as it has come in.
+    pub(super) ahead: Option<Ahead>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +67,7 @@ impl Outgoing {
 impl Driver {
     /// Our connection to the peer is up: greet.
     pub fn connected(&mut self) {
+        self.leave_ahead();
         self.outgoing = Outgoing { phase: Phase::Greeted, ..Outgoing::default() };
         self.barrier = None;
         let hello = self.hello(self.own.clone());
@@ -74,6 +78,7 @@ impl Driver {
 
     /// Our connection to the peer is gone.
     pub fn disconnected(&mut self) {
+        self.leave_ahead();
         self.outgoing = Outgoing::default();
         self.barrier = None;
     }
@@ -147,7 +152,10 @@ impl Driver {
 
     fn end(&mut self, link: Link, why: Why) {
         match link {
-            Link::Out => self.outgoing = Outgoing::default(),
+            Link::Out => {
+                self.leave_ahead();
+                self.outgoing = Outgoing::default();
+            }
             Link::In => self.incoming = Default::default(),
         }
         self.barrier = None;
@@ -173,14 +181,21 @@ impl Driver {
         let common = self.own.common(&copy);
         self.peer_kept = self.peer_kept.min(common);
         let first_void = self.first_void(common, store);
+        if self.fetches_ahead(common, copy.end().seq, first_void, store) {
+            return;
+        }
         if let Some(first_void) = first_void {
             if !self.may_cut(Which::Own, first_void - 1, store) {
                 return self.close(Link::Out, OLD_DISK);
             }
             self.cut_own(first_void - 1, store);
         }
-        self.compared = true;
         let (own, theirs) = (self.own.end().seq, copy.end().seq);
+        if first_void.is_some() && theirs > common && own == common {
+            // Nothing is left of our tail: the peer is to know that before we ask for what it has of our log.
+            return self.greet_again(Link::Out, "our log was cut: compare it again");
+        }
+        self.compared = true;
         if theirs > common && own > common {
             // Both went on from a common point, and the peer leads nothing of ours: its rest was never acknowledged.
             self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
@@ -204,7 +219,7 @@ impl Driver {
     }
 
     /// Both nodes lead the group alone by their own copies of the register, and neither knows yet who leads on (R0).
-    fn in_conflict(&self, group: NodeIx, theirs: Option<Reg>) -> bool {
+    pub(super) fn in_conflict(&self, group: NodeIx, theirs: Option<Reg>) -> bool {
         let (Some(mine), Some(theirs)) = (self.view.regs[group.index()], theirs) else { return false };
         let settled = theirs.settled >= mine.term || mine.settled >= theirs.term;
         mine.mode == Mode::Solo && theirs.mode == Mode::Solo && mine.primary != theirs.primary && !settled
@@ -251,6 +266,9 @@ impl Driver {
         if self.is_installing() {
             // The store is half of another one: nothing can be built on it until that is over.
             return self.greet_again(Link::Out, "a snapshot is coming in: compare the logs behind it");
+        }
+        if self.outgoing.ahead.is_some() {
+            return self.on_ahead(frames, last, store);
         }
         for bytes in frames {
             let Ok(frame) = Frame::decode(&bytes) else { return self.close(Link::Out, "a damaged frame") };

@@ -127,7 +127,7 @@ impl Driver {
             warn!(%error, "snapshot");
             return self.close(Link::In, "the store cannot be written");
         }
-        self.inc = self.inc.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1) | 1;
+        self.begin_incarnation();
         self.fetched = false;
         self.void = None;
         self.rebuild(storage);

@@ -1,6 +1,7 @@
 //! Two drivers without nodes around them.
 
 mod acknowledged;
+mod ahead;
 mod bounds;
 mod checkpoints;
 mod checks;
