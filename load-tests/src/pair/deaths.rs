@@ -3,6 +3,7 @@
 //! other node dies right behind it, while what it is told is on its way.
 
 use presence_engine::ids::NodeIx;
+use session_mover::log::Which;
 use session_mover::msg::Msg;
 use srm::node::{In, Out, Reply};
 
@@ -200,6 +201,12 @@ impl Stage {
     pub fn dies_now(&mut self, node: usize) {
         self.world.restart(node, BACK);
         self.world.die(node, false);
+    }
+
+    /// Whether the other node has more of a dead node's log than that has on its own disk.
+    pub fn copy_is_ahead(&self, node: usize) -> bool {
+        let copy = self.world.hosts[1 - node].node().map(|other| other.driver().peer_end().seq);
+        copy.is_some_and(|copy| copy > self.world.hosts[node].disk.log.appended(Which::Own))
     }
 
     /// Milliseconds since the beginning.

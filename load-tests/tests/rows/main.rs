@@ -5,6 +5,7 @@ mod callers;
 mod causes;
 mod deaths;
 mod enabling;
+mod ends;
 mod faults;
 mod follows;
 mod group;
