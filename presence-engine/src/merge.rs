@@ -79,8 +79,7 @@ impl Merge {
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (shown, ends, words) = (Shown::default(), Ends::default(), ToCome::default());
-        Merge { me, led, went, moved, told, shown, ends, words }
-        Merge { me, led, went, moved, told, shown: Shown::default(), words: ToCome::default(), before: None }
+        Merge { me, led, went, moved, told, shown, ends, words, before: None }
     }
 
     /// The same, written behind stanzas that the tail does not know of: what is among them is not offered once more.
@@ -297,9 +296,10 @@ impl Merge {
             match effect {
                 Effect::Forward(forward) | Effect::Offer(forward) => {
                     let was = old.next_forward();
+                    let sent = self.sent(forward.clone(), of);
                     let last =
                         |e: &Effect| !matches!(e, Effect::Offer(f) if self.words.supersede(&f.to, &f.stanza));
-                    let sent = self.sent(forward.clone(), of).filter(last);
+                    let sent = sent.filter(last);
                     let now = sent.is_some().then(|| new.next_forward());
                     // What goes to its speaker is another: what was done with this one says nothing of it.
                     let same = |effect: &Effect| matches!(effect, Effect::Forward(f) | Effect::Offer(f) if f.to == forward.to);
@@ -349,8 +349,8 @@ impl Merge {
         left
     }
 
-    fn sent(&self, forward: Forward, of: Of) -> Option<Effect> {
-        let is_there = |offer: &Forward| self.before.as_ref().is_some_and(|seen| seen.has_older(offer));
+    fn sent(&mut self, forward: Forward, of: Of) -> Option<Effect> {
+        let mut is_there = |offer: &Forward| self.before.as_mut().is_some_and(|seen| seen.has_older(offer));
         sent(forward, of).filter(|effect| !matches!(effect, Effect::Offer(offer) if is_there(offer)))
     }
 

@@ -118,11 +118,12 @@ impl Seen {
 
     /// The same, where all that was noted is older than the offer: what its sender took for lost there, and said again. A later
     /// word of a user to the own account stands.
-    pub(super) fn has_older(&self, offer: &Forward) -> bool {
+    pub(super) fn has_older(&mut self, offer: &Forward) -> bool {
         let stanza = Stanza::from_bytes(offer.stanza.clone()).ok();
-        let is_word = stanza.is_some_and(|stanza| word(&stanza, &offer.to).is_some());
-        let named = || name(&offer.stanza).is_some_and(|name| self.named.contains(&name));
-        self.ids.contains(&offer.id) || !is_word && named()
+        match stanza.is_some_and(|stanza| word(&stanza, &offer.to).is_some()) {
+            true => self.ids.contains(&offer.id),
+            false => self.is_there(offer.id, name(&offer.stanza)),
+        }
     }
 
     /// `None`: it is no word of a user to the own account.
