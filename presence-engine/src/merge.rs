@@ -93,13 +93,13 @@ impl Merge {
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
-    /// last word of a user, and are asked for an end of a subscription behind the last of it. `alone`: it was let go alone.
-    pub fn foresee(&mut self, record: &Record, alone: bool) {
+    /// last word of a user, and are asked for an end of a subscription behind the last of it. `state`: this branch as it is at
+    /// the end of the tail.
+    pub fn foresee(&mut self, state: &State, spot: Spot, record: &Record) {
         self.shown.foresee(record);
         self.ends.foresee(record);
-        if alone {
-            self.words.foresee(record);
-        }
+        let told = |user: &BareJid| state.user(user).is_some_and(|u| spot.released[u.register.index()]);
+        self.words.foresee(record, told);
     }
 
     /// What is left of a record that is about to be applied to `state`, this branch as it was then, but for moves

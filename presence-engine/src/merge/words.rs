@@ -190,36 +190,46 @@ fn was_set(effects: &[Effect]) -> bool {
     })
 }
 
-/// Words that a tail still holds, by user, contact and what they are about: only the last of each is said again. Said one after
+/// Of the words of a tail that are said again the last one, by user, contact and what it is about: no other is. Said one after
 /// the other to somebody who knows the end already, they would part the two.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ToCome(BTreeMap<(BareJid, BareJid), [u32; 3]>);
+pub(super) struct ToCome {
+    /// The stanza of the tail that brought it, counted from the first.
+    last: BTreeMap<(BareJid, BareJid), [u64; 3]>,
+    foreseen: u64,
+    at_hand: u64,
+}
 
 impl ToCome {
-    pub(super) fn foresee(&mut self, record: &Record) {
-        let Record::SmIn { effects, .. } = record else { return };
-        for (user, contact, word) in done(effects) {
-            let counts = self.0.entry((user, contact)).or_default();
-            word.own_parts().for_each(|part| counts[part] += 1);
+    /// `told`: whether a user was told that this is safe. What nobody was told of is not said again.
+    pub(super) fn foresee(&mut self, record: &Record, told: impl Fn(&BareJid) -> bool) {
+        match record {
+            Record::SmIn { effects, .. } => {
+                self.foreseen += 1;
+                let number = self.foreseen;
+                for (user, contact, word) in done(effects).into_iter().filter(|(user, ..)| told(user)) {
+                    let last = self.last.entry((user, contact)).or_default();
+                    word.own_parts().for_each(|part| last[part] = number);
+                }
+            }
+            // What was said before was let go with another group, which is not known here: each word stands for itself.
+            Record::HandOver { user, .. } => self.last.retain(|(speaker, _), _| speaker != user),
+            Record::Absorb { .. } => self.last.clear(),
+            _ => {}
         }
     }
 
     /// What this record says is at hand.
     pub(super) fn pass(&mut self, record: &Record) {
-        let Record::SmIn { effects, .. } = record else { return };
-        for (user, contact, word) in done(effects) {
-            if let Some(counts) = self.0.get_mut(&(user, contact)) {
-                word.own_parts().for_each(|part| counts[part] = counts[part].saturating_sub(1));
-            }
-        }
+        self.at_hand += u64::from(matches!(record, Record::SmIn { .. }));
     }
 
     /// Whether everything that a word to the own account is about is said anew behind it.
     pub(super) fn supersede(&self, to: &Jid, stanza: &Bytes) -> bool {
         let word = Stanza::from_bytes(stanza.clone()).ok().and_then(|stanza| word(&stanza, to));
         word.is_some_and(|(word, contact)| {
-            let counts = self.0.get(&(to.to_bare(), contact));
-            counts.is_some_and(|counts| word.own_parts().all(|part| counts[part] > 0))
+            let last = self.last.get(&(to.to_bare(), contact));
+            last.is_some_and(|last| word.own_parts().all(|part| last[part] > self.at_hand))
         })
     }
 }

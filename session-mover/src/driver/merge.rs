@@ -28,6 +28,39 @@ pub(super) struct Merged {
     pub(super) at_ms: u64,
 }
 
+/// What of the own tail had been let go alone.
+#[derive(Debug)]
+struct LetGo {
+    /// For each group, the last frame that says that this node leads it alone; 0: none. What waited then was let go.
+    alone_from: [u64; 2],
+    /// Nothing was let go of this frame and what follows it.
+    waits: u64,
+}
+
+impl LetGo {
+    /// Of the tail behind `keep`.
+    fn of_tail(keep: u64, waits: u64, store: &mut dyn Storage) -> LetGo {
+        let mut alone_from = [0; 2];
+        let mut tail = Reader::new(Which::Own, keep + 1);
+        while let Some(frame) = tail.pop(store) {
+            for record in &frame.records {
+                if let Record::Lead { group, reg, .. } = record
+                    && reg.mode == Mode::Solo
+                {
+                    alone_from[group.index()] = frame.at.seq;
+                }
+            }
+        }
+        LetGo { alone_from, waits }
+    }
+
+    fn spot(&self, frame: &Frame) -> Spot {
+        let alone = |g: usize| frame.solo & (1 << g) != 0 || frame.at.seq < self.alone_from[g];
+        let released = [0, 1].map(|g| alone(g) && frame.at.seq < self.waits);
+        Spot { released, at_ms: frame.now_ms }
+    }
+}
+
 impl Driver {
     /// Frames that take the place of everything after `keep` in the own log, and the state before they do.
     pub(super) fn merged(&mut self, keep: u64, store: &mut dyn Storage) -> (Vec<Bytes>, State) {
@@ -47,7 +80,8 @@ impl Driver {
         store: &mut dyn Storage,
     ) -> Merged {
         let me = self.cfg.engine.me;
-        let alone_from = self.look_ahead(keep, &mut merge, waits, store);
+        let let_go = LetGo::of_tail(keep, waits, store);
+        self.look_ahead(keep, &mut merge, &let_go, store);
         let base = self.base(store);
         debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");
         let base = if base.mark.own.end().seq <= keep { base } else { Base::default() };
@@ -58,14 +92,10 @@ impl Driver {
                 apply(replay.state(), me, &frame);
                 continue;
             }
-            // What waited when the group went Solo was let go then.
-            let alone = [0, 1].map(|g| frame.solo & (1 << g) != 0 || frame.at.seq < alone_from[g]);
-            let released = alone.map(|alone| alone && frame.at.seq < waits);
             let state = replay.state();
             leads.get_or_insert_with(|| NodeIx::BOTH.map(|g| state.lead(g)));
             at_ms = frame.now_ms;
-            let spot = Spot { released, at_ms };
-            if let Some(next) = self.merge_frame(state, &frame, &mut merge, spot, end) {
+            if let Some(next) = self.merge_frame(state, &frame, &mut merge, let_go.spot(&frame), end) {
                 end = next.at;
                 frames.push(next.encode());
             }
@@ -125,22 +155,13 @@ impl Driver {
         })
     }
 
-    /// For each group, the last frame of the tail in which this node began to lead it alone; 0: none. `merge` sees
-    /// each record.
-    fn look_ahead(&self, keep: u64, merge: &mut Merge, waits: u64, store: &mut dyn Storage) -> [u64; 2] {
-        let mut from = [0; 2];
+    /// `merge` sees each record of the tail.
+    fn look_ahead(&self, keep: u64, merge: &mut Merge, let_go: &LetGo, store: &mut dyn Storage) {
         let mut tail = Reader::new(Which::Own, keep + 1);
         while let Some(frame) = tail.pop(store) {
-            for record in &frame.records {
-                merge.foresee(record, frame.solo != 0 && frame.at.seq < waits);
-                if let Record::Lead { group, reg, .. } = record
-                    && reg.mode == Mode::Solo
-                {
-                    from[group.index()] = frame.at.seq;
-                }
-            }
+            let spot = let_go.spot(&frame);
+            frame.records.iter().for_each(|record| merge.foresee(self.engine.state(), spot, record));
         }
-        from
     }
 
     /// Before offers are processed: what the branch that goes on took from clients, up to now. It stands in the log of the

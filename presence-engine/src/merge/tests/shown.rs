@@ -37,7 +37,7 @@ fn shown(session: SmId, name: &str, number: u32, status: &str, to: &[SmId]) -> R
 /// What is left of a tail, a record a frame.
 fn play(state: &mut State, tail: &[Record]) -> Vec<Record> {
     let mut merge = merge();
-    tail.iter().for_each(|record| merge.foresee(record, true));
+    tail.iter().for_each(|record| merge.foresee(state, TOLD, record));
     let mut left = Vec::new();
     for (seq, record) in (5..).zip(tail) {
         let mut new = place(seq);

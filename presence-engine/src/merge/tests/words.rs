@@ -1,6 +1,7 @@
 //! What juliet, who is lost, did to her roster in the tail.
 
 use super::*;
+use crate::ids::Epoch;
 use crate::state::{Item, RosterVersion};
 use crate::subscription::{Ask, Subscription};
 
@@ -36,6 +37,13 @@ fn at_7(word: &str) -> String {
 fn called(name: &str) -> Vec<Effect> {
     let result = "<iq xmlns='jabber:client' type='result' id='s' to='juliet@d/r'/>";
     vec![roster("juliet", "nurse", Some(named(name, &[]))), out(JULIET, id(JULIET, 9), result.into())]
+}
+
+/// Juliet says how she and the nurse see each other.
+fn to_nurse(said_: Ask) -> Record {
+    let stanza = ask(said_, "juliet", "nurse");
+    let forward = Forward { to: (*jid("nurse")).clone(), id: id(JULIET, 9), stanza };
+    said(JULIET, 9, vec![Effect::Forward(forward)])
 }
 
 /// For romeo, what juliet's roster says of him.
@@ -102,11 +110,6 @@ fn a_void_roster_change_that_the_user_was_told_of_is_said_again_to_the_owner() {
 #[test]
 fn of_what_a_user_said_of_one_thing_only_the_last_is_said_again() {
     let mut state = both_led();
-    let to_nurse = |ask_| {
-        let stanza = ask(ask_, "juliet", "nurse");
-        let forward = Forward { to: (*jid("nurse")).clone(), id: id(JULIET, 9), stanza };
-        said(JULIET, 9, vec![Effect::Forward(forward)])
-    };
     let call = |name| said(JULIET, 9, called(name));
     let gone = said(JULIET, 9, vec![roster("juliet", "nurse", None)]);
     let tail = [
@@ -119,13 +122,40 @@ fn of_what_a_user_said_of_one_thing_only_the_last_is_said_again() {
         (to_nurse(Ask::Subscribed), 1),
     ];
     let mut merge = merge();
-    tail.iter().for_each(|(record, _)| merge.foresee(record, true));
+    tail.iter().for_each(|(record, _)| merge.foresee(&state, TOLD, record));
     // What a removal ends is said in words of its own.
     for (seq, (record, wanted)) in (5..).zip(&tail) {
         let left = merge.keep(&state, TOLD, place(seq), &mut place(seq), record);
         let offers = left.iter().flat_map(|(_, record)| record.effects()).count();
         assert_eq!(offers, *wanted, "{record:?}");
         state.apply(&mut place(seq), record);
+    }
+}
+
+/// It is said again by nobody. So it is if the speaker's group came to be another since, which was led alone then.
+#[test]
+fn a_word_that_its_speaker_was_not_told_of_takes_the_place_of_none() {
+    let words = [Ask::Subscribe, Ask::Unsubscribe].map(to_nurse);
+    let of_romeos_group = Spot { released: [true, false], ..TOLD };
+    let hand_over = Record::HandOver {
+        user: jid("juliet"),
+        to: NodeIx::A,
+        epoch: Epoch { term: 6, moves: 1 },
+        applied_peer: Position::default(),
+        counters: Vec::new(),
+    };
+    for (later, moves, offers) in
+        [(TOLD, false, 0), (UNTOLD, false, 1), (of_romeos_group, false, 1), (of_romeos_group, true, 1)]
+    {
+        let (state, mut ended, mut merge) = (both_led(), both_led(), merge());
+        let moves = moves.then_some(&hand_over);
+        moves.into_iter().for_each(|record| ended.apply(&mut place(7), record));
+        merge.foresee(&ended, TOLD, &words[0]);
+        merge.foresee(&ended, later, &words[1]);
+        moves.into_iter().for_each(|record| merge.foresee(&ended, TOLD, record));
+        let left = merge.keep(&state, TOLD, place(5), &mut place(5), &words[0]);
+        let left = left.iter().flat_map(|(_, record)| record.effects()).count();
+        assert_eq!(left, offers, "{later:?} {moves:?}");
     }
 }
 
@@ -276,7 +306,7 @@ fn behind_the_last_of_two_users_the_contact_asks_for_what_the_others_roster_says
     {
         let tail: Vec<Record> = [word(contact)].into_iter().chain(rest.iter().cloned()).collect();
         let (mut state, mut merge) = (both_led(), merge());
-        tail.iter().for_each(|record| merge.foresee(record, true));
+        tail.iter().for_each(|record| merge.foresee(&state, spot, record));
         for (seq, (record, wanted)) in (5..).zip(tail.iter().zip(wanted)) {
             let mut new = place(seq);
             let left = merge.keep(&state, spot, place(seq), &mut new, record);

@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod ahead;
+mod alone;
 mod bounds;
 mod checkpoints;
 mod checks;

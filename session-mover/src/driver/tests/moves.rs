@@ -10,14 +10,14 @@ use super::*;
 use crate::msg::Hello;
 
 const ROMEO: SmId = SmId([1; 16]);
-const JULIET: SmId = SmId([2; 16]);
-const NURSE: SmId = SmId([3; 16]);
+pub(super) const JULIET: SmId = SmId([2; 16]);
+pub(super) const NURSE: SmId = SmId([3; 16]);
 
 fn reg(term: u64, primary: NodeIx, mode: Mode) -> Reg {
     Reg { term: Term(term), primary, mode, settled: Term(0) }
 }
 
-fn lead(group: NodeIx, term: u64, mode: Mode) -> Record {
+pub(super) fn lead(group: NodeIx, term: u64, mode: Mode) -> Record {
     Record::Lead { group, reg: reg(term, NodeIx::A, mode), at_ms: 1, late: false }
 }
 
@@ -25,7 +25,7 @@ fn jid(name: &str) -> BareJid {
     BareJid::parse(&format!("{name}@d")).unwrap()
 }
 
-fn said(by: SmId, number: u32, to: SmId) -> Record {
+pub(super) fn said(by: SmId, number: u32, to: SmId) -> Record {
     let id = StanzaId { session: by, number };
     Record::SmIn { session: by, number, effects: vec![Effect::Out { to, id, keep: true, stanza: stanza() }] }
 }
@@ -68,7 +68,7 @@ fn hand_over_of_romeo() -> Record {
 }
 
 /// What is left of the tail of node a, which led both groups and leads its own on, behind the frame of its start.
-fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
+pub(super) fn left(tail: Vec<(u8, u8, Vec<Record>)>) -> Vec<(u8, Vec<Record>)> {
     let mut log = MemoryLog::default();
     write(&mut log, [(3, 0, people())].into_iter().chain(tail).collect());
     let mut driver = driver(NodeIx::A, 1, &mut log);
