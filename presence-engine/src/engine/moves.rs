@@ -148,9 +148,14 @@ impl Engine {
     /// The core leads a group: the register goes into the log, undone records are processed, clients are called.
     pub(super) fn lead(&mut self, group: Group, reg: Reg, late: bool, out: &mut Vec<Output>) {
         let me = self.cfg.me;
-        let taken = self.state.lead(group).is_some_and(|before| before.primary != me);
+        let before = self.state.lead(group);
+        let taken = before.is_some_and(|before| before.primary != me);
         let at_ms = self.turn.now_ms;
         self.emit(Record::Lead { group, reg, at_ms, late }, out);
+        if self.serving[group.index()] && before == Some(reg) {
+            // Said once more, of what was written since: nothing else has changed.
+            return;
+        }
         self.serving[group.index()] = true;
         self.process_all(out);
         self.note_all_waiting();

@@ -74,6 +74,8 @@ impl Way {
     pub(super) fn step(&mut self, reg: Reg) {
         match reg.mode {
             Mode::Pair => (self.pair, self.alone) = (reg.term.0, Vec::new()),
+            // Said once more: after a restart, or a join that was called off.
+            Mode::Solo if self.alone.last() == Some(&reg.term.0) => {}
             Mode::Solo => self.alone.push(reg.term.0),
         }
     }
@@ -132,6 +134,16 @@ mod tests {
         assert_eq!(over(&way), [false, true, false, true, true, false]);
         way.step(reg(12, Mode::Pair));
         assert_eq!(over(&way), [false; 6], "by the word of the other node");
+    }
+
+    #[test]
+    fn a_value_that_is_said_once_more_is_one() {
+        let mut way = Way::default();
+        [6, 8].into_iter().for_each(|term| way.step(reg(term, Mode::Solo)));
+        let once = way.clone();
+        way.step(reg(8, Mode::Solo));
+        assert_eq!(way, once);
+        assert_eq!(way.alone, [6, 8]);
     }
 
     /// A session whose client was here in neither: the first void branch stays refused, and so does the second.

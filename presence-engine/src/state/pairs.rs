@@ -220,10 +220,12 @@ impl State {
 
     fn touches(&self, place: Place, record: &Record, keys: &mut BTreeSet<Key>) {
         match record {
-            Record::Lead { group, .. } => {
+            Record::Lead { group, reg, .. } => {
                 keys.insert(Key::Groups);
                 keys.extend(self.kept.keys().map(|id| Key::Kept(*id)));
-                self.members_of(*group, keys);
+                if self.lead(*group) != Some(*reg) {
+                    self.members_of(*group, keys);
+                }
             }
             Record::Absorb { from, .. } => self.members_of(*from, keys),
             Record::Away { .. } | Record::Group(_) => _ = keys.insert(Key::Groups),

@@ -1,7 +1,7 @@
 //! Who began to lead a group when, and how much of the other log it had then: what tells history from a void tail (D8).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presence_engine::ids::{Group, Mode, NodeIx, Term};
+use presence_engine::ids::{Group, Mode, NodeIx, Reg, Term};
 use presence_engine::record::Record;
 use serde::{Deserialize, Serialize};
 
@@ -28,11 +28,18 @@ impl Leads {
         for record in &frame.records {
             if let Record::Lead { group, reg, .. } = record
                 && reg.primary == writer
+                && !self.ends_with(*group, *reg)
             {
                 let (had, at) = (frame.applied_peer.seq, frame.at.seq);
                 self.0.push(Lead { group: *group, term: reg.term, mode: reg.mode, had, at });
             }
         }
+    }
+
+    /// What is said once more says nothing new of when the writer began to lead.
+    fn ends_with(&self, group: Group, reg: Reg) -> bool {
+        let last = self.0.iter().rfind(|lead| lead.group == group);
+        last.is_some_and(|last| (last.term, last.mode) == (reg.term, reg.mode))
     }
 
     /// Term of the last value in Solo.
@@ -56,7 +63,7 @@ impl Leads {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Position, Reg};
+    use presence_engine::ids::Position;
 
     use super::*;
 
@@ -107,6 +114,16 @@ mod tests {
         let leads = leads();
         assert_eq!(NodeIx::BOTH.map(|group| leads.last_solo(group)), [Term(7), Term(5)]);
         assert_eq!(Leads::default().last_solo(NodeIx::A), Term(0));
+    }
+
+    #[test]
+    fn a_lead_that_is_said_once_more_is_the_one_that_was_said_first() {
+        let (mut leads, once) = (leads(), leads());
+        leads.note(NodeIx::A, &frame(5, 9, NodeIx::B, (9, NodeIx::A, Mode::Pair)));
+        leads.note(NodeIx::A, &frame(6, 9, NodeIx::A, (7, NodeIx::A, Mode::Solo)));
+        assert_eq!(leads, once);
+        leads.note(NodeIx::A, &frame(7, 9, NodeIx::B, (11, NodeIx::A, Mode::Pair)));
+        assert_eq!(leads.had_after(NodeIx::B, Term(9)), Some(9));
     }
 
     #[test]

@@ -97,6 +97,20 @@ fn dual_clients_hear_of_other_re_login_limits_and_nobody_else() {
 }
 
 #[test]
+fn who_leads_said_once_more_tells_nobody_anything() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    let said = |duo: &Duo| {
+        let lead = |record: &&Record| matches!(record, Record::Lead { reg, .. } if *reg == solo());
+        duo.log.iter().filter(lead).count()
+    };
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    assert_eq!((words(&duo.all(romeo)), said(&duo)), (vec!["offer 12.0".to_owned()], 1));
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    assert_eq!((words(&duo.all(romeo)), said(&duo)), (vec![], 2));
+}
+
+#[test]
 fn a_stream_that_is_attached_again_hears_the_epoch_before_what_waited_for_it() {
     let mut duo = Duo::new();
     let (romeo, juliet) = (dual(&mut duo, B), duo.login(JULIET));

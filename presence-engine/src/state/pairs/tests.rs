@@ -252,6 +252,24 @@ fn every_key_whose_value_a_record_changes_is_noted() {
     assert!(at_others > 0, "no copy at another resource was marked");
 }
 
+/// It may come each second, while a join is called off again and again.
+#[test]
+fn who_leads_said_once_more_touches_nobody() {
+    let mut state = State::default();
+    state.note_changes();
+    let mut noted = |record: &Record| {
+        let at = Position { seq: 1, inc: 1 };
+        state.apply(&mut Place { log: NodeIx::A, at, forwards: 0 }, record);
+        state.take_changes()
+    };
+    let user = BareJid::parse("u@d").unwrap();
+    noted(&Record::UserAdd { user: user.clone(), home: NodeIx::A, verifiers: Verifiers::default() });
+    let reg = Reg { term: Term(6), primary: NodeIx::A, mode: Mode::Solo, settled: Term(0) };
+    let lead = Record::Lead { group: NodeIx::A, reg, at_ms: 1, late: false };
+    assert_eq!(noted(&lead), BTreeSet::from([Key::Groups, Key::User(user)]));
+    assert_eq!(noted(&lead), BTreeSet::from([Key::Groups]));
+}
+
 #[test]
 fn values_of_the_version_before_are_read_and_what_is_newer_is_skipped() {
     let mut state = State::default();
