@@ -314,6 +314,11 @@ impl Driver {
         }
     }
 
+    /// Whether frames say now that what is in them of a group is let go alone.
+    pub fn says_alone(&self, group: NodeIx) -> bool {
+        matches!(self.view.release[group.index()], Release::Alone(_))
+    }
+
     /// The register copies that it was told last.
     pub fn regs(&self) -> [Option<Reg>; 2] {
         self.view.regs
@@ -509,8 +514,7 @@ impl Driver {
             }
             return;
         }
-        let alone =
-            |g: NodeIx| u8::from(matches!(self.view.release[g.index()], Release::Alone(_))) << g.index();
+        let alone = |g: NodeIx| u8::from(self.says_alone(g)) << g.index();
         let frame = Frame {
             groups,
             solo: alone(NodeIx::A) | alone(NodeIx::B),

@@ -244,17 +244,24 @@ impl Node {
     }
 
     /// Going Solo raises the epoch: dual clients hear it before what waited for the peer is let go (D6), and what is
-    /// let go so was acknowledged alone.
+    /// let go so was acknowledged alone. So it is where a join was called off: the register is as it was, and what was written
+    /// for the join does not say that it is let go alone. The log says it once more, before that is (D7).
     fn announce_solo(&mut self, disk: &mut dyn Disk) {
         for group in NodeIx::BOTH {
-            let core = &self.cores[group.index()];
+            let (g, core) = (group.index(), &self.cores[group.index()]);
             let (reg, alone) = (core.reg(), core.release() == Release::Alone);
-            if !alone || self.announced[group.index()] == Some(reg) {
+            let (known, said) = (self.announced[g] == Some(reg), self.driver.says_alone(group));
+            if !alone || known && said {
                 continue;
             }
-            self.announced[group.index()] = Some(reg);
-            for told in self.driver.announce(group, reg) {
-                self.released(told);
+            if !said {
+                self.lead_at[g] = None;
+            }
+            if !known {
+                self.announced[g] = Some(reg);
+                for told in self.driver.announce(group, reg) {
+                    self.released(told);
+                }
             }
             if !self.driver.quiet() {
                 self.feed(group, In::AckedAlone, disk);
@@ -317,12 +324,12 @@ impl Node {
             let g = group.index();
             let (role, reg) = (self.cores[g].role(), self.cores[g].reg());
             let leads = role == Role::Primary;
-            if leads && self.written[g] != Some(reg) {
+            if leads && (self.written[g] != Some(reg) || self.lead_at[g].is_none()) {
                 self.written[g] = Some(reg);
                 self.serving[g] = true;
                 let late = self.late[g];
                 self.turn_now(Input::Lead { group, reg, late }, disk);
-                self.lead_at[g] = self.driver.own_end().seq;
+                self.lead_at[g] = Some(self.driver.own_end().seq);
                 again = true;
             } else if leads && !self.serving[g] {
                 self.serving[g] = true;

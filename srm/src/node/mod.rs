@@ -153,8 +153,8 @@ pub struct Node {
     /// For each group: the register value whose Lead record was written, whether the engine serves it, the log's end
     /// when the peer began to be needed, and whether it was taken over so late that the peer may have led alone (D6).
     written: [Option<Reg>; 2],
-    /// The frame with that record.
-    lead_at: [u64; 2],
+    /// The frame with that record; `None`: it is to be written, be it once more.
+    lead_at: [Option<u64>; 2],
     announced: [Option<Reg>; 2],
     serving: [bool; 2],
     rebuilds: u64,
@@ -249,7 +249,7 @@ impl Node {
             peer_leaving: false,
             peer_restarts: false,
             written: [None; 2],
-            lead_at: [0; 2],
+            lead_at: [None; 2],
             announced: [None; 2],
             serving: [false; 2],
             rebuilds: 0,
@@ -579,9 +579,9 @@ impl Node {
 
     fn release_of(&self, group: Group) -> Release {
         let (g, core) = (group.index(), &self.cores[group.index()]);
-        let told = self.written[g] == Some(core.reg());
+        let lead_at = self.lead_at[g].filter(|_| self.written[g] == Some(core.reg()));
         match core.release() {
-            safety::Release::Alone => Release::Alone(if told { self.lead_at[g] } else { u64::MAX }),
+            safety::Release::Alone => Release::Alone(lead_at.unwrap_or(u64::MAX)),
             safety::Release::Both => Release::Both,
             safety::Release::Nothing => Release::Nothing,
         }

@@ -9,6 +9,7 @@ use session_mover::runs::Runs;
 use session_mover::store::{Batch, Store};
 
 mod gone;
+mod joins;
 mod lags;
 mod lies;
 mod runs;
