@@ -6,7 +6,6 @@
 mod behind;
 mod checked;
 mod kept;
-mod limited;
 mod memory;
 mod redb;
 mod sled;
@@ -21,15 +20,14 @@ use std::path::Path;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use behind::{Behind, Hooks};
+pub use behind::{Behind, Hooks, Open};
 pub use checked::Checked;
 pub(crate) use checked::hash;
 pub use kept::{Kept, unsign};
-pub use limited::Open;
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 pub use sled::SledStore;
-pub use watch::{Found, LIMIT, Watch};
+pub use watch::{Found, Watch};
 
 /// Why a store cannot be used. It is then cleared and built again from the logs.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

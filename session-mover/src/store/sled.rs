@@ -44,8 +44,8 @@ const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// When somebody else flushes too; then after twice as long, and so on,
 const FIRST_WAKE: Duration = Duration::from_millis(500);
-/// up to this.
-const LAST_WAKE: Duration = Duration::from_secs(30);
+/// so often. The last is half an hour later: no disk that fails says so later than that.
+const WAKES: u32 = 12;
 /// Names of its threads: what panics there is told, and ends nothing.
 const THREAD: &str = "store";
 
@@ -144,12 +144,14 @@ fn flush(db: &sled::Db) -> sled::Result<usize> {
     let (done, wait) = channel::<()>();
     thread::scope(|scope| {
         let wake = move || {
-            let mut pause = FIRST_WAKE;
-            while wait.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            for number in 0..WAKES {
+                let pause = FIRST_WAKE * (1 << number);
+                if wait.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
                 let db = db.clone();
                 // This one may come to wait too.
                 let _ = named().spawn(move || drop(db.flush()));
-                pause = (2 * pause).min(LAST_WAKE);
             }
         };
         let _ = named().spawn_scoped(scope, wake);

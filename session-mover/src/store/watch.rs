@@ -7,17 +7,12 @@ use std::time::{Duration, Instant};
 use super::StoreError;
 use super::behind::Job;
 
-/// How long a call of an engine may take,
-pub const LIMIT: Duration = Duration::from_secs(30);
-/// and for each pair that is written more: a store that is built anew is written in one batch.
+/// How long a write may take,
+const LIMIT: Duration = Duration::from_secs(60);
+/// and for each pair of it more: a store that is built anew is written in one batch.
 const LIMIT_OF_PAIR: Duration = Duration::from_millis(1);
 /// So many checkpoints in a row that come to nothing are more than an engine that has to be built anew.
 const FAILURES: u32 = 3;
-
-/// What a call that writes so many pairs may take.
-pub(super) fn limit_of(limit: Duration, pairs: usize) -> Duration {
-    limit + LIMIT_OF_PAIR * u32::try_from(pairs).unwrap_or(u32::MAX)
-}
 
 /// What a store is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +102,8 @@ impl Watch {
     pub(super) fn begin(&self, work: Work, pairs: usize) {
         let mut seen = self.seen();
         seen.asked &= work != Work::Probe;
-        seen.busy = Some((Instant::now(), limit_of(LIMIT, pairs)));
+        let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
+        seen.busy = Some((Instant::now(), LIMIT + LIMIT_OF_PAIR * pairs));
     }
 
     pub(super) fn end(&self, work: Work, result: &Result<(), StoreError>) {

@@ -219,7 +219,7 @@ pub(super) mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use bytes::Bytes;
-    use session_mover::store::{Batch, Behind, Hooks, LIMIT, MemoryStore, NoStore, Store, StoreError};
+    use session_mover::store::{Batch, Behind, Hooks, MemoryStore, NoStore, Store, StoreError};
     use xmpp_core::net::ConnSender;
 
     use super::*;
@@ -230,9 +230,8 @@ pub(super) mod tests {
         let hooks = Hooks {
             before: Box::new(|| ()),
             done: Box::new(|_| ()),
-            anew: Arc::new(none),
-            open: Arc::new(|| Ok(Box::new(MemoryStore::default()))),
-            limit: LIMIT,
+            anew: Box::new(none),
+            open: Box::new(|| Ok(Box::new(MemoryStore::default()))),
         };
         let store = Behind::start(Box::new(MemoryStore::default()), hooks).unwrap();
         let watch = store.watch();
@@ -383,9 +382,8 @@ pub(super) mod tests {
         let hooks = Hooks {
             before: Box::new(|| ()),
             done: Box::new(move |result| _ = told.send(result)),
-            anew: Arc::new(|| Err(StoreError("EROFS".into()))),
-            open: Arc::new(|| Ok(Box::new(Full))),
-            limit: LIMIT,
+            anew: Box::new(|| Err(StoreError("EROFS".into()))),
+            open: Box::new(|| Ok(Box::new(Full))),
         };
         let (mut probes, _fake, _) = probes();
         let mut behind = Behind::start(Box::new(Full), hooks).unwrap();

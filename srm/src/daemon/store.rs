@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use session_mover::store::{
-    Behind, Checked, Found, Hooks, Kept, LIMIT, RedbStore, SledStore, Store, StoreError, Watch, unsign,
+    Behind, Checked, Found, Hooks, Kept, RedbStore, SledStore, Store, StoreError, Watch, unsign,
 };
 use tracing::warn;
 
@@ -41,9 +40,8 @@ pub fn open(
     let hooks = Hooks {
         before: Box::new(before),
         done: Box::new(move |result| done(result.map_err(|error| error.0))),
-        anew: Arc::new(move || place.anew()),
-        open: Arc::new(move || again.open()),
-        limit: LIMIT,
+        anew: Box::new(move || place.anew()),
+        open: Box::new(move || again.open()),
     };
     Behind::start(store, hooks).context("the store's thread cannot be started")
 }
@@ -111,7 +109,7 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use bytes::Bytes;
     use session_mover::store::Batch;
