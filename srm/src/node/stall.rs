@@ -64,14 +64,15 @@ impl Node {
     /// Whether the peer serves everybody if this node ends now: by itself it takes nobody over where that is switched off, and
     /// those whom it leads already it serves alone.
     pub fn peer_would_go_on(&self) -> bool {
-        if !self.loses_nothing() || !self.peer_may_be_alone() {
+        let told = self.peer_told();
+        // Two nodes may have one disk between them.
+        if !self.loses_nothing() || !self.peer_may_be_alone() || told.disk_stalls {
             return false;
         }
         if self.leads().next().is_none() {
             return self.keeps_waiting(false);
         }
         let off = self.cfg.automatics.disabled || self.disarmed() || !self.ha();
-        let told = self.peer_told();
         !off && told.held == Held::No && !told.lacks_service
     }
 
@@ -95,8 +96,10 @@ impl Node {
     /// sees is.
     fn peer_may_be_alone(&self) -> bool {
         match self.cfg.register {
-            // Without high availability each serves its own users, whatever becomes of the other.
-            RegisterKind::Consent(Consent { available }) => available || !self.ha(),
+            RegisterKind::Consent(Consent { available }) => {
+                let at_home = self.cores[self.me.index()].reg().primary == self.me;
+                goes_on_alone(available, self.ha(), at_home)
+            }
             RegisterKind::Witness(_) => self.witness_decides() == Some(true),
         }
     }
@@ -130,6 +133,12 @@ impl Node {
     }
 }
 
+/// Whether a node without a witness leads alone. Without high availability each serves its own users, whatever becomes of the
+/// other; but nobody brings those back whom the peer has already: `at_home` are those of the node that ends.
+fn goes_on_alone(available: bool, ha: bool, at_home: bool) -> bool {
+    available || !ha && at_home
+}
+
 #[cfg(test)]
 mod tests {
     use presence_engine::engine::Input;
@@ -155,6 +164,10 @@ mod tests {
         for held in [Held::Forced, Held::No] {
             node.hear_told(Told { held, ..Told::default() });
             assert_eq!(node.peer_would_go_on(), held == Held::No);
+        }
+        for disk_stalls in [true, false] {
+            node.hear_told(Told { disk_stalls, ..Told::default() });
+            assert_eq!(node.peer_would_go_on(), !disk_stalls, "they may have one disk between them");
         }
         for lacks_service in [true, false] {
             node.hear_told(Told { lacks_service, ..Told::default() });
@@ -193,5 +206,10 @@ mod tests {
         assert!(node.leads().next().is_none() && node.peer_would_go_on(), "nobody is to take over");
         node.cfg.register = RegisterKind::Consent(Consent { available: false });
         assert!(!node.peer_would_go_on(), "it may not go on alone");
+        assert!(
+            !goes_on_alone(false, false, false),
+            "nor without high availability, with users that are not its own"
+        );
+        assert!(goes_on_alone(false, false, true) && !goes_on_alone(false, true, true));
     }
 }
