@@ -29,6 +29,8 @@ struct Word {
     said: u64,
     /// When a node had counted it; from then on it is not sent again.
     counted: Option<u64>,
+    /// A later one could not be done: nobody knows whether this stands.
+    doubtful: bool,
 }
 
 impl Word {
@@ -83,14 +85,15 @@ impl World {
             return self.names_ask(c);
         }
         let k = self.names.rng.below(CONTACTS);
-        let before = self.names.words.get(&(c, k)).and_then(|words| words.last());
+        let before =
+            self.names.words.get(&(c, k)).and_then(|words| words.last()).filter(|word| !word.doubtful);
         let known = before.is_some_and(|word| word.name.is_some());
         let name = (!known || self.names.rng.chance(70)).then(|| format!("v{}", self.names.said));
         let item = match &name {
             Some(name) => format!("<item jid='{}' name='{name}'/>", contact(k)),
             None => format!("<item jid='{}' subscription='remove'/>", contact(k)),
         };
-        let word = Word { number: self.names.said, name, said: self.now, counted: None };
+        let word = Word { number: self.names.said, name, said: self.now, counted: None, doubtful: false };
         self.names.words.entry((c, k)).or_default().push(word);
         let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
         self.names_say(c, format!("<iq type='set' id='n{}'>{query}</iq>", self.names.said));
@@ -124,11 +127,11 @@ impl World {
         let head = &stanza.head;
         let failed = head.kind == Kind::Iq && head.type_.as_deref() == Some("error");
         let Some(number) = head.id.as_deref().and_then(number).filter(|_| failed) else { return };
-        self.names.words.retain(|(who, _), words| {
-            let of_the_last = *who == c && words.last().is_some_and(|word| word.number == number);
-            words.retain(|word| *who != c || word.number != number);
-            !of_the_last
-        });
+        for words in self.names.words.iter_mut().filter(|((who, _), _)| *who == c).map(|(_, words)| words) {
+            let of_the_last = words.last().is_some_and(|word| word.number == number);
+            words.retain(|word| word.number != number);
+            words.iter_mut().for_each(|word| word.doubtful |= of_the_last);
+        }
     }
 
     /// A roster that says something else than its user.
@@ -143,12 +146,13 @@ impl World {
         let [a, b] = self.profile.skew;
         let apart = a.abs_diff(b);
         for ((c, k), words) in &self.names.words {
-            let Some(last) = words.last() else { continue };
+            let Some(last) = words.last().filter(|word| !word.doubtful) else { continue };
             let says = listed(roster(*c)?, *k);
             let stands = |word: &Word| word.name == says && word.may_stand(last, apart);
             if says != last.name && !words.iter().any(stands) {
                 let name = &last.name;
-                return Some(format!("u{c} calls {} {name:?}, the roster says {says:?}", contact(*k)));
+                let who = contact(*k);
+                return Some(format!("u{c} calls {who} {name:?}, the roster says {says:?}: {words:?}"));
             }
         }
         let unseen = self.names.asked.iter().find(|(c, other)| {
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_older_word_stands_only_if_the_clocks_may_take_it_for_the_later() {
-        let word = |said, counted| Word { number: 0, name: None, said, counted };
+        let word = |said, counted| Word { number: 0, name: None, said, counted, doubtful: false };
         let (first, later, last) =
             (word(1_000, Some(4_000)), word(11_000, None), word(4_000 + 10_000 + SLACK + 1, None));
         assert!(first.may_stand(&later, 10_000));
