@@ -154,7 +154,7 @@ const FAULTS: &[(&str, Excused)] = &[
     (
         "tandem X \"config set srm.disable_automatics true\"; tandem Y \"config set srm.disable_automatics true\"; kill X; \
          wait Y says X \"down\" 30s; PAUSE; tandem Y \"force-active Y --confirm Y\"; wait Y \"Running in Backup Mode\" 20s; \
-         start X; wait X alarm \"automatic failover and fallback are disabled\" 60s; \
+         start X; wait X alarm \"automatic failover and fallback are disabled\" 60s; wait not Y alarm \"unprotected\" 60s; \
          tandem X \"config set srm.disable_automatics false\"; tandem Y \"config set srm.disable_automatics false\"",
         Forced,
     ),
