@@ -132,3 +132,15 @@ fn row_116_the_backup_dies_while_the_home_node_is_failed_over() {
         assert_eq!(stage.shown(home).unwrap().1[home].0, State::RunningInBackupMode);
     });
 }
+
+#[test]
+fn who_asks_the_witness_whether_to_go_on_alone_is_shown_as_before_until_it_answers() {
+    either(|gone, other| {
+        let mut stage = Stage::pair(WITNESS);
+        stage.never_again(gone);
+        stage.op(gone, Op::Restart);
+        stage.told_rows(other);
+        stage.run(30 * SECOND);
+        assert_eq!(stage.told_rows(other), [] as [u32; 0]);
+    });
+}
