@@ -38,6 +38,13 @@ impl Runs {
         next.inc != seen.inc && self.0.iter().any(|run| run.inc == seen.inc)
     }
 
+    /// Whether who had seen this log up to `seen` had seen the frame `at`, as these runs of it tell. `None`: nothing is here
+    /// of the run that `seen` is of.
+    pub fn had_seen(&self, seen: Position, at: Position) -> Option<bool> {
+        let run = self.0.iter().find(|run| run.inc == seen.inc)?;
+        Some(self.at(at.seq) == Some(at) && at.seq <= run.last.min(seen.seq))
+    }
+
     /// One more frame. It must follow the last; a hole is our own bug.
     pub fn push(&mut self, at: Position) {
         debug_assert!(self.0.is_empty() || at.seq == self.end().seq + 1, "a hole in a log");
@@ -113,6 +120,20 @@ mod tests {
         assert!(!runs.parted(at(3, 8), at(5, 9)), "a later run of which nothing is here");
         runs.push(at(3, 8));
         assert!(!runs.parted(at(4, 8), at(5, 8)));
+    }
+
+    #[test]
+    fn who_had_seen_an_end_had_seen_nothing_that_was_written_in_its_place() {
+        let at = |seq, inc| Position { seq, inc };
+        // Frames 4 and 5 of run 7 were lost, and others written.
+        let log = runs(&[(6, 2), (7, 1), (8, 4)]);
+        let seen = |seq, inc| log.had_seen(at(5, 7), at(seq, inc));
+        assert_eq!([seen(2, 6), seen(3, 7)], [Some(true); 2]);
+        assert_eq!([seen(4, 8), seen(5, 8), seen(6, 8)], [Some(false); 3], "another frame has the number");
+        assert_eq!(seen(5, 7), Some(false), "it is no frame of this log");
+        assert_eq!(log.had_seen(at(5, 8), at(5, 8)), Some(true));
+        assert_eq!(log.had_seen(at(5, 8), at(6, 8)), Some(false));
+        assert_eq!(log.had_seen(at(5, 9), at(1, 6)), None, "a run of which nothing is here");
     }
 
     fn runs(list: &[(u64, u64)]) -> Runs {

@@ -57,7 +57,11 @@ impl Mark {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Mark, StoreError> {
         match postcard::from_bytes::<Mark>(bytes) {
-            Ok(mark) if mark.version == VERSION => Ok(mark),
+            Ok(mut mark) if mark.version == VERSION => {
+                mark.own_leads.find_in(&mark.peer);
+                mark.peer_leads.find_in(&mark.own);
+                Ok(mark)
+            }
             Ok(mark) if mark.version == INCOMPLETE => Err(StoreError(HALF.into())),
             Ok(mark) => {
                 Err(StoreError(format!("its format is {}, this node writes {VERSION}", mark.version)))

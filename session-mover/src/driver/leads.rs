@@ -1,11 +1,12 @@
 //! Who began to lead a group when, and how much of the other log it had then: what tells history from a void tail (D8).
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presence_engine::ids::{Group, Mode, NodeIx, Reg, Term};
+use presence_engine::ids::{Group, Mode, NodeIx, Position, Reg, Term};
 use presence_engine::record::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Frame;
+use crate::runs::Runs;
 
 /// The `Lead` records of one log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,15 @@ struct Lead {
     had: u64,
     /// Where it stands in its own.
     at: u64,
+    /// Which run of the other log the last was of that it had; 0: not known. A mark keeps its form: there the runs tell it.
+    #[serde(skip)]
+    inc: u64,
+}
+
+/// Whether the writer of a lead, which had the other log up to `last`, had the frame `at` of it. `logs`: that log and a copy of it,
+/// of which each may have lost what the other has. If neither has anything left of that run the number decides.
+pub(super) fn had(logs: [&Runs; 2], last: Position, at: Position) -> bool {
+    logs.into_iter().find_map(|runs| runs.had_seen(last, at)).unwrap_or(at.seq <= last.seq)
 }
 
 impl Leads {
@@ -30,10 +40,15 @@ impl Leads {
                 && reg.primary == writer
                 && !self.ends_with(*group, *reg)
             {
-                let (had, at) = (frame.applied_peer.seq, frame.at.seq);
-                self.0.push(Lead { group: *group, term: reg.term, mode: reg.mode, had, at });
+                let (Position { seq: had, inc }, at) = (frame.applied_peer, frame.at.seq);
+                self.0.push(Lead { group: *group, term: reg.term, mode: reg.mode, had, at, inc });
             }
         }
+    }
+
+    /// They come out of a mark, which has these runs of the other log.
+    pub(super) fn find_in(&mut self, other: &Runs) {
+        self.0.iter_mut().for_each(|lead| lead.inc = other.at(lead.had).map_or(0, |at| at.inc));
     }
 
     /// What is said once more says nothing new of when the writer began to lead.
@@ -55,17 +70,20 @@ impl Leads {
 
     /// How much of the other log the writer had when it first led the group after this term; `None`: it did not, as far
     /// as is known.
-    pub(super) fn had_after(&self, group: Group, term: Term) -> Option<u64> {
+    pub(super) fn had_after(&self, group: Group, term: Term) -> Option<Position> {
         let mut later = self.0.iter().filter(|l| l.group == group && l.term > term);
-        later.next().map(|l| l.had)
+        later.next().map(|l| Position { seq: l.had, inc: l.inc })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::Position;
-
     use super::*;
+
+    /// A frame of the other log.
+    fn of_other(seq: u64) -> Option<Position> {
+        Some(Position { seq, inc: 2 })
+    }
 
     /// A frame in which a group gets this register, written when so much of the other log was there.
     fn frame(seq: u64, had: u64, group: Group, (term, primary, mode): (u64, NodeIx, Mode)) -> Frame {
@@ -99,14 +117,14 @@ mod tests {
     #[test]
     fn what_the_writer_had_is_told_of_its_first_lead_after_a_term() {
         let leads = leads();
-        assert_eq!(leads.had_after(NodeIx::B, Term(4)), Some(3));
+        assert_eq!(leads.had_after(NodeIx::B, Term(4)), of_other(3));
         assert_eq!(
             leads.had_after(NodeIx::B, Term(5)),
-            Some(6),
+            of_other(6),
             "what the writer wrote under it is not void"
         );
         assert_eq!(leads.had_after(NodeIx::B, Term(9)), None);
-        assert_eq!(leads.had_after(NodeIx::A, Term(4)), Some(8), "each group has its own");
+        assert_eq!(leads.had_after(NodeIx::A, Term(4)), of_other(8), "each group has its own");
     }
 
     #[test]
@@ -123,13 +141,47 @@ mod tests {
         leads.note(NodeIx::A, &frame(6, 9, NodeIx::A, (7, NodeIx::A, Mode::Solo)));
         assert_eq!(leads, once);
         leads.note(NodeIx::A, &frame(7, 9, NodeIx::B, (11, NodeIx::A, Mode::Pair)));
-        assert_eq!(leads.had_after(NodeIx::B, Term(9)), Some(9));
+        assert_eq!(leads.had_after(NodeIx::B, Term(9)), of_other(9));
+    }
+
+    /// Whoever reads a mark that was written before knows what is in it, and who wrote that reads what is written now.
+    #[test]
+    fn a_mark_keeps_the_form_that_it_had_and_its_runs_tell_the_rest() {
+        let bytes = postcard::to_stdvec(&leads()).unwrap();
+        let form: Vec<(Group, Term, Mode, u64, u64)> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(
+            form[..2],
+            [(NodeIx::B, Term(5), Mode::Solo, 3, 1), (NodeIx::B, Term(9), Mode::Pair, 6, 3)]
+        );
+        let mut read: Leads = postcard::from_bytes(&bytes).unwrap();
+        let mut other = Runs::default();
+        (1..=6).for_each(|seq| other.push(Position { seq, inc: 2 }));
+        read.find_in(&other);
+        assert_eq!(read.had_after(NodeIx::B, Term(4)), of_other(3));
+        let cut = Position { seq: 8, inc: 0 };
+        assert_eq!(read.had_after(NodeIx::A, Term(4)), Some(cut), "nobody knows what was there");
+    }
+
+    #[test]
+    fn what_a_lead_was_written_upon_is_asked_of_either_log() {
+        let log = |inc| {
+            let mut runs = Runs::default();
+            runs.push(Position { seq: 1, inc: 1 });
+            runs.push(Position { seq: 2, inc });
+            runs
+        };
+        let (log, copy, at) = (log(3), log(2), |seq, inc| Position { seq, inc });
+        let asked = |last, frame| had([&log, &copy], last, frame);
+        assert!(asked(at(2, 1), at(1, 1)) && asked(at(2, 3), at(2, 3)), "the log tells");
+        assert!(!asked(at(2, 2), at(2, 3)), "the copy does");
+        assert!(asked(at(2, 2), at(1, 1)));
+        assert!(asked(at(2, 9), at(2, 3)) && !asked(at(1, 9), at(2, 3)), "neither does");
     }
 
     #[test]
     fn a_shorter_log_has_what_stands_in_it() {
         let short = leads().up_to(3);
-        assert_eq!(short.had_after(NodeIx::B, Term(5)), Some(6), "in its last frame");
+        assert_eq!(short.had_after(NodeIx::B, Term(5)), of_other(6), "in its last frame");
         assert_eq!(short.had_after(NodeIx::A, Term(4)), None);
     }
 }

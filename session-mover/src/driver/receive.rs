@@ -5,11 +5,13 @@ use presence_engine::engine::Input;
 use presence_engine::ids::{Mode, NodeIx, Position, SmId};
 
 use super::check::Part;
+use super::leads::had;
 use super::replay::Reader;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
 use crate::msg::{Ack, Hello, Msg};
+use crate::runs::Runs;
 
 /// Why two nodes do not talk: an operator must choose.
 pub(super) const OTHER_VERSION: &str = "the peer speaks another version of the link: upgrade the older node";
@@ -34,8 +36,8 @@ pub(super) struct Incoming {
     /// How far the peer wants our copy to be durable; 0: it said nothing, or was told.
     keep: u64,
     keeping: bool,
-    /// The end of the peer's log when we met.
-    met_at: u64,
+    /// The peer's log when we met.
+    met: Runs,
     /// Where its log and our copy of it parted then.
     parted: Option<u64>,
     /// A part of the peer's check that is to be answered.
@@ -119,7 +121,7 @@ impl Driver {
             told_applied: self.applied.seq,
             keep: 0,
             keeping: false,
-            met_at: hello.runs.end().seq,
+            met: hello.runs.clone(),
             parted: parted.then_some(common),
             part: None,
             withheld: None,
@@ -279,7 +281,8 @@ impl Driver {
                 continue;
             }
             // What the peer wrote, and we did not have, when we began to lead the group ourselves is void.
-            let void = self.own_leads.had_after(group, frame.terms[g]).is_some_and(|had| frame.at.seq > had);
+            let last = self.own_leads.had_after(group, frame.terms[g]);
+            let void = last.is_some_and(|last| !had([&self.incoming.met, &self.peer], last, frame.at));
             if !self.view.accept[g] || void {
                 return self.close(Link::In, "a frame for a group that the peer does not lead");
             }
@@ -311,7 +314,7 @@ impl Driver {
 
     fn has_met(&self) -> bool {
         let whole = self.lacks.is_none() && self.installing.is_none();
-        whole && self.incoming.flows && self.peer.end().seq >= self.incoming.met_at
+        whole && self.incoming.flows && self.peer.end().seq >= self.incoming.met.end().seq
     }
 
     /// The peer waits for our copy to be durable. `done`: something just became so.

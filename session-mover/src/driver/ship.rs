@@ -5,6 +5,7 @@ use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::ahead::Ahead;
+use super::leads::had;
 use super::receive::{OLD_DISK, OTHER_VERSION};
 use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
@@ -180,7 +181,7 @@ impl Driver {
         self.outgoing.boot = hello.boot;
         let common = self.own.common(&copy);
         self.peer_kept = self.peer_kept.min(common);
-        let first_void = self.first_void(common, store);
+        let first_void = self.first_void(common, &copy, store);
         if self.fetches_ahead(common, copy.end().seq, first_void, store) {
             return;
         }
@@ -235,7 +236,7 @@ impl Driver {
     /// The first frame of our tail with a record of a group that the peer took over since, and that it did not have then:
     /// it was never released in Pair, and the peer's log goes on from before it. (What it had when it came to lead, and
     /// lost with its power later, is no part of that.)
-    fn first_void(&mut self, common: u64, store: &mut dyn Storage) -> Option<u64> {
+    fn first_void(&mut self, common: u64, copy: &Runs, store: &mut dyn Storage) -> Option<u64> {
         // What was removed both nodes had for good: it is history.
         let mut from = (common + 1).max(store.first(Which::Own));
         loop {
@@ -248,8 +249,8 @@ impl Driver {
                 let superseded = |g: usize| {
                     let taken = self.outgoing.peer_regs[g].filter(|reg| reg.primary != self.cfg.engine.me);
                     let void = || {
-                        let had = self.peer_leads.had_after(NodeIx::BOTH[g], frame.terms[g]);
-                        had.is_none_or(|had| frame.at.seq > had)
+                        let last = self.peer_leads.had_after(NodeIx::BOTH[g], frame.terms[g]);
+                        last.is_none_or(|last| !had([&self.own, copy], last, frame.at))
                     };
                     let later = taken.is_some_and(|reg| reg.term > frame.terms[g]);
                     frame.groups & (1 << g) != 0 && later && void()

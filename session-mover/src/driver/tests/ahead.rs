@@ -19,6 +19,9 @@ const END: Position = Position { seq: 2, inc: 1 };
 /// B leads romeo, who is at home at a, and a leads juliet and the nurse, who are at home at b.
 const CROSSED: [Reg; 2] = [alone(7, NodeIx::B), alone(6, NodeIx::A)];
 
+/// Each leads who is at home there, as it is settled where both led everybody alone.
+const AT_HOME: [Reg; 2] = [alone(8, NodeIx::A), alone(7, NodeIx::B)];
+
 const fn alone(term: u64, primary: NodeIx) -> Reg {
     Reg { term: Term(term), primary, mode: Mode::Solo, settled: Term(0) }
 }
@@ -78,6 +81,10 @@ fn put(disk: &mut Disk, which: Which, inc: u64, frame: Frame) {
 
 /// Behind what both have a's disk has `tail`. B's copy has `end` instead, and b wrote `upon` that.
 fn chain(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>, regs: [Reg; 2]) -> [Side; 2] {
+    led(disks(end, tail, upon), regs)
+}
+
+fn disks(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>) -> [Disk; 2] {
     let [mut mine, mut theirs] = [Disk::default(), Disk::default()];
     let common = of(3, 0, [4, 4], people());
     put(&mut mine, Which::Own, END.inc, common.clone());
@@ -85,6 +92,11 @@ fn chain(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>, regs: [Reg; 2]) -> [Sid
     put(&mut theirs, Which::Peer, END.inc, end);
     tail.into_iter().for_each(|frame| put(&mut mine, Which::Own, 2, frame));
     upon.into_iter().for_each(|frame| put(&mut theirs, Which::Own, 3, Frame { applied_peer: END, ..frame }));
+    [mine, theirs]
+}
+
+/// Both start with what is on these disks.
+fn led([mut mine, mut theirs]: [Disk; 2], regs: [Reg; 2]) -> [Side; 2] {
     for disk in [&mut mine, &mut theirs] {
         [Which::Own, Which::Peer].into_iter().for_each(|which| disk.log.sync(which));
     }
@@ -157,6 +169,57 @@ fn romeo_goes_on() -> Vec<Frame> {
 /// What romeo said to the nurse where a still led both, in one node.
 fn end_of_both() -> Frame {
     of(3, 0, [4, 4], vec![said(ROMEO, 1, out(NURSE, id(ROMEO, 1), message("romeo", "nurse")))])
+}
+
+/// A leads everybody alone: the nurse says something to juliet, and romeo does.
+fn all_go_on() -> Vec<Frame> {
+    let both = NodeIx::BOTH.map(|group| lead(group, alone(6, NodeIx::A)));
+    let nurse = said(NURSE, 1, out(JULIET, id(NURSE, 1), message("nurse", "juliet")));
+    let romeo = said(ROMEO, 2, forward("juliet", id(ROMEO, 2), message("romeo", "juliet")));
+    vec![of(3, 3, [6, 6], [&both[..], &[nurse]].concat()), of(1, 1, [6, 6], vec![romeo])]
+}
+
+/// B leads juliet alone, who says something to the nurse.
+fn juliet_goes_on() -> Vec<Frame> {
+    let said = said(JULIET, 2, out(NURSE, id(JULIET, 2), message("juliet", "nurse")));
+    vec![of(2, 2, [7, 7], vec![lead(NodeIx::B, AT_HOME[1])]), of(2, 2, [7, 7], vec![said])]
+}
+
+/// Romeo says something to nobody.
+fn end_of_romeo() -> Frame {
+    of(1, 0, [4, 4], vec![Record::SmIn { session: ROMEO, number: 1, effects: Vec::new() }])
+}
+
+/// As [`meet`], where a's tail is [`all_go_on`]: what it says of juliet's group is void, and b takes what it is offered of that.
+fn meet_at_home(a: &mut Side, b: &mut Side) {
+    meet(a, b, AT_HOME);
+    serve(b, AT_HOME);
+    settle(a, b);
+    assert_eq!(a.digest(), b.digest(), "{:?} {:?}", a.closed, b.closed);
+    for side in [&*a, &*b] {
+        assert_eq!(inbound(side, JULIET), 2, "what b told her");
+        let mut queue = queue(side, JULIET);
+        queue.sort();
+        assert_eq!(queue, [id(ROMEO, 2), id(NURSE, 1)]);
+    }
+}
+
+/// B had as many frames of a's log when it came to lead, and others: what a wrote in their place is no less void for its number,
+/// and a knows b's lead already.
+#[test]
+fn a_void_frame_that_has_the_number_of_one_that_the_peer_had_is_cut_all_the_same() {
+    let [mut mine, theirs] = disks(end_of_romeo(), all_go_on(), juliet_goes_on());
+    for frame in juliet_goes_on() {
+        put(&mut mine, Which::Peer, 3, Frame { applied_peer: END, ..frame });
+    }
+    let [mut a, mut b] = led([mine, theirs], AT_HOME);
+    meet_at_home(&mut a, &mut b);
+    assert!(!has_end(&a), "it says nothing of whom b leads");
+    for side in [&a, &b] {
+        assert_eq!(inbound(side, ROMEO), 2);
+        assert_eq!(side.driver.engine().state().session(ROMEO).unwrap().uncertain, None);
+        assert_eq!(queue(side, NURSE), [id(JULIET, 2)]);
+    }
 }
 
 #[test]

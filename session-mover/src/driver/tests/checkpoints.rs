@@ -52,6 +52,24 @@ fn that_a_node_led_alone_is_known_when_its_log_says_so_no_more() {
     }
 }
 
+/// It has the numbers alone; which frames they were its runs tell.
+#[test]
+fn a_mark_that_is_read_knows_which_frame_of_the_other_log_each_lead_was_written_upon() {
+    let mut mark = Mark::decode(&Mark::behind()).unwrap();
+    let at = |inc| Position { seq: 1, inc };
+    mark.own.push(at(4));
+    mark.peer.push(at(5));
+    for (writer, had) in [(NodeIx::A, at(5)), (NodeIx::B, at(4))] {
+        let lead = Record::Lead { group: writer, reg: reg(writer, Mode::Solo), at_ms: 1, late: false };
+        let leads = if writer == NodeIx::A { &mut mark.own_leads } else { &mut mark.peer_leads };
+        leads.note(writer, &Frame { applied_peer: had, records: vec![lead], ..frame(1, 0) });
+    }
+    assert_eq!(Mark::decode(&mark.encode()).unwrap(), mark);
+    let mirrored = mark.clone().mirrored();
+    assert_eq!(Mark::decode(&mirrored.encode()).unwrap(), mirrored);
+    assert_eq!(mark.own_leads.had_after(NodeIx::A, Term(0)), Some(at(5)));
+}
+
 #[test]
 fn a_checkpoint_takes_from_the_logs_what_it_holds_and_no_frame_more() {
     let mut disk = Disk::default();

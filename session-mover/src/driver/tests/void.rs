@@ -79,6 +79,27 @@ fn a_frame_that_this_node_had_when_it_took_over_is_kept_when_it_comes_again() {
     assert!(!is_kept(&mut a, &of_b(4, 3)), "it did not have the next");
 }
 
+/// It had the third frame of b when it took over, which b lost, and wrote another with that number.
+#[test]
+fn a_frame_with_the_number_of_one_that_this_node_had_is_another() {
+    let mut disk = Disk::default();
+    let took = Frame { terms: [Term(2), Term(5)], applied_peer: at(3), records: vec![lead()], ..of_b(1, 3) };
+    disk.log.append(Which::Own, took.at, took.encode());
+    for seq in 1..=2 {
+        disk.log.append(Which::Peer, at(seq), of_b(seq, 3).encode());
+    }
+    disk.log.sync(Which::Own);
+    disk.log.sync(Which::Peer);
+    let mut a = start(NodeIx::A, 1, disk);
+    give_back(&mut a);
+    let other = Position { seq: 3, inc: INC + 1 };
+    let mut runs = Runs::default();
+    [at(1), at(2), other].into_iter().for_each(|at| runs.push(at));
+    let hello = Hello { node: NodeIx::B, boot: 2, regs: [None; 2], ..a.driver.hello(runs) };
+    a.driver.on_in(Msg::Hello(hello), &mut a.disk);
+    assert!(!is_kept(&mut a, &Frame { at: other, ..of_b(3, 3) }));
+}
+
 /// The same as b sees it, which comes back with four frames: a, which took its users over, shows a copy of two.
 #[test]
 fn what_the_heir_had_when_it_took_over_and_has_lost_since_is_not_cut() {
