@@ -55,7 +55,8 @@ pub struct Ack {
 pub enum Msg {
     /// Dialler, then acceptor, first.
     Hello(Hello),
-    /// Dialler: my log parts from your copy after this sequence number, and you lead nothing of it: set your rest aside.
+    /// Dialler: my log parts from your copy after this sequence number, and your rest says nothing of whom you lead: set it
+    /// aside.
     Rewind(u64),
     /// Dialler: I lack the end of my own log; send me your copy from here.
     Fetch(u64),

@@ -41,9 +41,9 @@ fn leads_all(stage: &Stage, node: usize) -> bool {
     NodeIx::BOTH.iter().all(|group| stage.leads(node, *group))
 }
 
-/// Each has told something that is safe to users of the other then. `end`: of whom the lost end of the log is. (Even ones are at
-/// home at a, odd ones at b.)
-fn lost_and_gone_on(end: &[u8]) {
+/// `end`: of whom the lost end of a's log is. `told`: to whom each node has told something that is safe then, while it led everybody
+/// alone. (Even ones are at home at a, odd ones at b.)
+fn lost_and_gone_on(end: &[u8], told: [&[u8]; 2]) -> Stage {
     let mut stage = Stage::pair(ALONE);
     stage.kill(B);
     until(&mut stage, 10 * MINUTE, "a leads everybody", |stage| leads_all(stage, A));
@@ -58,29 +58,39 @@ fn lost_and_gone_on(end: &[u8]) {
     stage.kill(A);
     assert!(stage.copy_is_ahead(A), "what a lost b has");
     until(&mut stage, 10 * MINUTE, "b leads everybody", |stage| leads_all(stage, B));
-    passwd(&mut stage, B, 2);
+    told[B].iter().for_each(|user| passwd(&mut stage, B, *user));
     stage.run(2 * SECOND);
     stage.kill(B);
 
     stage.start(A);
     until(&mut stage, 10 * MINUTE, "a leads everybody alone", |stage| leads_all(stage, A));
-    passwd(&mut stage, A, 3);
+    told[A].iter().for_each(|user| passwd(&mut stage, A, *user));
     stage.run(2 * SECOND);
     stage.start(B);
     until(&mut stage, 5 * MINUTE, "the pair is well again", |stage| stage.unwell().is_none());
     for node in BOTH {
-        for user in end.iter().chain(&[2, 3]) {
+        for user in end.iter().chain(told[A]).chain(told[B]) {
             assert_eq!(salt(&stage, node, *user), vec![user + 1], "u{user} at {node}");
         }
     }
+    stage
 }
 
 #[test]
 fn a_node_that_lost_what_its_peer_took_over_with_and_went_on_alone_finds_back_to_it() {
-    lost_and_gone_on(&[0]);
+    lost_and_gone_on(&[0], [&[3], &[2]]);
 }
 
 #[test]
 fn so_does_one_that_lost_what_both_groups_were_told() {
-    lost_and_gone_on(&[0, 1]);
+    lost_and_gone_on(&[0, 1], [&[3], &[2]]);
+}
+
+/// Then it is settled that each leads its own users on.
+#[test]
+fn what_a_node_lost_stands_where_its_peer_leads_only_those_of_whom_that_is() {
+    for end in [&[1][..], &[0, 1]] {
+        let stage = lost_and_gone_on(end, [&[4, 3], &[2, 5]]);
+        assert!(stage.leads(A, NodeIx::A) && stage.leads(B, NodeIx::B));
+    }
 }

@@ -1,7 +1,10 @@
-//! An end of our own log that this node lost, and that only the peer has: it took our users over with it and led them alone,
-//! and this node, back before it heard of that, went on without it. What the peer told its clients rests on that end, so it
-//! stands (D7, D8): it is fetched, and what is left of our own tail is written behind it, both at once. Until then our log is as
-//! it was, so a death on the way leaves what was there before, and the same happens again.
+//! An end of our own log that this node lost, and that only the peer has: it took our users over with it, or went on alone with
+//! its own whom we had led, and this node, back before it heard of that, went on without it. What the peer told its clients rests
+//! on that end, so it stands (D7, D8): it is fetched, and what is left of our own tail is written behind it, both at once. Until
+//! then our log is as it was, so a death on the way leaves what was there before, and the same happens again.
+//!
+//! Where the peer leads its own users only, and that end turns out to say nothing of them, nothing that goes on rests on it: the
+//! peer sets it aside.
 //!
 //! Where that end says nothing of the groups that this node leads on, their records in the tail stay as they are: they are of
 //! other users. Else clients of those groups were given numbers by the tail that do not hold behind it. Then all of the tail is
@@ -9,7 +12,7 @@
 //! sessions that were there before are uncertain (D6).
 
 use bytes::Bytes;
-use presence_engine::ids::{NodeIx, Position, Reg};
+use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 use presence_engine::merge::{Merge, Seen, moves};
 use presence_engine::record::Record;
 use tracing::info;
@@ -21,6 +24,7 @@ use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
 use crate::msg::Msg;
+use crate::runs::Runs;
 
 /// Bytes of such an end: it is in memory at once. What a node can lose that was not on its disk yet is less (D9).
 const MOST: usize = 64 << 20;
@@ -30,6 +34,8 @@ const MOST: usize = 64 << 20;
 pub(super) struct Ahead {
     /// Where it parts from our log.
     keep: u64,
+    /// The peer's copy of our log.
+    copy: Runs,
     end: Position,
     frames: Vec<Bytes>,
     bytes: usize,
@@ -44,11 +50,8 @@ pub(super) struct Ahead {
 
 impl Ahead {
     fn add(&mut self, frame: &Frame, bytes: Bytes) {
-        self.groups |= frame.groups;
+        self.groups |= groups_of(frame);
         for record in &frame.records {
-            if moves(record) || matches!(record, Record::UserRemove { .. }) {
-                self.groups = 0b11;
-            }
             if let Record::Lead { group, reg, .. } = record {
                 self.leads[group.index()] = Some(*reg);
             }
@@ -60,18 +63,24 @@ impl Ahead {
     }
 }
 
+/// Groups that a frame says something of, as a bit mask.
+pub(super) fn groups_of(frame: &Frame) -> u8 {
+    let of_both = |record: &Record| moves(record) || matches!(record, Record::UserRemove { .. });
+    if frame.records.iter().any(of_both) { 0b11 } else { frame.groups }
+}
+
 impl Driver {
-    /// Asks for the end of our log that the peer has built upon, if there is one, and our own log went on without it. `true`:
-    /// nothing else is to be done on this connection.
+    /// Asks for the end of our log that the peer may have built upon, if there is one, and our own log went on without it.
+    /// `true`: nothing else is to be done now.
     pub(super) fn fetches_ahead(
         &mut self,
         common: u64,
-        theirs: u64,
+        copy: &Runs,
         first_void: Option<u64>,
         store: &mut dyn Storage,
     ) -> bool {
-        let parted = theirs > common && self.own.end().seq > common;
-        if !parted || !self.peer_leads_now(self.cfg.engine.me) {
+        let parted = copy.end().seq > common && self.own.end().seq > common;
+        if !parted || !NodeIx::BOTH.into_iter().any(|group| self.peer_may_build(group)) {
             return false;
         }
         if self.stored[Which::Own as usize] > common {
@@ -84,6 +93,7 @@ impl Driver {
         }
         self.outgoing.ahead = Some(Ahead {
             keep: common,
+            copy: copy.clone(),
             end: self.own.at(common).unwrap_or_default(),
             frames: Vec::new(),
             bytes: 0,
@@ -96,6 +106,20 @@ impl Driver {
         self.outgoing.phase = Phase::Fetching;
         self.dos.push(Do::Send(Link::Out, Msg::Fetch(common + 1)));
         true
+    }
+
+    /// What the peer told clients of this group, whom it leads now, may rest on what it has of our log and we do not: it took
+    /// our own users over, or went on alone with its own.
+    fn peer_may_build(&self, group: NodeIx) -> bool {
+        let me = self.cfg.engine.me;
+        let leader = self.leader(group).filter(|reg| reg.primary != me);
+        leader.is_some_and(|reg| group == me || reg.mode == Mode::Solo)
+    }
+
+    /// Whether an end of our log that says something of these groups stands. Our own users it speaks of anyway.
+    fn is_built_upon(&self, groups: u8) -> bool {
+        let says = |group: NodeIx| group == self.cfg.engine.me || groups & (1 << group.index()) != 0;
+        NodeIx::BOTH.into_iter().any(|group| says(group) && self.peer_may_build(group))
     }
 
     /// A piece of it.
@@ -115,11 +139,16 @@ impl Driver {
             let next = ahead.end.seq + 1;
             return self.dos.push(Do::Send(Link::Out, Msg::Fetch(next)));
         }
-        let settled = |g: NodeIx| !self.in_conflict(g, self.outgoing.peer_regs[g.index()]);
-        let stands = self.peer_leads_now(self.cfg.engine.me) && NodeIx::BOTH.into_iter().all(settled);
-        let ahead = self.leave_ahead().filter(|ahead| stands && !ahead.frames.is_empty());
-        if let Some(ahead) = ahead {
-            self.go_on_behind(ahead, store);
+        let regs = self.outgoing.peer_regs;
+        let settled = NodeIx::BOTH.into_iter().all(|group| !self.in_conflict(group, regs[group.index()]));
+        if let Some(ahead) = self.leave_ahead().filter(|_| settled) {
+            if !self.is_built_upon(ahead.groups) {
+                let first_void = self.first_void(ahead.keep, &ahead.copy, store);
+                return self.meet(ahead.keep, &ahead.copy, first_void, store);
+            }
+            if !ahead.frames.is_empty() {
+                self.go_on_behind(ahead, store);
+            }
         }
         self.greet_again(Link::Out, "our log has what the peer built upon: compare it again");
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use presence_engine::engine::Input;
 use presence_engine::ids::{Mode, NodeIx, Position, SmId};
 
+use super::ahead::groups_of;
 use super::check::Part;
 use super::leads::had;
 use super::replay::Reader;
@@ -17,6 +18,9 @@ use crate::runs::Runs;
 pub(super) const OTHER_VERSION: &str = "the peer speaks another version of the link: upgrade the older node";
 pub(super) const OLD_DISK: &str = "the logs part before what both nodes had for good: one of them has an old disk and went on \
                                    with it. Stop that node, move its data folder away, and start it again";
+pub(super) const TOLD_UPON: &str = "the peer wants to undo what clients of this node were told something upon: upgrade it if it \
+                                    is older. If it is not, stop the node whose clients were told less since they parted, \
+                                    move its data folder away, keep it, and start the node again";
 /// Bytes of one answer to a fetch.
 const FETCH_BYTES: usize = 1 << 20;
 
@@ -167,12 +171,15 @@ impl Driver {
         }
     }
 
-    /// The peer went on from an earlier point than our copy ends: our rest of it was never acknowledged.
+    /// The peer went on from an earlier point than our copy ends: nobody who is led here was told anything upon our rest of it.
     fn rewind(&mut self, keep: u64, store: &mut dyn Storage) {
         let leads =
             |g: NodeIx| self.view.regs[g.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
+        }
+        if self.told_upon(keep, store) {
+            return self.close(Link::In, TOLD_UPON);
         }
         if !self.may_cut(Which::Peer, keep, store) {
             return self.close(Link::In, OLD_DISK);
@@ -183,6 +190,28 @@ impl Driver {
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
         self.flows();
+    }
+
+    /// Whether clients of a group that this node leads were told something, by this node alone, upon what our copy has of that
+    /// group behind `keep`. The peer looks itself before it undoes that; an older one does not.
+    fn told_upon(&self, keep: u64, store: &mut dyn Storage) -> bool {
+        let Some(first) = self.first_answer(keep, store) else { return false };
+        let (mut undone, mut groups) = (Reader::new(Which::Peer, keep + 1), 0);
+        while let Some(frame) = undone.pop(store) {
+            groups |= groups_of(&frame);
+        }
+        for group in NodeIx::BOTH {
+            let led = self.view.regs[group.index()].is_some_and(|reg| reg.primary == self.cfg.engine.me);
+            groups &= !(u8::from(!led) << group.index());
+        }
+        let mut answers = Reader::new(Which::Own, first);
+        while let Some(frame) = answers.pop(store) {
+            let says = frame.records.iter().any(|record| !record.says_nothing());
+            if says && frame.solo & frame.groups & groups != 0 {
+                return true;
+            }
+        }
+        false
     }
 
     /// What the peer undoes was processed here before both nodes died: the answers are in our own log. The peer never

@@ -31,7 +31,7 @@ pub(super) struct Outgoing {
     bytes: usize,
     pub(super) peer_regs: [Option<Reg>; 2],
     boot: u64,
-    /// An end of our log that the peer has built upon, as far as it has come in.
+    /// An end of our log that the peer may have built upon, as far as it has come in.
     pub(super) ahead: Option<Ahead>,
 }
 
@@ -182,9 +182,20 @@ impl Driver {
         let common = self.own.common(&copy);
         self.peer_kept = self.peer_kept.min(common);
         let first_void = self.first_void(common, &copy, store);
-        if self.fetches_ahead(common, copy.end().seq, first_void, store) {
-            return;
+        if !self.fetches_ahead(common, &copy, first_void, store) {
+            self.meet(common, &copy, first_void, store);
         }
+    }
+
+    /// Our log and this copy of it agree up to `common`, and clients of no group that the peer leads on were told anything upon
+    /// what it has behind that and we do not.
+    pub(super) fn meet(
+        &mut self,
+        common: u64,
+        copy: &Runs,
+        first_void: Option<u64>,
+        store: &mut dyn Storage,
+    ) {
         if let Some(first_void) = first_void {
             if !self.may_cut(Which::Own, first_void - 1, store) {
                 return self.close(Link::Out, OLD_DISK);
@@ -198,7 +209,7 @@ impl Driver {
         }
         self.compared = true;
         if theirs > common && own > common {
-            // Both went on from a common point, and the peer leads nothing of ours: its rest was never acknowledged.
+            // Both went on from a common point: nothing that goes on rests on what the peer has behind it.
             self.dos.push(Do::Send(Link::Out, Msg::Rewind(common)));
             return self.go_live(common, store);
         }
@@ -226,17 +237,21 @@ impl Driver {
         mine.mode == Mode::Solo && theirs.mode == Mode::Solo && mine.primary != theirs.primary && !settled
     }
 
-    /// Whether the peer leads the group now, as far as either node knows.
-    pub(super) fn peer_leads_now(&self, group: NodeIx) -> bool {
+    /// Who leads the group now, as far as either node knows.
+    pub(super) fn leader(&self, group: NodeIx) -> Option<Reg> {
         let known = [self.view.regs[group.index()], self.outgoing.peer_regs[group.index()]];
-        let last = known.into_iter().flatten().max_by_key(|reg| reg.term);
-        last.is_some_and(|reg| reg.primary != self.cfg.engine.me)
+        known.into_iter().flatten().max_by_key(|reg| reg.term)
+    }
+
+    /// Whether the peer does.
+    pub(super) fn peer_leads_now(&self, group: NodeIx) -> bool {
+        self.leader(group).is_some_and(|reg| reg.primary != self.cfg.engine.me)
     }
 
     /// The first frame of our tail with a record of a group that the peer took over since, and that it did not have then:
     /// it was never released in Pair, and the peer's log goes on from before it. (What it had when it came to lead, and
     /// lost with its power later, is no part of that.)
-    fn first_void(&mut self, common: u64, copy: &Runs, store: &mut dyn Storage) -> Option<u64> {
+    pub(super) fn first_void(&mut self, common: u64, copy: &Runs, store: &mut dyn Storage) -> Option<u64> {
         // What was removed both nodes had for good: it is history.
         let mut from = (common + 1).max(store.first(Which::Own));
         loop {

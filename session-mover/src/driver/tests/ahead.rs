@@ -1,4 +1,5 @@
-//! Node a lost an end of its log, b took over with it and led alone, and a, back before it heard of that, went on without it.
+//! Node a lost an end of its log, b took over with it or went on alone with its own users, and a, back before it heard of that, went
+//! on without it.
 
 use presence_engine::ids::{Epoch, Mode, Reg};
 use presence_engine::record::{Forward, Verifiers};
@@ -7,7 +8,7 @@ use xmpp_core::jid::Jid;
 
 use super::sides::{Disk, Side, pair, settle, start};
 use super::*;
-use crate::driver::receive::OLD_DISK;
+use crate::driver::receive::{OLD_DISK, TOLD_UPON};
 
 const ROMEO: SmId = SmId([1; 16]);
 const JULIET: SmId = SmId([2; 16]);
@@ -219,6 +220,53 @@ fn a_void_frame_that_has_the_number_of_one_that_the_peer_had_is_cut_all_the_same
         assert_eq!(inbound(side, ROMEO), 2);
         assert_eq!(side.driver.engine().state().session(ROMEO).unwrap().uncertain, None);
         assert_eq!(queue(side, NURSE), [id(JULIET, 2)]);
+    }
+}
+
+/// Juliet says something to the nurse where a led both.
+fn end_of_juliet() -> Frame {
+    of(2, 0, [4, 4], vec![said(JULIET, 1, out(NURSE, id(JULIET, 1), message("juliet", "nurse")))])
+}
+
+#[test]
+fn what_the_peer_told_its_own_users_alone_rests_on_that_end_too() {
+    let [mut a, mut b] = chain(end_of_juliet(), all_go_on(), juliet_goes_on(), AT_HOME);
+    meet_at_home(&mut a, &mut b);
+    assert!(has_end(&a));
+    for side in [&a, &b] {
+        assert_eq!(queue(side, NURSE), [id(JULIET, 1), id(JULIET, 2)]);
+        assert_eq!(inbound(side, ROMEO), 2, "what a told him alone");
+        assert_eq!(side.driver.engine().state().session(ROMEO).unwrap().uncertain, None);
+    }
+}
+
+/// Romeo's numbers behind that end are others than those that he was given without it.
+#[test]
+fn an_end_that_speaks_of_the_peers_users_stands_though_it_speaks_of_our_own_too() {
+    let [mut a, mut b] = chain(end_of_both(), all_go_on(), juliet_goes_on(), AT_HOME);
+    meet_at_home(&mut a, &mut b);
+    assert!(has_end(&a));
+    for side in [&a, &b] {
+        assert_eq!(queue(side, NURSE), [id(ROMEO, 1), id(JULIET, 2)]);
+        assert_eq!(inbound(side, ROMEO), 1, "what he said behind that is offered");
+        let state = side.driver.engine().state();
+        let branch = state.session(ROMEO).unwrap().uncertain.as_ref().expect("another branch");
+        let told = |term| branch.has(Epoch { term, moves: 0 });
+        assert_eq!([told(4), told(6)], [true, false]);
+    }
+}
+
+/// An older program asks for that without a look at it.
+#[test]
+fn what_clients_of_the_peer_were_told_something_upon_is_not_undone() {
+    for (end, stays) in [(end_of_juliet(), true), (end_of_both(), true), (end_of_romeo(), false)] {
+        let [a, mut b] = chain(end, all_go_on(), juliet_goes_on(), AT_HOME);
+        let hello = a.driver.hello(a.driver.own.clone());
+        b.driver.on_in(Msg::Hello(hello), &mut b.disk);
+        b.driver.take();
+        b.driver.on_in(Msg::Rewind(1), &mut b.disk);
+        let refused = b.driver.take().contains(&Do::Close(Link::In, Why::Refused(TOLD_UPON)));
+        assert_eq!((refused, b.driver.peer_end() == END), (stays, stays));
     }
 }
 
