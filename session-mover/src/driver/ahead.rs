@@ -26,8 +26,13 @@ use crate::log::{Storage, Which};
 use crate::msg::Msg;
 use crate::runs::Runs;
 
-/// Bytes of such an end: it is in memory at once. What a node can lose that was not on its disk yet is less (D9).
+/// Bytes of such an end: it is in memory at once. What a node can lose that was not on its disk yet is less (D9): the disk had lost
+/// more than its power.
 const MOST: usize = 64 << 20;
+/// Why two nodes do not talk: an operator must choose.
+pub(super) const TOO_LONG: &str = "the peer has more of this node's log, and told clients more upon it, than this node can take \
+                                   back beside what it told alone. Stop the node whose clients were told less since they \
+                                   parted, move its data folder away, keep it, and start the node again";
 
 /// Such an end, as far as it has come in.
 #[derive(Debug)]
@@ -59,7 +64,16 @@ impl Ahead {
         }
         self.end = frame.at;
         self.bytes += bytes.len();
-        self.frames.push(bytes);
+        if self.is_too_long() {
+            // It goes, or nothing is done: who it is of is all that is asked of it.
+            (self.frames, self.seen) = (Vec::new(), Seen::default());
+        } else {
+            self.frames.push(bytes);
+        }
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.bytes > MOST
     }
 }
 
@@ -90,6 +104,10 @@ impl Driver {
         // Of a tail that is void as a whole nothing may be left: then our log is just shorter.
         if first_void == Some(common + 1) && self.merged(common, store).0.is_empty() {
             return false;
+        }
+        if self.too_long == Some(copy.end()) {
+            self.close(Link::Out, TOO_LONG);
+            return true;
         }
         self.outgoing.ahead = Some(Ahead {
             keep: common,
@@ -132,11 +150,13 @@ impl Driver {
             }
             ahead.add(&frame, bytes);
         }
-        if ahead.bytes > MOST {
-            return self.close(Link::Out, OLD_DISK);
+        let (groups, too_long, next, whole) =
+            (ahead.groups, ahead.is_too_long(), ahead.end.seq + 1, ahead.copy.end());
+        if too_long && self.is_built_upon(groups) {
+            self.too_long = Some(whole);
+            return self.close(Link::Out, TOO_LONG);
         }
         if !last {
-            let next = ahead.end.seq + 1;
             return self.dos.push(Do::Send(Link::Out, Msg::Fetch(next)));
         }
         let regs = self.outgoing.peer_regs;

@@ -184,6 +184,8 @@ pub struct Driver {
     void: Option<Position>,
     /// What of our log the copy of the peer's was written upon.
     built_on_ours: Position,
+    /// The peer's copy of our log ends here, and what of it we lack is too long to be fetched, as long as the view is the same.
+    too_long: Option<Position>,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
     /// For the log of each node, while offers in it wait: the engine knows what the other log's branch took before this frame.
@@ -237,6 +239,7 @@ impl Driver {
             peer_leads: Leads::default(),
             void: None,
             built_on_ours: Position::default(),
+            too_long: None,
             cut_at: None,
             compared_to: [None; 2],
             doubts: Vec::new(),
@@ -308,6 +311,7 @@ impl Driver {
                 self.alone_to = self.own.end().seq;
             }
             self.view = view;
+            self.too_long = None;
             self.tell_doubts();
             self.acknowledge_withheld();
             self.release();

@@ -8,6 +8,7 @@ use xmpp_core::jid::Jid;
 
 use super::sides::{Disk, Side, pair, settle, start};
 use super::*;
+use crate::driver::ahead::TOO_LONG;
 use crate::driver::receive::{OLD_DISK, TOLD_UPON};
 
 const ROMEO: SmId = SmId([1; 16]);
@@ -374,6 +375,46 @@ fn a_death_on_the_way_leaves_what_was_there_or_all_of_it() {
         meet(&mut a, &mut b, CROSSED);
         offered(&a, &b);
     }
+}
+
+/// As [`chain`], and `end` goes on for more than is fetched.
+fn long_chain(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>, regs: [Reg; 2]) -> [Side; 2] {
+    let [mine, mut theirs] = disks(end, tail, upon);
+    for _ in 0..17 {
+        put(&mut theirs, Which::Peer, END.inc, frame(1, 4 << 20));
+    }
+    led([mine, theirs], regs)
+}
+
+#[test]
+fn an_end_that_is_too_long_is_fetched_once_and_the_operator_is_told_that() {
+    let [mut a, mut b] = long_chain(end_of_both(), juliet_says(), romeo_goes_on(), CROSSED);
+    let before = a.driver.own_end();
+    a.driver.connected();
+    b.driver.connected();
+    settle(&mut a, &mut b);
+    assert!(a.closed.iter().all(|why| *why == TOO_LONG) && !a.closed.is_empty(), "{:?}", a.closed);
+    assert_eq!(a.driver.own_end(), before);
+    let dialled = |a: &mut Side| {
+        a.driver.connected();
+        a.driver.take();
+        let hello = b.driver.hello(b.driver.peer.clone());
+        a.driver.on_out(Msg::Hello(hello), &mut a.disk);
+        a.driver.take()
+    };
+    let refused = Do::Close(Link::Out, Why::Refused(TOO_LONG));
+    assert_eq!(dialled(&mut a), [refused], "it is not fetched again");
+    // Other registers may make another end of it.
+    let view = a.driver.view;
+    a.driver.set_view(View { release: [Release::Nothing; 2], ..view });
+    assert_eq!(dialled(&mut a), [Do::Send(Link::Out, Msg::Fetch(2))]);
+}
+
+#[test]
+fn an_end_upon_which_nobody_was_told_anything_may_be_as_long_as_it_likes() {
+    let [mut a, mut b] = long_chain(end_of_romeo(), all_go_on(), juliet_goes_on(), AT_HOME);
+    meet_at_home(&mut a, &mut b);
+    assert!(!has_end(&a) && !a.closed.contains(&TOO_LONG));
 }
 
 /// It parts before what both nodes had for good: nothing of that is what a lost with its power.
