@@ -2,7 +2,7 @@
 //! it holds. What a node says of its copy arrives at once, on whatever connection it has.
 
 use presence_engine::ids::{NodeIx, Reg};
-use srm::safety::{CasResult, Core};
+use srm::safety::{CasResult, Core, Role};
 use srm::witness::registers::Register;
 use srm::witness::words::Verdict;
 
@@ -40,6 +40,13 @@ impl World {
         }
         let verdict = register.cas(i, asked.from, asked.to);
         (verdict, register.held())
+    }
+
+    /// What it tells a node of what it holds, where that is news to one that leads.
+    pub(super) fn told(&self, b: &Bounds, i: NodeIx) -> Option<Reg> {
+        let core = self.core(i).filter(|core| core.role() == Role::Primary && !core.asking());
+        let leads = core.filter(|_| b.kind == Kind::Witness && self.met[i.index()])?;
+        self.register.filter(|held| held.primary == i && held.term > leads.reg().term)
     }
 
     fn known(&self) -> Register {

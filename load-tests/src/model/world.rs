@@ -115,6 +115,7 @@ pub enum Action {
     WitnessActs(NodeIx, usize),
     HearWitness(NodeIx, usize),
     TakeBack(NodeIx),
+    Told(NodeIx),
     Forget,
     Reach(NodeIx),
     GiveBack(NodeIx),
@@ -273,6 +274,9 @@ impl World {
                     None => {}
                 }
             }
+            if self.told(b, i).is_some() {
+                acts.push(Action::Told(i));
+            }
             let unsent = |a: &Asked| a.fresh && !a.old && a.result.is_none() && self.left.unsent > 0;
             if self.core(i).is_some_and(Core::asking) && self.cas[i.index()][0].as_ref().is_some_and(unsent) {
                 acts.push(Action::TakeBack(i));
@@ -375,6 +379,10 @@ impl World {
                 self.left.unsent -= 1;
                 let asked = self.cas[i.index()][0].take().expect("offered only then");
                 self.feed(b, i, In::CasReply(asked.req, CasResult::NotSent));
+            }
+            Action::Told(i) => {
+                let held = self.told(b, i).expect("offered only then");
+                self.feed(b, i, In::Held(held));
             }
             Action::Forget => self.forget(),
             Action::Reach(i) => self.reach(b, i),

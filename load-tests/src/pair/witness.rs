@@ -60,11 +60,17 @@ impl World {
         let registers = &mut self.witness.registers;
         let (_, verdict) = registers.on(NodeIx::BOTH[node], ask);
         let said = match (ask, verdict) {
-            (Ask::Cas { group, request, .. }, Some(verdict)) => Said::Answer(group, request, verdict),
-            _ => Said::Here(registers.0.each_ref().map(|r| r.undecided().map(|why| why.text().to_owned()))),
+            (Ask::Cas { group, request, .. }, Some(verdict)) => vec![Said::Answer(group, request, verdict)],
+            _ => {
+                let undecided = |r: &Register| r.undecided().map(|why| why.text().to_owned());
+                let here = Said::Here(registers.0.each_ref().map(undecided));
+                vec![here, Said::Holds(registers.0.each_ref().map(Register::held))]
+            }
         };
         let wait = self.rng.range(1, 20);
-        self.at(wait, Event::WitnessSays(node, connection, Box::new(said)));
+        for said in said {
+            self.at(wait, Event::WitnessSays(node, connection, Box::new(said)));
+        }
     }
 
     pub(super) fn witness_says(&mut self, node: usize, connection: u64, said: Said) {

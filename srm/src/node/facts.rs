@@ -149,9 +149,14 @@ impl Node {
         let asks = core.asking() && self.witness_decides() == Some(true);
         if waits && !core.starting() && home_is_me && !heard && !asks && !self.cfg.single {
             Place::Waiting
-        } else if waits && !core.starting() && home_is_me && asks && reg.primary == group {
+        } else if waits
+            && !core.starting()
+            && asks
+            && self.shows.places[group.index()] == Place::AtHome
+            && home_is_me
+        {
             // It says so in a moment.
-            self.shows.places[group.index()]
+            Place::AtHome
         } else if reg.term.0 != 0 && core.asking() && !home_is_me && reg.primary == group {
             Place::Taking
         } else if awaited && reg.term.0 != 0 {

@@ -55,6 +55,11 @@ impl Node {
                 }
             }
             Said::Away(why) => self.witness.away = Some(why),
+            Said::Holds(regs) => {
+                for (group, reg) in NodeIx::BOTH.into_iter().zip(regs) {
+                    reg.into_iter().for_each(|reg| self.feed(group, In::Held(reg), disk));
+                }
+            }
             Said::Answer(group, request, verdict) => {
                 if verdict == Verdict::Won && self.cores[group.index()].starting() {
                     self.driver.drop_unseen_answers(disk);

@@ -219,6 +219,7 @@ impl Core {
             In::AckedAlone => self.alone = true,
             In::TookOther(took) => self.took_other = took,
             In::Floor(term) => self.floor = self.floor.max(term),
+            In::Held(reg) => self.renew(cfg, reg, out),
             In::CasReply(req, result) => self.cas_reply(cfg, req, result, out),
             In::ForceActive { overrule } => self.force_active(cfg, overrule, out),
             In::Hold(held) => {
@@ -360,6 +361,17 @@ impl Core {
         self.joining = false;
         self.floor = self.floor.max(pair.term);
         self.change_from(cfg, pair, self.solo(cfg), Why::Settled, out);
+    }
+
+    /// An earlier run was granted to lead alone and died before it kept that. Nobody could take this node's place any more, who
+    /// knows of Pair only.
+    fn renew(&mut self, cfg: &Config, held: Reg, out: &mut Vec<Out>) {
+        let pair = self.role == Role::Primary && self.reg.mode == Mode::Pair && self.pending.is_none();
+        let granted = held.primary == cfg.me && held.mode == Mode::Solo && held.term > self.reg.term;
+        if pair && granted {
+            self.floor = self.floor.max(held.term);
+            self.change_from(cfg, held, self.solo(cfg), Why::Settled, out);
+        }
     }
 
     fn follow(&mut self, holds: bool) {

@@ -180,3 +180,44 @@ fn who_is_told_that_it_leads_learns_first_and_who_finds_it_does_not() {
         assert_eq!(core.durable(), Some(granted));
     }
 }
+
+/// A run that was granted to lead alone died before it kept that, and the next leads in Pair as its disk has it.
+#[test]
+fn who_leads_in_pair_and_was_granted_more_before_asks_for_that_again() {
+    let cfg = Config { register: RegisterKind::Witness(Witness), ..config(NodeIx::B, false) };
+    let pair = reg(5, NodeIx::B, Mode::Pair);
+    let leads = || {
+        let mut core = Core::start(&cfg, Some(pair));
+        let mut out = Vec::new();
+        let beacon = Beacon {
+            reg: pair,
+            role: Role::Backup,
+            ack: None,
+            holds: false,
+            alone: false,
+            took_other: false,
+            stopped: false,
+        };
+        core.on(&cfg, In::Beacon(beacon), &mut out);
+        core.on(&cfg, In::Fetched, &mut out);
+        assert_eq!((core.role(), core.reg()), (Role::Primary, pair));
+        core
+    };
+    let (held, to) = (reg(7, NodeIx::B, Mode::Solo), reg(9, NodeIx::B, Mode::Solo));
+    let mut core = leads();
+    let mut out = Vec::new();
+    core.on(&cfg, In::Held(held), &mut out);
+    assert_eq!(out, [Out::Cas(1, held, to)]);
+    assert_eq!(core.release(), Release::Nothing, "what it holds may be another by now");
+    core.on(&cfg, In::Held(held), &mut out);
+    assert_eq!(out.len(), 1, "it asks already");
+    core.on(&cfg, In::CasReply(1, CasResult::Won), &mut out);
+    assert_eq!((core.role(), core.reg()), (Role::Primary, to));
+    let (other, older) = (reg(7, NodeIx::A, Mode::Solo), reg(3, NodeIx::B, Mode::Solo));
+    for held in [other, older, pair, reg(7, NodeIx::B, Mode::Pair)] {
+        let mut out = Vec::new();
+        let mut core = leads();
+        core.on(&cfg, In::Held(held), &mut out);
+        assert_eq!((out, core.release()), (Vec::new(), Release::Both), "{held:?}");
+    }
+}

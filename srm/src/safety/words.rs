@@ -94,6 +94,8 @@ pub enum In {
     TookOther(bool),
     /// The highest term seen anywhere: what is issued from now on lies above it.
     Floor(Term),
+    /// What the witness holds. It may be older than what it holds now.
+    Held(Reg),
     /// Answer of the register to the request of that number (R7). The shell has dropped answers to earlier boots.
     CasReply(u32, CasResult),
     /// The operator's word: serve although the rules say wait (`force-active`, also the way out of `strict`).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use presence_engine::ids::Group;
+use presence_engine::ids::{Group, Reg};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, split};
@@ -50,6 +50,8 @@ pub enum Said {
     Here([Option<String>; 2]),
     /// It cannot be reached, for this reason.
     Away(String),
+    /// Both registers as it holds them; `None`: it has none yet.
+    Holds([Option<Reg>; 2]),
     /// It answers.
     Answer(Group, u32, Verdict),
 }
@@ -127,7 +129,10 @@ async fn talk(
                 Ok(Ok(Some(FromWitness::Answer { group, request, verdict }))) => {
                     tell(Said::Answer(group, request, verdict));
                 }
-                Ok(Ok(Some(FromWitness::Held { undecided, .. }))) => tell(Said::Here(undecided)),
+                Ok(Ok(Some(FromWitness::Held { regs, undecided }))) => {
+                    tell(Said::Here(undecided));
+                    tell(Said::Holds(regs));
+                }
                 Ok(Ok(Some(_))) => return "it greeted twice".to_owned(),
                 Ok(Ok(None)) => return "it closed the connection".to_owned(),
                 Ok(Err(error)) => return error.to_string(),

@@ -106,7 +106,10 @@ fn talk(
                 (Ok(Some(verdict)), Ask::Cas { group, request, .. }) => {
                     tell(Said::Answer(group, request, verdict));
                 }
-                (Ok(_), _) => tell(Said::Here(session.undecided())),
+                (Ok(_), _) => {
+                    tell(Said::Here(session.undecided()));
+                    tell(Said::Holds(session.held()));
+                }
                 (Err(why), _) => return Some(why),
             }
         }

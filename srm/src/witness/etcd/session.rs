@@ -158,6 +158,11 @@ impl Session {
         self.view.registers().0.each_ref().map(|r| r.undecided().map(|why| why.text().to_owned()))
     }
 
+    /// Both registers, as they were when it looked last.
+    pub fn held(&self) -> [Option<Reg>; 2] {
+        self.view.registers().0.each_ref().map(Register::held)
+    }
+
     /// Puts what a node asks; of a change, what became of it. With an error the session is over.
     pub fn on(&mut self, ask: Ask) -> Result<Option<Verdict>, String> {
         if let Ask::Report(regs) = ask {
