@@ -178,14 +178,18 @@ impl Driver {
         if keep < self.peer.end().seq && leads(self.cfg.engine.me.peer()) {
             return self.close(Link::In, "the peer wants to undo what we took over");
         }
-        if self.told_upon(keep, store) {
-            return self.close(Link::In, TOLD_UPON);
-        }
         if !self.may_cut(Which::Peer, keep, store) {
             return self.close(Link::In, OLD_DISK);
         }
+        if self.told_upon(keep, store) {
+            return self.close(Link::In, TOLD_UPON);
+        }
         if keep < self.peer.end().seq {
             self.cut_unseen_answers(keep, store);
+        }
+        if self.built_on.seq > keep {
+            // What is undone does not come again, though frames with its numbers do.
+            self.void = Some(self.built_on);
         }
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();

@@ -394,7 +394,7 @@ fn an_end_that_is_too_long_is_fetched_once_and_the_operator_is_told_that() {
     b.driver.connected();
     settle(&mut a, &mut b);
     assert!(a.closed.iter().all(|why| *why == TOO_LONG) && !a.closed.is_empty(), "{:?}", a.closed);
-    assert_eq!(a.driver.own_end(), before);
+    assert!(!has_end(&a) && a.driver.own_end().seq >= before.seq, "what b let go alone is answered");
     let dialled = |a: &mut Side| {
         a.driver.connected();
         a.driver.take();
@@ -411,7 +411,7 @@ fn an_end_that_is_too_long_is_fetched_once_and_the_operator_is_told_that() {
 }
 
 #[test]
-fn an_end_upon_which_nobody_was_told_anything_may_be_as_long_as_it_likes() {
+fn an_end_upon_which_nobody_was_told_anything_may_be_as_long_as_it_likes_and_nobody_waits_for_it() {
     let [mut a, mut b] = long_chain(end_of_romeo(), all_go_on(), juliet_goes_on(), AT_HOME);
     meet_at_home(&mut a, &mut b);
     assert!(!has_end(&a) && !a.closed.contains(&TOO_LONG));
