@@ -5,15 +5,13 @@
 //! session drops ([`Record::Trim`], which means nothing to a session without stream management in the version before),
 //! and as messages for offline storage.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use compact_str::CompactString;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::edge::Phase;
 use super::{Engine, Output};
 use crate::ids::{Conn, SmId, StanzaId};
 use crate::record::{Effect, Record};
-use crate::state::{Early, JsmSession};
+use crate::state::{Early, Entry, JsmSession, MOST_DUE};
 
 /// An output that waits.
 #[derive(Clone, Copy, Debug)]
@@ -137,9 +135,7 @@ impl Engine {
         let Some(s) = self.state.session(session) else { return };
         // With stream management everything that it has not acknowledged is given back, and this was not.
         let lacks = |early: &&Early| s.enabled_at.is_some() || self.unreleased.is_void(session, early.id);
-        let due = vec![s.resource.clone()];
-        let give = |early: &Early| self.for_storage(session, early, due.clone());
-        let effects: Vec<Effect> = s.early.iter().filter(lacks).filter_map(give).collect();
+        let effects = self.for_storage(session, s, s.early.iter().filter(lacks));
         if !effects.is_empty() {
             let number = s.inbound;
             self.emit(Record::SmIn { session, number, effects }, out);
@@ -147,14 +143,36 @@ impl Engine {
         self.unreleased.0.remove(&session);
     }
 
-    /// As [`crate::state::OfflineQueue`] has what comes back: open if nobody else has it or waits for it.
-    fn for_storage(&self, session: SmId, early: &Early, due: Vec<CompactString>) -> Option<Effect> {
-        let user = &self.state.session(session)?.user;
-        let mut others = self.sessions_of(user).filter(|(id, _)| *id != session);
-        let held = others.any(|(_, s)| s.holds(early.id) || s.early.holds(early.id));
-        let stored = self.state.user(user)?.offline.iter().any(|message| message.id == early.id);
-        let open = !early.seen && !held && !stored;
-        let (id, at_ms, stanza) = (early.id, self.stored_at(user), early.stanza.clone());
-        Some(Effect::Offline { user: user.clone(), id, at_ms, open, due, stanza })
+    /// As [`crate::state::OfflineQueue`] has what comes back: open if nobody else has it or waits for it. An effect only adds
+    /// to that queue. So each message is stored once, and none that the resource gets without: what waits there for it, or
+    /// comes back with the end. Of what is not open none is stored while [`MOST_DUE`] such wait: the oldest would not go for it.
+    fn for_storage<'a>(
+        &self,
+        session: SmId,
+        s: &JsmSession,
+        given: impl Iterator<Item = &'a Early>,
+    ) -> Vec<Effect> {
+        let Some(user) = self.state.user(&s.user) else { return Vec::new() };
+        let mut room = MOST_DUE.saturating_sub(user.offline.iter().filter(|message| !message.open).count());
+        let (mut effects, mut looked_at) = (Vec::new(), BTreeSet::new());
+        for early in given {
+            let id = early.id;
+            let comes =
+                |entry: &Entry| matches!(entry, Entry::Stanza { id: other, keep: true, .. } if *other == id);
+            let mut stored = user.offline.iter().filter(|message| message.id == id).peekable();
+            let waits = stored.peek().is_some();
+            if !looked_at.insert(id) || stored.any(|m| m.is_for(&s.resource)) || s.out.iter().any(comes) {
+                continue;
+            }
+            let mut others = self.sessions_of(&s.user).filter(|(other, _)| *other != session);
+            let open = !early.seen && !waits && !others.any(|(_, s)| s.holds(id) || s.early.holds(id));
+            if !open && room == 0 {
+                continue;
+            }
+            room -= usize::from(!open);
+            let (user, at_ms, due) = (s.user.clone(), self.stored_at(&s.user), vec![s.resource.clone()]);
+            effects.push(Effect::Offline { user, id, at_ms, open, due, stanza: early.stanza.clone() });
+        }
+        effects
     }
 }

@@ -1,9 +1,11 @@
 //! What is given to a stream without stream management, and is not let go before the stream ends (D1).
 
 use super::{A, B, Client, Duo};
+use crate::state::MOST_DUE;
 
 const ORCHARD: &str = "romeo@example.org/orchard";
 const BALCONY: &str = "juliet@example.org/balcony";
+const HALL: &str = "juliet@example.org/hall";
 const JULIET: &str = "juliet@example.org";
 const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
 
@@ -128,7 +130,7 @@ fn what_was_let_go_is_dropped_within_a_second() {
 fn with_two_devices_each_gets_it_once() {
     let mut duo = Duo::new();
     let romeo = duo.login(ORCHARD);
-    let (hall, balcony) = (duo.login("juliet@example.org/hall"), duo.bind(BALCONY));
+    let (hall, balcony) = (duo.login(HALL), duo.bind(BALCONY));
     duo.send(balcony, "<presence/>");
     duo.got(hall);
     duo.stick(B);
@@ -137,7 +139,7 @@ fn with_two_devices_each_gets_it_once() {
     duo.let_go(B);
     let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
     assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [false], "the hall has it in its queue");
-    duo.ack(hall, "juliet@example.org/hall");
+    duo.ack(hall, HALL);
     assert_eq!(next_login(&mut duo, BALCONY), ["both"]);
 }
 
@@ -171,16 +173,74 @@ fn the_same_with_a_client_whose_socket_the_other_node_has() {
 fn what_another_device_has_seen_is_given_back_for_this_one_alone() {
     let mut duo = Duo::new();
     let romeo = duo.login(ORCHARD);
-    let (hall, balcony) = (duo.login("juliet@example.org/hall"), duo.bind(BALCONY));
+    let (hall, balcony) = (duo.login(HALL), duo.bind(BALCONY));
     duo.send(balcony, "<presence/>");
     duo.got(hall);
     duo.stick(B);
     say(&mut duo, romeo, JULIET, "both");
-    duo.ack(hall, "juliet@example.org/hall");
+    duo.ack(hall, HALL);
     duo.drop_tcp(balcony);
     duo.let_go(B);
     let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
     assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [false], "the hall has seen it");
     assert_eq!(next_login(&mut duo, "juliet@example.org/garden"), [""; 0]);
     assert_eq!(next_login(&mut duo, BALCONY), ["both"]);
+}
+
+/// What waits when another device ends first is in storage for that one already, given to this one once more if it is
+/// available, and with stream management in its queue, too.
+#[test]
+fn what_waits_for_another_device_too_comes_to_each_once() {
+    for (away, counts) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut duo = Duo::new();
+        let romeo = duo.login(ORCHARD);
+        let (hall, balcony) = (duo.login(HALL), duo.bind(BALCONY));
+        duo.send(balcony, "<presence/>");
+        duo.got(hall);
+        duo.stick(B);
+        say(&mut duo, romeo, JULIET, "both");
+        if counts {
+            duo.send(balcony, ENABLE);
+        }
+        if away {
+            duo.send(balcony, "<presence type='unavailable'/>");
+        }
+        duo.close(hall);
+        let queue = &duo.state().user(&super::bare(JULIET)).unwrap().offline;
+        assert_eq!(queue.iter().map(|m| m.open).collect::<Vec<_>>(), [away], "for the hall");
+        duo.close(balcony);
+        duo.let_go(B);
+        assert_eq!(next_login(&mut duo, BALCONY), ["both"], "away: {away}, counts: {counts}");
+        assert_eq!(next_login(&mut duo, HALL), ["both"], "away: {away}, counts: {counts}");
+        assert!(duo.state().user(&super::bare(JULIET)).unwrap().offline.is_empty());
+    }
+}
+
+#[test]
+fn what_others_have_does_not_fill_the_store_and_what_nobody_has_is_stored() {
+    let mut duo = Duo::new();
+    let romeo = duo.login(ORCHARD);
+    let (hall, garden) = (duo.login(HALL), duo.login("juliet@example.org/garden"));
+    for number in 0..=MOST_DUE {
+        say(&mut duo, romeo, JULIET, &number.to_string());
+    }
+    duo.ack(hall, HALL);
+    duo.close(garden);
+    let waits = |duo: &Duo| duo.state().user(&super::bare(JULIET)).unwrap().offline.len();
+    assert_eq!(waits(&duo), MOST_DUE);
+    for beside in [true, false] {
+        if !beside {
+            duo.close(hall);
+        }
+        let balcony = duo.bind(BALCONY);
+        duo.send(balcony, "<presence/>");
+        duo.stick(B);
+        say(&mut duo, romeo, JULIET, "waits");
+        if beside {
+            duo.ack(hall, HALL);
+        }
+        duo.drop_tcp(balcony);
+        duo.let_go(B);
+        assert_eq!(waits(&duo), MOST_DUE + usize::from(!beside), "the hall has it: {beside}");
+    }
 }
