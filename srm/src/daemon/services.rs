@@ -176,7 +176,9 @@ impl Services {
             None => false,
             Some(Ok(())) => {
                 let failed = self.with(service, |part| {
-                    part.care.works(part.since.elapsed());
+                    // One that failed is well since now, for however long it had failed.
+                    let well = matches!(part.state, State::Runs);
+                    part.care.works(if well { part.since.elapsed() } else { Duration::ZERO });
                     part.failed = None;
                     matches!(part.state, State::Fails(_))
                 });

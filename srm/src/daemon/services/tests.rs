@@ -197,6 +197,26 @@ fn restarts_become_ever_more_seldom_until_it_has_been_well_for_long() {
 }
 
 #[tokio::test]
+async fn one_that_failed_for_long_is_not_calm_as_soon_as_it_works() {
+    let (services, node, _dir) = services();
+    let fails = || Some(Err("EIO".to_owned()));
+    services.probed(Service::Database, fails());
+    let long_ago = Instant::now().checked_sub(CALM).unwrap();
+    services.with(Service::Database, |part| {
+        part.since = long_ago;
+        (part.care.tries, part.care.next) = (6, Some(Instant::now() + LONGEST_PAUSE));
+    });
+    services.probed(Service::Database, Some(Ok(())));
+    (0..BAD).for_each(|_| services.probed(Service::Database, fails()));
+    assert_eq!(restarted(&node), [], "it failed all the time");
+    services.probed(Service::Database, Some(Ok(())));
+    services.with(Service::Database, |part| part.since = long_ago);
+    services.probed(Service::Database, Some(Ok(())));
+    (0..BAD).for_each(|_| services.probed(Service::Database, fails()));
+    assert_eq!(restarted(&node), [Service::Database], "it worked all the time");
+}
+
+#[tokio::test]
 #[should_panic(expected = "the process ends: the engine has made no turn for 20 s")]
 async fn an_engine_that_stands_still_for_as_long_as_a_service_may_be_down_ends_the_process() {
     let (services, _node, _dir) = services();
