@@ -1,6 +1,9 @@
 //! The presence redundancy group at the operator's request: its name, high availability, and which node each user is
 //! assigned to.
 
+#[cfg(test)]
+mod tests;
+
 use presence_engine::engine::Input;
 use presence_engine::ids::{Group, Mode, NodeIx};
 use presence_engine::state::{GroupInfo, User};
@@ -330,12 +333,15 @@ impl Node {
         if self.cfg.single && home.is_some_and(|home| home != self.me) {
             return Some(refused("this group has one node", "assign users to that"));
         }
-        if u.register != self.me && self.cfg.single {
-            let error = format!("the account {user} was left with a node that is no peer any more");
-            return Some(refused(error, "make them a pair again: `tandem pair`; then assign it"));
+        if u.register != self.me && !self.cfg.single {
+            return Some(Reply::NotHere);
         }
         if u.register != self.me {
-            return Some(Reply::NotHere);
+            if !self.serving.iter().all(|serving| *serving) {
+                return Some(refused("this node does not serve yet", "it is starting: try again"));
+            }
+            // It was left with a node that is no peer any more. What was that one's is led here, and comes into the own register.
+            self.inbox.push(Input::Absorb { from: self.me.peer() });
         }
         // A paced move would pause for it; one user would be served by nobody meanwhile.
         if home == Some(self.me.peer()) && self.peer_told().lacks_service {
@@ -536,47 +542,4 @@ fn words_refused(group: &GroupInfo) -> Option<Reply> {
         return Some(refused(error, "at most 128 characters, none of \" % & / \\ < >"));
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use presence_engine::ids::Away;
-
-    use super::super::In as Word;
-    use super::super::tests::{link_up, started};
-    use super::*;
-
-    /// There is no peer that could be asked to do it.
-    #[test]
-    fn a_single_node_refuses_to_assign_an_account_that_it_does_not_have_and_says_why() {
-        let (mut node, mut disk) = started(true);
-        link_up(&mut node, &mut disk);
-        let user = BareJid::parse("u@d").unwrap();
-        let there = Input::UserAdd { user: user.clone(), home: NodeIx::A, verifiers: Default::default() };
-        node.handle(0, Word::Client(there), &mut disk);
-        node.step(0, &mut disk);
-        assert_eq!(node.driver.engine().state().user(&user).map(|u| u.register), Some(NodeIx::A));
-        node.cfg.single = true;
-        let Some(Reply::Refused(refused)) = node.assign_op(1, user, Some(NodeIx::B)) else {
-            panic!("it is asked of nobody")
-        };
-        assert!(refused.error.starts_with("the account u@d was left with a node"), "{refused:?}");
-        assert!(refused.hint.contains("`tandem pair`"), "{refused:?}");
-    }
-
-    /// Its users are at the peer, whatever it waits for itself.
-    #[test]
-    fn it_is_not_disabled_without_force_beside_a_held_node_whose_users_are_away() {
-        let (mut node, mut disk) = started(true);
-        link_up(&mut node, &mut disk);
-        assert_eq!(node.disable_refused(false), None);
-        let away = Input::Away { group: node.me, why: Some(Away::Operator) };
-        node.handle(0, Word::Client(away), &mut disk);
-        node.step(0, &mut disk);
-        node.feed(node.me, In::Hold(true), &mut disk);
-        assert_eq!(node.facts(node.me).place, Place::Held);
-        let Some(Reply::Refused(refused)) = node.disable_refused(false) else { panic!("they are away") };
-        assert_eq!(refused.error, "users are served by their backup");
-        assert_eq!(node.disable_refused(true), None);
-    }
 }
