@@ -28,20 +28,20 @@ pub(super) struct Merged {
     pub(super) at_ms: u64,
 }
 
-/// What of the own tail had been let go alone.
+/// What of a tail had been let go alone.
 #[derive(Debug)]
-struct LetGo {
-    /// For each group, the last frame that says that this node leads it alone; 0: none. What waited then was let go.
+pub(super) struct LetGo {
+    /// For each group, the last frame that says that its writer leads it alone; 0: none. What waited then was let go.
     alone_from: [u64; 2],
     /// Nothing was let go of this frame and what follows it.
     waits: u64,
 }
 
 impl LetGo {
-    /// Of the tail behind `keep`.
-    fn of_tail(keep: u64, waits: u64, store: &mut dyn Storage) -> LetGo {
+    /// Of the tail of a log behind `keep`.
+    pub(super) fn of_tail(which: Which, keep: u64, waits: u64, store: &mut dyn Storage) -> LetGo {
         let mut alone_from = [0; 2];
-        let mut tail = Reader::new(Which::Own, keep + 1);
+        let mut tail = Reader::new(which, keep + 1);
         while let Some(frame) = tail.pop(store) {
             for record in &frame.records {
                 if let Record::Lead { group, reg, .. } = record
@@ -54,10 +54,21 @@ impl LetGo {
         LetGo { alone_from, waits }
     }
 
-    fn spot(&self, frame: &Frame) -> Spot {
+    /// For each group, whether the records of this frame that belong to it were let go alone.
+    fn groups(&self, frame: &Frame) -> [bool; 2] {
         let alone = |g: usize| frame.solo & (1 << g) != 0 || frame.at.seq < self.alone_from[g];
-        let released = [0, 1].map(|g| alone(g) && frame.at.seq < self.waits);
-        Spot { released, at_ms: frame.now_ms }
+        [0, 1].map(|g| alone(g) && frame.at.seq < self.waits)
+    }
+
+    /// Whether anything that the frame says was.
+    pub(super) fn has(&self, frame: &Frame) -> bool {
+        let [a, b] = self.groups(frame);
+        let says = frame.records.iter().any(|record| !record.says_nothing());
+        says && frame.groups & (u8::from(a) | u8::from(b) << 1) != 0
+    }
+
+    fn spot(&self, frame: &Frame) -> Spot {
+        Spot { released: self.groups(frame), at_ms: frame.now_ms }
     }
 }
 
@@ -80,7 +91,7 @@ impl Driver {
         store: &mut dyn Storage,
     ) -> Merged {
         let me = self.cfg.engine.me;
-        let let_go = LetGo::of_tail(keep, waits, store);
+        let let_go = LetGo::of_tail(Which::Own, keep, waits, store);
         self.look_ahead(keep, &mut merge, &let_go, store);
         let base = self.base(store);
         debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");

@@ -8,6 +8,7 @@ use presence_engine::record::Record;
 
 use super::checkpoint::Base;
 use super::commit::Release;
+use super::merge::LetGo;
 use super::replay::{Reader, Replay};
 use super::{Do, Driver, Link};
 use crate::log::{Storage, Which};
@@ -155,13 +156,13 @@ impl Driver {
         self.rebuild(store);
     }
 
-    /// Frames after `keep` that were written while their writer led alone: their effects may have been seen (D7).
+    /// Frames after `keep` that their writer let go alone: their effects may have been seen (D7).
     pub(super) fn released_alone(&mut self, which: Which, keep: u64, store: &mut dyn Storage) -> u64 {
+        let let_go = LetGo::of_tail(which, keep, u64::MAX, store);
         let mut reader = Reader::new(which, keep + 1);
         let mut released = 0;
         while let Some(frame) = reader.pop(store) {
-            let says = frame.records.iter().any(|record| !record.says_nothing());
-            released += u64::from(says && frame.solo & frame.groups != 0);
+            released += u64::from(let_go.has(&frame));
         }
         released
     }

@@ -64,3 +64,26 @@ fn what_waited_for_a_join_that_was_called_off_is_offered() {
     assert_eq!(offered(vec![alone(), joining(), alone()]), ["message"]);
     assert_eq!(offered(vec![alone(), joining()]), [""; 0], "nobody was told of it");
 }
+
+/// In the log of either node, and of that group only.
+#[test]
+fn what_waited_when_the_group_went_solo_counts_among_what_was_let_go_alone() {
+    let waited = || asks(0, 1, "subscribe");
+    let of_a = (1, 0, vec![said(JULIET, 1, NURSE)]);
+    for (tail, count) in [
+        (vec![waited()], 0),
+        (vec![waited(), alone()], 2),
+        (vec![waited(), of_a, alone(), asks(2, 2, "unsubscribe"), asks(0, 3, "subscribe")], 3),
+    ] {
+        for which in [Which::Own, Which::Peer] {
+            let mut log = MemoryLog::default();
+            for (seq, (groups, solo, records)) in (1..).zip(tail.clone()) {
+                let frame = Frame { groups, solo, records, ..frame(seq, 0) };
+                log.append(which, frame.at, frame.encode());
+            }
+            log.sync(which);
+            let mut driver = driver(NodeIx::A, 1, &mut log);
+            assert_eq!(driver.released_alone(which, 0, &mut log), count, "{which:?}: {tail:?}");
+        }
+    }
+}
