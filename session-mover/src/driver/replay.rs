@@ -80,7 +80,7 @@ impl Replay {
     }
 
     /// To this frame of the peer's, and in the own log as far as nothing was written upon a later one.
-    pub(super) fn to_peer(&mut self, seq: u64, log: &mut dyn LogStore) {
+    pub(super) fn peer_up_to(&mut self, seq: u64, log: &mut dyn LogStore) {
         while self.mine.peek(log).is_some_and(|frame| frame.applied_peer.seq <= seq) {
             let Some(frame) = self.next(log) else { return };
             apply(&mut self.base.state, self.me, &frame);

@@ -132,7 +132,7 @@ impl Driver {
         let base = self.base(store);
         let base = if base.mark.peer.end().seq <= keep { base } else { Base::default() };
         let mut replay = Replay::new(me, base);
-        replay.to_peer(keep, store);
+        replay.peer_up_to(keep, store);
         // Nobody whom this end speaks of is led here on.
         let mut merge = Merge::new(me, [false; 2]);
         let spot =
