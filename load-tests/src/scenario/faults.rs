@@ -72,10 +72,10 @@ impl World {
                 self.crowd().fault_at(*node, Instant::now());
                 self.crowd().say_mandrake(*node)
             }
-            Step::PanicStream(node) => self.set_trap(*node),
+            Step::PanicStream(node) => self.set_trap(*node, "stream"),
             Step::PanicServices(node) => {
                 self.crowd().fault_at(*node, Instant::now());
-                self.set_trap(*node)
+                self.set_trap(*node, "services")
             }
             Step::Disk(node, fault) => self.disk(*node, fault),
             Step::Clock(node, by) => {
@@ -99,8 +99,8 @@ impl World {
     }
 
     /// What waits for this file panics.
-    fn set_trap(&self, node: Node) -> Result<(), String> {
-        let file = self.panic_file(node);
+    fn set_trap(&self, node: Node, place: &str) -> Result<(), String> {
+        let file = self.panic_file(node, place);
         std::fs::write(&file, "").map_err(|error| format!("{}: {error}", file.display()))
     }
 

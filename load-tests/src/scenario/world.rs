@@ -163,17 +163,20 @@ impl World {
             let env = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
             self.servers[node.index()].env = env.collect();
             let stop = format!("release.before={}", self.stop_file(node).display());
-            let trap = self.panic_file(node);
-            let panic = |place: &str| format!("{place}:{}", trap.display());
+            let [stream, services] = ["stream", "services"].map(|place| {
+                let file = self.panic_file(node, place);
+                format!("{place}:{}", file.display())
+            });
+            let panics = [
+                (Step::PanicStream(node), stream),
+                (Step::PanicServices(node), services),
+                (Step::Panic(node), format!("element:{MANDRAKE}")),
+            ];
             let server = self.server_mut(node);
-            if script.has(|step| *step == Step::PanicStream(node)) {
-                server.env.insert("TANDEM_PANIC_AT".into(), panic("stream").into());
-            }
-            if script.has(|step| *step == Step::PanicServices(node)) {
-                server.env.insert("TANDEM_PANIC_AT".into(), panic("services").into());
-            }
-            if script.has(|step| *step == Step::Panic(node)) {
-                server.env.insert("TANDEM_PANIC_AT".into(), format!("element:{MANDRAKE}").into());
+            let panics: Vec<String> =
+                panics.into_iter().filter(|(step, _)| script.has(|s| s == step)).map(|(_, at)| at).collect();
+            if !panics.is_empty() {
+                server.env.insert("TANDEM_PANIC_AT".into(), panics.join("\n").into());
             }
             if script.has(|step| *step == Step::PauseReleasing(node)) {
                 server.env.insert("TANDEM_STOP_AT".into(), stop.into());
@@ -260,8 +263,8 @@ impl World {
 
     /// While this file is there, what is to panic at the node does: the next connection over which a client says something, or
     /// a supervisor of critical services.
-    pub(super) fn panic_file(&self, node: Node) -> PathBuf {
-        self.folder.0.join(format!("panic-{node}"))
+    pub(super) fn panic_file(&self, node: Node, place: &str) -> PathBuf {
+        self.folder.0.join(format!("panic-{place}-{node}"))
     }
 
     /// Where the copy of a node's disk is kept.

@@ -115,7 +115,7 @@ pub fn write(data: &Path, crashes: &Crashes) -> anyhow::Result<()> {
     File::open(data).and_then(|folder| folder.sync_all()).with_context(context)
 }
 
-/// For tests: `TANDEM_PANIC_AT=stream:FILE` has the task of the next connection panic that hands something over while there
+/// For tests: `TANDEM_PANIC_AT=stream:FILE`, one such place in a line, has the task of the next connection panic that hands something over while there
 /// is such a file. Whoever takes the file away panics, once.
 pub fn stream_trap() {
     static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -145,8 +145,8 @@ pub async fn trapped(name: &str, file: &Path) {
 
 fn trap_file(place: &str) -> Option<PathBuf> {
     let wanted = std::env::var("TANDEM_PANIC_AT").ok()?;
-    let (at, file) = wanted.split_once(':')?;
-    (at == place).then(|| PathBuf::from(file))
+    let mut places = wanted.lines().filter_map(|line| line.split_once(':'));
+    places.find_map(|(at, file)| (at == place).then(|| PathBuf::from(file)))
 }
 
 fn panic_once(file: Option<&Path>) {
@@ -158,11 +158,12 @@ fn panic_once(file: Option<&Path>) {
 /// For tests: `TANDEM_PANIC_AT=element:TEXT` or `forward:TEXT` is what the engine is to panic at.
 pub fn trap() -> Option<Trap> {
     let wanted = std::env::var("TANDEM_PANIC_AT").ok()?;
-    match wanted.split_once(':')? {
+    let mut places = wanted.lines().filter_map(|line| line.split_once(':'));
+    places.find_map(|place| match place {
         ("element", text) if !text.is_empty() => Some(Trap::Element(text.into())),
         ("forward", text) if !text.is_empty() => Some(Trap::Forward(text.into())),
         _ => None,
-    }
+    })
 }
 
 #[cfg(test)]
