@@ -55,11 +55,6 @@ impl Incoming {
     pub(super) fn live(&self) -> bool {
         self.flows
     }
-
-    /// The peer lost what our copy has of its log behind this, and has not said yet what is to become of that.
-    pub(super) fn undoes(&self) -> Option<u64> {
-        self.parted.filter(|_| self.greeted && !self.flows)
-    }
 }
 
 impl Driver {
@@ -191,9 +186,6 @@ impl Driver {
         }
         if keep < self.peer.end().seq {
             self.cut_unseen_answers(keep, store);
-            if !self.offer_what_was_told(keep, store) {
-                return self.greet_again(Link::In, "our log is fetched first: compare the peer's after that");
-            }
         }
         if self.built_on.seq > keep {
             // What is undone does not come again, though frames with its numbers do.
@@ -202,7 +194,6 @@ impl Driver {
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
         self.flows();
-        self.pump(store);
     }
 
     /// Whether clients of a group that this node leads were told something, by this node alone, upon what our copy has of that
@@ -236,7 +227,6 @@ impl Driver {
         if let Some(first) = first.filter(unseen)
             && self.may_cut(Which::Own, first - 1, store)
             && self.released_alone(Which::Own, first - 1, store) == 0
-            && !self.has_offers_behind(first - 1, store)
         {
             self.drop_own(first - 1, store);
             if self.outgoing.is_up() {
@@ -255,7 +245,7 @@ impl Driver {
     }
 
     /// The first frame of our log that was written upon what the peer wrote behind `seq`.
-    pub(super) fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
+    fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
         // Nothing that was removed answers what may be lost.
         let mut reader = Reader::new(Which::Own, store.first(Which::Own));
         while let Some(frame) = reader.pop(store) {

@@ -79,17 +79,6 @@ impl Replay {
         Some(frame)
     }
 
-    /// To this frame of the peer's, and in the own log as far as nothing was written upon a later one.
-    pub(super) fn peer_up_to(&mut self, seq: u64, log: &mut dyn LogStore) {
-        while self.mine.peek(log).is_some_and(|frame| frame.applied_peer.seq <= seq) {
-            let Some(frame) = self.next(log) else { return };
-            apply(&mut self.base.state, self.me, &frame);
-        }
-        while self.theirs.peek(log).is_some_and(|frame| frame.at.seq <= seq) {
-            self.step_peer(log);
-        }
-    }
-
     fn step_peer(&mut self, log: &mut dyn LogStore) -> bool {
         let Some(frame) = self.theirs.pop(log) else { return false };
         self.base.mark.peer.push(frame.at);

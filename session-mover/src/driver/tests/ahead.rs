@@ -14,7 +14,6 @@ use crate::driver::receive::{OLD_DISK, TOLD_UPON};
 const ROMEO: SmId = SmId([1; 16]);
 const JULIET: SmId = SmId([2; 16]);
 const NURSE: SmId = SmId([3; 16]);
-const MERCUTIO: SmId = SmId([4; 16]);
 
 /// Where the end stands that a lost: behind the frame that both have.
 const END: Position = Position { seq: 2, inc: 1 };
@@ -60,12 +59,7 @@ fn forward(to: &str, id: StanzaId, stanza: Bytes) -> Effect {
 fn people() -> Vec<Record> {
     let pair = Reg { mode: Mode::Pair, ..alone(4, NodeIx::A) };
     let mut all: Vec<Record> = NodeIx::BOTH.map(|group| lead(group, pair)).into();
-    let people = [
-        ("romeo", NodeIx::A, ROMEO),
-        ("juliet", NodeIx::B, JULIET),
-        ("nurse", NodeIx::B, NURSE),
-        ("mercutio", NodeIx::A, MERCUTIO),
-    ];
+    let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
     for (name, home, session) in people {
         let user = BareJid::parse(&format!("{name}@d")).unwrap();
         all.push(Record::UserAdd { user: user.clone(), home, verifiers: Verifiers::default() });
@@ -448,106 +442,4 @@ fn a_peer_with_an_old_disk_that_went_on_is_refused_by_who_leads_its_users_too() 
     assert!(a.closed.contains(&OLD_DISK), "{:?} {:?}", a.closed, b.closed);
     assert_eq!((a.digest(), a.driver.own_end()), before);
     assert_eq!(b.driver.own_end().seq, 60, "what is on it is not touched");
-}
-
-/// Romeo says something to mercutio: both are at home at a.
-fn to_mercutio() -> Record {
-    said(ROMEO, 1, out(MERCUTIO, id(ROMEO, 1), message("romeo", "mercutio")))
-}
-
-/// B leads everybody alone, and romeo comes to it: he is told how much it has of him.
-fn romeo_is_told() -> Vec<Frame> {
-    let both = NodeIx::BOTH.map(|group| lead(group, alone(7, NodeIx::B)));
-    let resumed = Record::Resumed { session: ROMEO, h: 0 };
-    vec![of(3, 3, [7, 7], both.into()), of(1, 3, [7, 7], vec![resumed])]
-}
-
-/// Each leads who is at home there. An end of a's log is not to stand in which romeo said something to mercutio.
-fn discarded(tail: Vec<Frame>, upon: Vec<Frame>) -> [Side; 2] {
-    chain(of(1, 0, [4, 4], vec![to_mercutio()]), tail, upon, AT_HOME)
-}
-
-/// They meet, and this is what mercutio has of romeo.
-fn mercutio_has(a: &mut Side, b: &mut Side, of_romeo: &[StanzaId]) {
-    meet(a, b, AT_HOME);
-    serve(b, AT_HOME);
-    settle(a, b);
-    assert_eq!(a.digest(), b.digest(), "{:?} {:?}", a.closed, b.closed);
-    assert!(!has_end(a), "it says nothing of whom b leads");
-    for side in [&*a, &*b] {
-        assert_eq!(queue(side, MERCUTIO), of_romeo);
-    }
-}
-
-#[test]
-fn what_the_peer_told_alone_of_an_end_that_does_not_stand_is_offered() {
-    let [mut a, mut b] = discarded(all_go_on(), romeo_is_told());
-    mercutio_has(&mut a, &mut b, &[id(ROMEO, 1)]);
-}
-
-/// He says it again wherever he comes.
-#[test]
-fn what_the_peer_told_nobody_of_an_end_that_does_not_stand_is_not_offered() {
-    let mut led = romeo_is_told();
-    led.truncate(1);
-    for upon in [led, juliet_goes_on()] {
-        let [mut a, mut b] = discarded(all_go_on(), upon);
-        mercutio_has(&mut a, &mut b, &[]);
-    }
-}
-
-#[test]
-fn what_is_offered_of_an_end_that_does_not_stand_comes_once_though_its_sender_said_it_again() {
-    let both = NodeIx::BOTH.map(|group| lead(group, alone(6, NodeIx::A)));
-    let tail = vec![of(3, 3, [6, 6], both.into()), of(1, 1, [6, 6], vec![to_mercutio()])];
-    let [mut a, mut b] = discarded(tail, romeo_is_told());
-    mercutio_has(&mut a, &mut b, &[id(ROMEO, 1)]);
-}
-
-/// What a has to say comes to b, and nothing back.
-fn hear(a: &mut Side, b: &mut Side) {
-    for what in a.driver.take() {
-        if let Do::Send(Link::Out, msg) = what {
-            b.driver.on_in(msg, &mut b.disk);
-        }
-    }
-    b.driver.take();
-}
-
-/// B cuts its own tail, which says that romeo was told, before it hears that the end is to go, or after that.
-#[test]
-fn what_is_offered_of_an_end_that_does_not_stand_is_there_once_wherever_the_peer_dies() {
-    for tail_first in [true, false] {
-        let [mut a, mut b] = discarded(all_go_on(), romeo_is_told());
-        if tail_first {
-            a.driver.connected();
-            hear(&mut a, &mut b);
-            until(&mut b, &mut a, |b| b.driver.engine().state().has_offers());
-        } else {
-            until(&mut a, &mut b, |a| a.driver.ships());
-            hear(&mut a, &mut b);
-        }
-        assert_eq!(b.driver.peer.at(END.seq) == Some(END), tail_first);
-        a.driver.peer_gone();
-        a.driver.disconnected();
-        let Side { mut disk, .. } = b;
-        disk.log.crash();
-        let mut b = start(NodeIx::B, 22, disk);
-        assert!(b.driver.engine().state().has_offers(), "what he was told is safe");
-        serve(&mut b, AT_HOME);
-        mercutio_has(&mut a, &mut b, &[id(ROMEO, 1)]);
-    }
-}
-
-/// B could not know yet that the end is to go when it cut its own tail.
-#[test]
-fn what_was_told_upon_an_end_is_known_behind_the_cut_that_took_the_word_of_it() {
-    let [mut a, mut b] = discarded(all_go_on(), romeo_is_told());
-    let before = b.driver.own_end();
-    until(&mut b, &mut a, |b| b.driver.own_end() != before);
-    assert!(!b.driver.engine().state().has_offers());
-    b.driver.disconnected();
-    b.driver.take();
-    a.driver.peer_gone();
-    mercutio_has(&mut a, &mut b, &[id(ROMEO, 1)]);
 }
