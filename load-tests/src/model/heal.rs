@@ -52,10 +52,13 @@ impl World {
                 self.act(b, Action::Tick(i));
             }
             self.beacon_round(b);
-            if self.pair_under().is_some() {
+            if self.healed_pair(b).is_some() {
                 return;
             }
             for i in NodeIx::BOTH {
+                if self.told(b, i).is_some() {
+                    self.act(b, Action::Told(i));
+                }
                 self.witness_round(b, i);
                 self.heal_data(b, i);
             }

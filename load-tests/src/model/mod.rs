@@ -72,7 +72,11 @@ impl Model for Group {
                 }
                 let mut healed = s.clone();
                 healed.heal(&m.bounds);
-                m.kept(healed.pair_under().is_some() && healed.broken.is_none() && healed.dual.is_none())
+                m.kept(
+                    healed.healed_pair(&m.bounds).is_some()
+                        && healed.broken.is_none()
+                        && healed.dual.is_none(),
+                )
             }),
             Property::sometimes(TAKEN_OVER, |_, s: &World| {
                 s.pair_under().is_some_and(|r| r.primary == NodeIx::B)

@@ -1,7 +1,7 @@
 //! The witness of the model: the register of production (`srm::witness::registers`), what it is told, and how it loses what
 //! it holds. What a node says of its copy arrives at once, on whatever connection it has.
 
-use presence_engine::ids::{NodeIx, Reg};
+use presence_engine::ids::{Mode, NodeIx, Reg};
 use srm::safety::{CasResult, Core, Role};
 use srm::witness::registers::Register;
 use srm::witness::words::Verdict;
@@ -42,11 +42,13 @@ impl World {
         (verdict, register.held())
     }
 
-    /// What it tells a node of what it holds, where that is news to one that leads.
+    /// What it tells a node of what it holds, where that is news.
     pub(super) fn told(&self, b: &Bounds, i: NodeIx) -> Option<Reg> {
-        let core = self.core(i).filter(|core| core.role() == Role::Primary && !core.asking());
-        let leads = core.filter(|_| b.kind == Kind::Witness && self.met[i.index()])?;
-        self.register.filter(|held| held.primary == i && held.term > leads.reg().term)
+        let core = self.core(i).filter(|core| core.role() != Role::Fenced && !core.asking());
+        let core = core.filter(|_| b.kind == Kind::Witness && self.met[i.index()])?;
+        let knows = core.reg();
+        let granted = |held: &Reg| held.primary == i && held.mode == Mode::Solo && held.term > knows.term;
+        self.register.filter(|held| knows.mode == Mode::Pair && granted(held))
     }
 
     fn known(&self) -> Register {

@@ -569,6 +569,12 @@ impl World {
         }
     }
 
+    /// Pair that the witness knows of: what it holds is this, or a give-back that nobody heard of, which is Pair too.
+    pub fn healed_pair(&self, b: &Bounds) -> Option<Reg> {
+        let knows = self.register.is_some_and(|held| held.mode == Mode::Pair);
+        self.pair_under().filter(|_| b.kind != Kind::Witness || knows)
+    }
+
     /// One primary and one promotable backup in Pair, of one register value.
     pub fn pair_under(&self) -> Option<Reg> {
         NodeIx::BOTH.iter().find_map(|&i| {

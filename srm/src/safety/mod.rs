@@ -363,15 +363,21 @@ impl Core {
         self.change_from(cfg, pair, self.solo(cfg), Why::Settled, out);
     }
 
-    /// An earlier run was granted to lead alone and died before it kept that. Nobody could take this node's place any more, who
-    /// knows of Pair only.
+    /// An earlier run of this node was granted to lead alone, and died before it kept that: both nodes know of Pair only, and
+    /// nobody could take the other's place. Who leads asks for that again; who follows asks that it may follow.
     fn renew(&mut self, cfg: &Config, held: Reg, out: &mut Vec<Out>) {
-        let pair = self.role == Role::Primary && self.reg.mode == Mode::Pair && self.pending.is_none();
         let granted = held.primary == cfg.me && held.mode == Mode::Solo && held.term > self.reg.term;
-        if pair && granted {
-            self.floor = self.floor.max(held.term);
-            self.change_from(cfg, held, self.solo(cfg), Why::Settled, out);
+        if !granted || self.reg.mode != Mode::Pair || self.pending.is_some() || self.conflict {
+            return;
         }
+        self.floor = self.floor.max(held.term);
+        let next = self.solo(cfg);
+        let to = match self.role {
+            Role::Primary => next,
+            Role::Backup => Reg { primary: self.reg.primary, mode: Mode::Pair, ..next },
+            Role::Fenced => return,
+        };
+        self.change_from(cfg, held, to, Why::Settled, out);
     }
 
     fn follow(&mut self, holds: bool) {
@@ -538,8 +544,8 @@ impl Core {
             // Proposing Pair needed the peer's boot to hold everything: it still does, unless it restarted meanwhile.
             self.holds = keeps && holds;
         } else {
-            // Given away in Pair: this node led, so it holds everything.
-            self.follow(true);
+            // Given away in Pair: if this node led, it holds everything.
+            self.follow(led);
         }
         out.push(Out::BeaconNow);
     }
