@@ -7,7 +7,6 @@
 //! what void senders brought to users of those groups as [`Record::Kept`]; messages for users of lost groups as
 //! forwards to the node that leads them. What a void user did to the own roster is said again there (`words.rs`).
 
-mod ends;
 mod seen;
 mod shown;
 mod words;
@@ -20,12 +19,10 @@ use xmpp_core::stanza::{Kind, Stanza};
 use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
-use ends::Ends;
 use shown::{Shown, availability};
 use words::ToCome;
 
 pub use seen::Seen;
-pub(crate) use shown::probe;
 pub use words::{Word, word};
 
 /// Carbons (XEP-0280): copies, which are not offered; the message itself is.
@@ -63,7 +60,6 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
-    ends: Ends,
     words: ToCome,
     /// What was offered to whom: what comes back to storage from a session is no news.
     told: BTreeSet<(StanzaId, BareJid)>,
@@ -78,8 +74,8 @@ impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (shown, ends, words) = (Shown::default(), Ends::default(), ToCome::default());
-        Merge { me, led, went, moved, told, shown, ends, words, before: None }
+        let (shown, words) = (Shown::default(), ToCome::default());
+        Merge { me, led, went, moved, told, shown, words, before: None }
     }
 
     /// The same, written behind stanzas that the tail does not know of: what is among them is not offered once more.
@@ -93,11 +89,10 @@ impl Merge {
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
-    /// last word of a user, and are asked for an end of a subscription behind the last of it. `state`: this branch as it is at
+    /// last word of a user. `state`: this branch as it is at
     /// the end of the tail.
     pub fn foresee(&mut self, state: &State, spot: Spot, record: &Record) {
         self.shown.foresee(record);
-        self.ends.foresee(record);
         let told = |user: &BareJid| state.user(user).is_some_and(|u| spot.released[u.register.index()]);
         self.words.foresee(record, told);
     }
@@ -114,8 +109,7 @@ impl Merge {
     ) -> Vec<Kept> {
         let mut left = self.keep_one(state, spot, old, new, record);
         // Of no stanza that comes again: what stands behind it is made anew should this tail be cut once more.
-        let mut effects = self.presence(state, record, &left);
-        effects.extend(self.ends(state, record, &left));
+        let effects = self.presence(state, record, &left);
         effects.iter().for_each(|effect| take_places(effect, new));
         left.extend(kept(0, StanzaId::default(), spot, effects));
         left

@@ -13,7 +13,6 @@ use super::Engine;
 use super::presence::{full_jid, unavailable};
 use super::route::Route;
 use crate::ids::StanzaId;
-use crate::merge::probe;
 use crate::record::{Effect, Forward};
 use crate::state::{Item, JsmSession};
 use crate::subscription::{Ask, Direction, step};
@@ -123,54 +122,6 @@ impl Engine {
         self.set_item(user, contact, known.as_ref(), item, id, route);
         if before.subscription.is_seen() && !done.next.is_seen() {
             self.hide(user, contact, id, route);
-        }
-    }
-
-    /// A contact's end of the subscriptions with one of our users may be as a word of the user made it that is void (D7). Whether
-    /// somebody is seen is theirs to say, and who sees follows. Where the contact's node has to decide it is asked in turn,
-    /// behind everything that is on its way there; what it is asked it decides, so that is the end of it.
-    pub(super) fn make_ends_agree(&self, user: &BareJid, contact: &BareJid, route: &mut Route) {
-        let id = StanzaId::default();
-        let (Some(u), Some(c)) = (self.state.user(user), self.state.user(contact)) else { return };
-        let known = u.roster.items.get(contact);
-        let (here, there) = (u.roster.subscription(contact), c.roster.subscription(user));
-        let (mut next, mut said, mut asks) = (here, Vec::new(), false);
-        // Whether the contact sees the user.
-        match (here.is_seen(), there.sees()) {
-            (true, false) if there.pending_out() => said.push(Ask::Subscribed),
-            (true, false) => asks = true,
-            (false, true) if here.pending_in() => asks = true,
-            (false, true) => said.push(Ask::Unsubscribed),
-            (false, false) if here.pending_in() && !there.pending_out() => {
-                next = step(Direction::Inbound, Ask::Unsubscribe, next).next;
-            }
-            _ => {}
-        }
-        // Whether the user sees the contact.
-        match (here.sees(), there.is_seen()) {
-            (true, false) if there.pending_in() => {
-                let ended = step(Direction::Inbound, Ask::Unsubscribed, next).next;
-                next = step(Direction::Outbound, Ask::Subscribe, ended).next;
-            }
-            (true, false) => asks = true,
-            (false, true) if here.pending_out() => said.push(Ask::Subscribe),
-            (false, seen) if !here.pending_out() && (seen || there.pending_in()) => {
-                said.push(Ask::Unsubscribe);
-            }
-            _ => {}
-        }
-        if next != here {
-            let item = Item { subscription: next, ..known.cloned().unwrap_or_default() };
-            self.set_item(user, contact, known, item, id, route);
-        }
-        for ask in said {
-            self.forward(contact, id, ask_stanza(ask, user, contact), route);
-            if ask == Ask::Subscribed {
-                self.show(user, contact, id, route);
-            }
-        }
-        if asks {
-            self.forward(contact, id, probe(user, contact), route);
         }
     }
 
