@@ -259,7 +259,15 @@ impl Merge {
         id: RecordId,
         effects: &[Effect],
     ) -> Vec<Kept> {
-        let Some(forward) = state.undone_forward(id) else { return Vec::new() };
+        let Some(forward) = state.undone_forward(id) else {
+            // It stood in an end of the other log that is gone. What users who are led here on got of it stays.
+            let effects = self.effects(state, old, new, effects, Of::Untold);
+            let mask = mask_of(state, &effects);
+            return (mask != 0)
+                .then_some((mask, Record::Done { forward: id, effects }))
+                .into_iter()
+                .collect();
+        };
         let Some(user) = state.user(&forward.to.to_bare()) else { return Vec::new() };
         let valid = self.led[user.register.index()];
         let (now, of) = self.moved.get(&id).copied().unwrap_or((Some(id), Of::Valid));

@@ -195,6 +195,19 @@ fn a_forward_of_the_tail_is_done_under_its_new_name() {
     assert_eq!(left, [(0b01, Record::Done { forward: now, effects })]);
 }
 
+/// It stood in an end of the other log that its writer lost: what was done with it stays with who is led here on.
+#[test]
+fn what_was_done_with_a_forward_that_is_gone_stays_with_users_led_here() {
+    let gone = RecordId { log: NodeIx::B, at: Position { seq: 9, inc: 1 }, index: 0 };
+    let stanza = message("juliet", "romeo", "d");
+    let here = out(ROMEO, id(JULIET, 4), stanza.clone());
+    let there = out(NURSE, id(JULIET, 4), stanza);
+    let done = Record::Done { forward: gone, effects: vec![here.clone(), there.clone()] };
+    let left = Record::Done { forward: gone, effects: vec![here] };
+    assert_eq!(keep(TOLD, &done), [(0b01, left)]);
+    assert_eq!(keep(TOLD, &Record::Done { forward: gone, effects: vec![there] }), []);
+}
+
 #[test]
 fn what_was_done_for_a_lost_user_is_left_to_its_owner() {
     let mut state = both_led();

@@ -11,6 +11,7 @@ use xmpp_core::jid::Jid;
 use super::Driver;
 use super::checkpoint::Base;
 use super::replay::{Reader, Replay, apply};
+use super::told::only_offers;
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
 
@@ -26,6 +27,26 @@ pub(super) struct Merged {
     pub(super) leads: [Option<Reg>; 2],
     /// When its last frame was written.
     pub(super) at_ms: u64,
+}
+
+/// What is left of it, as far as it was read.
+#[derive(Debug)]
+struct Left {
+    frames: Vec<Bytes>,
+    end: Position,
+}
+
+impl Left {
+    /// One more frame, if something is left of it. One of no group answers nothing, and the peer takes no answer to what its log
+    /// does not have: it is behind `upon`.
+    fn push(&mut self, frame: Option<Frame>, upon: Position) {
+        let Some(mut frame) = frame else { return };
+        if frame.groups | frame.solo == 0 {
+            frame.applied_peer = upon;
+        }
+        self.end = frame.at;
+        self.frames.push(frame.encode());
+    }
 }
 
 /// What of a tail had been let go alone.
@@ -92,27 +113,42 @@ impl Driver {
     ) -> Merged {
         let me = self.cfg.engine.me;
         let let_go = LetGo::of_tail(Which::Own, keep, waits, store);
-        self.look_ahead(keep, &mut merge, &let_go, store);
+        let offers = self.look_ahead(keep, &mut merge, &let_go, store);
         let base = self.base(store);
         debug_assert!(base.mark.own.end().seq <= keep, "a store that is ahead of what is kept");
         let base = if base.mark.own.end().seq <= keep { base } else { Base::default() };
         let mut replay = Replay::new(me, base);
-        let (mut end, mut frames, mut leads, mut at_ms) = (prev, Vec::new(), None, 0);
+        let (mut left, mut leads, mut at_ms) = (Left { frames: Vec::new(), end: prev }, None, 0);
+        // What the peer's log has on from here of what the last frame before was written upon.
+        let mut upon = Some(replay.built_on()).filter(|at| self.stays(*at)).unwrap_or_default();
         while let Some(frame) = replay.next(store) {
+            upon = self.upon(&frame, upon);
+            let state = replay.state();
             if frame.at.seq <= keep {
-                apply(replay.state(), me, &frame);
+                apply(state, me, &frame);
                 continue;
             }
-            let state = replay.state();
-            leads.get_or_insert_with(|| NodeIx::BOTH.map(|g| state.lead(g)));
-            at_ms = frame.now_ms;
-            if let Some(next) = self.merge_frame(state, &frame, &mut merge, let_go.spot(&frame), end) {
-                end = next.at;
-                frames.push(next.encode());
+            if leads.is_none() {
+                leads = Some(NodeIx::BOTH.map(|g| state.lead(g)));
+                // They are of what was before the rest of the tail, wherever they stand in it.
+                for frame in &offers {
+                    let next = self.merge_frame(state, frame, &mut merge, let_go.spot(frame), left.end);
+                    left.push(next, self.upon(frame, upon));
+                }
+            }
+            at_ms = frame.now_ms.max(at_ms);
+            if !only_offers(&frame) {
+                let next = self.merge_frame(state, &frame, &mut merge, let_go.spot(&frame), left.end);
+                left.push(next, upon);
             }
         }
         let (before, leads) = (replay.finish(store).state, leads.unwrap_or_default());
-        Merged { frames, end, before, leads, at_ms }
+        Merged { frames: left.frames, end: left.end, before, leads, at_ms }
+    }
+
+    /// What the peer's log has on from here of what a frame was written upon; if that goes, `before`, of the frames before.
+    fn upon(&self, frame: &Frame, before: Position) -> Position {
+        if self.stays(frame.applied_peer) { frame.applied_peer } else { before }
     }
 
     /// Groups that this node leads, as far as either node knows, by index.
@@ -129,6 +165,12 @@ impl Driver {
             .sessions()
             .filter(|(_, s)| led(&s.user))
             .all(|(id, s)| now.session(id).map(counts) == Some(counts(s)))
+    }
+
+    /// Whether the peer's log has this on from here, as far as it has said.
+    fn stays(&self, at: Position) -> bool {
+        let parts = self.incoming.undoes().unwrap_or(u64::MAX);
+        at.seq == 0 || at.seq <= parts && self.peer.at(at.seq) == Some(at)
     }
 
     /// What is left of one frame, behind `prev`.
@@ -166,13 +208,23 @@ impl Driver {
         })
     }
 
-    /// `merge` sees each record of the tail.
-    fn look_ahead(&self, keep: u64, merge: &mut Merge, let_go: &LetGo, store: &mut dyn Storage) {
-        let mut tail = Reader::new(Which::Own, keep + 1);
+    /// `merge` sees each record of the tail. Frames that only offer, in order.
+    fn look_ahead(
+        &self,
+        keep: u64,
+        merge: &mut Merge,
+        let_go: &LetGo,
+        store: &mut dyn Storage,
+    ) -> Vec<Frame> {
+        let (mut tail, mut offers) = (Reader::new(Which::Own, keep + 1), Vec::new());
         while let Some(frame) = tail.pop(store) {
             let spot = let_go.spot(&frame);
             frame.records.iter().for_each(|record| merge.foresee(self.engine.state(), spot, record));
+            if only_offers(&frame) {
+                offers.push(frame);
+            }
         }
+        offers
     }
 
     /// Before offers are processed: what the branch that goes on took from clients, up to now. It stands in the log of the
@@ -229,15 +281,29 @@ impl Driver {
         offers != me || state.offers_in(me).any(|(_, to)| mine(to))
     }
 
-    /// How much of the other log a node had when it wrote this frame; if that is gone, because what is here began with a
-    /// snapshot behind it, all that there is of the other is compared.
+    /// How much of the other log, as it is now, a node had when it wrote this frame; if that is gone, because what is here began
+    /// with a snapshot behind it, all that there is of the other is compared.
     pub(super) fn had_at(&self, writer: NodeIx, at: Position, store: &mut dyn Storage) -> u64 {
         let log = self.log_of(writer);
         if at.seq < store.first(log) {
             return 0;
         }
-        let frame = Reader::new(log, at.seq).pop(store);
-        frame.filter(|frame| frame.at == at).map_or(0, |frame| frame.applied_peer.seq)
+        let Some(frame) = Reader::new(log, at.seq).pop(store).filter(|frame| frame.at == at) else {
+            return 0;
+        };
+        let other = if log == Which::Own { &self.peer } else { &self.own };
+        let is_there = |had: Position| had.seq == 0 || other.at(had.seq) == Some(had);
+        if is_there(frame.applied_peer) {
+            return frame.applied_peer.seq;
+        }
+        // That went, and what has its number now is another: frames before had what stayed.
+        let (mut before, mut had) = (Reader::new(log, store.first(log)), 0);
+        while let Some(frame) = before.pop(store).filter(|frame| frame.at.seq < at.seq) {
+            if is_there(frame.applied_peer) {
+                had = frame.applied_peer.seq;
+            }
+        }
+        had
     }
 
     fn log_of(&self, writer: NodeIx) -> Which {

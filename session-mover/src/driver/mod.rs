@@ -15,6 +15,7 @@ mod ship;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -188,6 +189,8 @@ pub struct Driver {
     too_long: Option<Position>,
     /// The own log was cut here by this run, and nothing was written since.
     cut_at: Option<u64>,
+    /// What our log said, before it was cut, of how far clients were told something upon the copy (`told.rs`).
+    told_upon_copy: [u64; 2],
     /// For the log of each node, while offers in it wait: the engine knows what the other log's branch took before this frame.
     compared_to: [Option<u64>; 2],
     /// See [`Driver::look_for_doubts`]: the frames, and the users.
@@ -241,6 +244,7 @@ impl Driver {
             built_on_ours: Position::default(),
             too_long: None,
             cut_at: None,
+            told_upon_copy: [0; 2],
             compared_to: [None; 2],
             doubts: Vec::new(),
             rebuilds: 0,

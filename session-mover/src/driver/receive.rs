@@ -8,6 +8,7 @@ use super::ahead::groups_of;
 use super::check::Part;
 use super::leads::had;
 use super::replay::Reader;
+use super::told::only_offers;
 use super::{Do, Driver, Link};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -30,7 +31,7 @@ pub(super) struct Incoming {
     greeted: bool,
     /// The peer's log flows: a frame came, or everything was there from the start.
     flows: bool,
-    boot: u64,
+    pub(super) boot: u64,
     /// The peer leads its group alone: what it wrote was let go.
     alone: bool,
     /// What we last acknowledged.
@@ -54,6 +55,11 @@ impl Incoming {
     /// Whether the peer's present boot found our copy of its log to be right.
     pub(super) fn live(&self) -> bool {
         self.flows
+    }
+
+    /// The peer lost what our copy has of its log behind this, and has not said yet what is to become of that.
+    pub(super) fn undoes(&self) -> Option<u64> {
+        self.parted.filter(|_| self.greeted && !self.flows)
     }
 }
 
@@ -156,6 +162,7 @@ impl Driver {
         let mut first = None;
         while let Some(frame) = reader.pop(store) {
             match (frame.applied_peer.seq > whole, first) {
+                _ if only_offers(&frame) => {}
                 (true, None) => first = Some(frame.at.seq),
                 (false, Some(_)) => return,
                 _ => {}
@@ -165,7 +172,7 @@ impl Driver {
         if !self.may_cut(Which::Own, first - 1, store) {
             return self.close(Link::In, OLD_DISK);
         }
-        self.drop_own(first - 1, store);
+        self.drop_answers(first - 1, whole, store);
         if self.outgoing.is_up() {
             self.greet_again(Link::Out, "our log was cut: compare it again");
         }
@@ -186,6 +193,9 @@ impl Driver {
         }
         if keep < self.peer.end().seq {
             self.cut_unseen_answers(keep, store);
+            if !self.offer_what_was_told(keep, store) {
+                return self.greet_again(Link::In, "our log is fetched first: compare the peer's after that");
+            }
         }
         if self.built_on.seq > keep {
             // What is undone does not come again, though frames with its numbers do.
@@ -194,6 +204,7 @@ impl Driver {
         self.cut_copy(keep, store);
         self.incoming.acked = self.peer.end();
         self.flows();
+        self.pump(store);
     }
 
     /// Whether clients of a group that this node leads were told something, by this node alone, upon what our copy has of that
@@ -228,7 +239,7 @@ impl Driver {
             && self.may_cut(Which::Own, first - 1, store)
             && self.released_alone(Which::Own, first - 1, store) == 0
         {
-            self.drop_own(first - 1, store);
+            self.drop_answers(first - 1, keep, store);
             if self.outgoing.is_up() {
                 self.greet_again(Link::Out, "our log was cut: compare it again");
             }
@@ -240,12 +251,13 @@ impl Driver {
     pub fn drop_unseen_answers(&mut self, store: &mut dyn Storage) {
         if self.lacks.is_some() && !self.outgoing.is_up() {
             let first = self.first_answer(self.peer.end().seq, store);
-            first.into_iter().for_each(|first| self.drop_own(first - 1, store));
+            let upon = self.peer.end().seq;
+            first.into_iter().for_each(|first| self.drop_answers(first - 1, upon, store));
         }
     }
 
     /// The first frame of our log that was written upon what the peer wrote behind `seq`.
-    fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
+    pub(super) fn first_answer(&self, seq: u64, store: &mut dyn Storage) -> Option<u64> {
         // Nothing that was removed answers what may be lost.
         let mut reader = Reader::new(Which::Own, store.first(Which::Own));
         while let Some(frame) = reader.pop(store) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use presence_engine::engine::Output;
 use presence_engine::ids::NodeIx;
-use presence_engine::merge::Seen;
+use presence_engine::merge::{Merge, Seen};
 use presence_engine::record::Record;
 
 use super::checkpoint::Base;
@@ -109,26 +109,26 @@ impl Driver {
         }
         let released = self.released_alone(Which::Peer, keep, store);
         store.replace_tail(Which::Peer, keep, Vec::new());
-        (self.kept, self.peer_own) = (keep, self.peer_own.min(keep));
+        (self.kept, self.peer_own, self.told_upon_copy) = (keep, self.peer_own.min(keep), [0; 2]);
         self.cut_store(Which::Peer, keep, store);
         self.commit.copy_is(keep);
         self.dos.push(Do::SetAside(Which::Peer, end - keep, released, 0));
         self.rebuild(store);
     }
 
-    /// Sets the tail of the own log aside and writes in its place what is left of it (D7).
+    /// Sets the tail of the own log aside and writes in its place what is left of it (D7), behind what was told alone of an end of
+    /// the peer's that it was written upon, if that goes too.
     pub(super) fn cut_own(&mut self, keep: u64, store: &mut dyn Storage) {
         self.begin_incarnation();
-        let (instead, before) = self.merged(keep, store);
+        let offers = self.offers_for_cut(keep, store);
+        let kept = self.own.at(keep).unwrap_or_default();
+        let prev = offers.frames.last().map_or(kept, |frame| frame.at);
+        let mut instead = offers.encode();
+        let merge = Merge::new(self.cfg.engine.me, self.led_on()).behind(offers.seen);
+        let merged = self.merge_tail(keep, prev, merge, u64::MAX, store);
+        instead.extend(merged.frames);
         self.replace_own(keep, instead, 0, store);
-        debug_assert!(self.is_same_branch(&before), "a merge changed numbers that clients were given");
-    }
-
-    /// Sets the tail of the own log aside, of which nothing is left.
-    pub(super) fn drop_own(&mut self, keep: u64, store: &mut dyn Storage) {
-        self.begin_incarnation();
-        self.replace_own(keep, Vec::new(), 0, store);
-        self.cut_at = Some(keep);
+        debug_assert!(self.is_same_branch(&merged.before), "a merge changed numbers that clients were given");
     }
 
     /// What is written from here on is another history than what was written before.

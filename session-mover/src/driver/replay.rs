@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use presence_engine::ids::{Mode, NodeIx, Term};
+use presence_engine::ids::{Mode, NodeIx, Position, Term};
 use presence_engine::record::Record;
 use presence_engine::state::{Place, State};
 
@@ -79,6 +79,17 @@ impl Replay {
         Some(frame)
     }
 
+    /// To this frame of the peer's, and in the own log as far as nothing was written upon a later one.
+    pub(super) fn peer_up_to(&mut self, seq: u64, log: &mut dyn LogStore) {
+        while self.mine.peek(log).is_some_and(|frame| frame.applied_peer.seq <= seq) {
+            let Some(frame) = self.next(log) else { return };
+            apply(&mut self.base.state, self.me, &frame);
+        }
+        while self.theirs.peek(log).is_some_and(|frame| frame.at.seq <= seq) {
+            self.step_peer(log);
+        }
+    }
+
     fn step_peer(&mut self, log: &mut dyn LogStore) -> bool {
         let Some(frame) = self.theirs.pop(log) else { return false };
         self.base.mark.peer.push(frame.at);
@@ -86,6 +97,11 @@ impl Replay {
         self.base.mark.peer_leads.note(self.me.peer(), &frame);
         apply(&mut self.base.state, self.me.peer(), &frame);
         true
+    }
+
+    /// The last of the peer's frames that an own one was written upon.
+    pub(super) fn built_on(&self) -> Position {
+        self.base.mark.built_on
     }
 
     /// This branch as it is before the frame that [`Replay::next`] gave.
@@ -133,7 +149,7 @@ fn suppose_alone(alone: &mut [Term; 2], frame: &Frame) {
 
 #[cfg(test)]
 mod tests {
-    use presence_engine::ids::{Position, Reg, SmId};
+    use presence_engine::ids::{Reg, SmId};
 
     use super::*;
     use crate::log::MemoryLog;

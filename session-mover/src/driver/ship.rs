@@ -30,7 +30,7 @@ pub(super) struct Outgoing {
     in_flight: std::collections::VecDeque<(u64, usize)>,
     bytes: usize,
     pub(super) peer_regs: [Option<Reg>; 2],
-    boot: u64,
+    pub(super) boot: u64,
     /// An end of our log that the peer may have built upon, as far as it has come in.
     pub(super) ahead: Option<Ahead>,
 }
@@ -199,6 +199,10 @@ impl Driver {
         if let Some(first_void) = first_void {
             if !self.may_cut(Which::Own, first_void - 1, store) {
                 return self.close(Link::Out, OLD_DISK);
+            }
+            if self.may_be_undone(store) {
+                return self
+                    .greet_again(Link::Out, "the peer says what it lost first: compare our log after that");
             }
             self.cut_own(first_void - 1, store);
         }

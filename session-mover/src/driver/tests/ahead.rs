@@ -11,43 +11,44 @@ use super::*;
 use crate::driver::ahead::TOO_LONG;
 use crate::driver::receive::{OLD_DISK, TOLD_UPON};
 
-const ROMEO: SmId = SmId([1; 16]);
+pub(super) const ROMEO: SmId = SmId([1; 16]);
 const JULIET: SmId = SmId([2; 16]);
-const NURSE: SmId = SmId([3; 16]);
+pub(super) const NURSE: SmId = SmId([3; 16]);
+pub(super) const MERCUTIO: SmId = SmId([4; 16]);
 
 /// Where the end stands that a lost: behind the frame that both have.
-const END: Position = Position { seq: 2, inc: 1 };
+pub(super) const END: Position = Position { seq: 2, inc: 1 };
 
 /// B leads romeo, who is at home at a, and a leads juliet and the nurse, who are at home at b.
 const CROSSED: [Reg; 2] = [alone(7, NodeIx::B), alone(6, NodeIx::A)];
 
 /// Each leads who is at home there, as it is settled where both led everybody alone.
-const AT_HOME: [Reg; 2] = [alone(8, NodeIx::A), alone(7, NodeIx::B)];
+pub(super) const AT_HOME: [Reg; 2] = [alone(8, NodeIx::A), alone(7, NodeIx::B)];
 
-const fn alone(term: u64, primary: NodeIx) -> Reg {
+pub(super) const fn alone(term: u64, primary: NodeIx) -> Reg {
     Reg { term: Term(term), primary, mode: Mode::Solo, settled: Term(0) }
 }
 
-fn lead(group: NodeIx, reg: Reg) -> Record {
+pub(super) fn lead(group: NodeIx, reg: Reg) -> Record {
     Record::Lead { group, reg, at_ms: 1, late: false }
 }
 
-fn id(session: SmId, number: u32) -> StanzaId {
+pub(super) fn id(session: SmId, number: u32) -> StanzaId {
     StanzaId { session, number }
 }
 
 /// It has no id: nobody knows it by that.
-fn message(from: &str, to: &str) -> Bytes {
+pub(super) fn message(from: &str, to: &str) -> Bytes {
     let text =
         format!("<message xmlns='jabber:client' from='{from}@d/r' to='{to}@d/r'><body>x</body></message>");
     Bytes::from(text)
 }
 
-fn said(session: SmId, number: u32, effect: Effect) -> Record {
+pub(super) fn said(session: SmId, number: u32, effect: Effect) -> Record {
     Record::SmIn { session, number, effects: vec![effect] }
 }
 
-fn out(to: SmId, id: StanzaId, stanza: Bytes) -> Effect {
+pub(super) fn out(to: SmId, id: StanzaId, stanza: Bytes) -> Effect {
     Effect::Out { to, id, keep: true, stanza }
 }
 
@@ -59,7 +60,12 @@ fn forward(to: &str, id: StanzaId, stanza: Bytes) -> Effect {
 fn people() -> Vec<Record> {
     let pair = Reg { mode: Mode::Pair, ..alone(4, NodeIx::A) };
     let mut all: Vec<Record> = NodeIx::BOTH.map(|group| lead(group, pair)).into();
-    let people = [("romeo", NodeIx::A, ROMEO), ("juliet", NodeIx::B, JULIET), ("nurse", NodeIx::B, NURSE)];
+    let people = [
+        ("romeo", NodeIx::A, ROMEO),
+        ("juliet", NodeIx::B, JULIET),
+        ("nurse", NodeIx::B, NURSE),
+        ("mercutio", NodeIx::A, MERCUTIO),
+    ];
     for (name, home, session) in people {
         let user = BareJid::parse(&format!("{name}@d")).unwrap();
         all.push(Record::UserAdd { user: user.clone(), home, verifiers: Verifiers::default() });
@@ -70,7 +76,7 @@ fn people() -> Vec<Record> {
 }
 
 /// What belongs to these groups, written by who led those alone.
-fn of(groups: u8, solo: u8, terms: [u64; 2], records: Vec<Record>) -> Frame {
+pub(super) fn of(groups: u8, solo: u8, terms: [u64; 2], records: Vec<Record>) -> Frame {
     Frame { groups, solo, terms: terms.map(Term), records, ..frame(1, 0) }
 }
 
@@ -82,11 +88,11 @@ fn put(disk: &mut Disk, which: Which, inc: u64, frame: Frame) {
 }
 
 /// Behind what both have a's disk has `tail`. B's copy has `end` instead, and b wrote `upon` that.
-fn chain(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>, regs: [Reg; 2]) -> [Side; 2] {
+pub(super) fn chain(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>, regs: [Reg; 2]) -> [Side; 2] {
     led(disks(end, tail, upon), regs)
 }
 
-fn disks(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>) -> [Disk; 2] {
+pub(super) fn disks(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>) -> [Disk; 2] {
     let [mut mine, mut theirs] = [Disk::default(), Disk::default()];
     let common = of(3, 0, [4, 4], people());
     put(&mut mine, Which::Own, END.inc, common.clone());
@@ -108,7 +114,7 @@ fn led([mut mine, mut theirs]: [Disk; 2], regs: [Reg; 2]) -> [Side; 2] {
 }
 
 /// It leads alone what its register says.
-fn serve(side: &mut Side, regs: [Reg; 2]) {
+pub(super) fn serve(side: &mut Side, regs: [Reg; 2]) {
     let me = side.driver.cfg.engine.me;
     let leads = |group: NodeIx| regs[group.index()].primary == me;
     let release = |group| if leads(group) { Release::Alone(0) } else { Release::Nothing };
@@ -127,7 +133,7 @@ fn serve(side: &mut Side, regs: [Reg; 2]) {
 }
 
 /// They meet, and whoever built its state anew serves again.
-fn meet(a: &mut Side, b: &mut Side, regs: [Reg; 2]) {
+pub(super) fn meet(a: &mut Side, b: &mut Side, regs: [Reg; 2]) {
     a.driver.connected();
     b.driver.connected();
     settle(a, b);
@@ -139,7 +145,7 @@ fn meet(a: &mut Side, b: &mut Side, regs: [Reg; 2]) {
 }
 
 /// What waits for a client, in order.
-fn queue(side: &Side, session: SmId) -> Vec<StanzaId> {
+pub(super) fn queue(side: &Side, session: SmId) -> Vec<StanzaId> {
     let session = side.driver.engine().state().session(session).unwrap();
     let whose = |entry: &Entry| match entry {
         Entry::Stanza { id, .. } => Some(*id),
@@ -148,11 +154,11 @@ fn queue(side: &Side, session: SmId) -> Vec<StanzaId> {
     session.out.iter().filter_map(whose).collect()
 }
 
-fn inbound(side: &Side, session: SmId) -> u32 {
+pub(super) fn inbound(side: &Side, session: SmId) -> u32 {
     side.driver.engine().state().session(session).unwrap().inbound
 }
 
-fn has_end(side: &Side) -> bool {
+pub(super) fn has_end(side: &Side) -> bool {
     side.driver.own.at(END.seq) == Some(END)
 }
 
@@ -174,7 +180,7 @@ fn end_of_both() -> Frame {
 }
 
 /// A leads everybody alone: the nurse says something to juliet, and romeo does.
-fn all_go_on() -> Vec<Frame> {
+pub(super) fn all_go_on() -> Vec<Frame> {
     let both = NodeIx::BOTH.map(|group| lead(group, alone(6, NodeIx::A)));
     let nurse = said(NURSE, 1, out(JULIET, id(NURSE, 1), message("nurse", "juliet")));
     let romeo = said(ROMEO, 2, forward("juliet", id(ROMEO, 2), message("romeo", "juliet")));
@@ -182,7 +188,7 @@ fn all_go_on() -> Vec<Frame> {
 }
 
 /// B leads juliet alone, who says something to the nurse.
-fn juliet_goes_on() -> Vec<Frame> {
+pub(super) fn juliet_goes_on() -> Vec<Frame> {
     let said = said(JULIET, 2, out(NURSE, id(JULIET, 2), message("juliet", "nurse")));
     vec![of(2, 2, [7, 7], vec![lead(NodeIx::B, AT_HOME[1])]), of(2, 2, [7, 7], vec![said])]
 }
@@ -339,7 +345,7 @@ fn what_the_sender_said_again_is_not_offered_where_that_end_has_it() {
 }
 
 /// A talks to b on the connection that it dialled, until this is so.
-fn until(a: &mut Side, b: &mut Side, done: impl Fn(&Side) -> bool) {
+pub(super) fn until(a: &mut Side, b: &mut Side, done: impl Fn(&Side) -> bool) {
     a.driver.connected();
     for _ in 0..10 {
         for what in a.driver.take() {

@@ -15,6 +15,7 @@ mod rejoin;
 mod sent;
 mod sides;
 mod snapshots;
+mod told;
 mod twice;
 mod unread;
 mod void;

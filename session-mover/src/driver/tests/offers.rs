@@ -175,6 +175,21 @@ fn an_offer_whose_frame_is_gone_is_compared_with_everything() {
     assert_eq!(a.driver.had_at(NodeIx::B, other, &mut a.disk), 0, "another frame has its number now");
 }
 
+/// What the writer had of the other log was cut there, and another frame has its number: it had what stayed.
+#[test]
+fn of_what_was_cut_in_the_other_log_the_writer_had_nothing() {
+    let [mut a, _] = pair(&[0, 1]);
+    let (end, parted) = (a.driver.peer_end(), a.driver.own_end());
+    bring(&mut a, parted, kept(Effect::Forward(message("a0", 1))));
+    let (prev, now) = (a.driver.peer_end(), a.driver.own_end());
+    assert!(prev.seq > end.seq && now.seq > parted.seq, "the own log went on");
+    let gone = Position { inc: now.inc + 1, ..now };
+    let at = Position { seq: prev.seq + 1, ..prev };
+    let frame = Frame { at, prev, ..written(1, gone, kept(Effect::Offer(message("a0", 2)))) };
+    a.disk.log.append(Which::Peer, at, frame.encode());
+    assert_eq!(a.driver.had_at(NodeIx::B, at, &mut a.disk), parted.seq);
+}
+
 /// More of the peer's tail may come: what was read of the own log is not read again for each part.
 #[test]
 fn the_own_branch_is_read_once_while_more_offers_may_come() {
