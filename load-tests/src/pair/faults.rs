@@ -3,7 +3,7 @@
 use srm::node::{By, Force, Op, Reply, Service};
 use srm::safety::Role;
 
-use presence_engine::ids::{Mode, NodeIx};
+use presence_engine::ids::{Mode, NodeIx, Reg};
 
 use super::host::Then;
 use super::patience::Late;
@@ -304,10 +304,13 @@ impl World {
                 let core = mine.core(*g);
                 let reg = core.reg();
                 let alone = core.role() == Role::Primary && reg.mode == Mode::Solo;
+                let off = self.hosts[other].process.is_none();
+                let theirs = self.hosts[other].disk.regs[g.index()].map(|r| r.reg);
                 // One that has just come back and was taken over meanwhile goes by its own copy, which says that it leads.
-                let known = self.hosts[other].disk.regs[g.index()]
-                    .is_some_and(|r| r.reg.term >= reg.term || r.reg.mode == Mode::Solo);
-                !alone || known || self.hosts[other].process.is_none()
+                let known = |theirs: Reg| theirs.term >= reg.term || theirs.mode == Mode::Solo && !off;
+                // One that is to come back and led alone when it ended serves at once, without what was said here since.
+                let serves = |theirs: Reg| theirs.mode == Mode::Solo && theirs.primary.index() == other;
+                !alone || theirs.is_some_and(known) || off && !theirs.is_some_and(serves)
             })
     }
 
