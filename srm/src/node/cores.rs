@@ -405,6 +405,10 @@ impl Node {
             // had received (R6).
             groups = groups.map(|g| crate::safety::Beacon { ack: None, holds: false, ..g });
             (heard, lease) = (0, [0; 2]);
+        } else {
+            for g in NodeIx::BOTH {
+                self.stall.says(g, number, groups[g.index()]);
+            }
         }
         let datagram = Datagram {
             node: self.me.index() as u8,

@@ -55,6 +55,7 @@ impl Node {
             }
             self.feed(g, safety::In::Heard(d.number), disk);
             let body = *body;
+            self.stall.heard(g, body);
             self.feed(g, safety::In::Beacon(body), disk);
             if body.role == safety::Role::Primary && body.reg.mode == Mode::Pair {
                 self.promises.heard(g, body.reg, d.heard, d.lease[g.index()]);
@@ -88,6 +89,7 @@ impl Node {
             }
         }
         self.last_number = 0;
+        self.stall.peer_begins();
         self.peer_leaving = false;
         self.peer_activity = crate::beacon::Activity::None;
         self.correct_causes(before, boot);

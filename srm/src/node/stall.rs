@@ -3,24 +3,69 @@
 //! whose disk stands still keeps the peer's users waiting, who wait for its acknowledgement: it leaves them to the peer. But
 //! only where the peer serves everybody then: who is served late is better off than who is served by nobody.
 
-use presence_engine::ids::{Mode, NodeIx};
+use presence_engine::ids::{Mode, NodeIx, Reg};
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
 use super::{Event, GOODBYE, Node, Out};
 use crate::beacon::Held;
-use crate::safety::{Consent, RegisterKind, Role};
+use crate::safety::{Beacon, Consent, RegisterKind, Role};
 
 /// From here on it is an alarm (3 s).
 const ALARM_TICKS: u32 = 12;
 /// From here on the node gives up (5 s).
 const GIVE_UP_TICKS: u32 = 20;
 
-/// How long what waits for the own disk has not got on.
+/// How long what waits for the own disk has not got on, and what is known of the peer's present run, for each group.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     own: Still,
     copy: Still,
+    peer: [Standby; 2],
+}
+
+/// The peer's present run and one group.
+#[derive(Debug, Default)]
+struct Standby {
+    /// What it said last.
+    said: Option<Beacon>,
+    /// The first beacon that told it that it holds everything, and under which value.
+    told: Option<(Reg, u32)>,
+}
+
+impl Stall {
+    /// The peer's run begins: nothing that was said to the one before, or by it, counts.
+    pub(super) fn peer_begins(&mut self) {
+        self.peer = Default::default();
+    }
+
+    /// The peer's present run says this of a group, to this run.
+    pub(super) fn heard(&mut self, group: NodeIx, said: Beacon) {
+        self.peer[group.index()].said = Some(said);
+    }
+
+    /// This node says this of a group to the peer's present run, in a beacon of this number.
+    pub(super) fn says(&mut self, group: NodeIx, number: u32, beacon: Beacon) {
+        let told = &mut self.peer[group.index()].told;
+        if !beacon.holds {
+            *told = None;
+        } else if told.is_none_or(|(reg, _)| reg != beacon.reg) {
+            *told = Some((beacon.reg, number));
+        }
+    }
+}
+
+impl Standby {
+    /// It has heard that it holds everything under this value.
+    fn knows(&self, reg: Reg) -> bool {
+        let told = self.told.filter(|(of, _)| *of == reg);
+        let heard = self.said.and_then(|said| said.ack);
+        told.zip(heard).is_some_and(|((_, number), heard)| heard >= number)
+    }
+
+    fn leads(&self) -> bool {
+        self.said.is_some_and(|said| said.role == Role::Primary)
+    }
 }
 
 /// How far a log was kept, and for how many ticks what came behind has waited.
@@ -66,7 +111,7 @@ impl Node {
     pub fn peer_would_go_on(&self) -> bool {
         let told = self.peer_told();
         // Two nodes may have one disk between them.
-        if !self.loses_nothing() || !self.peer_may_be_alone() || told.disk_stalls {
+        if !self.loses_nothing() || !self.peer_may_be_alone() || told.disk_stalls || !self.peer_is_settled() {
             return false;
         }
         if self.leads().next().is_none() {
@@ -90,6 +135,18 @@ impl Node {
     fn loses_nothing(&self) -> bool {
         let link = self.link_up[Link::Out as usize] && self.peer_up && !self.peer_leaving;
         !self.cfg.single && link && self.leads().all(|g| self.in_pair(g))
+    }
+
+    /// Whether the peer leads what it is to lead, and has heard that it holds everything of what is led here: one that has just started
+    /// does not take it before (R6), and learns neither from a node that has ended.
+    fn peer_is_settled(&self) -> bool {
+        NodeIx::BOTH.into_iter().all(|g| {
+            let (core, peer) = (&self.cores[g.index()], &self.stall.peer[g.index()]);
+            match core.role() {
+                Role::Primary => core.beacon().holds && peer.knows(core.reg()),
+                _ => core.reg().primary == self.me || peer.leads(),
+            }
+        })
     }
 
     /// Whether who is left may lead alone without the operator. What the peer sees of the witness is not known; what this node
@@ -144,18 +201,25 @@ mod tests {
     use presence_engine::engine::Input;
     use presence_engine::state::GroupInfo;
 
-    use super::super::tests::{Memory, config, copy, hear_of, link_up, pair, started};
+    use super::super::tests::{Memory, acknowledge, config, copy, hear, hear_of, link_up, pair, started};
     use super::super::{Automatics, In};
     use super::*;
     use crate::beacon::Told;
     use crate::safety::Witness;
     use crate::witness::client::Said;
 
+    /// The peer has all of our log, was told so, and has heard it.
+    fn stand_by(node: &mut Node, disk: &mut Memory) {
+        link_up(node, disk);
+        acknowledge(node, disk);
+        hear(node, disk, node.last_number + 1);
+    }
+
     #[test]
     fn the_peer_goes_on_in_the_place_of_this_node_if_it_is_there_and_takes_users_over() {
         let (mut node, mut disk) = started(true);
         assert!(!node.peer_would_go_on(), "there is no link");
-        link_up(&mut node, &mut disk);
+        stand_by(&mut node, &mut disk);
         assert!(node.leads().next().is_some() && node.peer_would_go_on());
         for disabled in [true, false] {
             node.automatics(Automatics { disabled, ..node.cfg.automatics });
@@ -183,7 +247,7 @@ mod tests {
     #[test]
     fn the_peer_goes_on_only_where_it_may_lead_alone() {
         let (mut node, mut disk) = started(false);
-        link_up(&mut node, &mut disk);
+        stand_by(&mut node, &mut disk);
         assert!(
             node.leads().next().is_some() && !node.peer_would_go_on(),
             "strict: it waits for the operator"
@@ -196,6 +260,25 @@ mod tests {
         assert!(!node.peer_would_go_on(), "it decides nothing");
     }
 
+    /// R6: without having heard so it is not promoted, and nobody would be served before it finds out by itself.
+    #[test]
+    fn the_peer_goes_on_only_when_its_present_run_has_heard_that_it_holds_everything() {
+        let (mut node, mut disk) = started(true);
+        link_up(&mut node, &mut disk);
+        hear(&mut node, &mut disk, 2);
+        let holds = |node: &Node| node.cores[NodeIx::B.index()].beacon().holds;
+        assert!(node.leads().next().is_some() && !holds(&node));
+        assert!(!node.peer_would_go_on(), "it does not have our log yet");
+        acknowledge(&mut node, &mut disk);
+        assert!(holds(&node) && !node.peer_would_go_on(), "it has, and was not heard to know");
+        hear(&mut node, &mut disk, 3);
+        assert!(node.peer_would_go_on());
+        // It is restarted, which it had announced: the group is in Pair all the time.
+        node.peer_restarts = true;
+        node.meet_boot(6, &mut disk);
+        assert!(node.loses_nothing() && !node.peer_would_go_on(), "what the run before knew does not count");
+    }
+
     #[test]
     fn who_leads_nobody_keeps_those_waiting_whom_the_peer_leads_and_none_takes_over() {
         let mut disk = Memory::default();
@@ -204,6 +287,11 @@ mod tests {
         hear_of(&mut node, &mut disk, 1, [(pair(NodeIx::A), Role::Primary); 2]);
         link_up(&mut node, &mut disk);
         assert!(node.leads().next().is_none() && node.peer_would_go_on(), "nobody is to take over");
+        for (number, role) in [(2, Role::Fenced), (3, Role::Primary)] {
+            hear_of(&mut node, &mut disk, number, [(pair(NodeIx::A), role); 2]);
+            let leads = role == Role::Primary;
+            assert_eq!(node.peer_would_go_on(), leads, "one that has just started waits for its log");
+        }
         node.cfg.register = RegisterKind::Consent(Consent { available: false });
         assert!(!node.peer_would_go_on(), "it may not go on alone");
         assert!(

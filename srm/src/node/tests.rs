@@ -477,6 +477,7 @@ fn add_without_disk(node: &mut Node, disk: &mut Memory) {
 fn a_disk_that_does_not_answer_is_told_and_then_the_peer_goes_on() {
     let (mut node, mut disk) = started(true);
     link_up(&mut node, &mut disk);
+    acknowledge(&mut node, &mut disk);
     assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), Some(20));
     assert!(node.snapshot().alarms.iter().any(|alarm| alarm.contains("has not answered for 5 s")));
 }
@@ -485,6 +486,7 @@ fn a_disk_that_does_not_answer_is_told_and_then_the_peer_goes_on() {
 fn a_disk_that_answers_slowly_keeps_its_node() {
     let (mut node, mut disk) = started(true);
     link_up(&mut node, &mut disk);
+    acknowledge(&mut node, &mut disk);
     for round in 0..5 {
         assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 19), None, "round {round}");
         let end = node.driver().own_end();
@@ -499,6 +501,7 @@ fn a_disk_that_answers_slowly_keeps_its_node() {
 fn a_node_that_nobody_can_replace_does_not_give_up() {
     let (mut node, mut disk) = started(true);
     link_up(&mut node, &mut disk);
+    acknowledge(&mut node, &mut disk);
     node.handle(0, In::LinkDown(Link::Out, false), &mut disk);
     node.take();
     assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 100), None);
@@ -508,6 +511,7 @@ fn a_node_that_nobody_can_replace_does_not_give_up() {
 fn a_node_that_nobody_is_to_replace_waits_for_its_disk_until_somebody_may() {
     let (mut node, mut disk) = started(true);
     link_up(&mut node, &mut disk);
+    acknowledge(&mut node, &mut disk);
     node.automatics(Automatics { disabled: true, ..node.cfg.automatics });
     assert_eq!(ticks_until_it_gives_up(&mut node, &mut disk, 30), None);
     let waits = |alarm: &String| alarm.contains("a would not serve in its place");
