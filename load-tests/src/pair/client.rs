@@ -286,6 +286,7 @@ impl World {
                 return false;
             }
         }
+        self.ledger.says_again(c);
         true
     }
 
@@ -323,6 +324,7 @@ impl World {
         let ended = self.clients[c].sm.begin_anew(told);
         self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
+        self.ledger.says_again(c);
         self.questions_end(c);
         self.people_end(c);
     }

@@ -369,6 +369,7 @@ impl World {
 
     /// A process ends without a word. `silent`: so does its host.
     pub(super) fn die(&mut self, node: usize, silent: bool) {
+        self.end_early(node);
         let host = &mut self.hosts[node];
         if host.process.take().is_none() {
             return;

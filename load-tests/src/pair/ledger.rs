@@ -23,6 +23,8 @@ pub struct Entry {
     pub excused: bool,
     /// It was not acknowledged when no node ran: see [`Ledger::nobody_runs`].
     twice: bool,
+    /// It may be lost: see [`Ledger::given_early`].
+    early: bool,
     /// When it was shown last.
     shown_at: u64,
 }
@@ -145,6 +147,22 @@ impl Ledger {
         entries.filter(|e| !e.acknowledged).for_each(|e| e.twice = true);
     }
 
+    /// A session had been given this and had not enabled stream management when its node died, or was replaced. To the full JID of such
+    /// a client nothing is promised of what was on its way: nobody knows what it was shown, and it is shown nothing twice.
+    pub fn given_early(&mut self, id: &str) {
+        let Some((from, to, number)) = parse(id) else { return };
+        if let Some(entry) = self.entry(from, to, number).filter(|entry| !entry.bare) {
+            entry.early = true;
+        }
+    }
+
+    /// A client says again what whoever has its session now does not have: that is on no other way, and arrives.
+    pub fn says_again(&mut self, client: usize) {
+        let of_client = self.flows.iter_mut().filter(|((from, _), _)| *from == client);
+        let entries = of_client.flat_map(|(_, flow)| &mut flow.entries);
+        entries.filter(|e| !e.acknowledged).for_each(|e| e.early = false);
+    }
+
     /// The nodes are cut off from each other. What is not both acknowledged and shown for a while may come late, or twice, and
     /// so may what is sent until they are together again.
     pub fn part(&mut self, now: u64) {
@@ -172,12 +190,17 @@ impl Ledger {
 
     /// Messages that were acknowledged and not shown.
     pub fn lost(&self) -> Vec<String> {
-        self.list(|e| e.acknowledged && !e.shown)
+        self.list(|e| e.acknowledged && !e.shown && !e.early)
+    }
+
+    /// The same of those that may be lost.
+    pub fn lost_early(&self) -> u32 {
+        self.list(|e| e.acknowledged && !e.shown && e.early).len() as u32
     }
 
     /// Messages that are not both acknowledged and shown.
     pub fn open(&self) -> Vec<String> {
-        self.list(|e| !e.acknowledged || !e.shown)
+        self.list(|e| !e.acknowledged || !e.shown && !e.early)
     }
 
     /// Messages in all.
@@ -261,6 +284,28 @@ mod tests {
         assert_eq!(ledger.too_often(1), None);
         shows(&mut ledger, 3);
         assert_eq!(ledger.too_often(1).as_deref(), Some("m0.1.3 was shown 3 times at u1"));
+    }
+
+    /// To the full JID, once it is acknowledged, and if it is not said again.
+    #[test]
+    fn only_what_was_on_its_way_to_a_client_without_stream_management_may_be_lost() {
+        let mut ledger = ledger();
+        for (number, bare) in [(1, false), (2, true), (3, false), (4, false)] {
+            ledger.sent(FROM, LAPTOP, bare, true);
+            if number < 4 {
+                ledger.given_early(&name(FROM, LAPTOP, number));
+            }
+        }
+        assert_eq!(ledger.open().len(), 4, "nobody said that it is safe");
+        for number in [1, 2, 4] {
+            ledger.acknowledged(&name(FROM, LAPTOP, number));
+        }
+        ledger.says_again(LAPTOP);
+        assert_eq!(ledger.lost(), [name(FROM, LAPTOP, 2), name(FROM, LAPTOP, 4)]);
+        ledger.says_again(FROM);
+        ledger.acknowledged(&name(FROM, LAPTOP, 3));
+        let lost = [2, 3, 4].map(|number| name(FROM, LAPTOP, number));
+        assert_eq!((ledger.open(), ledger.lost(), ledger.lost_early()), (lost.to_vec(), lost.to_vec(), 1));
     }
 
     #[test]

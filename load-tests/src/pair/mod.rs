@@ -10,6 +10,7 @@ mod config;
 pub mod deaths;
 mod disks;
 mod due;
+mod early;
 pub mod faults;
 pub mod group;
 pub mod held;
@@ -194,7 +195,7 @@ pub const PROFILES: [(&str, Profile); 22] = [
 ];
 
 /// How many figures [`Coverage::figures`] has.
-pub const FIGURES: usize = 43;
+pub const FIGURES: usize = 44;
 
 /// What happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,6 +282,8 @@ pub struct Coverage {
     pub cut_kills: u32,
     /// Words of users on their own rosters.
     pub words: u32,
+    /// Messages that were lost on their way to a client that had not enabled stream management.
+    pub early: u32,
 }
 
 impl Coverage {
@@ -330,6 +333,7 @@ impl Coverage {
             ("messages shown again after one", self.again),
             ("deaths while a tail is set aside", self.cut_kills),
             ("rosters that users write into", self.words),
+            ("messages lost before stream management", self.early),
         ]
     }
 }

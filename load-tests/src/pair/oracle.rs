@@ -58,6 +58,7 @@ fn play(seed: u64, profile: Profile, plan: &[(u64, Fault)], tracing: bool) -> Ve
     world.coverage.messages = world.ledger.total() as u32;
     world.coverage.trims = world.hosts.iter().map(|host| host.disk.trims).sum();
     world.coverage.again = world.ledger.again();
+    world.coverage.early = world.ledger.lost_early();
     world.coverage.presences = world.people.shown() as u32;
     Verdict {
         failure: world.failure.take(),

@@ -369,6 +369,7 @@ impl World {
             doom: None,
         });
         self.trace(|| format!("{} boots", ["a", "b"][node]));
+        self.end_early(node);
         self.coverage.stores += u32::from(begun_with_store);
         if !same {
             self.fail("the store and the logs give different states".into());
@@ -570,6 +571,7 @@ impl World {
 
     fn news(&mut self, node: usize, news: News) {
         self.keep_moves(node, &news);
+        self.replace_early(node, &news);
         match news {
             News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
                 self.coverage.takeovers += u32::from(reg.mode == presence_engine::ids::Mode::Solo);
