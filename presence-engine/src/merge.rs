@@ -7,6 +7,7 @@
 //! what void senders brought to users of those groups as [`Record::Kept`]; messages for users of lost groups as
 //! forwards to the node that leads them. What a void user did to the own roster is said again there (`words.rs`).
 
+mod ends;
 mod seen;
 mod shown;
 mod words;
@@ -22,7 +23,9 @@ use crate::state::{Place, State};
 use shown::{Shown, availability};
 use words::ToCome;
 
+pub(crate) use ends::{Pair, between, pair, question};
 pub use seen::Seen;
+pub(crate) use shown::probe;
 pub use words::{Word, word};
 
 /// Carbons (XEP-0280): copies, which are not offered; the message itself is.

@@ -8,6 +8,7 @@ mod disco;
 mod early;
 mod edge;
 mod emit;
+mod ends;
 mod front;
 mod group;
 mod iq;
@@ -55,6 +56,7 @@ use crate::state::{Place, State};
 use early::Unreleased;
 pub use edge::Counters;
 use edge::{Edge, Held, Item, Phase};
+use ends::Questions;
 pub use limits::Limits;
 pub use notice::{Notice, Unsent};
 use poison::Guard;
@@ -151,6 +153,7 @@ pub struct Engine {
     /// Roster changes of this turn, for their versions.
     roster_changes: u32,
     waiting: Waiting,
+    questions: Questions,
     guard: Guard,
     /// Empty between records; kept for its room.
     live: Vec<(Conn, Bytes)>,
@@ -194,6 +197,7 @@ impl Engine {
             seen: Seen::default(),
             roster_changes: 0,
             waiting: Waiting::default(),
+            questions: Questions::default(),
             guard: Guard::default(),
             live: Vec::new(),
         }
@@ -240,6 +244,7 @@ impl Engine {
         self.resumers.clear();
         self.unreleased.end_all();
         self.forget_waiting();
+        self.questions = Questions::default();
         let lost = StreamError::new(StreamCondition::Reset).with_text("the sessions are looked for anew");
         // A main stream that became the parked one by a hand-over that is void is no parked stream: its client has not heard
         // of it, and what waited before is void.
@@ -300,9 +305,10 @@ impl Engine {
         self.place = Place { log: self.cfg.me, at: turn.at, forwards: 0 };
     }
 
-    /// Ends a turn: asks clients for acknowledgements of what it delivered.
+    /// Ends a turn: answers what waited for something in it, and asks clients for acknowledgements of what it delivered.
     pub fn end(&mut self, out: &mut Vec<Output>) {
         self.follow_group(out);
+        self.answer_questions(out);
         for conn in self.edge.take_unasked() {
             out.push(Output::Deliver(conn, Sm::Request.to_bytes()));
         }

@@ -6,7 +6,7 @@ use super::emit::may_change_owners;
 use super::route::Route;
 use super::{Engine, Output};
 use crate::ids::{Position, RecordId};
-use crate::merge::{Seen, Word, word};
+use crate::merge::{Seen, Word, question, word};
 use crate::record::{Forward, Record};
 use crate::state::Place;
 
@@ -135,23 +135,37 @@ impl Engine {
             debug_assert!(false, "a forward that is no stanza");
             return;
         };
+        if question(&stanza, &forward.to).is_some() {
+            return self.questions.note(id);
+        }
         if self.is_there(id, &forward, &stanza) {
             return self.emit(Record::Done { forward: id, effects: Vec::new() }, out);
         }
-        if self.is_poison(id, &stanza, out) {
+        self.handle_forward(id, &forward, &stanza, out);
+    }
+
+    /// Does what a forward says.
+    pub(super) fn handle_forward(
+        &mut self,
+        id: RecordId,
+        forward: &Forward,
+        stanza: &Stanza,
+        out: &mut Vec<Output>,
+    ) {
+        if self.is_poison(id, stanza, out) {
             return;
         }
-        let before = self.processing(id, &stanza);
+        let before = self.processing(id, stanza);
         let mut route = Route::default();
-        match word(&stanza, &forward.to).filter(|_| self.state.is_offer(id)) {
+        match word(stanza, &forward.to).filter(|_| self.state.is_offer(id)) {
             Some((said, contact)) => {
                 let user = forward.to.to_bare();
                 if said.lists() && self.is_full_for(&user, &contact) {
                     out.push(Output::RosterFull(user, contact));
                 }
-                self.hear(said, &stanza, &forward, &mut route);
+                self.hear(said, stanza, forward, &mut route);
             }
-            None => self.route(&stanza, &forward.to, forward.id, &mut route),
+            None => self.route(stanza, &forward.to, forward.id, &mut route),
         }
         self.emit_with(Record::Done { forward: id, effects: route.effects }, route.volatile, out);
         self.processed(before);

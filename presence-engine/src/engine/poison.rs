@@ -139,6 +139,7 @@ impl Engine {
         if undone {
             prints.extend(self.state.undone().take(MOST_PRINTS).map(|(id, _)| Print::of_forward(id)));
         }
+        prints.extend(self.questions_due(!forwards.is_empty()).map(Print::of_forward));
         prints.truncate(MOST_PRINTS);
         prints
     }

@@ -157,10 +157,13 @@ impl Engine {
         self.tell_presence_of(contact, session, &s.user, route);
     }
 
-    /// A node asks, for one of its users, for a session of ours of which the user was shown a branch that is void (D7).
+    /// A node asks, for one of its users, for a session of ours of which the user was shown a branch that is void (D7); or for
+    /// an account, what its roster says of the user.
     pub(super) fn answer_probe(&self, stanza: &Stanza, about: &Jid, route: &mut Route) {
         let Some(asker) = stanza.head.from.as_ref().map(Jid::to_bare) else { return };
-        let Some(resource) = about.resource() else { return };
+        let Some(resource) = about.resource() else {
+            return self.make_ends_agree(&about.to_bare(), &asker, route);
+        };
         let user = self.state.user(&about.to_bare());
         let session = user.and_then(|u| u.sessions.get(resource)).copied();
         let Some((session, s)) = session.and_then(|id| Some((id, self.state.session(id)?))) else {

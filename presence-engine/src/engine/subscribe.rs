@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// The contact may see the user from now on.
-    fn show(&self, user: &BareJid, contact: &BareJid, id: StanzaId, route: &mut Route) {
+    pub(super) fn show(&self, user: &BareJid, contact: &BareJid, id: StanzaId, route: &mut Route) {
         for (_, s) in self.sessions_of(user).filter(|(_, s)| s.priority.is_some()) {
             self.forward(contact, id, s.presence.clone(), route);
         }

@@ -226,7 +226,7 @@ pub(super) fn availability(stanza: &Bytes) -> Option<(Jid, Option<Jid>)> {
     Some((head.from.filter(|_| says)?, head.to))
 }
 
-fn probe(from: &BareJid, to: &Jid) -> Bytes {
+pub(crate) fn probe(from: &BareJid, to: &Jid) -> Bytes {
     let mut w = Writer::new();
     w.open("presence", ns::CLIENT).attr("from", from).attr("to", to).attr("type", "probe");
     w.finish()

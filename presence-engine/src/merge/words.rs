@@ -242,7 +242,8 @@ fn passed(effects: &[Effect], contact: &BareJid) -> impl Iterator<Item = Ask> {
     })
 }
 
-fn ask(stanza: &Stanza) -> Option<Ask> {
+/// What a stanza says of how two users see each other.
+pub(super) fn ask(stanza: &Stanza) -> Option<Ask> {
     let type_ = stanza.head.type_.as_deref().filter(|_| stanza.head.kind == Kind::Presence);
     type_.and_then(Ask::of)
 }

@@ -4,6 +4,10 @@ use super::*;
 use crate::ids::StanzaId;
 use crate::record::{Effect, Forward};
 use crate::state::Place;
+use crate::subscription::{Ask, Subscription};
+
+const ROMEO: &str = "romeo@example.org";
+const JULIET: &str = "juliet@example.org";
 
 fn message(id: &str) -> Bytes {
     let text = format!(
@@ -25,14 +29,19 @@ fn offered(duo: &mut Duo, number: u32, id: &str) {
 
 /// A record of node B's log.
 fn bring(duo: &mut Duo, record: Record) {
-    duo.ends[B.index()] += 1;
-    let at = Position { seq: duo.ends[B.index()], inc: 1 };
-    let engine = duo.engines[B.index()].as_mut().unwrap();
-    engine.state.apply(&mut Place { log: B, at, forwards: 0 }, &record);
+    write(duo, B, &record);
+    duo.settle();
+}
+
+/// A record of this node's log, which is on its way.
+fn write(duo: &mut Duo, node: NodeIx, record: &Record) {
+    duo.ends[node.index()] += 1;
+    let at = Position { seq: duo.ends[node.index()], inc: 1 };
+    let engine = duo.engines[node.index()].as_mut().unwrap();
+    engine.state.apply(&mut Place { log: node, at, forwards: 0 }, record);
     let mut bytes = Vec::new();
     record.encode(&mut bytes);
-    duo.queues[A.index()].push_back((at, Bytes::from(bytes)));
-    duo.settle();
+    duo.queues[node.peer().index()].push_back((at, Bytes::from(bytes)));
 }
 
 fn waiting(duo: &Duo) -> usize {
@@ -100,12 +109,15 @@ fn what_a_void_branch_brought_is_not_brought_again_by_the_valid_one() {
 
 /// Node B asks for romeo's sessions what juliet should believe, who was shown another branch of them.
 fn asked(duo: &mut Duo, about: &str) {
-    let text =
-        format!("<presence xmlns='jabber:client' from='juliet@example.org' to='{about}' type='probe'/>");
+    bring(duo, question(JULIET, about));
+}
+
+fn question(asker: &str, about: &str) -> Record {
+    let text = format!("<presence xmlns='jabber:client' from='{asker}' to='{about}' type='probe'/>");
     let forward =
         Forward { to: Jid::parse(about).unwrap(), id: StanzaId::default(), stanza: Bytes::from(text) };
     let effects = vec![Effect::Forward(forward)];
-    bring(duo, Record::Kept { stanza: StanzaId::default(), at_ms: 1, effects });
+    Record::Kept { stanza: StanzaId::default(), at_ms: 1, effects }
 }
 
 #[test]
@@ -289,11 +301,148 @@ fn consent_given_beforehand_in_a_void_branch_is_not_given_again_if_it_was_taken_
     assert_eq!(item("nurse"), ("N".to_owned(), true), "a name is another thing");
 }
 
+/// Romeo's end, and juliet's.
+fn ends(duo: &Duo) -> (Subscription, Subscription) {
+    (duo.subscription(ROMEO, JULIET), duo.subscription(JULIET, ROMEO))
+}
+
+fn agree((one, other): (Subscription, Subscription)) -> bool {
+    let told = (other.is_seen(), other.pending_in(), other.sees(), other.pending_out());
+    (one.sees(), one.pending_out(), one.is_seen(), one.pending_in()) == told
+}
+
+/// Juliet's node asks for romeo's end after a merge, whatever either roster says.
+#[test]
+fn both_ends_of_a_subscription_agree_after_the_owner_of_one_was_asked() {
+    for romeos in Subscription::ALL {
+        for juliets in Subscription::ALL {
+            let mut duo = Duo::new();
+            duo.put(ROMEO, JULIET, romeos);
+            duo.put(JULIET, ROMEO, juliets);
+            asked(&mut duo, ROMEO);
+            let at = format!("{romeos:?} and {juliets:?} became {:?}", ends(&duo));
+            assert!(agree(ends(&duo)), "{at}");
+            let agreed = agree((romeos, juliets));
+            assert!(!agreed || ends(&duo) == (romeos, juliets), "nothing is to be done: {at}");
+            assert_eq!(duo.state().undone().count(), 0, "{at}");
+        }
+    }
+}
+
+/// Juliet says something before her node hears what romeo's has found.
+fn said_meanwhile(romeos: Subscription, juliets: Subscription, ask: Ask) {
+    let mut duo = Duo::new();
+    let juliet = duo.login("juliet@example.org/balcony");
+    duo.put(ROMEO, JULIET, romeos);
+    duo.put(JULIET, ROMEO, juliets);
+    duo.hold(true);
+    write(&mut duo, B, &question(JULIET, ROMEO));
+    duo.deliver(A);
+    duo.send(juliet, &format!("<presence to='{ROMEO}' type='{}'/>", ask.name()));
+    duo.hold(false);
+    let (one, other) = ends(&duo);
+    let at = format!("{romeos:?} and {juliets:?}, {ask:?}: {one:?} and {other:?}");
+    assert!(agree((one, other)), "{at}");
+    let stands = match ask {
+        Ask::Subscribe => other.sees() || other.pending_out(),
+        Ask::Unsubscribe => !other.sees() && !other.pending_out(),
+        // She lets him see her if he asks.
+        Ask::Subscribed => one.sees() || !romeos.pending_out(),
+        // He may ask anew.
+        Ask::Unsubscribed => !other.is_seen(),
+    };
+    assert!(stands, "{at}");
+    assert_eq!(duo.state().undone().count(), 0, "{at}");
+}
+
+#[test]
+fn what_a_contact_says_meanwhile_is_not_undone() {
+    for romeos in Subscription::ALL {
+        for juliets in Subscription::ALL {
+            Ask::ALL.into_iter().for_each(|ask| said_meanwhile(romeos, juliets, ask));
+        }
+    }
+}
+
+/// Juliet asked romeo in a branch that is void: the word to her own account.
+fn offered_word(number: u32) -> Record {
+    let word = format!("<presence xmlns='jabber:client' from='{JULIET}' to='{ROMEO}' type='subscribe'/>");
+    let forward = Forward { to: Jid::parse(JULIET).unwrap(), id: stanza(number), stanza: word.into() };
+    Record::Kept { stanza: stanza(number), at_ms: 1, effects: vec![Effect::Offer(forward)] }
+}
+
+/// Each node yielded one group. Juliet asked romeo at his: so his roster says, and her node is offered it. That one asks for
+/// romeo's end, and has not heard of it yet.
+#[test]
+fn a_question_waits_for_what_is_offered_by_the_node_that_is_asked() {
+    for dies in [None, Some(A), Some(B)] {
+        let mut duo = Duo::new();
+        duo.put(ROMEO, JULIET, Subscription::NoneIn);
+        duo.hold(true);
+        write(&mut duo, A, &offered_word(9));
+        for _ in 0..2 {
+            write(&mut duo, B, &question(JULIET, ROMEO));
+        }
+        duo.deliver(A);
+        assert_eq!(ends(&duo), (Subscription::NoneIn, Subscription::None), "her request stands");
+        assert_eq!(duo.state().undone().count(), 3, "the offer, and what waits for it");
+        match dies {
+            // It starts anew, or takes over and does the offer itself.
+            Some(A) => duo.rebuild(A),
+            Some(B) => duo.lose(B),
+            None => {}
+        }
+        duo.hold(false);
+        assert_eq!(ends(&duo), (Subscription::NoneIn, Subscription::NoneOut), "{dies:?}");
+        assert_eq!(duo.state().undone().count(), 0, "{dies:?}");
+    }
+}
+
+/// Who comes to serve does what is undone of one session in the order of its numbers: the offer comes behind the question.
+#[test]
+fn a_question_is_answered_after_the_offer_that_it_stands_behind() {
+    let mut duo = Duo::new();
+    let romeo = duo.login("romeo@example.org/orchard");
+    duo.put(ROMEO, JULIET, Subscription::NoneIn);
+    duo.hold(true);
+    duo.input(B, Input::Serving { group: B, on: false });
+    let earlier =
+        Forward { to: Jid::parse(ROMEO).unwrap(), id: stanza(4), stanza: message("before the cut") };
+    let effects = vec![Effect::Forward(earlier)];
+    write(&mut duo, B, &Record::Kept { stanza: stanza(4), at_ms: 1, effects });
+    write(&mut duo, A, &offered_word(9));
+    write(&mut duo, A, &question(ROMEO, JULIET));
+    duo.deliver(B);
+    duo.input(B, Input::Serving { group: B, on: true });
+    duo.hold(false);
+    assert_eq!(ends(&duo), (Subscription::NoneIn, Subscription::NoneOut));
+    assert_eq!(presences(&duo.got(romeo)), [""; 0], "her request is not taken back, nor made anew");
+    assert_eq!(duo.state().undone().count(), 0);
+}
+
+/// Romeo asked juliet in a void branch, she granted it, and he has removed her since where he is led.
+#[test]
+fn whose_end_is_left_over_is_told_as_of_any_other_end() {
+    let mut duo = Duo::new();
+    let juliet = duo.login("juliet@example.org/balcony");
+    let romeo = duo.login("romeo@example.org/orchard");
+    duo.put("juliet@example.org", "romeo@example.org", Subscription::From);
+    asked(&mut duo, "romeo@example.org");
+    let got = duo.got(juliet);
+    assert_eq!(presences(&got), ["unsubscribe romeo@example.org"]);
+    let push = got.iter().find(|s| s.contains("jabber:iq:roster"));
+    assert!(push.is_some_and(|s| s.contains("jid='romeo@example.org' subscription='none'")), "{got:?}");
+    duo.got(romeo);
+    asked(&mut duo, "romeo@example.org");
+    assert_eq!((duo.got(juliet), duo.got(romeo)), (Vec::new(), Vec::new()), "they agree");
+}
+
 /// Romeo asked juliet in a void branch, and she granted it; where he is led somebody else has taken the last place.
 #[test]
-fn what_finds_no_room_in_a_roster_is_told() {
+fn what_finds_no_room_in_a_roster_is_told_and_the_other_end_agrees() {
     let mut duo = Duo::with(Limits { roster_items: 1, ..Limits::DEFAULT });
     let [romeo, juliet] = ["romeo@example.org", "juliet@example.org"];
+    duo.put(juliet, romeo, Subscription::From);
     said(&mut duo, 1, set("<item jid='nurse@example.org' name='N'/>"));
     said(&mut duo, 2, set("<item jid='nurse@example.org' name='Nurse'/>"));
     said(&mut duo, 3, asks("unsubscribed"));
@@ -303,4 +452,7 @@ fn what_finds_no_room_in_a_roster_is_told() {
     assert_eq!(std::mem::take(&mut duo.no_room), [(bare(romeo), bare(juliet))]);
     said(&mut duo, 6, set("<item jid='juliet@example.org' name='J'/>"));
     assert_eq!(duo.no_room, [(bare(romeo), bare(juliet))]);
+    asked(&mut duo, romeo);
+    let ends = (duo.subscription(romeo, juliet), duo.subscription(juliet, romeo));
+    assert_eq!(ends, (Subscription::None, Subscription::None));
 }

@@ -14,7 +14,7 @@ const MERCUTIO: &str = "mercutio@example.org";
 
 impl Duo {
     /// Puts a roster item into the state of both nodes.
-    fn put(&mut self, user: &str, contact: &str, subscription: Subscription) {
+    pub(super) fn put(&mut self, user: &str, contact: &str, subscription: Subscription) {
         let request = match subscription.pending_in() {
             true => Bytes::from(format!("<presence type='subscribe' from='{contact}' to='{user}'/>")),
             false => Bytes::new(),
@@ -30,7 +30,7 @@ impl Duo {
         }
     }
 
-    fn subscription(&self, user: &str, contact: &str) -> Subscription {
+    pub(super) fn subscription(&self, user: &str, contact: &str) -> Subscription {
         self.state().user(&bare(user)).unwrap().roster.subscription(&bare(contact))
     }
 
