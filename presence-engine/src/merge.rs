@@ -20,6 +20,7 @@ use xmpp_core::stanza::{Kind, Stanza};
 use crate::ids::{Group, NodeIx, RecordId, SmId, StanzaId};
 use crate::record::{Effect, Forward, Record};
 use crate::state::{Place, State};
+use ends::{Ends, is_question};
 use shown::{Shown, availability};
 use words::ToCome;
 
@@ -63,6 +64,7 @@ pub struct Merge {
     /// Forwards of the tail: where they stand now, if they do, and whose they are.
     moved: BTreeMap<RecordId, (Option<RecordId>, Of)>,
     shown: Shown,
+    ends: Ends,
     words: ToCome,
     /// What was offered to whom: what comes back to storage from a session is no news.
     told: BTreeSet<(StanzaId, BareJid)>,
@@ -77,8 +79,8 @@ impl Merge {
     /// For the tail of node `me`; `led`: the groups that it leads on, by index.
     pub fn new(me: NodeIx, led: [bool; 2]) -> Merge {
         let (went, moved, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (shown, words) = (Shown::default(), ToCome::default());
-        Merge { me, led, went, moved, told, shown, words, before: None }
+        let (shown, ends, words) = (Shown::default(), Ends::default(), ToCome::default());
+        Merge { me, led, went, moved, told, shown, ends, words, before: None }
     }
 
     /// The same, written behind stanzas that the tail does not know of: what is among them is not offered once more.
@@ -92,10 +94,11 @@ impl Merge {
     }
 
     /// Looks at a record of the tail before any is kept: contacts are told the last presence of a session only, and owners the
-    /// last word of a user. `state`: this branch as it is at
+    /// last word of a user, and are asked for an end of a subscription behind the last of it. `state`: this branch as it is at
     /// the end of the tail.
     pub fn foresee(&mut self, state: &State, spot: Spot, record: &Record) {
         self.shown.foresee(record);
+        self.ends.foresee(record);
         let told = |user: &BareJid| state.user(user).is_some_and(|u| spot.released[u.register.index()]);
         self.words.foresee(record, told);
     }
@@ -112,7 +115,8 @@ impl Merge {
     ) -> Vec<Kept> {
         let mut left = self.keep_one(state, spot, old, new, record);
         // Of no stanza that comes again: what stands behind it is made anew should this tail be cut once more.
-        let effects = self.presence(state, record, &left);
+        let mut effects = self.presence(state, record, &left);
+        effects.extend(self.ends(state, record, &left));
         effects.iter().for_each(|effect| take_places(effect, new));
         left.extend(kept(0, StanzaId::default(), spot, effects));
         left
@@ -385,11 +389,12 @@ fn take_places(effect: &Effect, new: &mut Place) {
 }
 
 /// A stanza for a user of the other node: it may be there already if it comes from a void branch. Who was available in
-/// that is not so here on.
+/// that is not so here on. A question of a merge before is asked once more.
 fn sent(forward: Forward, of: Of) -> Option<Effect> {
     match of {
         Of::Valid => Some(Effect::Forward(forward)),
         Of::Told if availability(&forward.stanza).is_some() => None,
+        Of::Told if is_question(&forward) => Some(Effect::Forward(forward)),
         Of::Told => Some(Effect::Offer(words::to_the_speaker(forward))),
         Of::Untold => None,
     }

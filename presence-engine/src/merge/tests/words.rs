@@ -46,6 +46,12 @@ fn to_nurse(said_: Ask) -> Record {
     said(JULIET, 9, vec![Effect::Forward(forward)])
 }
 
+/// For romeo, what juliet's roster says of him.
+fn asks_for_the_end(forward: &Forward) -> bool {
+    let probe = format!("<presence {NS} from='romeo@d' to='juliet@d' type='probe'/>");
+    forward.to == *jid("juliet") && forward.stanza == probe
+}
+
 /// What juliet's node offers to her owner of a record.
 fn offered(state: &State, spot: Spot, record: &Record) -> Vec<String> {
     let mut new = place(3);
@@ -54,11 +60,12 @@ fn offered(state: &State, spot: Spot, record: &Record) -> Vec<String> {
     assert_eq!(new.forwards as usize, effects.len(), "each offer has its place");
     let text = |effect: &Effect| match effect {
         Effect::Offer(f) if f.to == *jid("juliet") && f.id == id(JULIET, 9) => {
-            String::from_utf8(f.stanza.to_vec()).unwrap()
+            Some(String::from_utf8(f.stanza.to_vec()).unwrap())
         }
+        Effect::Forward(f) if asks_for_the_end(f) => None,
         other => panic!("{other:?}"),
     };
-    effects.iter().map(text).collect()
+    effects.iter().filter_map(text).collect()
 }
 
 #[test]
@@ -176,7 +183,8 @@ fn what_the_contact_has_done_already_does_not_end_what_is_said_again() {
     let forward = Effect::Forward(Forward { to: (*jid("romeo")).clone(), id: id(JULIET, 9), stanza });
     let record = said(JULIET, 9, vec![forward]);
     let (mut merge, mut new) = (merge(), place(3));
-    assert_eq!(merge.keep(&state, TOLD, place(5), &mut new, &record).len(), 1);
+    let left = merge.keep(&state, TOLD, place(5), &mut new, &record);
+    assert_eq!(left.len(), 2, "the word, and a question: {left:?}");
     state.apply(&mut place(5), &record);
     let was = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
     let effects = vec![out(ROMEO, id(JULIET, 9), ask(Ask::Subscribe, "juliet", "romeo"))];
@@ -277,4 +285,55 @@ fn consent_given_beforehand_is_undone_by_a_later_word_and_leaves_nothing() {
     seen.note(&said(SmId([8; 16]), 1, called("n")), 20);
     assert!(!seen.has(&consent(19)), "so it is the other way round");
     assert!(seen.has(&word(set(), 19)));
+}
+
+/// Romeo, who is led here on, has what juliet said in his roster; she may have said something else where she is led.
+#[test]
+fn behind_the_last_of_two_users_the_contact_asks_for_what_the_others_roster_says() {
+    let word = |contact: &str| {
+        let stanza = ask(Ask::Subscribe, "juliet", contact);
+        let forward = Forward { to: (*jid(contact)).clone(), id: id(JULIET, 9), stanza };
+        let asks = Item { subscription: Subscription::NoneOut, listed: true, ..Item::default() };
+        said(JULIET, 9, vec![roster("juliet", contact, Some(asks)), Effect::Forward(forward)])
+    };
+    let was = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
+    let done = Record::Done { forward: was, effects: vec![roster("romeo", "juliet", Some(named("", &[])))] };
+    let other = said(ROMEO, 2, vec![roster("romeo", "nurse", Some(named("", &[])))]);
+    let own = said(ROMEO, 3, vec![roster("romeo", "juliet", Some(named("J", &[])))]);
+    let rest = [done, other, own];
+    for (spot, contact, wanted) in
+        [(TOLD, "romeo", [0, 0, 0, 1]), (UNTOLD, "romeo", [0; 4]), (TOLD, "nurse", [0; 4])]
+    {
+        let tail: Vec<Record> = [word(contact)].into_iter().chain(rest.iter().cloned()).collect();
+        let (mut state, mut merge) = (both_led(), merge());
+        tail.iter().for_each(|record| merge.foresee(&state, spot, record));
+        for (seq, (record, wanted)) in (5..).zip(tail.iter().zip(wanted)) {
+            let mut new = place(seq);
+            let left = merge.keep(&state, spot, place(seq), &mut new, record);
+            let effects = || left.iter().flat_map(|(_, record)| record.effects());
+            let asked = effects().filter(|e| matches!(e, Effect::Forward(f) if asks_for_the_end(f)));
+            assert_eq!(asked.count(), wanted, "{record:?}");
+            let named = effects().filter(|e| matches!(e, Effect::Forward(_) | Effect::Offer(_)));
+            assert_eq!(new.forwards as usize, named.count(), "each has its place");
+            state.apply(&mut place(seq), record);
+        }
+    }
+}
+
+/// The word may stand in front of the cut, or behind it, and the last of what the tail says of the two is the word itself.
+#[test]
+fn a_question_stays_one_if_the_tail_is_cut_once_more_and_is_asked_behind_what_is_offered_again() {
+    let word = Effect::Offer(to_bare("juliet", 9, ask(Ask::Subscribe, "juliet", "romeo")));
+    let probe = Bytes::from(format!("<presence {NS} from='romeo@d' to='juliet@d' type='probe'/>"));
+    let question = Forward { to: (*jid("juliet")).clone(), id: StanzaId::default(), stanza: probe };
+    let effects = [roster("romeo", "juliet", Some(named("", &[]))), word, Effect::Forward(question)];
+    let tail = effects.map(|effect| Record::Kept { stanza: id(JULIET, 9), at_ms: 7, effects: vec![effect] });
+    let (state, mut merge) = (both_led(), merge());
+    tail.iter().for_each(|record| merge.foresee(&state, TOLD, record));
+    let asked = (5..).zip(&tail).map(|(seq, record)| {
+        let left = merge.keep(&state, TOLD, place(seq), &mut place(seq), record);
+        let effects = left.iter().flat_map(|(_, record)| record.effects());
+        effects.filter(|e| matches!(e, Effect::Forward(f) if asks_for_the_end(f))).count()
+    });
+    assert_eq!(asked.collect::<Vec<usize>>(), [0, 1, 1]);
 }
