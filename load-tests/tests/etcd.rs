@@ -220,9 +220,13 @@ impl Stubborn {
 
     /// Asks until there is an answer.
     fn ask(&mut self, expected: Reg, new: Reg) -> Verdict {
-        let deadline = Instant::now() + LIMIT;
+        let (deadline, mut last) = (Instant::now() + LIMIT, String::new());
         loop {
-            assert!(Instant::now() < deadline, "no answer");
+            assert!(
+                Instant::now() < deadline,
+                "{:?} waits for a verdict on {new:?} in the place of {expected:?}, not within {LIMIT:?}: {last}",
+                self.dial.me
+            );
             let session = self.session.take().map_or_else(
                 || {
                     self.next = (self.next + 1) % self.dial.at.endpoints.len();
@@ -237,13 +241,17 @@ impl Stubborn {
             match asked {
                 // The other has begun a session and not said anything yet.
                 Ok((mut session, Verdict::Undecided)) => {
+                    last = "it is undecided".into();
                     self.session = session.on(Ask::Report([expected; 2])).is_ok().then_some(session);
                 }
                 Ok((session, verdict)) => {
                     self.session = Some(session);
                     return verdict;
                 }
-                Err(_) => thread::sleep(Duration::from_millis(20)),
+                Err(why) => {
+                    last = why;
+                    thread::sleep(Duration::from_millis(20));
+                }
             }
         }
     }
