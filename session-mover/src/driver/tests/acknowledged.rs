@@ -99,7 +99,7 @@ fn what_a_turn_without_a_record_puts_out_waits_behind_the_frame_before() {
     a.add("ida");
     let end = a.driver.own_end();
     let conn = Conn { node: NodeIx::A, number: 1 };
-    let (user, salt, entropy) = (BareJid::parse("anna@d").unwrap(), Bytes::new(), [1; 16]);
+    let (user, salt, entropy) = (jid("anna"), Bytes::new(), [1; 16]);
     let opened = Input::Opened { conn, user, salt, entropy, token: None };
     // Whoever has not bound a resource may not say that.
     let stanza = Stanza::parse(b"<message to='ida@d'/>").unwrap();

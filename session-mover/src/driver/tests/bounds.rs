@@ -1,9 +1,9 @@
 //! More than the bounds of what waits (D9): clients are held back, and nothing of the peer's is.
 
-use presence_engine::ids::{Mode, Reg};
+use presence_engine::ids::Mode;
 use presence_engine::record::Verifiers;
 
-use super::sides::{Side, pair, reg, settle, settle_by};
+use super::sides::{Side, lead, pair, part, settle, settle_by};
 use super::*;
 
 /// So many frames are more than a peer may lag behind, and they have more bytes than may be in flight.
@@ -11,7 +11,7 @@ const FRAMES: usize = MAX_PEER_LAG as usize + 100;
 
 /// Writes so many frames: an account gets ever another password.
 fn fill(side: &mut Side, name: &str) {
-    let user = BareJid::parse(&format!("{name}@d")).unwrap();
+    let user = jid(name);
     for _ in 0..FRAMES {
         let verifiers = Verifiers { salt: Bytes::from_static(&[7; 450]), ..Verifiers::default() };
         let input = Input::UserPasswd { user: user.clone(), verifiers };
@@ -26,18 +26,6 @@ fn two() -> [Side; 2] {
     b.add("bert");
     settle(&mut a, &mut b);
     [a, b]
-}
-
-/// A leads its own group in this mode.
-fn lead(a: &mut Side, term: u64, mode: Mode) {
-    let own = Reg { term: Term(term), ..reg(NodeIx::A, mode) };
-    let release = if mode == Mode::Solo { Release::Alone(0) } else { Release::Both };
-    a.driver.set_view(View {
-        regs: [own, reg(NodeIx::B, Mode::Pair)].map(Some),
-        release: [release, Release::Nothing],
-        accept: [false, true],
-    });
-    a.driver.turn(0, vec![Input::Lead { group: NodeIx::A, reg: own, late: false }], &mut a.disk);
 }
 
 #[test]
@@ -68,10 +56,7 @@ fn two_nodes_with_more_than_they_may_hold_back_their_clients_and_never_each_othe
 #[test]
 fn who_leads_alone_holds_nobody_back_for_a_peer_that_catches_up() {
     let [mut a, mut b] = two();
-    for side in [&mut a, &mut b] {
-        side.driver.disconnected();
-        side.driver.peer_gone();
-    }
+    part(&mut a, &mut b);
     lead(&mut a, 4, Mode::Solo);
     fill(&mut a, "anna");
     while a.write() {}

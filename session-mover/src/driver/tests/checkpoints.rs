@@ -1,33 +1,18 @@
 //! When a checkpoint is written, what its mark says, and what leaves the logs then.
 
-use presence_engine::ids::{Mode, Reg};
+use presence_engine::ids::Mode;
 
-use super::sides::{Disk, Side, pair, reg, settle, start};
+use super::sides::{Disk, Side, lead, pair, part, reg, settle, start};
 use super::*;
 use crate::driver::checkpoint::Mark;
 use crate::store::Store;
-
-/// A leads its own group in this mode.
-fn lead(a: &mut Side, term: u64, mode: Mode) {
-    let own = Reg { term: Term(term), ..reg(NodeIx::A, mode) };
-    let release = if mode == Mode::Solo { Release::Alone(0) } else { Release::Both };
-    a.driver.set_view(View {
-        regs: [own, reg(NodeIx::B, Mode::Pair)].map(Some),
-        release: [release, Release::Nothing],
-        accept: [false, true],
-    });
-    a.driver.turn(0, vec![Input::Lead { group: NodeIx::A, reg: own, late: false }], &mut a.disk);
-}
 
 /// R0. After a start nobody knows whether a change to Solo let anything go: it counts, in the log and in the mark.
 #[test]
 fn that_a_node_led_alone_is_known_when_its_log_says_so_no_more() {
     for said in [true, false] {
         let [mut a, mut b] = pair(&[]);
-        for side in [&mut a, &mut b] {
-            side.driver.disconnected();
-            side.driver.peer_gone();
-        }
+        part(&mut a, &mut b);
         lead(&mut a, 4, Mode::Solo);
         if said {
             a.add("anna");
@@ -72,15 +57,8 @@ fn a_mark_that_is_read_knows_which_frame_of_the_other_log_each_lead_was_written_
 
 #[test]
 fn a_checkpoint_takes_from_the_logs_what_it_holds_and_no_frame_more() {
-    let mut disk = Disk::default();
-    for which in [Which::Own, Which::Peer] {
-        for seq in 1..=6 {
-            let frame = frame(seq, 0);
-            disk.log.append(which, frame.at, frame.encode());
-        }
-        disk.log.sync(which);
-    }
-    let mut a = start(NodeIx::A, 1, disk);
+    let frames = || (1..=6).map(|seq| frame(seq, 0));
+    let mut a = start(NodeIx::A, 1, Disk::of(frames(), frames()));
     a.driver.stored = [3, 2];
     a.driver.checkpointed(true, &mut a.disk);
     assert_eq!([Which::Own, Which::Peer].map(|which| a.disk.first(which)), [4, 3]);

@@ -8,10 +8,6 @@ use super::*;
 use crate::msg::{CHECKS, Msg};
 use crate::store::{Batch, Store};
 
-fn jid(name: &str) -> BareJid {
-    BareJid::parse(&format!("{name}@d")).unwrap()
-}
-
 /// A check of the first, to its end.
 fn check(a: &mut Side, b: &mut Side) -> Report {
     assert!(a.driver.check());

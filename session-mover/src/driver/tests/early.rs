@@ -10,10 +10,6 @@ use super::*;
 const ANNA: Conn = Conn { node: NodeIx::A, number: 1 };
 const IDA: Conn = Conn { node: NodeIx::A, number: 2 };
 
-fn jid(name: &str) -> BareJid {
-    BareJid::parse(&format!("{name}@d")).unwrap()
-}
-
 fn element(side: &mut Side, conn: Conn, xml: &str) {
     let stanza = Stanza::parse(xml.as_bytes()).unwrap();
     side.driver.turn(0, vec![Input::Element { conn, stanza }], &mut side.disk);

@@ -14,7 +14,7 @@ const BIND: &str =
 const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3' resume='true'/>";
 
 fn romeo() -> BareJid {
-    BareJid::parse("romeo@d").unwrap()
+    jid("romeo")
 }
 
 /// He logs in at B, which is his front.

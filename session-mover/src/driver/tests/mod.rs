@@ -49,9 +49,13 @@ fn driver(me: NodeIx, boot: u64, disk: &mut dyn Storage) -> Driver {
     )
 }
 
+fn jid(name: &str) -> BareJid {
+    BareJid::parse(&format!("{name}@d")).unwrap()
+}
+
 /// A frame whose record is about so large.
 fn frame(seq: u64, bytes: usize) -> Frame {
-    let user = BareJid::parse("u@d").unwrap();
+    let user = jid("u");
     let id = StanzaId { session: SmId([1; 16]), number: seq as u32 };
     let stanza = Bytes::from(vec![b'x'; bytes]);
     let forward = RecordId { log: NodeIx::B, at: Position::default(), index: 0 };

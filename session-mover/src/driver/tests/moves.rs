@@ -21,10 +21,6 @@ pub(super) fn lead(group: NodeIx, term: u64, mode: Mode) -> Record {
     Record::Lead { group, reg: reg(term, NodeIx::A, mode), at_ms: 1, late: false }
 }
 
-fn jid(name: &str) -> BareJid {
-    BareJid::parse(&format!("{name}@d")).unwrap()
-}
-
 pub(super) fn said(by: SmId, number: u32, to: SmId) -> Record {
     let id = StanzaId { session: by, number };
     Record::SmIn { session: by, number, effects: vec![Effect::Out { to, id, keep: true, stanza: stanza() }] }

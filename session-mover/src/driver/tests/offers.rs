@@ -1,9 +1,9 @@
 //! What offers of a void branch are compared with (D7): all that the other log has taken since the branches parted.
 
-use presence_engine::ids::{Mode, Reg};
+use presence_engine::ids::Mode;
 use presence_engine::record::{Forward, Verifiers};
 
-use super::sides::{Disk, Side, pair, reg, start};
+use super::sides::{Disk, Side, pair, reg, start, taken};
 use super::*;
 use crate::log::Which;
 
@@ -13,11 +13,7 @@ fn message(to: &str, number: u32) -> Forward {
         "<message xmlns='jabber:client' type='chat' id='m' from='who@d/x' to='{to}@d'><body>x</body></message>"
     );
     let id = StanzaId { session: SmId([7; 16]), number };
-    Forward { to: user(to).into(), id, stanza: stanza.into() }
-}
-
-fn user(name: &str) -> BareJid {
-    BareJid::parse(&format!("{name}@d")).unwrap()
+    Forward { to: jid(to).into(), id, stanza: stanza.into() }
 }
 
 fn kept(effect: Effect) -> Record {
@@ -40,7 +36,7 @@ fn bring(a: &mut Side, had: Position, record: Record) {
 }
 
 fn waiting(side: &Side, name: &str) -> usize {
-    side.driver.engine().state().user(&user(name)).unwrap().offline.len()
+    side.driver.engine().state().user(&jid(name)).unwrap().offline.len()
 }
 
 /// The sender's message came by the valid branch before the void one was heard of, whoever led what alone meanwhile.
@@ -70,10 +66,9 @@ fn an_offer_is_not_compared_with_what_its_writer_had() {
 
 /// A takes B's users over.
 fn take_over(a: &mut Side) {
-    let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
-    let regs = [reg(NodeIx::A, Mode::Solo), taken].map(Some);
+    let regs = [reg(NodeIx::A, Mode::Solo), taken()].map(Some);
     a.driver.set_view(View { regs, release: [Release::Alone(0); 2], accept: [false; 2] });
-    let lead = Input::Lead { group: NodeIx::B, reg: taken, late: false };
+    let lead = Input::Lead { group: NodeIx::B, reg: taken(), late: false };
     a.driver.turn(2, vec![lead, Input::Serving { group: NodeIx::B, on: true }], &mut a.disk);
 }
 
@@ -92,12 +87,11 @@ fn two_offers_that_are_alike_are_both_taken() {
 #[test]
 fn two_offers_that_are_alike_are_both_taken_whoever_answers_them() {
     let at = |seq| Position { seq, inc: if seq == 0 { 0 } else { INC } };
-    let mut disk = Disk::default();
     let lead = Record::Lead { group: NodeIx::B, reg: reg(NodeIx::B, Mode::Solo), at_ms: 1, late: false };
-    let account = Record::UserAdd { user: user("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
+    let account = Record::UserAdd { user: jid("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
     let [first, second] = [1, 2].map(|number| message("b0", number));
     let stored = Effect::Offline {
-        user: user("b0"),
+        user: jid("b0"),
         id: first.id,
         at_ms: 1,
         open: true,
@@ -106,16 +100,10 @@ fn two_offers_that_are_alike_are_both_taken_whoever_answers_them() {
     };
     let forward = RecordId { log: NodeIx::A, at: at(1), index: 0 };
     let done = Record::Done { forward, effects: vec![stored] };
-    for frame in [written(1, at(0), lead), written(2, at(0), account), written(3, at(1), done)] {
-        disk.log.append(Which::Peer, frame.at, frame.encode());
-    }
-    for (seq, offer) in [(1, first), (2, second)] {
-        let frame = written(seq, at(2), kept(Effect::Offer(offer)));
-        disk.log.append(Which::Own, frame.at, frame.encode());
-    }
-    disk.log.sync(Which::Own);
-    disk.log.sync(Which::Peer);
-    let mut a = start(NodeIx::A, 1, disk);
+    let theirs = [written(1, at(0), lead), written(2, at(0), account), written(3, at(1), done)];
+    let offers = [(1, first), (2, second)];
+    let own = offers.map(|(seq, offer)| written(seq, at(2), kept(Effect::Offer(offer))));
+    let mut a = start(NodeIx::A, 1, Disk::of(own, theirs));
     assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (1, 1));
     take_over(&mut a);
     assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (2, 0));
@@ -127,12 +115,11 @@ fn two_offers_that_are_alike_are_both_taken_whoever_answers_them() {
 fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
     let at = |seq| Position { seq, inc: INC };
     for (had, waits) in [(at(2), 1), (at(3), 2)] {
-        let mut disk = Disk::default();
         let lead = Record::Lead { group: NodeIx::B, reg: reg(NodeIx::B, Mode::Solo), at_ms: 1, late: false };
-        let account = Record::UserAdd { user: user("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
+        let account = Record::UserAdd { user: jid("b0"), home: NodeIx::B, verifiers: Verifiers::default() };
         let message = |number| message("b0", number);
-        let taken = Effect::Offline {
-            user: user("b0"),
+        let told = Effect::Offline {
+            user: jid("b0"),
             id: message(1).id,
             at_ms: 1,
             open: true,
@@ -140,14 +127,9 @@ fn who_takes_over_compares_its_own_offers_with_the_log_of_the_dead() {
             stanza: message(1).stanza,
         };
         let none = Position::default();
-        for frame in [written(1, none, lead), written(2, none, account), written(3, none, kept(taken))] {
-            disk.log.append(Which::Peer, frame.at, frame.encode());
-        }
+        let theirs = [written(1, none, lead), written(2, none, account), written(3, none, kept(told))];
         let offer = written(1, had, kept(Effect::Offer(message(2))));
-        disk.log.append(Which::Own, offer.at, offer.encode());
-        disk.log.sync(Which::Own);
-        disk.log.sync(Which::Peer);
-        let mut a = start(NodeIx::A, 1, disk);
+        let mut a = start(NodeIx::A, 1, Disk::of([offer], theirs));
         assert_eq!((waiting(&a, "b0"), a.driver.engine().state().undone().count()), (1, 1));
         // As long as the other leads they are not this node's to answer, and nothing is read for them.
         let regs = [reg(NodeIx::A, Mode::Solo), reg(NodeIx::B, Mode::Solo)].map(Some);

@@ -2,7 +2,7 @@
 
 use presence_engine::ids::{Mode, Reg};
 
-use super::sides::{pair, reg, settle, start};
+use super::sides::{pair, part, reg, settle, start, taken};
 use super::*;
 
 /// The last frame of b, which nobody had, is void. B leads nothing now and writes nothing: a must not wait for that frame.
@@ -10,18 +10,14 @@ use super::*;
 fn what_the_peer_sets_aside_is_not_waited_for() {
     let [mut a, mut b] = pair(&[0, 1]);
     let end = a.driver.peer_end();
-    for side in [&mut a, &mut b] {
-        side.driver.disconnected();
-        side.driver.peer_gone();
-    }
+    part(&mut a, &mut b);
     let led = Reg { term: Term(4), ..reg(NodeIx::B, Mode::Pair) };
     b.driver.turn(0, vec![Input::Lead { group: NodeIx::B, reg: led, late: false }], &mut b.disk);
     assert_eq!(b.driver.own_end().seq, end.seq + 1);
     b.write();
-    let taken = Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) };
-    let regs = [reg(NodeIx::A, Mode::Pair), taken].map(Some);
+    let regs = [reg(NodeIx::A, Mode::Pair), taken()].map(Some);
     a.driver.set_view(View { regs, release: [Release::Nothing, Release::Alone(0)], accept: [false; 2] });
-    a.driver.turn(0, vec![Input::Lead { group: NodeIx::B, reg: taken, late: false }], &mut a.disk);
+    a.driver.turn(0, vec![Input::Lead { group: NodeIx::B, reg: taken(), late: false }], &mut a.disk);
     let mut b = start(NodeIx::B, 3, b.disk);
     b.driver.set_view(View { regs, release: [Release::Nothing; 2], accept: [true; 2] });
     a.driver.connected();

@@ -25,13 +25,8 @@ fn meet(a: &mut Side, copy: Runs) -> Vec<Do> {
 
 /// A node with frames of about this size in its log.
 fn with_log(sizes: &[usize]) -> Side {
-    let mut disk = Disk::default();
-    for (seq, bytes) in (1..).zip(sizes) {
-        let frame = frame(seq, *bytes);
-        disk.log.append(Which::Own, frame.at, frame.encode());
-    }
-    disk.log.sync(Which::Own);
-    start(NodeIx::A, 1, disk)
+    let frames = (1..).zip(sizes).map(|(seq, bytes)| frame(seq, *bytes));
+    start(NodeIx::A, 1, Disk::of(frames, []))
 }
 
 #[test]

@@ -15,6 +15,21 @@ pub(super) struct Disk {
     sync_asked: bool,
 }
 
+impl Disk {
+    /// It has these frames in its logs for good.
+    pub(super) fn of(own: impl IntoIterator<Item = Frame>, peer: impl IntoIterator<Item = Frame>) -> Disk {
+        let mut disk = Disk::default();
+        for frame in own {
+            disk.log.append(Which::Own, frame.at, frame.encode());
+        }
+        for frame in peer {
+            disk.log.append(Which::Peer, frame.at, frame.encode());
+        }
+        [Which::Own, Which::Peer].into_iter().for_each(|which| disk.log.sync(which));
+        disk
+    }
+}
+
 impl LogStore for Disk {
     fn append(&mut self, which: Which, at: Position, frame: Bytes) {
         self.log.append(which, at, frame);
@@ -66,6 +81,11 @@ pub(super) fn reg(group: NodeIx, mode: Mode) -> Reg {
     Reg { term: Term(2 + group.index() as u64), primary: group, mode, settled: Term(0) }
 }
 
+/// Node a took the users of b over, under this value.
+pub(super) fn taken() -> Reg {
+    Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) }
+}
+
 /// Each node leads its own users in Pair.
 pub(super) fn start(me: NodeIx, boot: u64, mut disk: Disk) -> Side {
     let engine = engine::Config {
@@ -109,7 +129,7 @@ impl Side {
     }
 
     pub(super) fn add(&mut self, name: &str) {
-        let (user, home) = (BareJid::parse(&format!("{name}@d")).unwrap(), self.driver.cfg.engine.me);
+        let (user, home) = (jid(name), self.driver.cfg.engine.me);
         self.driver.turn(
             0,
             vec![Input::UserAdd { user, home, verifiers: Verifiers::default() }],
@@ -222,6 +242,26 @@ pub(super) fn pair(writers: &[usize]) -> [Side; 2] {
     }
     assert_eq!((a.digest(), a.users()), (b.digest(), 40 * writers.len()));
     [a, b]
+}
+
+/// A leads its own group in this mode.
+pub(super) fn lead(a: &mut Side, term: u64, mode: Mode) {
+    let own = Reg { term: Term(term), ..reg(NodeIx::A, mode) };
+    let release = if mode == Mode::Solo { Release::Alone(0) } else { Release::Both };
+    a.driver.set_view(View {
+        regs: [own, reg(NodeIx::B, Mode::Pair)].map(Some),
+        release: [release, Release::Nothing],
+        accept: [false, true],
+    });
+    a.driver.turn(0, vec![Input::Lead { group: NodeIx::A, reg: own, late: false }], &mut a.disk);
+}
+
+/// Both connections between them end.
+pub(super) fn part(a: &mut Side, b: &mut Side) {
+    for side in [a, b] {
+        side.driver.disconnected();
+        side.driver.peer_gone();
+    }
 }
 
 /// B starts again with this disk, and the nodes meet.

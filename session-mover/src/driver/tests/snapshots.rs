@@ -68,14 +68,8 @@ fn a_disk_that_went_on_by_itself_is_refused_and_the_peer_lives() {
     let [mut a, _] = pair(&[0, 1]);
     let before = (a.digest(), a.driver.own_end());
     // Another history of the same node.
-    let mut disk = Disk::default();
-    for seq in 1..=60 {
-        let mut other = frame(seq, 10);
-        other.groups = 2;
-        disk.log.append(Which::Own, other.at, other.encode());
-    }
-    disk.log.sync(Which::Own);
-    let b = meet(&mut a, disk);
+    let frames = (1..=60).map(|seq| Frame { groups: 2, ..frame(seq, 10) });
+    let b = meet(&mut a, Disk::of(frames, []));
     assert_eq!((a.digest(), a.driver.own_end()), before);
     let why = a
         .closed
@@ -115,10 +109,7 @@ fn who_serves_or_knows_more_takes_no_snapshot() {
         closed && side.disk.store.mark().unwrap() == before
     };
     assert!(refused(&mut a, "serves"));
-    let mut disk = Disk::default();
-    disk.log.append(Which::Own, frame(1, 10).at, frame(1, 10).encode());
-    disk.log.sync(Which::Own);
-    let mut other = start(NodeIx::A, 5, disk);
+    let mut other = start(NodeIx::A, 5, Disk::of([frame(1, 10)], []));
     other.wait();
     assert!(refused(&mut other, "does not know all"));
     b.wait();

@@ -14,9 +14,9 @@ fn batch(a: &Side) -> [Frame; 2] {
         let stanza = format!(
             "<message xmlns='jabber:client' type='chat' id='m{n}' from='a{n}@d/x' to='b{n}@d'><body>bye</body></message>"
         );
-        let to = Jid::from(BareJid::parse(&format!("b{n}@d")).unwrap());
+        let to = Jid::from(jid(&format!("b{n}")));
         let id = StanzaId { session: SmId([7; 16]), number: n as u32 + 1 };
-        let user = BareJid::parse(&format!("a{n}@d")).unwrap();
+        let user = jid(&format!("a{n}"));
         let effects = vec![Effect::Forward(Forward { to, id, stanza: stanza.into() })];
         Frame {
             groups: 1,
@@ -55,7 +55,7 @@ fn closed(dos: &[Do]) -> Option<&'static str> {
 /// Messages that wait for each addressee, and B's view of both logs.
 fn seen(b: &Side) -> ([usize; 2], Position, Position, u64) {
     let waiting = [0, 1].map(|n| {
-        let user = BareJid::parse(&format!("b{n}@d")).unwrap();
+        let user = jid(&format!("b{n}"));
         b.driver.engine().state().user(&user).unwrap().offline.len()
     });
     (waiting, b.driver.peer_end(), b.driver.own_end(), b.digest())

@@ -2,18 +2,9 @@
 
 use presence_engine::ids::{Mode, Reg};
 
-use super::sides::{Disk, Side, pair, reg, start};
+use super::sides::{Disk, Side, pair, reg, start, taken};
 use super::*;
 use crate::msg::Hello;
-
-/// Node a took the users of b over, under this value.
-fn taken() -> Reg {
-    Reg { term: Term(5), primary: NodeIx::A, mode: Mode::Solo, ..reg(NodeIx::B, Mode::Solo) }
-}
-
-fn lead() -> Record {
-    Record::Lead { group: NodeIx::B, reg: taken(), at_ms: 1, late: false }
-}
 
 fn at(seq: u64) -> Position {
     Position { seq, inc: INC }
@@ -22,6 +13,19 @@ fn at(seq: u64) -> Position {
 /// A frame of b's log about its users, written when it led them under this term.
 fn of_b(seq: u64, term: u64) -> Frame {
     Frame { groups: 2, terms: [Term(2), Term(term)], ..frame(seq, 0) }
+}
+
+/// The frame of a's log by which it took the users of b over, when it had so many of b's.
+fn takes_over(had: u64) -> Frame {
+    let lead = Record::Lead { group: NodeIx::B, reg: taken(), at_ms: 1, late: false };
+    Frame { terms: [Term(2), Term(5)], applied_peer: at(had), records: vec![lead], ..of_b(1, 3) }
+}
+
+/// Node a had three frames of b when it took its users over, and has lost the third with its power.
+fn without_the_third() -> Side {
+    let mut a = start(NodeIx::A, 1, Disk::of([takes_over(3)], (1..=2).map(|seq| of_b(seq, 3))));
+    give_back(&mut a);
+    a
 }
 
 /// B leads its users again by now: a takes what it writes of them.
@@ -58,19 +62,9 @@ fn a_frame_from_before_a_takeover_is_refused_when_it_comes_after_it_whoever_lead
     }
 }
 
-/// Node a had three frames of b when it took its users over, and has lost the third with its power.
 #[test]
 fn a_frame_that_this_node_had_when_it_took_over_is_kept_when_it_comes_again() {
-    let mut disk = Disk::default();
-    let took = Frame { terms: [Term(2), Term(5)], applied_peer: at(3), records: vec![lead()], ..of_b(1, 3) };
-    disk.log.append(Which::Own, took.at, took.encode());
-    for seq in 1..=2 {
-        disk.log.append(Which::Peer, at(seq), of_b(seq, 3).encode());
-    }
-    disk.log.sync(Which::Own);
-    disk.log.sync(Which::Peer);
-    let mut a = start(NodeIx::A, 1, disk);
-    give_back(&mut a);
+    let mut a = without_the_third();
     let mut runs = Runs::default();
     (1..=4).for_each(|seq| runs.push(at(seq)));
     let hello = Hello { node: NodeIx::B, boot: 2, regs: [None; 2], ..a.driver.hello(runs) };
@@ -82,16 +76,7 @@ fn a_frame_that_this_node_had_when_it_took_over_is_kept_when_it_comes_again() {
 /// It had the third frame of b when it took over, which b lost, and wrote another with that number.
 #[test]
 fn a_frame_with_the_number_of_one_that_this_node_had_is_another() {
-    let mut disk = Disk::default();
-    let took = Frame { terms: [Term(2), Term(5)], applied_peer: at(3), records: vec![lead()], ..of_b(1, 3) };
-    disk.log.append(Which::Own, took.at, took.encode());
-    for seq in 1..=2 {
-        disk.log.append(Which::Peer, at(seq), of_b(seq, 3).encode());
-    }
-    disk.log.sync(Which::Own);
-    disk.log.sync(Which::Peer);
-    let mut a = start(NodeIx::A, 1, disk);
-    give_back(&mut a);
+    let mut a = without_the_third();
     let other = Position { seq: 3, inc: INC + 1 };
     let mut runs = Runs::default();
     [at(1), at(2), other].into_iter().for_each(|at| runs.push(at));
@@ -104,15 +89,7 @@ fn a_frame_with_the_number_of_one_that_this_node_had_is_another() {
 #[test]
 fn what_the_heir_had_when_it_took_over_and_has_lost_since_is_not_cut() {
     for had in [2, 3] {
-        let mut disk = Disk::default();
-        for seq in 1..=4 {
-            disk.log.append(Which::Own, at(seq), of_b(seq, 3).encode());
-        }
-        let took =
-            Frame { terms: [Term(2), Term(5)], applied_peer: at(had), records: vec![lead()], ..of_b(1, 3) };
-        disk.log.append(Which::Peer, took.at, took.encode());
-        disk.log.sync(Which::Own);
-        disk.log.sync(Which::Peer);
+        let disk = Disk::of((1..=4).map(|seq| of_b(seq, 3)), [takes_over(had)]);
         let mut b = start(NodeIx::B, 3, disk);
         b.wait();
         b.driver.connected();
@@ -132,11 +109,7 @@ fn what_the_heir_had_when_it_took_over_and_has_lost_since_is_not_cut() {
 fn a_frame_that_answers_another_than_this_node_has_is_refused_unless_its_writer_was_alone() {
     let refused = Do::Close(Link::In, Why::Refused("a frame that answers what our log does not have"));
     for mode in [Mode::Pair, Mode::Solo] {
-        let mut disk = Disk::default();
-        for seq in 1..=2 {
-            disk.log.append(Which::Own, at(seq), frame(seq, 0).encode());
-        }
-        disk.log.sync(Which::Own);
+        let disk = Disk::of((1..=2).map(|seq| frame(seq, 0)), []);
         let mut a = start(NodeIx::A, 1, disk);
         give_back(&mut a);
         let regs = [None, Some(reg(NodeIx::B, mode))];
@@ -154,17 +127,9 @@ fn a_frame_that_answers_another_than_this_node_has_is_refused_unless_its_writer_
 #[test]
 fn answers_to_what_the_copy_has_lost_go_before_this_node_leads_alone_and_no_others() {
     for linked in [false, true] {
-        let mut disk = Disk::default();
-        for (seq, had) in [(1, 1), (2, 2), (3, 3), (4, 3)] {
-            let frame = Frame { applied_peer: at(had), ..frame(seq, 0) };
-            disk.log.append(Which::Own, frame.at, frame.encode());
-        }
-        for seq in 1..=2 {
-            disk.log.append(Which::Peer, at(seq), of_b(seq, 3).encode());
-        }
-        disk.log.sync(Which::Own);
-        disk.log.sync(Which::Peer);
-        let mut a = start(NodeIx::A, 1, disk);
+        let answers = [(1, 1), (2, 2), (3, 3), (4, 3)];
+        let own = answers.map(|(seq, had)| Frame { applied_peer: at(had), ..frame(seq, 0) });
+        let mut a = start(NodeIx::A, 1, Disk::of(own, (1..=2).map(|seq| of_b(seq, 3))));
         if linked {
             a.driver.connected();
         }
