@@ -3,6 +3,7 @@
 mod ask;
 mod binary;
 mod nodes;
+mod person;
 mod place;
 mod turn;
 mod witness;
@@ -18,6 +19,7 @@ use srm::setup::Plan;
 
 pub use binary::tandem;
 pub use nodes::{Nodes, last_lines};
+pub use person::{Person, account};
 pub use place::place;
 pub use turn::{Turn, alone, turn};
 

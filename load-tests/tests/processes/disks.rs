@@ -2,18 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use client_sim::conn::Account;
-use client_sim::session::{Event, Options, Session};
+use client_sim::session::Event;
 use client_sim::sm::Outgoing;
 use load_tests::powerloss::{Fault, Loss, Shim, copy_folder, set_faults, undo_unsynced};
-use load_tests::rig::{Load, QUICK, Rig, seed};
+use load_tests::rig::{Load, Person, QUICK, Rig, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use srm::demo::pair::{DOMAIN, PASSWORD};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use srm::demo::pair::DOMAIN;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -209,57 +206,34 @@ async fn a_node_with_an_empty_or_an_old_disk_gets_a_snapshot_of_redb() {
 /// Messages of 8 KiB that wait: 2.4 MB.
 const WAITING: usize = 300;
 
-fn session(rig: &Rig, user: &str) -> (Session, UnboundedReceiver<Event>) {
-    let (tell, events) = unbounded_channel();
-    let account = Account {
-        user: user.into(),
-        domain: DOMAIN.into(),
-        password: PASSWORD.into(),
-        resource: Some("r".into()),
-        keys: Arc::default(),
-    };
-    let options = Options::new(account, rig.pair.dialer().unwrap(), rig.pair.places());
-    (Session::spawn(options, Arc::new(tell)), events)
-}
-
-async fn until(events: &mut UnboundedReceiver<Event>, what: &str, mut so: impl FnMut(Event) -> bool) {
-    let seen =
-        tokio::time::timeout(LIMIT, async { while !so(events.recv().await.expect("the client runs")) {} });
-    seen.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"));
-}
-
 async fn say_to_absent(rig: &Rig) {
-    let (sender, mut events) = session(rig, "sender");
-    until(&mut events, "bound", |event| matches!(event, Event::Bound { .. })).await;
+    let mut sender = Person::at(&rig.pair, 0, "sender");
+    sender.bound(&rig.pair).await;
     for n in 0..WAITING {
         let body = format!("{n} {}", "x".repeat(8 << 10));
         let stanza = format!(
             "<message xmlns='jabber:client' to='absent@{DOMAIN}' type='chat' id='w{n}'><body>{body}</body></message>"
         );
-        sender.send(Outgoing { id: format!("w{n}"), bytes: stanza.into(), survives: true });
+        sender.session.send(Outgoing { id: format!("w{n}"), bytes: stanza.into(), survives: true });
     }
     let last = format!("w{}", WAITING - 1);
-    until(
-        &mut events,
-        "everything acknowledged",
-        |event| matches!(event, Event::Acknowledged { id } if id == last),
-    )
-    .await;
+    let all = |event: &Event| matches!(event, Event::Acknowledged { id } if *id == last).then_some(());
+    sender.next(&rig.pair, "everything acknowledged", all).await;
 }
 
 /// And finds everything, in order.
 async fn absent_comes(rig: &Rig) {
-    let (_absent, mut events) = session(rig, "absent");
+    let mut absent = Person::at(&rig.pair, 0, "absent");
     let mut came = Vec::new();
-    until(&mut events, "what waited", |event| {
+    let all = |event: &Event| {
         if let Event::Stanza(stanza) = event
             && &*stanza.head.name == "message"
         {
             came.extend(stanza.head.id.as_deref().map(str::to_owned));
         }
-        came.len() >= WAITING
-    })
-    .await;
+        (came.len() >= WAITING).then_some(())
+    };
+    absent.next(&rig.pair, "what waited", all).await;
     let expected: Vec<String> = (0..WAITING).map(|n| format!("w{n}")).collect();
     assert_eq!(came, expected);
 }

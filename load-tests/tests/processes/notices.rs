@@ -4,70 +4,31 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client_sim::conn::Account;
-use client_sim::session::{Event, Options, Session};
-use load_tests::rig::{Nodes, QUICK, last_lines};
+use client_sim::session::Event;
+use load_tests::rig::{Nodes, Person, QUICK, last_lines};
 use rustix::process::Signal;
 use srm::cli::Client;
-use srm::demo::pair::{DOMAIN, PASSWORD, Pair};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use srm::demo::pair::{DOMAIN, Pair};
 use xmpp_core::{Kind, Stanza, ns};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Somebody at a client.
-struct Person {
-    _session: Session,
-    events: UnboundedReceiver<Event>,
-}
-
-impl Person {
-    async fn at(pair: &Pair, node: usize, user: &str) -> Person {
-        let (tell, events) = unbounded_channel();
-        let account = Account {
-            user: user.into(),
-            domain: DOMAIN.into(),
-            password: PASSWORD.into(),
-            resource: Some("r".into()),
-            keys: Arc::default(),
-        };
-        let mut options = Options::new(account, pair.dialer().unwrap(), pair.places());
-        options.first = Some(pair.made.nodes[node].name.clone());
-        let mut person = Person { _session: Session::spawn(options, Arc::new(tell)), events };
-        person.next(pair, "bound", |event| matches!(event, Event::Bound { .. }).then_some(())).await;
-        person
-    }
-
-    async fn next<T>(&mut self, pair: &Pair, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
-        let found = tokio::time::timeout(LIMIT, async {
-            loop {
-                let event = self.events.recv().await.expect("the client runs");
-                if let Some(found) = wanted(&event) {
-                    return found;
-                }
-            }
-        });
-        found.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}\n{}", last_lines(pair)))
-    }
-
-    /// The next message whose text holds these words: from the server, with its subject.
-    async fn reads(&mut self, pair: &Pair, words: &[&str]) -> Stanza {
-        let what = format!("{words:?}");
-        let message = self.next(pair, &what, |event| match event {
-            Event::Stanza(stanza) if stanza.head.kind == Kind::Message => {
-                let body = stanza.child(ns::CLIENT, "body")?.text;
-                words.iter().all(|word| body.contains(word)).then(|| stanza.clone())
-            }
-            _ => None,
-        });
-        let message = message.await;
-        assert_eq!(message.head.from.as_ref().map(|from| from.as_str()), Some(DOMAIN));
-        assert!(message.child(ns::CLIENT, "subject").is_some_and(|subject| subject.text.starts_with("of ")));
-        message
-    }
+/// The next message whose text holds these words: from the server, with its subject.
+async fn reads(person: &mut Person, pair: &Pair, words: &[&str]) -> Stanza {
+    let what = format!("{words:?}");
+    let message = person.next(pair, &what, |event| match event {
+        Event::Stanza(stanza) if stanza.head.kind == Kind::Message => {
+            let body = stanza.child(ns::CLIENT, "body")?.text;
+            words.iter().all(|word| body.contains(word)).then(|| stanza.clone())
+        }
+        _ => None,
+    });
+    let message = message.await;
+    assert_eq!(message.head.from.as_ref().map(|from| from.as_str()), Some(DOMAIN));
+    assert!(message.child(ns::CLIENT, "subject").is_some_and(|subject| subject.text.starts_with("of ")));
+    message
 }
 
 fn client(pair: &Pair, node: usize) -> Client {
@@ -118,21 +79,24 @@ async fn administrators_read_of_events_wherever_they_are_and_whenever_they_come(
     }
 
     // Both nodes tell, whoever's home it is.
-    let mut admin = Person::at(&pair, 0, "admin").await;
+    let mut admin = Person::at(&pair, 0, "admin");
+    admin.bound(&pair).await;
     for (node, name) in [(0, "a"), (1, "b")] {
         reload(&pair, node);
-        admin.reads(&pair, &[&format!("{name} tells: reloaded"), "the configuration was read again"]).await;
+        reads(&mut admin, &pair, &[&format!("{name} tells: reloaded"), "the configuration was read again"])
+            .await;
     }
 
     // The node that told ends, and was the home of who comes later: the other has it all.
     pair.signal(1, Signal::TERM).unwrap();
     pair.wait(1, LIMIT).unwrap();
-    admin.reads(&pair, &["a tells: peer-down", "b is held to be gone"]).await;
-    let mut late = Person::at(&pair, 0, "late").await;
+    reads(&mut admin, &pair, &["a tells: peer-down", "b is held to be gone"]).await;
+    let mut late = Person::at(&pair, 0, "late");
+    late.bound(&pair).await;
     let mut waited = vec!["a tells: reloaded", "b tells: reloaded", "a tells: peer-down"];
     let mut ids = BTreeSet::new();
     while !waited.is_empty() {
-        let message = late.reads(&pair, &["tells"]).await;
+        let message = reads(&mut late, &pair, &["tells"]).await;
         assert!(message.head.has_child("urn:xmpp:delay", "delay"), "it waited: {message:?}");
         assert!(ids.insert(message.head.id.clone()), "told twice: {message:?}");
         let body = message.child(ns::CLIENT, "body").unwrap().text;
@@ -141,7 +105,7 @@ async fn administrators_read_of_events_wherever_they_are_and_whenever_they_come(
 
     // With the peer gone.
     reload(&pair, 0);
-    late.reads(&pair, &["a tells: reloaded"]).await;
+    reads(&mut late, &pair, &["a tells: reloaded"]).await;
     let trouble = pair.status(0).unwrap().alarms;
     let alarms = trouble.iter().filter(|text| text.contains("nobody@")).count();
     assert!(alarms <= 2, "{trouble:?}");

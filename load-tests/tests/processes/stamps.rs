@@ -4,64 +4,26 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client_sim::conn::Account;
-use client_sim::session::{Event, Options, Session};
+use client_sim::session::Event;
 use client_sim::sm::Outgoing;
 use load_tests::clock::Clock;
-use load_tests::rig::{Nodes, QUICK};
-use srm::demo::pair::{DOMAIN, PASSWORD};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use load_tests::rig::{Nodes, Person, QUICK};
+use srm::demo::pair::DOMAIN;
 use xmpp_core::{Kind, Stanza};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// How far the clock falls behind, in seconds.
 const BEHIND_S: i64 = 2 * 3_600;
 
-/// Somebody at a client.
-struct Person {
-    session: Session,
-    events: UnboundedReceiver<Event>,
-}
-
-impl Person {
-    fn at(nodes: &Nodes, node: usize, user: &str) -> Person {
-        let (tell, events) = unbounded_channel();
-        let account = Account {
-            user: user.into(),
-            domain: DOMAIN.into(),
-            password: PASSWORD.into(),
-            resource: Some("r".into()),
-            keys: Arc::default(),
-        };
-        let mut options = Options::new(account, nodes.dialer().unwrap(), nodes.places());
-        options.first = Some(nodes.made.nodes[node].name.clone());
-        options.ack_every = 1;
-        Person { session: Session::spawn(options, Arc::new(tell)), events }
-    }
-
-    async fn next<T>(&mut self, nodes: &Nodes, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
-        let found = tokio::time::timeout(LIMIT, async {
-            loop {
-                let event = self.events.recv().await.expect("the client runs");
-                if let Some(found) = wanted(&event) {
-                    return found;
-                }
-            }
-        });
-        found.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}\n{}", nodes.logs()))
-    }
-
-    /// Says something to who is not there, and waits until the server has taken it.
-    async fn says(&mut self, nodes: &Nodes, id: &str) {
-        let bytes =
-            format!("<message to='absent@{DOMAIN}' id='{id}' type='chat'><body>hi</body></message>").into();
-        self.session.send(Outgoing { id: id.into(), bytes, survives: true });
-        let taken = |event: &Event| matches!(event, Event::Acknowledged { id: of } if of == id).then_some(());
-        self.next(nodes, id, taken).await;
-    }
+/// Says something to who is not there, and waits until the server has taken it.
+async fn say(sender: &mut Person, nodes: &Nodes, id: &str) {
+    let bytes =
+        format!("<message to='absent@{DOMAIN}' id='{id}' type='chat'><body>hi</body></message>").into();
+    sender.session.send(Outgoing { id: id.into(), bytes, survives: true });
+    let taken = |event: &Event| matches!(event, Event::Acknowledged { id: of } if of == id).then_some(());
+    sender.next(nodes, id, taken).await;
 }
 
 /// Id and stamp of a message that waited.
@@ -88,9 +50,9 @@ async fn a_wall_clock_that_falls_behind_takes_no_stamp_back_nor_does_a_takeover(
     for user in ["sender", "absent"] {
         nodes.user_add(0, user, 0).unwrap();
     }
-    let mut sender = Person::at(&nodes, 0, "sender");
-    sender.next(&nodes, "parked", |event| matches!(event, Event::Parked { .. }).then_some(())).await;
-    sender.says(&nodes, "before").await;
+    let mut sender = Person::with(&nodes, 0, "sender", |options| options.ack_every = 1);
+    sender.parked(&nodes).await;
+    say(&mut sender, &nodes, "before").await;
 
     Clock::set(&ahead, -BEHIND_S).unwrap();
     let noticed = Instant::now() + LIMIT;
@@ -98,12 +60,12 @@ async fn a_wall_clock_that_falls_behind_takes_no_stamp_back_nor_does_a_takeover(
         assert!(Instant::now() < noticed, "node a does not see the jump\n{}", nodes.logs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    sender.says(&nodes, "behind").await;
+    say(&mut sender, &nodes, "behind").await;
 
     nodes.kill(0).unwrap();
-    sender.says(&nodes, "taken-over").await;
+    say(&mut sender, &nodes, "taken-over").await;
 
-    let mut absent = Person::at(&nodes, 1, "absent");
+    let mut absent = Person::with(&nodes, 1, "absent", |options| options.ack_every = 1);
     let mut came = Vec::new();
     while came.len() < 3 {
         let message = |event: &Event| match event {

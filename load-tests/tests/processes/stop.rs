@@ -4,74 +4,33 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client_sim::conn::Account;
-use client_sim::session::{Event, Options, Session};
-use load_tests::rig::{Load, QUICK, Rig, last_lines, seed, tandem};
+use client_sim::session::Event;
+use load_tests::rig::{Load, Person, QUICK, Rig, last_lines, seed, tandem};
 use rustix::process::Signal;
 use srm::admin::Stop;
 use srm::cli::Client;
-use srm::demo::pair::{DOMAIN, PASSWORD};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Somebody at a client.
-struct Person {
-    session: Session,
-    events: UnboundedReceiver<Event>,
+/// Its session goes on.
+async fn resumed(person: &mut Person, rig: &Rig) {
+    let resumed = |event: &Event| match event {
+        Event::Resumed { .. } => Some(()),
+        Event::SessionGone { .. } | Event::Bound { .. } => panic!("the session is lost: {event:?}"),
+        _ => None,
+    };
+    person.next(&rig.pair, "resumed", resumed).await;
 }
 
-impl Person {
-    fn new(rig: &Rig, user: &str) -> Person {
-        let (tell, events) = unbounded_channel();
-        let account = Account {
-            user: user.into(),
-            domain: DOMAIN.into(),
-            password: PASSWORD.into(),
-            resource: Some("r".into()),
-            keys: Arc::default(),
-        };
-        let mut options = Options::new(account, rig.pair.dialer().unwrap(), rig.pair.places());
-        options.first = Some(rig.pair.made.nodes[0].name.clone());
-        Person { session: Session::spawn(options, Arc::new(tell)), events }
-    }
-
-    async fn next<T>(&mut self, rig: &Rig, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
-        let found = tokio::time::timeout(LIMIT, async {
-            loop {
-                let event = self.events.recv().await.expect("the client runs");
-                if let Some(found) = wanted(&event) {
-                    return found;
-                }
-            }
-        });
-        found.await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}\n{}", rig.logs()))
-    }
-
-    async fn bound(&mut self, rig: &Rig) {
-        self.next(rig, "bound", |event| matches!(event, Event::Bound { .. }).then_some(())).await;
-    }
-
-    async fn resumed(&mut self, rig: &Rig) {
-        let resumed = |event: &Event| match event {
-            Event::Resumed { .. } => Some(()),
-            Event::SessionGone { .. } | Event::Bound { .. } => panic!("the session is lost: {event:?}"),
-            _ => None,
-        };
-        self.next(rig, "resumed", resumed).await;
-    }
-
-    /// The reason for which the server ended the stream.
-    async fn shown_out(&mut self, rig: &Rig) -> String {
-        let reason = |event: &Event| match event {
-            Event::MainLost { reason, .. } => Some(reason.clone()),
-            _ => None,
-        };
-        self.next(rig, "the stream ends", reason).await
-    }
+/// The reason for which the server ended the stream.
+async fn shown_out(person: &mut Person, rig: &Rig) -> String {
+    let reason = |event: &Event| match event {
+        Event::MainLost { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    person.next(&rig.pair, "the stream ends", reason).await
 }
 
 fn client(rig: &Rig, node: usize) -> Client {
@@ -96,8 +55,8 @@ fn load() -> Load {
 async fn a_node_that_is_alone_tells_its_clients_and_keeps_their_sessions() {
     let mut rig = Rig::start(1, load(), QUICK, &[]).await;
     rig.pair.user_add(0, "eva", 0).unwrap();
-    let mut eva = Person::new(&rig, "eva");
-    eva.bound(&rig).await;
+    let mut eva = Person::at(&rig.pair, 0, "eva");
+    eva.bound(&rig.pair).await;
     rig.traffic(50).await;
     for text in [None, Some("back in a minute")] {
         rig.mark_fault(0);
@@ -109,12 +68,12 @@ async fn a_node_that_is_alone_tells_its_clients_and_keeps_their_sessions() {
                 assert!(done.starts_with("a has stopped after "), "{done}");
             }
         }
-        let reason = eva.shown_out(&rig).await;
+        let reason = shown_out(&mut eva, &rig).await;
         let told = text.unwrap_or("the server is shut down; your session waits until it is back");
         assert!(reason.contains("system-shutdown") && reason.contains(told), "{reason}");
         assert_eq!(rig.pair.wait(0, LIMIT).unwrap().code(), Some(0), "{}", rig.logs());
         rig.pair.start(0).unwrap();
-        eva.resumed(&rig).await;
+        resumed(&mut eva, &rig).await;
         rig.clients_go_on(LIMIT).await;
         rig.traffic(20).await;
     }
@@ -127,9 +86,9 @@ async fn a_node_hands_over_where_it_can_and_else_waits_for_its_clients() {
     for user in ["eva", "max"] {
         rig.pair.user_add(0, user, 0).unwrap();
     }
-    let mut eva = Person::new(&rig, "eva");
-    eva.bound(&rig).await;
-    eva.next(&rig, "parked", |event| matches!(event, Event::Parked { .. }).then_some(())).await;
+    let mut eva = Person::at(&rig.pair, 0, "eva");
+    eva.bound(&rig.pair).await;
+    eva.parked(&rig.pair).await;
 
     // The other node is well: a takes nobody's stream away with words, and waits for nobody, whatever it is told.
     rig.mark_fault(0);
@@ -142,7 +101,7 @@ async fn a_node_hands_over_where_it_can_and_else_waits_for_its_clients() {
         Event::MainLost { reason, .. } => panic!("{reason}"),
         _ => None,
     };
-    eva.next(&rig, "flipped", flipped).await;
+    eva.next(&rig.pair, "flipped", flipped).await;
     assert_eq!(rig.pair.wait(0, LIMIT).unwrap().code(), Some(0));
     rig.clients_go_on(LIMIT).await;
 
@@ -150,13 +109,13 @@ async fn a_node_hands_over_where_it_can_and_else_waits_for_its_clients() {
     let done = client(&rig, 1).stop("b", &stop).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert!(!done.hands_over && done.streams >= 9, "{done:?}");
     rig.traffic(20).await;
-    let mut max = Person::new(&rig, "max");
+    let mut max = Person::at(&rig.pair, 0, "max");
     let refused = |event: &Event| match event {
         Event::AttemptFailed { node, reason } if node == "b" => Some(reason.clone()),
         Event::Bound { .. } => panic!("let in"),
         _ => None,
     };
-    let reason = max.next(&rig, "refused", refused).await;
+    let reason = max.next(&rig.pair, "refused", refused).await;
     assert!(reason.contains("temporary-auth-failure"), "{reason}");
     max.session.stop().await;
     rig.settle().await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use client_sim::conn::Account;
 use client_sim::session::{Event, Options, Session};
 use client_sim::sm::Outgoing;
-use load_tests::rig::{Load, QUICK, Rig, seed, tandem};
+use load_tests::rig::{Load, QUICK, Rig, account, seed, tandem};
 use srm::demo::pair::{DOMAIN, PASSWORD};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -33,13 +33,7 @@ struct Client {
 impl Client {
     fn start(rig: &Rig, user: &str, password: &str, first: usize) -> Client {
         let (tell, events) = unbounded_channel();
-        let account = Account {
-            user: user.into(),
-            domain: DOMAIN.into(),
-            password: password.into(),
-            resource: Some("r".into()),
-            keys: Arc::default(),
-        };
+        let account = Account { password: password.into(), ..account(user) };
         let mut options = Options::new(account, rig.pair.dialer().unwrap(), rig.pair.places());
         options.first = Some(rig.pair.made.nodes[first].name.clone());
         Client { session: Session::spawn(options, Arc::new(tell)), events }

@@ -10,16 +10,6 @@ use super::*;
 
 const BY_TOKEN: &str = "tandem_c2s_token_logins_total";
 
-fn account(user: &str) -> Account {
-    Account {
-        user: user.into(),
-        domain: DOMAIN.into(),
-        password: PASSWORD.into(),
-        resource: Some("r".into()),
-        keys: Arc::default(),
-    }
-}
-
 fn load() -> Load {
     Load { users: 8, plain: 0.25, interval: Duration::from_millis(100), seed: seed() }
 }
