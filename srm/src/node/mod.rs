@@ -16,10 +16,12 @@ mod group;
 mod guard;
 mod hear;
 mod hold;
+mod link;
 mod look;
 mod moves;
 mod notice;
 mod offers;
+mod outputs;
 mod pause;
 mod probes;
 mod promise;
@@ -36,12 +38,10 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use presence_engine::engine::{self, Input, Output};
+use presence_engine::engine::{self, Input};
 use presence_engine::ids::{Group, NodeIx, Reg};
 use session_mover::driver::commit::Release;
 use session_mover::driver::{self, Do, Driver, Link};
-use session_mover::msg::Msg;
-use xmpp_core::dual::Dual;
 use xmpp_core::jid::BareJid;
 
 use crate::beacon::{Secret, Turn};
@@ -478,103 +478,6 @@ impl Node {
             self.beacon_due = Some(Turn::First);
         }
         self.inbox.push(Input::Tick);
-    }
-
-    fn link_msg(&mut self, link: Link, msg: Msg, disk: &mut dyn Disk) {
-        if let Msg::Hello(hello) = &msg {
-            self.evidence.link_up();
-            // Whoever greets on a connection is there now, whatever a datagram that was late has made of it.
-            self.old_boots.retain(|old| *old != hello.boot);
-            self.meet_boot(hello.boot, disk);
-        }
-        if let (Link::In, Msg::Frame(bytes)) = (link, &msg) {
-            self.void_relayed(bytes);
-        }
-        match link {
-            Link::Out => self.driver.on_out(msg, disk),
-            Link::In => match self.driver.on_in(msg, disk) {
-                // The peer's clients are throttled as ours are (D9), all that a front says in its order.
-                Some(input @ Input::Relay(_)) => self.relayed.push_back(input),
-                input => self.inbox.extend(input),
-            },
-        }
-    }
-
-    fn link_down(&mut self, link: Link, closed: bool) {
-        self.link_up[link as usize] = false;
-        match link {
-            Link::Out => self.driver.disconnected(),
-            Link::In => {
-                // What a front said and nobody has read: it says it again, of clients that are still there.
-                self.relayed.clear();
-                self.driver.peer_gone();
-            }
-        }
-        self.told_parked = false;
-        if closed {
-            self.evidence.link_ended();
-            if self.evidence.may_probe() && !self.cfg.single {
-                self.probe();
-            }
-        }
-    }
-
-    /// What the driver wants done becomes what the shell does; what concerns the node stays here.
-    fn drain_driver(&mut self, disk: &mut dyn Disk) {
-        let mut dos = std::mem::take(&mut self.dos);
-        self.driver.take_into(&mut dos);
-        for item in dos.drain(..) {
-            match item {
-                Do::Send(link, msg) => self.outs.push(Out::Link(link, msg)),
-                Do::Close(link, why) => self.outs.push(Out::CloseLink(link, why)),
-                Do::Release(output) => self.released(output),
-                Do::Control(bytes) => self.control(&bytes, disk),
-                Do::SetAside(which, frames, released, kept) => {
-                    self.outs.push(Out::Event(Event::SetAside(which, frames, released, kept)));
-                }
-                Do::Checked(report) => self.checked(report),
-                Do::Resynced(own, peer) => self.outs.push(Out::Event(Event::Resynced(own, peer))),
-            }
-        }
-        dos.shrink_to(MOST_ROOM);
-        self.dos = dos;
-    }
-
-    pub(super) fn released(&mut self, output: Output) {
-        let Some(output) = self.send_to_peer(output) else { return };
-        match output {
-            Output::Deliver(conn, bytes) => self.outs.push(Out::Deliver(conn, bytes)),
-            Output::Credit(conn) => self.outs.push(Out::Credit(conn)),
-            Output::Close(conn, last, end) => self.outs.push(Out::Close(conn, last, end)),
-            Output::Vouch(conn, nonce) => {
-                // It waited for the log like everything else: a node whose log stands still vouches for nobody.
-                let mac = self.cfg.secret.vouch(self.me, &nonce).into();
-                self.outs.push(Out::Deliver(conn, Dual::Vouched { nonce, mac }.to_bytes()));
-            }
-            Output::Report { conn, id, mac } => {
-                if id == self.nonce.to_string() {
-                    let question = self.evidence.question().unwrap_or_default();
-                    let proof =
-                        mac.is_some_and(|mac| self.cfg.secret.vouched(self.me.peer(), question, &mac));
-                    self.evidence.report(conn.number, proof);
-                }
-            }
-            Output::MainLost(_) => self.look(),
-            Output::Poison(print) => self.outs.push(Out::Event(Event::Poison(print.0))),
-            Output::RosterFull(user, contact) => {
-                self.outs.push(Out::Event(Event::RosterFull(user, contact)));
-            }
-            Output::Parked(session, on) => self.driver.tell_parked(session, on),
-            Output::Account(user, verifiers) => {
-                if let Some(number) = self.changing.remove(&user) {
-                    self.outs.push(Out::Reply(number, Reply::Done));
-                }
-                self.outs.push(Out::Account(user, verifiers));
-            }
-            Output::Probed(number) => self.outs.push(Out::Probed(number)),
-            Output::Noticed(number, taken) => self.noticed(number, taken),
-            Output::Record { .. } | Output::Relay(_) | Output::Tell(_) | Output::Fronted(_) => {}
-        }
     }
 
     fn release_of(&self, group: Group) -> Release {

@@ -1,10 +1,10 @@
 //! A node by itself: what it does at once, without a pair around it.
 
 use bytes::Bytes;
-use presence_engine::engine;
+use presence_engine::engine::{self, Output};
 use presence_engine::ids::{Conn, Mode, Position, SmId, Term};
 use session_mover::log::{LogStore, MemoryLog, Storage, Which};
-use session_mover::msg::{Ack, Hello, VERSIONS};
+use session_mover::msg::{Ack, Hello, Msg, VERSIONS};
 use session_mover::runs::Runs;
 use session_mover::store::{Batch, Store};
 
