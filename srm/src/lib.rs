@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod demo;
 pub mod events;
 pub mod evidence;
+mod listen;
 pub mod logging;
 pub mod node;
 pub mod notify;

@@ -77,11 +77,11 @@ async fn a_taken_port_is_named_with_its_setting() {
         ("c2s.direct", config.c2s.direct),
         ("link.listen", link.listen),
         ("life socket", link.life()),
-        ("admin API", config.admin.listen),
+        ("admin.listen", config.admin.listen),
     ];
     for (name, address) in ports {
         let _taken = TcpListener::bind(address).unwrap();
-        said(&found.serve(0), &[name, &address.to_string(), "in use"]);
+        said(&found.serve(0), &[name, &address.to_string(), "in use", "another process has it"]);
     }
     let _taken = std::net::UdpSocket::bind(link.listen).unwrap();
     said(&found.serve(0), &["link.listen (UDP, for beacons)", "another process has it"]);

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -59,11 +58,9 @@ impl Token {
     }
 }
 
-/// Opens the port, for [`serve`]. An error names the address.
+/// Opens the port, for [`serve`]. An error says what to do.
 pub async fn listen(address: SocketAddr, node: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("the admin API cannot listen on {address}: set [admin] listen, or stop what has that port")
-    })?;
+    let listener = crate::listen::tcp("admin.listen", address).await?;
     tracing::info!(event = "admin_listening", node, %address);
     Ok(listener)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::fake::{Fake, TOKEN};
-use super::{Forced, ServiceAction, Stop};
+use super::{Forced, ServiceAction, Stop, listen};
 
 /// Sends a request with these header lines, gives status and body.
 async fn raw(to: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
@@ -35,6 +35,15 @@ async fn ask(to: SocketAddr, line: &str, body: &str) -> (u16, Value) {
 async fn start() -> (Arc<Fake>, SocketAddr) {
     let fake = Arc::new(Fake::default());
     (Arc::clone(&fake), Fake::start(fake).await)
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_with_its_setting() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let why = listen(address, "a").await.unwrap_err().to_string();
+    assert!(why.starts_with(&format!("admin.listen: {address} cannot be listened on: ")), "{why}");
+    assert!(why.contains("another process has it"), "{why}");
 }
 
 #[tokio::test]

@@ -39,8 +39,6 @@ mod worker;
 #[cfg(test)]
 mod written;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
@@ -69,6 +67,7 @@ pub(crate) use room::free as free_room;
 
 use crate::beacon::{self, Secret};
 use crate::config::{Commit, Config, Link as LinkConfig, Peer, Policy};
+use crate::listen::{self, cannot_listen};
 use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind, Witness};
@@ -125,7 +124,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     // The life socket comes first and is closed only by death: while it is there, the process is.
     let life = match &config.link {
         Some(link) => Some(LifeSocket::bind(link.listen).map_err(|error| {
-            cannot_bind("link.listen (the life socket, one port above it)", link.life(), &error)
+            cannot_listen("link.listen (the life socket, one port above it)", link.life(), &error)
         })?),
         None => None,
     };
@@ -251,19 +250,6 @@ fn may_be_alone(node: &Node) -> anyhow::Result<()> {
     )
 }
 
-/// For the operator: the setting, what the system says, and what to do.
-fn cannot_bind(setting: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another process has it, perhaps this node itself: see `ss -lntup`",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip address`",
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE: choose another, or give it to the service"
-        }
-        _ => "choose another address",
-    };
-    anyhow::anyhow!("{setting}: {address} cannot be listened on: {error}; {hint}")
-}
-
 fn node_names(config: &Config) -> [String; 2] {
     let members = config.members();
     [0, 1].map(|i| members.get(i).map_or(String::new(), |name| (*name).to_owned()))
@@ -347,7 +333,7 @@ fn beacons(
         }
     };
     Beacons::start(link.listen, peer.beacon.clone(), on)
-        .map_err(|error| cannot_bind("link.listen (UDP, for beacons)", link.listen, &error))
+        .map_err(|error| cannot_listen("link.listen (UDP, for beacons)", link.listen, &error))
 }
 
 /// The asynchronous side.
@@ -494,8 +480,7 @@ impl Shell {
         let ports =
             [("c2s.starttls", c2s.starttls, Entry::StartTls), ("c2s.direct", c2s.direct, Entry::DirectTls)];
         for (setting, address, entry) in ports {
-            let bound = TcpListener::bind(address).await;
-            let listener = bound.map_err(|error| cannot_bind(setting, address, &error))?;
+            let listener = listen::tcp(setting, address).await?;
             let clients = serve(listener, entry, self.live.clients.clone(), host.clone());
             panics::vital("the port for clients", clients);
         }
@@ -505,9 +490,7 @@ impl Shell {
     async fn link(&self) -> anyhow::Result<()> {
         let Some((peer, config)) = self.config.pair() else { return Ok(()) };
         let Some(tls) = &self.live.link else { return Ok(()) };
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|e| cannot_bind("link.listen", config.listen, &e))?;
+        let listener = listen::tcp("link.listen", config.listen).await?;
         let to_node = self.to_node.clone();
         let events = move |event| _ = to_node.send(ToNode::Link(event));
         let server = tls.server.clone();

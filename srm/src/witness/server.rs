@@ -68,10 +68,7 @@ pub async fn serve(
 ) -> anyhow::Result<(SocketAddr, impl Future<Output = anyhow::Result<()>> + use<>)> {
     let disk = Disk::open(&config.data, &config.nodes)?;
     let tls = Arc::new(ArcSwap::new(tls(config)?));
-    let bound = TcpListener::bind(config.listen).await;
-    let listener = bound.with_context(|| {
-        format!("witness.listen: {} cannot be listened on; see `ss -lntp` for who has it", config.listen)
-    })?;
+    let listener = crate::listen::tcp("witness.listen", config.listen).await?;
     let address = listener.local_addr()?;
     info!(event = "witness_listening", %address, nodes = config.nodes.join(" "));
     let witness = Arc::new(Witness { nodes: config.nodes.clone(), state: Mutex::new(disk) });

@@ -199,6 +199,16 @@ async fn strangers_are_told_why_they_are_not_welcome() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_taken_is_told_with_its_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = WitnessConfig { listen: taken.local_addr().unwrap(), ..made(dir.path()) };
+    let why = serve(&config).await.map(|_| ()).unwrap_err().to_string();
+    assert!(why.starts_with(&format!("witness.listen: {} cannot be listened on: ", config.listen)), "{why}");
+    assert!(why.contains("another process has it"), "{why}");
+}
+
+#[tokio::test]
 async fn registers_of_other_nodes_and_a_folder_in_use_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = made(dir.path());

@@ -111,7 +111,7 @@ pub(super) fn certificate(mut socket: TcpStream, peer: &Peer, link: &Link) -> Re
 /// Waits for a beacon of the other node, which sends them here although nobody listens yet.
 pub(super) fn beacon(link: &Link, peer: u8) -> Result<Heard, Wrong> {
     let failed = |error: io::Error| {
-        let hint = "stop what has this port: see `ss -lnup`".to_owned();
+        let hint = "stop what has it (`ss -lnup`), or choose another port in [link] listen".to_owned();
         (format!("beacons: {} cannot be listened on: {error}", link.listen), hint)
     };
     let secret = Secret::all(&link.secret.derive_all("beacon"));
