@@ -153,6 +153,7 @@ impl Driver {
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
+        self.compare_what_waits(hello.regs, store);
     }
 
     /// Both nodes died, and with them frames of the peer that we had answered already. Nothing of those answers was let

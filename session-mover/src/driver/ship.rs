@@ -31,6 +31,8 @@ pub(super) struct Outgoing {
     bytes: usize,
     pub(super) peer_regs: [Option<Reg>; 2],
     pub(super) boot: u64,
+    /// What the peer has of our log, which is looked at once it says on its own connection what it lost.
+    pub(super) waits: Option<Runs>,
     /// An end of our log that the peer may have built upon, as far as it has come in.
     pub(super) ahead: Option<Ahead>,
 }
@@ -165,7 +167,6 @@ impl Driver {
 
     /// Compares our log with the peer's copy of it (D8).
     fn compare(&mut self, hello: Hello, store: &mut dyn Storage) {
-        let copy = hello.runs;
         let ours = hello.cluster == self.cfg.cluster && hello.node == self.cfg.engine.me.peer();
         if !ours {
             return self.close(Link::Out, "the other side is not the peer of this cluster");
@@ -173,17 +174,29 @@ impl Driver {
         if !self.agree_on_version(hello.versions) {
             return self.close(Link::Out, OTHER_VERSION);
         }
-        if NodeIx::BOTH.iter().any(|g| self.in_conflict(*g, hello.regs[g.index()])) {
+        self.outgoing.boot = hello.boot;
+        self.compare_with(&hello.runs, hello.regs, store);
+    }
+
+    /// The peer has greeted: what waited for that is compared, by the registers that it has now. Of our log it has what it had:
+    /// that comes by this connection only.
+    pub(super) fn compare_what_waits(&mut self, regs: [Option<Reg>; 2], store: &mut dyn Storage) {
+        if let Some(copy) = self.outgoing.waits.take() {
+            self.compare_with(&copy, regs, store);
+        }
+    }
+
+    fn compare_with(&mut self, copy: &Runs, regs: [Option<Reg>; 2], store: &mut dyn Storage) {
+        if NodeIx::BOTH.iter().any(|g| self.in_conflict(*g, regs[g.index()])) {
             return self
                 .greet_again(Link::Out, "both nodes lead a group alone: their beacons settle that first");
         }
-        self.outgoing.peer_regs = hello.regs;
-        self.outgoing.boot = hello.boot;
-        let common = self.own.common(&copy);
+        self.outgoing.peer_regs = regs;
+        let common = self.own.common(copy);
         self.peer_kept = self.peer_kept.min(common);
-        let first_void = self.first_void(common, &copy, store);
-        if !self.fetches_ahead(common, &copy, first_void, store) {
-            self.meet(common, &copy, first_void, store);
+        let first_void = self.first_void(common, copy, store);
+        if !self.fetches_ahead(common, copy, first_void, store) {
+            self.meet(common, copy, first_void, store);
         }
     }
 
@@ -201,8 +214,9 @@ impl Driver {
                 return self.close(Link::Out, OLD_DISK);
             }
             if self.may_be_undone(store) {
-                return self
-                    .greet_again(Link::Out, "the peer says what it lost first: compare our log after that");
+                // The connection stays meanwhile: by it the peer knows what this node lost, and waits for nothing.
+                (self.outgoing.phase, self.outgoing.waits) = (Phase::Greeted, Some(copy.clone()));
+                return;
             }
             self.cut_own(first_void - 1, store);
         }

@@ -57,7 +57,7 @@ fn forward(to: &str, id: StanzaId, stanza: Bytes) -> Effect {
 }
 
 /// A led everybody.
-fn people() -> Vec<Record> {
+pub(super) fn people() -> Vec<Record> {
     let pair = Reg { mode: Mode::Pair, ..alone(4, NodeIx::A) };
     let mut all: Vec<Record> = NodeIx::BOTH.map(|group| lead(group, pair)).into();
     let people = [
@@ -80,7 +80,7 @@ pub(super) fn of(groups: u8, solo: u8, terms: [u64; 2], records: Vec<Record>) ->
     Frame { groups, solo, terms: terms.map(Term), records, ..frame(1, 0) }
 }
 
-fn put(disk: &mut Disk, which: Which, inc: u64, frame: Frame) {
+pub(super) fn put(disk: &mut Disk, which: Which, inc: u64, frame: Frame) {
     let last = disk.log.frames(which).last().map(|bytes| Frame::check(bytes).unwrap());
     let prev = last.unwrap_or_default();
     let at = Position { seq: prev.seq + 1, inc };
@@ -104,7 +104,7 @@ pub(super) fn disks(end: Frame, tail: Vec<Frame>, upon: Vec<Frame>) -> [Disk; 2]
 }
 
 /// Both start with what is on these disks.
-fn led([mut mine, mut theirs]: [Disk; 2], regs: [Reg; 2]) -> [Side; 2] {
+pub(super) fn led([mut mine, mut theirs]: [Disk; 2], regs: [Reg; 2]) -> [Side; 2] {
     for disk in [&mut mine, &mut theirs] {
         [Which::Own, Which::Peer].into_iter().for_each(|which| disk.log.sync(which));
     }

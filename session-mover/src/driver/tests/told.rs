@@ -6,7 +6,7 @@ use xmpp_core::jid::Jid;
 
 use super::ahead::{
     AT_HOME, END, MERCUTIO, NURSE, ROMEO, all_go_on, alone, chain, disks, has_end, id, inbound,
-    juliet_goes_on, lead, meet, message, of, out, queue, said, serve, until,
+    juliet_goes_on, lead, led, meet, message, of, out, people, put, queue, said, serve, until,
 };
 use super::sides::{Disk, Side, settle, start};
 use super::*;
@@ -133,21 +133,27 @@ fn hear_all(a: &mut Side, b: &mut Side) {
     assert_ne!(b.driver.peer.at(END.seq), Some(END));
 }
 
+/// The peer's answer to its greeting came, and is not looked at yet.
+fn waits(side: &Side) -> bool {
+    side.driver.outgoing.waits.is_some()
+}
+
 /// The tail says what romeo was told: until a has said what it lost, it is not known whether that is to be offered.
 #[test]
 fn a_tail_that_tells_what_was_told_upon_an_end_is_not_cut_before_the_peer_said_what_it_lost() {
     let [mut a, mut b] = discarded(all_go_on(), romeo_is_told());
     let before = b.driver.own_end();
-    let waits = |b: &Side| b.driver.outgoing.phase == Default::default();
     until(&mut b, &mut a, waits);
     assert_eq!((b.driver.own_end(), b.driver.engine().state().has_offers()), (before, false));
     // Another run of a's said that before: it may have lost more.
+    b.driver.disconnected();
+    a.driver.peer_gone();
     a.driver.connected();
     hear(&mut a, &mut b);
     b.driver.incoming.boot += 1;
-    a.driver.peer_gone();
     until(&mut b, &mut a, waits);
     assert_eq!(b.driver.own_end(), before);
+    assert_eq!(b.closed, [""; 0]);
     let Side { mut disk, .. } = b;
     disk.log.crash();
     a.driver.peer_gone();
@@ -222,4 +228,63 @@ fn offers_stay_where_answers_to_what_the_copy_lost_go() {
     serve(&mut b, AT_HOME);
     mercutio_has(&mut a, &mut b, &[id(ROMEO, 1), id(ROMEO, 5)]);
     assert_eq!(inbound(&b, NURSE), 0, "she says that again");
+}
+
+/// Each led everybody alone, and cuts its tail once the other has said what it lost: nothing. Whoever dials first waits for that.
+#[test]
+fn two_tails_that_wait_for_the_other_node_do_not_wait_for_ever() {
+    for first in [NodeIx::A, NodeIx::B] {
+        let [mut mine, mut theirs] = [Disk::default(), Disk::default()];
+        let [of_a, of_b] = [1, 3].map(|inc| Position { seq: 1, inc });
+        for (disk, which) in [(&mut mine, Which::Own), (&mut theirs, Which::Peer)] {
+            put(disk, which, of_a.inc, of(3, 0, [4, 4], people()));
+        }
+        let nurse = said(NURSE, 1, out(NURSE, id(NURSE, 1), message("nurse", "nurse")));
+        for (disk, which) in [(&mut theirs, Which::Own), (&mut mine, Which::Peer)] {
+            put(disk, which, of_b.inc, Frame { applied_peer: of_a, ..of(2, 0, [4, 4], vec![nurse.clone()]) });
+        }
+        for frame in all_go_on() {
+            put(&mut mine, Which::Own, 2, Frame { applied_peer: of_b, ..frame });
+        }
+        for frame in [romeo_is_told(), vec![of(1, 3, [7, 7], vec![to_mercutio(1)])]].concat() {
+            put(&mut theirs, Which::Own, 4, Frame { applied_peer: of_a, ..frame });
+        }
+        let [mut a, mut b] = led([mine, theirs], AT_HOME);
+        for dial in 0..6 {
+            let side = if (dial % 2 == 0) == (first == NodeIx::A) { &mut a } else { &mut b };
+            if !side.driver.outgoing.is_up() {
+                side.driver.connected();
+            }
+            drain(&mut a, &mut b);
+        }
+        assert!(a.driver.ships() && b.driver.ships(), "{:?} {:?}", a.closed, b.closed);
+        mercutio_has(&mut a, &mut b, &[id(ROMEO, 1)]);
+    }
+}
+
+/// All that is on its way arrives. Nobody dials.
+fn drain(a: &mut Side, b: &mut Side) {
+    let mut moved = true;
+    while std::mem::take(&mut moved) {
+        for turn in 0..2 {
+            let (one, other) = if turn == 0 { (&mut *a, &mut *b) } else { (&mut *b, &mut *a) };
+            moved |= one.run();
+            for what in one.driver.take() {
+                moved = true;
+                match what {
+                    Do::Send(Link::Out, msg) => _ = other.driver.on_in(msg, &mut other.disk),
+                    Do::Send(Link::In, msg) => other.driver.on_out(msg, &mut other.disk),
+                    Do::Close(Link::Out, why) => {
+                        one.closed.push(why.text());
+                        other.driver.peer_gone();
+                    }
+                    Do::Close(Link::In, why) => {
+                        one.closed.push(why.text());
+                        other.driver.disconnected();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
 }
