@@ -26,6 +26,8 @@ impl Engine {
             Relay::List(true) => self.edge.doubt_remote(self.cfg.me.peer()),
             Relay::List(false) => {
                 for conn in self.edge.doubtful() {
+                    // What waits for it is let go under a name that its front has forgotten.
+                    self.client_gone(conn);
                     self.closed(conn, false, out);
                 }
             }
@@ -154,6 +156,7 @@ impl Engine {
         if silent {
             self.peer_lost_ms = None;
             for conn in self.edge.remote(self.cfg.me.peer()) {
+                self.client_gone(conn);
                 self.turn_away(conn, out);
             }
         }

@@ -145,7 +145,24 @@ fn with_two_devices_each_gets_it_once() {
 
 #[test]
 fn the_same_with_a_client_whose_socket_the_other_node_has() {
-    for clean in [false, true] {
+    let ends: [fn(&mut Duo, Client); 4] = [
+        Duo::close,
+        Duo::drop_tcp,
+        // Her front cannot know what got lost on the way, and ends her stream; it tells the owner all that it still has.
+        |duo, _| {
+            duo.cut_link();
+            duo.mend_link();
+            duo.settle();
+        },
+        // Her front is not heard any more.
+        |duo, _| {
+            duo.cut_link();
+            duo.after(6_000);
+            duo.mend_link();
+            duo.settle();
+        },
+    ];
+    for (n, end) in ends.into_iter().enumerate() {
         let mut duo = Duo::new();
         let romeo = duo.login(ORCHARD);
         let (juliet, answer) = duo.ask_at(A, BALCONY);
@@ -156,16 +173,12 @@ fn the_same_with_a_client_whose_socket_the_other_node_has() {
         duo.stick(B);
         say(&mut duo, romeo, BALCONY, "waits");
         assert_eq!(bodies(&duo.got(juliet)), [""; 0]);
-        if clean {
-            duo.close(juliet);
-        } else {
-            duo.drop_tcp(juliet);
-        }
+        end(&mut duo, juliet);
         duo.let_go(B);
         let juliet = duo.login_raw(BALCONY);
-        assert_eq!(bodies(&duo.got(juliet)), ["waits"]);
+        assert_eq!(bodies(&duo.got(juliet)), ["waits"], "end {n}");
         duo.ack(juliet, BALCONY);
-        assert_eq!(next_login(&mut duo, BALCONY), [""; 0], "once");
+        assert_eq!(next_login(&mut duo, BALCONY), [""; 0], "once, after end {n}");
     }
 }
 
