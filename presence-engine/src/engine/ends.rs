@@ -7,7 +7,8 @@
 //!
 //! Only what the contact says meanwhile is not known here. So a node changes the rosters of its own users, as if the contact had
 //! said so, and leaves the contact's to the contact's node: that is asked in turn, and knows what its user has said since. The
-//! contact is told two things only, a request and a consent: whatever crosses them, both ends agree behind it.
+//! contact is told two things only, a request and a consent: what the contact says once meanwhile leaves both ends agreed. (A request
+//! behind a cancellation may cross a consent to the one before, as it may in ordinary service, and waits for the user then.)
 //!
 //! A question that waits is an undone forward, and nothing else: whoever starts anew or takes over finds it there. To be
 //! asked twice changes nothing, and a node of a version before does not answer.
@@ -115,10 +116,19 @@ impl Engine {
     /// node to do.
     pub(super) fn make_ends_agree(&self, user: &BareJid, contact: &BareJid, route: &mut Route) {
         let id = StanzaId::default();
-        let (Some(u), Some(c)) = (self.state.user(user), self.state.user(contact)) else { return };
+        let end = |of: &BareJid, with: &BareJid| {
+            self.state.user(of).map_or(Subscription::None, |u| u.roster.subscription(with))
+        };
+        let (here, there) = (end(user, contact), end(contact, user));
+        let Some(u) = self.state.user(user) else {
+            // An account that is gone knows nobody, and whoever has its name next must not be known for it.
+            if there != Subscription::None {
+                self.forward(contact, id, probe(user, contact), route);
+            }
+            return;
+        };
         let known = u.roster.items.get(contact);
-        let here = u.roster.subscription(contact);
-        let Repair { next, heard, said, asks } = repair(here, c.roster.subscription(user));
+        let Repair { next, heard, said, asks } = repair(here, there);
         for ask in heard {
             let stanza = ask_stanza(ask, contact, user);
             for (session, _) in self.sessions_of(user).filter(|(_, s)| s.interested) {

@@ -48,6 +48,9 @@ impl Ends {
 impl Merge {
     /// What goes along with a record that is about to be applied to `state`, and of which `kept` is left.
     pub(super) fn ends(&mut self, state: &State, record: &Record, kept: &[Kept]) -> Vec<Effect> {
+        for (_, left) in kept {
+            self.owe_for_rosters(state, left);
+        }
         for effect in kept.iter().flat_map(|(_, record)| record.effects()) {
             let Effect::Offer(forward) = effect else { continue };
             let said = Stanza::from_bytes(forward.stanza.clone()).ok().and_then(|s| word(&s, &forward.to));
@@ -71,6 +74,20 @@ impl Merge {
             }
         }
         effects
+    }
+
+    /// What a void user said, or an account by itself, stays in rosters that are led on here though it is not said again: it was told
+    /// nobody, or the owner's account says it no more.
+    fn owe_for_rosters(&mut self, state: &State, left: &Record) {
+        let Record::Kept { effects, .. } = left else { return };
+        for effect in effects {
+            if let Effect::Roster { user, contact, .. } = effect
+                && self.leads(state, user)
+                && !self.leads(state, contact)
+            {
+                self.ends.owed.insert((user.clone(), contact.clone()));
+            }
+        }
     }
 }
 

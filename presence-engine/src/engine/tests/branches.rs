@@ -437,6 +437,24 @@ fn whose_end_is_left_over_is_told_as_of_any_other_end() {
     assert_eq!((duo.got(juliet), duo.got(romeo)), (Vec::new(), Vec::new()), "they agree");
 }
 
+/// Juliet granted it to romeo in a void branch; where he is led his account was removed. Or hers was, after her node asked.
+#[test]
+fn nobody_inherits_a_subscription_by_the_name_of_an_account_that_is_gone() {
+    for (gone, stays) in [(ROMEO, JULIET), (JULIET, ROMEO)] {
+        for end in Subscription::ALL {
+            let mut duo = Duo::new();
+            duo.input(if gone == ROMEO { A } else { B }, Input::UserRemove { user: bare(gone) });
+            duo.settle();
+            duo.put(stays, gone, end);
+            asked(&mut duo, ROMEO);
+            // What one still asks the other is for whoever has the name next to grant.
+            let left = if end.pending_out() { Subscription::NoneOut } else { Subscription::None };
+            assert_eq!(duo.subscription(stays, gone), left, "{end:?} of {stays}");
+            assert_eq!(duo.state().undone().count(), 0);
+        }
+    }
+}
+
 /// Romeo asked juliet in a void branch, and she granted it; where he is led somebody else has taken the last place.
 #[test]
 fn what_finds_no_room_in_a_roster_is_told_and_the_other_end_agrees() {

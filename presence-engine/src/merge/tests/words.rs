@@ -297,14 +297,19 @@ fn behind_the_last_of_two_users_the_contact_asks_for_what_the_others_roster_says
         said(JULIET, 9, vec![roster("juliet", contact, Some(asks)), Effect::Forward(forward)])
     };
     let was = RecordId { log: NodeIx::A, at: Position { seq: 5, inc: 1 }, index: 0 };
-    let done = Record::Done { forward: was, effects: vec![roster("romeo", "juliet", Some(named("", &[])))] };
+    let heard = |contact: &str| {
+        let changed = Some(named("", &[])).filter(|_| contact == "romeo");
+        let effects = changed.map(|item| roster("romeo", "juliet", Some(item)));
+        Record::Done { forward: was, effects: effects.into_iter().collect() }
+    };
     let other = said(ROMEO, 2, vec![roster("romeo", "nurse", Some(named("", &[])))]);
     let own = said(ROMEO, 3, vec![roster("romeo", "juliet", Some(named("J", &[])))]);
-    let rest = [done, other, own];
+    let rest = [other, own];
     for (spot, contact, wanted) in
-        [(TOLD, "romeo", [0, 0, 0, 1]), (UNTOLD, "romeo", [0; 4]), (TOLD, "nurse", [0; 4])]
+        [(TOLD, "romeo", [0, 0, 0, 1]), (UNTOLD, "romeo", [0, 0, 0, 1]), (TOLD, "nurse", [0; 4])]
     {
-        let tail: Vec<Record> = [word(contact)].into_iter().chain(rest.iter().cloned()).collect();
+        let tail: Vec<Record> =
+            [word(contact), heard(contact)].into_iter().chain(rest.iter().cloned()).collect();
         let (mut state, mut merge) = (both_led(), merge());
         tail.iter().for_each(|record| merge.foresee(&state, spot, record));
         for (seq, (record, wanted)) in (5..).zip(tail.iter().zip(wanted)) {
