@@ -586,6 +586,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (915, Profile::ROSTERS),
         // A client had not enabled stream management when its node died: what it was given may be lost, and is counted.
         (600_634, Profile::ALONE_DEVICES),
+        // What waited for a client whose front had forgotten it was lost.
+        (800_475, Profile::ALONE_DEVICES),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -19,6 +19,7 @@ pub mod late;
 pub mod ledger;
 pub mod link;
 pub mod names;
+mod news;
 mod oracle;
 mod path;
 mod patience;

@@ -1,14 +1,14 @@
 //! The world: a virtual clock, a queue of events, two machines, what is between them, and the clients.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
-use presence_engine::ids::Conn;
+use presence_engine::ids::{Conn, SmId};
 use session_mover::log::Which;
 use session_mover::msg::Msg;
 use srm::evidence::Probe;
-use srm::node::{Automatics, Event as News, In, Moved, Node, Out, Reply};
+use srm::node::{Automatics, In, Moved, Node, Out, Reply};
 use srm::pause::Pause;
 use srm::view::Shown;
 use srm::witness::client::Said;
@@ -19,6 +19,7 @@ use super::alone::Apart;
 use super::client::Client;
 use super::deaths::Deaths;
 use super::due::Due;
+use super::early::Given;
 use super::faults::Fault;
 use super::host::{Host, Process};
 use super::late::Late;
@@ -139,6 +140,8 @@ pub struct World {
     pub(super) reports: [usize; 2],
     /// What they were promised.
     pub ledger: Ledger,
+    /// For each node; see `early.rs`.
+    pub(super) early: [BTreeMap<SmId, Given>; 2],
     /// What they know of each other.
     pub people: People,
     /// What they write down of each other.
@@ -221,6 +224,7 @@ impl World {
             clients: Vec::new(),
             reports: [0; 2],
             ledger: Ledger::default(),
+            early: Default::default(),
             people: People::new(seed),
             names: Names::new(seed),
             questions: Questions::new(seed),
@@ -496,6 +500,7 @@ impl World {
             return self.die_in_a_cut(node, *disk);
         }
         self.has_kept(node);
+        self.keep_early(node);
         let Some(process) = &mut self.hosts[node].process else { return };
         for out in process.node.take() {
             let Some(process) = &mut self.hosts[node].process else { return };
@@ -566,33 +571,6 @@ impl World {
                 self.coverage.leaves += 1;
                 self.die(node, false);
             }
-        }
-    }
-
-    fn news(&mut self, node: usize, news: News) {
-        self.keep_moves(node, &news);
-        self.replace_early(node, &news);
-        match news {
-            News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
-                self.coverage.takeovers += u32::from(reg.mode == presence_engine::ids::Mode::Solo);
-            }
-            News::Register(_, reg)
-                if reg.primary.index() == node && reg.mode == presence_engine::ids::Mode::Pair =>
-            {
-                if let Some(back) = self.hosts[node].doomed_in_pair.take() {
-                    let (wait, outputs) = (self.rng.range(0, 25), self.rng.range(0, 3));
-                    self.at(wait, Event::Fault(Fault::Kill(node, outputs, back)));
-                }
-            }
-            News::Checked(report) if report.different + report.wrong > 0 => {
-                self.fail(format!("a check of node {node} found {report:?}"));
-            }
-            News::Checked(report) => self.coverage.checks += u32::from(report.users.is_some()),
-            News::SetAside(_, frames, _, kept) if frames > 0 => {
-                self.coverage.asides += 1;
-                self.coverage.merges += u32::from(kept > 0);
-            }
-            _ => {}
         }
     }
 }
