@@ -258,12 +258,6 @@ impl Edge {
         self.main.iter().map(|(session, conn)| (*conn, *session))
     }
 
-    /// Streams whose session was handed over: what they were given before may still wait to be let go.
-    pub(super) fn left(&self) -> impl Iterator<Item = (Conn, SmId)> {
-        let was_main = |conn: &Conn| matches!(self.phase(*conn), Some(Phase::Parked { was_main: true, .. }));
-        self.parked.iter().map(|(session, conn)| (*conn, *session)).filter(move |(conn, _)| was_main(conn))
-    }
-
     /// Gives a connection a use and takes it out of the one that it had. A new use ends the wait of `<lost/>`.
     pub(super) fn set_phase(&mut self, conn: Conn, phase: Phase) {
         self.unlist(conn);

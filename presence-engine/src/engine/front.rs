@@ -325,6 +325,7 @@ impl Engine {
     /// Outputs of turns before this frame were let go; others wait, or none does (`u64::MAX`).
     pub fn holds_from(&mut self, seq: u64) {
         self.void.holds_from(seq);
+        self.left_behind.retain(|(at, _, _)| *at >= seq);
     }
 
     /// Whether this is not to be said any more, though it is safe now: this node said it as a front, and has given the name up

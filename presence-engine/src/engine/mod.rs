@@ -115,7 +115,7 @@ pub struct Engine {
     serving: [bool; 2],
     /// See [`Engine::announcement`].
     announced: [Term; 2],
-    /// Main streams of dual clients that a hand-over ended or made this node the front of, and its frame: what they were
+    /// Main streams of dual clients that a hand-over parked, ended or made this node the front of, and its frame: what they were
     /// given before may still wait to be let go.
     left_behind: Vec<(u64, Conn, SmId)>,
     /// Each session's last attempt to go on, of those whose clients number them.

@@ -98,10 +98,10 @@ impl Engine {
         self.left_behind.retain(|(seq, _, _)| *seq > released);
         let mut told = Vec::new();
         let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
-        // A hand-over that waits with what was given before it takes the user out of the group, not the stream.
-        let left = self.edge.left().map(|(conn, session)| (conn, session, group.peer()));
+        // A hand-over that waits with what was given before it takes the user out of the group, not the stream. One that was let go
+        // did: the other node's word counts.
         let behind = self.left_behind.iter().map(|(_, conn, session)| (*conn, *session, group.peer()));
-        for (conn, session, register) in bound.chain(left).chain(behind) {
+        for (conn, session, register) in bound.chain(behind) {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
             let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
             let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
@@ -274,15 +274,15 @@ impl Engine {
             return;
         }
         let Some(s) = self.state.session(session) else { return };
+        if s.dual {
+            self.left_behind.push((self.turn.at.seq, conn, session));
+        }
         if s.dual && self.edge.is_peer_parked(session) {
             let to = self.cfg.peer.as_ref().map(|p| p.node.clone()).unwrap_or_default();
             out.push(Output::Deliver(conn, Dual::Moving { epoch, to }.to_bytes()));
             self.edge.set_phase(conn, Phase::Parked { session, was_main: true });
             out.push(Output::Parked(session, true));
             return;
-        }
-        if s.dual {
-            self.left_behind.push((self.turn.at.seq, conn, session));
         }
         if s.enabled_at.is_some() && !self.leaving {
             let carried = Carried::of(session, s);

@@ -123,19 +123,28 @@ fn a_stream_that_is_attached_again_hears_the_epoch_before_what_waited_for_it() {
 }
 
 #[test]
-fn a_stream_that_a_leaving_node_ends_hears_of_a_new_term_before_what_waits_for_it() {
-    let mut duo = Duo::new();
-    let romeo = dual(&mut duo, A);
-    duo.input(A, Input::Leaving);
-    // No stream is parked at b: this one is closed, when its hand-over is let go.
-    duo.hold(true);
-    duo.hand_over("romeo@example.org");
-    let engine = duo.engines[A.index()].as_mut().unwrap();
-    let told = |told: Vec<Output>| {
-        told.iter().any(|o| matches!(o, Output::Deliver(conn, said) if *conn == romeo.conn && said.starts_with(b"<offer")))
-    };
-    assert!(told(engine.announcement(A, solo(), 0)), "what was given before may still wait");
-    assert!(!told(engine.announcement(A, solo(), u64::MAX)), "it has left: the other node's word counts");
+fn a_stream_that_is_handed_over_hears_of_a_new_term_before_what_waits_for_it_and_not_when_it_has_left() {
+    for is_parked in [true, false] {
+        let mut duo = Duo::new();
+        let romeo = dual(&mut duo, A);
+        if is_parked {
+            let parked = duo.open_at("romeo@example.org", B);
+            let id = duo.sm_id(ROMEO);
+            duo.send(parked, &format!("<standby xmlns='urn:tandem:dual:0' sm-id='{id}'/>"));
+            assert_eq!(words(&duo.all(parked)), ["parked"]);
+        } else {
+            // This one is closed, when its hand-over is let go.
+            duo.input(A, Input::Leaving);
+        }
+        duo.hold(true);
+        duo.hand_over("romeo@example.org");
+        let engine = duo.engines[A.index()].as_mut().unwrap();
+        let told = |told: Vec<Output>| {
+            told.iter().any(|o| matches!(o, Output::Deliver(conn, said) if *conn == romeo.conn && said.starts_with(b"<offer")))
+        };
+        assert!(told(engine.announcement(A, solo(), 0)), "what was given before may still wait");
+        assert!(!told(engine.announcement(A, solo(), u64::MAX)), "it has left: the other node's word counts");
+    }
 }
 
 #[test]
