@@ -28,7 +28,7 @@ pub struct SimDisk {
     pub turn: Vec<u64>,
     /// What is known of crashes.
     pub crashes: Crashes,
-    /// What the flap guard counts.
+    /// What the flap guard counts, and whether users went back in vain.
     failovers: Failovers,
     /// The node dies in the turn in which it sets the tail of a log aside next.
     pub doom: Option<Then>,

@@ -192,24 +192,105 @@ fn with_automatic_fallback_users_do_not_go_to_and_fro() {
     assert_eq!(told.last(), Some(&(NodeIx::A, true, Step::Complete, Cause::Automatic)), "{told:?}");
 }
 
-/// Of a node that was failed over anew when it had them back, only the operator knows when it answers again.
-#[test]
-fn users_who_went_back_in_vain_go_back_again_at_the_operators_word() {
-    let automatics = Automatics { fallback: true, after: 120, failovers_per_hour: 2, ..CALLERS };
+/// What node b says of those who went back in vain.
+const WAITS: &str = "automatic fallback waits for the operator";
+
+/// The users of node a, which answers none of them, were at node b and went back by themselves.
+fn went_back() -> Stage {
+    let automatics = Automatics { fallback: true, after: 120, failovers_per_hour: 3, ..CALLERS };
     let mut stage = with_clients(ENOUGH, automatics);
-    let waits = "automatic fallback waits for the operator";
     stage.goes_deaf(A);
     stage.clients_see_only(B, 30 * MINUTE);
     stage.expect([A], 108, KEEP_ALIVE + 30 * SECOND);
     stage.expect(BOTH, 11, 10 * SECOND);
-    assert!(!says(&stage, B, waits), "{:?}", stage.alarms(B));
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
     stage.expect([B], 10, 40 * SECOND);
     stage.expect(BOTH, 1, 20 * SECOND);
+    stage
+}
+
+/// They wait for it once more, and are at node b again.
+#[track_caller]
+fn come_again(stage: &mut Stage) {
     stage.expect([A], 108, 200 * SECOND);
     stage.expect(BOTH, 11, 10 * SECOND);
+}
+
+fn went_back_in_vain() -> Stage {
+    let mut stage = went_back();
+    come_again(&mut stage);
+    stage
+}
+
+/// Node b is restarted, and both show this row again.
+#[track_caller]
+fn restarted(stage: &mut Stage, row: u32) {
+    stage.op(B, Op::Restart);
+    stage.run(900);
+    assert_eq!(stage.shown(B), None);
+    stage.expect(BOTH, row, 5 * SECOND);
+    stage.run(5 * SECOND);
+}
+
+/// Of a node that was failed over anew when it had them back, only the operator knows when it answers again.
+#[test]
+fn users_who_went_back_in_vain_go_back_again_at_the_operators_word() {
+    let mut stage = went_back_in_vain();
     stage.stays(&BOTH, 11, 5 * MINUTE);
-    assert!(all_there(&stage) && says(&stage, B, waits), "{:?}", stage.alarms(B));
+    assert!(all_there(&stage) && says(&stage, B, WAITS), "{:?}", stage.alarms(B));
     fallback(&mut stage, B);
     stage.expect(BOTH, 1, 20 * SECOND);
-    assert!(!says(&stage, B, waits), "{:?}", stage.alarms(B));
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+}
+
+#[test]
+fn users_who_went_back_in_vain_stay_when_the_node_where_they_are_is_restarted() {
+    let mut stage = went_back_in_vain();
+    // The last run has it from one that had it from its disk.
+    for _ in 0..2 {
+        restarted(&mut stage, 11);
+        stage.stays(&BOTH, 11, 5 * MINUTE);
+        assert!(all_there(&stage) && says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    }
+}
+
+/// A restart between the fallback and the failover behind it does not part them.
+#[test]
+fn users_went_back_in_vain_although_the_node_that_gave_them_back_was_restarted_since() {
+    let mut stage = went_back();
+    restarted(&mut stage, 1);
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    come_again(&mut stage);
+    stage.stays(&BOTH, 11, 5 * MINUTE);
+    assert!(says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+}
+
+/// Nothing of it comes back with the next run: when they are failed over once more, they go back by themselves again.
+#[test]
+fn the_operators_fallback_ends_it_for_good() {
+    let mut stage = went_back_in_vain();
+    restarted(&mut stage, 11);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 20 * SECOND);
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    restarted(&mut stage, 1);
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    come_again(&mut stage);
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    stage.expect([B], 10, 40 * SECOND);
+    stage.expect(BOTH, 1, 20 * SECOND);
+}
+
+/// Their home node has taken them back itself, as the other died: nobody is to be given back.
+#[test]
+fn it_ends_too_when_the_node_where_they_are_dies() {
+    let mut stage = went_back_in_vain();
+    stage.run(SECOND);
+    assert!(says(&stage, B, WAITS), "{:?}", stage.alarms(B));
+    stage.kill(B);
+    stage.run(5 * SECOND);
+    stage.start(B);
+    stage.expect(BOTH, 103, 20 * SECOND);
+    stage.run(5 * SECOND);
+    assert!(!says(&stage, B, WAITS), "{:?}", stage.alarms(B));
 }

@@ -1,4 +1,4 @@
-//! What the flap guard counts, kept for the next run: `failovers.json`.
+//! What the flap guard counts, and whether users went back in vain, kept for the next run: `failovers.json`.
 //!
 //! How much time has passed between two runs is told by the clock that runs since the machine started, for as long as that is
 //! the same start; after another one by the wall clock, which may have been set. Ahead: the guard forgets. Back: nothing is
@@ -63,9 +63,8 @@ pub fn read(data: &Path) -> Failovers {
         Failovers::default()
     });
     // From here on it is counted by the clocks as they are now.
-    if !left.left_ms.is_empty()
-        && let Err(error) = write(data, &left)
-    {
+    let counts = !left.left_ms.is_empty() || left.soon_ms.is_some();
+    if counts && let Err(error) = write(data, &left) {
         warn!(error = format!("{error:#}"), "what the flap guard counts is not kept");
     }
     left
@@ -89,7 +88,7 @@ pub fn write(data: &Path, failovers: &Failovers) -> anyhow::Result<()> {
 }
 
 fn write_at(data: &Path, failovers: &Failovers, now: Moment) -> anyhow::Result<()> {
-    let failovers = Failovers { at_ms: now.wall_ms, left_ms: failovers.left_ms.clone() };
+    let failovers = Failovers { at_ms: now.wall_ms, ..failovers.clone() };
     let kept = Kept { boot: now.boot, boottime_ms: now.boottime_ms, failovers };
     let path = data.join(FAILOVERS);
     let new = path.with_extension("new");
@@ -114,6 +113,11 @@ mod tests {
     const MINUTE: u64 = 60_000;
     const WALL: u64 = 1_700_000_000_000;
 
+    /// One failover that counts for so many minutes more.
+    fn counted(minutes: u64) -> Failovers {
+        Failovers { left_ms: vec![minutes * MINUTE], ..Failovers::default() }
+    }
+
     fn at(boot: &str, boottime: u64, wall: u64) -> Moment {
         Moment { boot: boot.to_owned(), boottime_ms: boottime * MINUTE, wall_ms: WALL + wall * MINUTE }
     }
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_left_is_told_by_the_machines_own_clock_or_else_by_the_wall_clock() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Failovers { at_ms: 0, left_ms: vec![60 * MINUTE] };
+        let kept = counted(60);
         let left = |now: Moment| {
             let left = read_at(dir.path(), &now).unwrap().left_ms;
             left.first().map_or(0, |left| left / MINUTE)
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_does_not_guard_for_ever() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Failovers { at_ms: 0, left_ms: vec![60 * MINUTE] };
+        let kept = counted(60);
         write_at(dir.path(), &kept, at("boot 0", 100, 1_000_000)).unwrap();
         // The machine is started anew every ten minutes, by a clock that is years behind.
         let left = [1, 2, 3, 4, 5, 6, 7].map(|boot| {
@@ -156,7 +160,7 @@ mod tests {
     #[test]
     fn what_a_start_finds_is_counted_on_by_its_own_clocks() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = Failovers { at_ms: 0, left_ms: vec![60 * MINUTE] };
+        let kept = counted(60);
         // Written during another start of the machine, by a clock that was a day ahead.
         let Moment { wall_ms, .. } = Moment::now();
         let ahead = Moment { boot: "another".into(), boottime_ms: 0, wall_ms: wall_ms + 24 * 60 * MINUTE };
@@ -176,12 +180,49 @@ mod tests {
     fn it_is_kept_and_a_damaged_file_stops_nobody() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read(dir.path()), Failovers::default());
-        write(dir.path(), &Failovers { at_ms: 0, left_ms: vec![10 * MINUTE] }).unwrap();
+        write(dir.path(), &counted(10)).unwrap();
         let left = read(dir.path()).left_ms;
         assert!(left.len() == 1 && (9 * MINUTE..=10 * MINUTE).contains(&left[0]), "{left:?}");
         for damaged in ["{", "{\"left_ms\":[1]}", ""] {
             fs::write(dir.path().join(FAILOVERS), damaged).unwrap();
             assert_eq!(read(dir.path()), Failovers::default());
         }
+    }
+
+    #[test]
+    fn that_users_went_back_in_vain_is_kept_however_long_and_how_soon_that_was_is_counted_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Failovers { soon_ms: Some(90 * MINUTE), in_vain: true, ..counted(60) };
+        write_at(dir.path(), &kept, at("x", 100, 500)).unwrap();
+        let found = |now: Moment| {
+            let found = read_at(dir.path(), &now).unwrap();
+            (found.left_ms.len(), found.soon_ms.map(|left| left / MINUTE), found.in_vain)
+        };
+        assert_eq!(found(at("x", 110, 0)), (1, Some(80), true));
+        assert_eq!(found(at("y", 0, 570)), (0, Some(20), true));
+        assert_eq!(found(at("x", 190, 0)), (0, None, true));
+        // A start counts on by its own clocks, also where no failover counts any more.
+        let kept = Failovers { soon_ms: Some(90 * MINUTE), in_vain: true, ..Failovers::default() };
+        let Moment { wall_ms, .. } = Moment::now();
+        let ahead = Moment { boot: "another".into(), boottime_ms: 0, wall_ms: wall_ms + 24 * 60 * MINUTE };
+        write_at(dir.path(), &kept, ahead).unwrap();
+        let found = read(dir.path());
+        assert_eq!((found.soon_ms, found.in_vain), (kept.soon_ms, true));
+        let Moment { boot, boottime_ms, wall_ms } = Moment::now();
+        let later = Moment { boot, boottime_ms: boottime_ms + 10 * MINUTE, wall_ms: wall_ms + 10 * MINUTE };
+        let soon = read_at(dir.path(), &later).unwrap().soon_ms;
+        assert!(soon.is_some_and(|left| (79 * MINUTE..=80 * MINUTE).contains(&left)), "{soon:?}");
+    }
+
+    #[test]
+    fn a_file_of_before_is_read_and_one_that_says_no_more_has_its_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let before =
+            r#"{"boot":"x","boottime_ms":6000000,"failovers":{"at_ms":1700000000000,"left_ms":[3600000]}}"#;
+        let file = dir.path().join(FAILOVERS);
+        fs::write(&file, before).unwrap();
+        assert_eq!(read_at(dir.path(), &at("x", 110, 0)).unwrap(), Failovers { at_ms: WALL, ..counted(50) });
+        write_at(dir.path(), &counted(60), at("x", 100, 0)).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
     }
 }

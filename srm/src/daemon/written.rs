@@ -173,7 +173,7 @@ fn crash() -> Crashes {
 }
 
 fn failovers() -> Failovers {
-    Failovers { at_ms: NOW_MS, left_ms: vec![1_800_000, 60_000] }
+    Failovers { at_ms: NOW_MS, left_ms: vec![1_800_000, 60_000], ..Failovers::default() }
 }
 
 /// Both go on, with what they say to each other, until this is so.

@@ -12,7 +12,7 @@ const DIFFER_TICKS: u32 = 40;
 const RETRY_TICKS: u32 = 240;
 /// Who went back and is here again so soon after (an hour and a half) went back in vain, in ticks: the flap guard may keep those
 /// who wait for an hour.
-const IN_VAIN_TICKS: u64 = 21_600;
+pub(super) const IN_VAIN_TICKS: u64 = 21_600;
 /// How the alarm begins.
 pub(crate) const SETTINGS_DIFFER: &str = "the nodes' clusterwide settings differ";
 
@@ -50,10 +50,12 @@ pub(super) struct Automatic {
     well: u32,
     /// Minute of the day in local time, as last told.
     minute: Option<u16>,
-    /// When the peer's users last went back by themselves, in ticks.
-    gave_back: Option<u64>,
+    /// The peer's users last went back by themselves: until which tick it is soon after that.
+    soon_until: Option<u64>,
     /// They were answered so little there that they are here again.
     in_vain: bool,
+    /// The disk does not know of these two yet.
+    unkept: bool,
 }
 
 impl Automatic {
@@ -61,16 +63,46 @@ impl Automatic {
         self.minute
     }
 
+    /// Until which tick it is soon after the peer's users went back by themselves, and whether that was in vain.
+    pub(super) fn kept(&self) -> (Option<u64>, bool) {
+        (self.soon_until, self.in_vain)
+    }
+
+    /// The same, as the last run left it.
+    pub(super) fn remember(&mut self, soon_until: Option<u64>, in_vain: bool) {
+        (self.soon_until, self.in_vain) = (soon_until, in_vain);
+    }
+
+    /// Whether the disk does not know of it; it is about to.
+    pub(super) fn take_unkept(&mut self) -> bool {
+        std::mem::take(&mut self.unkept)
+    }
+
+    fn set(&mut self, soon_until: Option<u64>, in_vain: bool) {
+        self.unkept |= self.kept() != (soon_until, in_vain);
+        self.remember(soon_until, in_vain);
+    }
+
     /// A home node that is heard and answers no client looks well while nobody is there. Where it was failed over for that soon
     /// after it had its users back by itself, only the operator knows when it is.
     fn note_moved(&mut self, back: bool, cause: Cause, unanswered: bool, now: u64) {
         if back {
             let by_itself = matches!(cause, Cause::Automatic | Cause::Scheduled);
-            (self.gave_back, self.in_vain) = (by_itself.then_some(now), false);
+            self.set(by_itself.then_some(now + IN_VAIN_TICKS), false);
         } else {
-            let soon = self.gave_back.is_some_and(|at| now - at < IN_VAIN_TICKS);
-            self.in_vain |= unanswered && soon;
+            let soon = self.soon_until.is_some_and(|until| now < until);
+            self.set(self.soon_until, self.in_vain || (unanswered && soon));
         }
+    }
+
+    /// The peer's users are at home, however they came there: nobody waits for the operator.
+    pub(super) fn note_at_home(&mut self) {
+        self.set(self.soon_until, false);
+    }
+
+    /// What is over is over, whatever the clock will say at the next start.
+    fn pass(&mut self, now: u64) {
+        self.set(self.soon_until.filter(|until| now < *until), self.in_vain);
     }
 }
 
@@ -94,6 +126,7 @@ impl Node {
     /// Counts for how long the home node has been well, and gives its users back when it is time.
     pub(super) fn watch_automatics(&mut self, ticks: u16) {
         let Automatics { fallback, window, after, .. } = self.cfg.automatics;
+        self.automatic.pass(self.ticks);
         let within =
             window.is_some_and(|window| self.automatic.minute.is_some_and(|now| window.contains(now)));
         if self.moving.as_ref().is_some_and(|moving| !within && moving.waits_for_a_window()) {
@@ -133,7 +166,7 @@ impl Node {
     pub(super) fn in_vain_alarm(&self) -> Option<String> {
         let Automatics { fallback, window, .. } = self.cfg.automatics;
         let peer = &self.cfg.names[self.me.peer().index()];
-        (self.automatic.in_vain && (fallback || window.is_some())).then(|| {
+        (self.automatic.in_vain && !self.cfg.single && (fallback || window.is_some())).then(|| {
             format!(
                 "automatic fallback waits for the operator: users of {peer} went back by themselves, and soon after {peer} \
                  answered none of them again; mend {peer}, then `tandem fallback {peer}`"
@@ -222,8 +255,33 @@ mod tests {
 
     #[test]
     fn it_is_over_when_they_are_at_home() {
-        let mut automatic = Automatic { gave_back: Some(7), in_vain: true, ..Automatic::default() };
+        let mut automatic = Automatic { soon_until: Some(70), in_vain: true, ..Automatic::default() };
         automatic.note_moved(true, Cause::Operator, false, 9);
-        assert!(!automatic.in_vain && automatic.gave_back.is_none());
+        assert_eq!(automatic.kept(), (None, false));
+        automatic.remember(Some(70), true);
+        automatic.note_at_home();
+        assert_eq!(automatic.kept(), (Some(70), false), "a death has brought them there");
+    }
+
+    #[test]
+    fn the_disk_is_told_of_what_changes_and_of_nothing_else() {
+        let mut automatic = Automatic::default();
+        automatic.note_moved(false, Cause::Clients, true, 1);
+        automatic.note_moved(true, Cause::Operator, false, 2);
+        automatic.note_at_home();
+        automatic.pass(3);
+        assert!(!automatic.take_unkept(), "nobody went back by himself");
+        automatic.note_moved(true, Cause::Automatic, false, 4);
+        assert!(automatic.take_unkept() && !automatic.take_unkept());
+        let until = 4 + IN_VAIN_TICKS;
+        automatic.note_at_home();
+        automatic.pass(until - 1);
+        assert!(!automatic.take_unkept());
+        automatic.note_moved(false, Cause::Clients, true, until - 1);
+        assert!(automatic.take_unkept());
+        automatic.pass(until);
+        assert_eq!((automatic.kept(), automatic.take_unkept()), ((None, true), true), "they wait for longer");
+        automatic.note_moved(true, Cause::Operator, false, until + 1);
+        assert_eq!((automatic.kept(), automatic.take_unkept()), ((None, false), true));
     }
 }

@@ -162,11 +162,11 @@ impl Node {
         self.follow_peer();
         self.watch_changes();
         self.answer_commits();
-        self.keep_failovers(disk);
         self.keep_causes(disk);
         if self.shows.look {
             self.watch_states();
         }
+        self.keep_failovers(disk);
         if let Some(turn) = self.beacon_due.take().filter(|_| !self.cfg.single) {
             self.send_beacon(turn, disk);
         }

@@ -343,6 +343,10 @@ impl Node {
             if place == Place::AtHome && self.peer_up {
                 self.shows.causes[g] = Cause::Nothing;
                 self.shows.lost = self.shows.lost.filter(|_| group == self.me || self.cores[g].asking());
+                // What is on its way may say that they are not.
+                if group != self.me && self.driver.has_all_of_peer() {
+                    self.automatic.note_at_home();
+                }
             }
         }
         let shown = self.shown();

@@ -64,7 +64,8 @@ pub trait Disk: Storage {
     fn persist(&mut self, group: Group, copy: RegisterCopy);
     /// Keeps what is known of crashes. Durable when it returns.
     fn keep_crashes(&mut self, crashes: &Crashes);
-    /// Keeps the failovers that the flap guard counts. Durable when it returns, as far as the disk can.
+    /// Keeps the failovers that the flap guard counts, and whether users went back in vain. Durable when it returns, as far as
+    /// the disk can.
     fn keep_failovers(&mut self, failovers: &Failovers);
     /// The peer is not there, or began anew: from now on nobody serves if this node ends because of its disk.
     fn peer_is_gone(&mut self) {}
