@@ -87,7 +87,20 @@ async fn a_death_is_told_on_both_nodes_and_to_who_asked_for_it_and_a_restart_is_
         assert_eq!((back.row, back.cause.as_str()), (Some(1), "operator"));
     }
     restarts(&mut rig).await;
+    for node in 0..2 {
+        each_has_a_row(&events(&rig, node), 101);
+    }
     rig.settle().await;
+}
+
+/// Each event bears a row, and those of a process that has just started the row of a start.
+#[track_caller]
+fn each_has_a_row(events: &[Record], start: u32) {
+    let without: Vec<_> = events.iter().filter(|record| record.row.is_none()).collect();
+    assert!(without.is_empty(), "{without:#?}");
+    let starts: Vec<_> =
+        events.iter().filter(|r| r.event == "started").map(|r| (r.row, r.states.is_empty())).collect();
+    assert!(!starts.is_empty() && starts.iter().all(|told| *told == (Some(start), false)), "{starts:?}");
 }
 
 /// Node b is restarted, asked for at a.
@@ -174,4 +187,6 @@ async fn who_follows_is_shown_what_happens_later_once_and_in_its_order() {
         }
     }
     assert_eq!(last.event, "asked");
+    let all = api.events(0, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}"));
+    each_has_a_row(&all, 121);
 }

@@ -47,30 +47,30 @@ struct Kept {
     recent: Mutex<VecDeque<Record>>,
     last: watch::Sender<u64>,
     trouble: Mutex<Option<String>>,
-    /// The row that holds, and the states that it names.
-    now: Mutex<Option<Holds>>,
+    now: Mutex<Holds>,
     notifier: ArcSwapOption<Notifier>,
 }
 
-type Holds = (u32, BTreeMap<String, (String, String)>);
+/// The row that holds, and the states that it names.
+pub type Holds = (u32, BTreeMap<String, (String, String)>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Chronicle {
-    /// Opens the files in the data folder of this node.
+    /// Opens the files in the data folder of this node. Until it tells of another row, this one holds.
     ///
     /// # Errors
     /// They cannot be read or written.
-    pub fn start(folder: &Path, node: &str) -> io::Result<Arc<Chronicle>> {
+    pub fn start(folder: &Path, node: &str, now: Holds) -> io::Result<Arc<Chronicle>> {
         let (journal, recent) = Journal::open(folder)?;
         let last = recent.back().map_or(0, |record| record.number);
         let kept = Arc::new(Kept {
             recent: Mutex::new(recent),
             last: watch::Sender::new(last),
             trouble: Mutex::default(),
-            now: Mutex::default(),
+            now: Mutex::new(now),
             notifier: ArcSwapOption::empty(),
         });
         let (tell, told) = channel();
@@ -80,15 +80,15 @@ impl Chronicle {
         Ok(Arc::new(Chronicle { node, tell, kept, movers }))
     }
 
-    /// Writes an event: node, time, and where it is not given the severity of its kind are added. Does not wait.
+    /// Writes an event: node, time, and where they are not given the row that holds and the severity of its kind are added. Does
+    /// not wait.
     pub fn write(&self, mut record: Record) {
         record.node.clone_from(&self.node);
         record.at_ms = now_ms();
         let mut now = lock(&self.kept.now);
-        match (record.row, &*now) {
-            (Some(row), _) => *now = Some((row, record.states.clone())),
-            (None, Some((row, states))) => (record.row, record.states) = (Some(*row), states.clone()),
-            (None, None) => {}
+        match record.row {
+            Some(row) => *now = (row, record.states.clone()),
+            None => (record.row, record.states) = (Some(now.0), now.1.clone()),
         }
         drop(now);
         if record.severity == Severity::default() {
@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_an_event_gets_it_when_it_is_on_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let chronicle = Chronicle::start(folder.path(), "a").unwrap();
+        let chronicle = Chronicle::start(folder.path(), "a", Holds::default()).unwrap();
         let waiting = chronicle.clone();
         let waiter = tokio::spawn(async move {
             waiting.wait(1, Duration::from_secs(60)).await;
@@ -219,5 +219,25 @@ mod tests {
         assert_eq!(kept.back(), got.first());
         chronicle.wait(2, Duration::ZERO).await;
         assert_eq!((chronicle.since(2, 10), chronicle.since(0, 1).len()), (vec![], 1));
+    }
+
+    #[test]
+    fn each_event_bears_the_row_that_holds_and_those_of_a_start_the_row_of_the_start() {
+        let states = |state: &str| BTreeMap::from([("a".to_owned(), (state.to_owned(), String::new()))]);
+        let folder = tempfile::tempdir().unwrap();
+        let at_start = (101, states("Initializing"));
+        let chronicle = Chronicle::start(folder.path(), "a", at_start.clone()).unwrap();
+        let normal = (1, states("Normal"));
+        chronicle.tell("started", "a has started");
+        chronicle.tell("disk-stalled", "the disk does not answer");
+        let (row, states) = normal.clone();
+        let event = "state".to_owned();
+        chronicle.write(Record { event, row: Some(row), states, ..Record::default() });
+        chronicle.tell("reloaded", "the configuration was read");
+        chronicle.flush(Duration::from_secs(60));
+        let told = chronicle.since(0, 10).into_iter().map(|record| (record.row, record.states));
+        let expected =
+            [&at_start, &at_start, &normal, &normal].map(|(row, states)| (Some(*row), states.clone()));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 }

@@ -4,6 +4,7 @@ use presence_engine::ids::{Group, NodeIx};
 
 use session_mover::driver::check::Report;
 
+use super::chronicle::Holds;
 use crate::events::{Record, Severity};
 use crate::evidence::Gone;
 use crate::node::{Event, Force, Moved, Stage};
@@ -148,16 +149,19 @@ pub fn record(
             told("disk-stalled", "the disk of this node does not answer: nothing is acknowledged".to_owned())
         }
     };
-    record.row = Some(shown.row.id);
-    record.states = NodeIx::BOTH
-        .into_iter()
-        .filter(|n| !names[n.index()].is_empty())
-        .map(|n| {
-            let (state, reason) = shown.states[n.index()];
-            (name(n).to_owned(), (state.name().to_owned(), reason.name().to_owned()))
-        })
-        .collect();
+    let (row, states) = holds(shown, names);
+    (record.row, record.states) = (Some(row), states);
     Some(record)
+}
+
+/// The row that is shown, and the states that it names, as events bear them.
+pub(super) fn holds(shown: &Shown, names: &[String; 2]) -> Holds {
+    let named = NodeIx::BOTH.into_iter().filter(|n| !names[n.index()].is_empty());
+    let states = named.map(|n| {
+        let (state, reason) = shown.states[n.index()];
+        (names[n.index()].clone(), (state.name().to_owned(), reason.name().to_owned()))
+    });
+    (shown.row.id, states.collect())
 }
 
 fn checked(report: &Report, peer: &str) -> Record {

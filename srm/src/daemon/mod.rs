@@ -175,7 +175,8 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let accounts = Arc::new(Accounts::new(fake));
     let (tell, from_node) = unbounded_channel();
     let (witness, asked) = unbounded_channel();
-    let chronicle = Chronicle::start(&config.node.data, &config.node.name)
+    let holds = events::holds(&node.shown(), &names);
+    let chronicle = Chronicle::start(&config.node.data, &config.node.name, holds)
         .with_context(|| format!("the events in {} cannot be kept", config.node.data.display()))?;
     watchdog::start(watchdog, chronicle.clone(), metrics.clone())?;
     let ready = Arc::new(AtomicBool::new(false));

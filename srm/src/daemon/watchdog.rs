@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_disk_that_stands_still_is_told_with_what_is_not_written_and_counted() {
         let folder = tempfile::tempdir().unwrap();
-        let (chronicle, metrics) = (Chronicle::start(folder.path(), "a").unwrap(), Metrics::new());
+        let chronicle = Chronicle::start(folder.path(), "a", Default::default()).unwrap();
+        let metrics = Metrics::new();
         tell(Found::Nothing, &chronicle, &metrics);
         tell(Found::Stalled("what the flap guard counts"), &chronicle, &metrics);
         chronicle.flush(Duration::from_secs(60));

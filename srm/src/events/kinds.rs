@@ -115,11 +115,12 @@ pub fn page() -> String {
          Each node writes down what happens to the pair, as it sees it; a node that was dead writes its own when it is back. \
          `tandem events` shows them, `--follow` goes on, and `GET /v1/events` gives them to programs; [notify.md](notify.md) \
          says how somebody is told. An event has a number, which counts up from 1 on each node without gaps, a severity, and \
-         the row of [the table of states](srm-states.md) that holds from then on with the states of both nodes; where it \
-         matters also its cause, how many users were moved, how long it took in milliseconds, and who asked for it and where \
-         (`alice at node a`). The name is the one that the request bears: a claim for the record, which nobody has proved. The node \
-         that was asked shows it; the other one shows only where it was asked for (`admin API of a`), as does either where the \
-         request bore none.\n\n\
+         the row of [the table of states](srm-states.md) that holds from then on with the states of both nodes: of a node \
+         that has just started the row that it starts in, 101 as a rule, or 121 without a peer; where it matters also its \
+         cause, how many users were moved, how long it took in milliseconds, and who asked for it and where (`alice at node a`). \
+         The name is the one that the request bears: a claim for the record, which nobody has proved. The node that was asked \
+         shows it; the other one shows only where it was asked for (`admin API of a`), as does either where the request bore \
+         none.\n\n\
          They stand in the folder of `[node] data`, one object of JSON a line, in `events.jsonl` and the older \
          `events.old.jsonl`, each of at most 4 MiB. The last {} can be asked for.\n\n\
          Causes: `operator`, `automatic`, `scheduled`, `a rule on another event`, `node stopped or crashed`, `network`, \

@@ -12,7 +12,7 @@ fn services() -> (Arc<Services>, Receiver<ToNode>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let (to_node, node) = channel();
     let accounts = Arc::new(Accounts::new([0; 32]));
-    let chronicle = Chronicle::start(dir.path(), "a").unwrap();
+    let chronicle = Chronicle::start(dir.path(), "a", Default::default()).unwrap();
     let ready = Arc::new(AtomicBool::new(true));
     let probes = Probes::new("d", accounts.clone(), to_node.clone(), ready.clone(), store().1, still());
     let last_resort = LastResort {
