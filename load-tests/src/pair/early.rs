@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use presence_engine::front::Fronted;
 use presence_engine::ids::{Mode, NodeIx, StanzaId};
-use presence_engine::state::{JsmSession, State};
-use srm::node::Event as News;
-use srm::safety::Release;
+use presence_engine::state::JsmSession;
+use session_mover::msg::Msg;
+use srm::node::{Event as News, Out};
+use srm::safety::{Release, Role};
 use xmpp_core::jid::BareJid;
 use xmpp_core::stanza::Stanza;
 
@@ -18,36 +20,75 @@ use super::world::World;
 #[derive(Debug)]
 pub struct Given {
     user: BareJid,
-    messages: BTreeMap<StanzaId, String>,
+    messages: BTreeMap<StanzaId, Message>,
+}
+
+/// Its id, and whether it left the node for the client, or for the client's front.
+#[derive(Debug)]
+struct Message {
+    name: String,
+    let_go: bool,
 }
 
 impl World {
-    /// After each step of a node: where the streams of users whom it leads ended without stream management, what it let go to them is
-    /// where nobody can say, unless it kept it.
-    pub(super) fn keep_early(&mut self, node: usize) {
+    /// A node has made a step; what it says comes next.
+    pub(super) fn note_early(&mut self, node: usize) {
+        let Some(state) = self.hosts[node].node().map(|n| n.driver().engine().state()) else { return };
+        let mut given = std::mem::take(&mut self.early[node]);
+        for (session, s) in state.sessions().filter(|(_, s)| s.enabled_at.is_none() && !s.early.is_empty()) {
+            let new = || Given { user: s.user.clone(), messages: BTreeMap::new() };
+            let messages = &mut given.entry(session).or_insert_with(new).messages;
+            for (id, name) in self.given_early(s) {
+                messages.entry(id).or_insert(Message { name, let_go: false });
+            }
+        }
+        self.early[node] = given;
+    }
+
+    /// A node says this.
+    pub(super) fn let_go_early(&mut self, node: usize, out: &Out) {
+        let bytes = match out {
+            Out::Deliver(_, bytes) | Out::Link(_, Msg::Fronted(Fronted::Deliver(_, bytes))) => bytes,
+            _ => return,
+        };
+        if self.early[node].is_empty() {
+            return;
+        }
+        let Some(id) = Stanza::from_bytes(bytes.clone()).ok().and_then(|s| s.head.id) else { return };
+        let messages = self.early[node].values_mut().flat_map(|given| given.messages.values_mut());
+        messages.filter(|m| m.name == *id).for_each(|m| m.let_go = true);
+    }
+
+    /// It has said all of that. Where the streams of users whom it leads ended without stream management, what it let go to them is
+    /// where nobody can say.
+    pub(super) fn end_early_streams(&mut self, node: usize) {
         let Some(state) = self.hosts[node].node().map(|n| n.driver().engine().state()) else { return };
         let mut lost = Vec::new();
-        let mut given = std::mem::take(&mut self.early[node]);
-        given.retain(|session, given| {
+        self.early[node].retain(|session, given| {
             let s = state.session(*session);
             let lasts = s.is_some_and(|s| s.detached_ms.is_none());
             if !lasts && state.owner_of(&given.user).is_some_and(|owner| owner.index() == node) {
-                let gone = given.messages.iter().filter(|(id, _)| !is_stored(state, **id));
-                lost.extend(gone.map(|(_, name)| name.clone()));
+                lost.extend(let_go(given));
             }
             lasts && s.is_some_and(|s| s.enabled_at.is_none())
         });
-        for (session, s) in state.sessions().filter(|(_, s)| s.enabled_at.is_none() && !s.early.is_empty()) {
-            let new = || Given { user: s.user.clone(), messages: BTreeMap::new() };
-            given.entry(session).or_insert_with(new).messages.extend(self.given_early(s));
-        }
-        self.early[node] = given;
         lost.iter().for_each(|id| self.ledger.given_early(id));
     }
 
-    /// A node dies, or starts with what its log has of the run before.
+    /// A node dies: what it let go last is where nobody can say.
     pub(super) fn end_early(&mut self, node: usize) {
-        self.end_early_of(node, &NodeIx::BOTH);
+        let given = std::mem::take(&mut self.early[node]);
+        given.values().flat_map(let_go).for_each(|id| self.ledger.given_early(&id));
+    }
+
+    /// A node starts with what its log has of the run before: what that let go is not known.
+    pub(super) fn begin_early(&mut self, node: usize) {
+        for group in NodeIx::BOTH {
+            let other = self.hosts[1 - node].node();
+            if other.is_none_or(|other| other.core(group).role() != Role::Primary) {
+                self.take_early(node, group, node);
+            }
+        }
     }
 
     /// A node leads a group alone whose leader may live, and does not lead on.
@@ -56,23 +97,23 @@ impl World {
         let other = 1 - node;
         let leads_on = self.hosts[other].node().is_some_and(|n| n.core(*group).release() == Release::Alone);
         if reg.primary.index() == node && reg.mode == Mode::Solo && !leads_on {
-            self.end_early_of(other, &[*group]);
+            self.take_early(node, *group, other);
+            let lost: Vec<String> = self.early[other].values().flat_map(let_go).collect();
+            lost.iter().for_each(|id| self.ledger.given_early(id));
         }
     }
 
-    /// What its sessions were given that have not enabled stream management may be lost.
-    fn end_early_of(&mut self, node: usize, groups: &[NodeIx]) {
+    /// A node has these users' sessions from the log of a run, of which it does not know what that let go.
+    fn take_early(&mut self, node: usize, group: NodeIx, owner: usize) {
+        let Some(state) = self.hosts[node].node().map(|n| n.driver().engine().state()) else { return };
         let mut given = Vec::new();
-        if let Some(state) = self.hosts[node].node().map(|n| n.driver().engine().state()) {
-            for (_, s) in state.sessions().filter(|(_, s)| s.enabled_at.is_none()) {
-                let led = state.user(&s.user).filter(|u| groups.contains(&u.register));
-                if led.and_then(|u| state.owner(u)).is_some_and(|owner| owner.index() == node) {
-                    given.extend(self.given_early(s));
-                }
+        for (_, s) in state.sessions().filter(|(_, s)| s.enabled_at.is_none()) {
+            let led = state.user(&s.user).filter(|u| u.register == group);
+            if led.and_then(|u| state.owner(u)).is_some_and(|of| of.index() == owner || of.index() == node) {
+                given.extend(self.given_early(s));
             }
         }
         given.iter().for_each(|(_, id)| self.ledger.given_early(id));
-        self.early[node].clear();
     }
 
     /// The messages that are addressed to this very session.
@@ -89,8 +130,7 @@ impl World {
     }
 }
 
-/// Whether a message waits for its user, in offline storage or with one of its sessions.
-fn is_stored(state: &State, id: StanzaId) -> bool {
-    state.users().any(|(_, user)| user.offline.iter().any(|message| message.id == id))
-        || state.sessions().any(|(_, s)| s.holds(id) || s.early.holds(id))
+/// What of it was let go.
+fn let_go(given: &Given) -> impl Iterator<Item = String> {
+    given.messages.values().filter(|message| message.let_go).map(|message| message.name.clone())
 }

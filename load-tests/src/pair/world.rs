@@ -373,7 +373,7 @@ impl World {
             doom: None,
         });
         self.trace(|| format!("{} boots", ["a", "b"][node]));
-        self.end_early(node);
+        self.begin_early(node);
         self.coverage.stores += u32::from(begun_with_store);
         if !same {
             self.fail("the store and the logs give different states".into());
@@ -500,7 +500,7 @@ impl World {
             return self.die_in_a_cut(node, *disk);
         }
         self.has_kept(node);
-        self.keep_early(node);
+        self.note_early(node);
         let Some(process) = &mut self.hosts[node].process else { return };
         for out in process.node.take() {
             let Some(process) = &mut self.hosts[node].process else { return };
@@ -521,6 +521,7 @@ impl World {
                 return;
             }
         }
+        self.end_early_streams(node);
         self.check_roles();
         self.write_on(node);
         if self.hosts[node].process.as_ref().is_some_and(|p| !p.step_due) {
@@ -530,6 +531,7 @@ impl World {
 
     pub(super) fn perform(&mut self, node: usize, out: Out) {
         let Some(out) = self.leaves(node, out) else { return };
+        self.let_go_early(node, &out);
         if self.tracing && !matches!(out, Out::Beacon(_) | Out::Credit(_)) {
             let text = match &out {
                 Out::Link(link, Msg::Frame(bytes)) => in_words(*link, bytes),

@@ -131,9 +131,10 @@ impl Node {
         NodeIx::BOTH.into_iter().any(|g| led(g) && self.in_pair(g))
     }
 
-    /// The peer is there, and has all that was released here.
+    /// The peer is there and stays, and has all that was released here.
     fn loses_nothing(&self) -> bool {
-        let link = self.link_up[Link::Out as usize] && self.peer_up && !self.peer_leaving;
+        let stays = !self.peer_leaves() && !self.peer_restarts;
+        let link = self.link_up[Link::Out as usize] && self.peer_up && stays;
         !self.cfg.single && link && self.leads().all(|g| self.in_pair(g))
     }
 
@@ -204,7 +205,7 @@ mod tests {
     use super::super::tests::{Memory, acknowledge, config, copy, hear, hear_of, link_up, pair, started};
     use super::super::{Automatics, In};
     use super::*;
-    use crate::beacon::Told;
+    use crate::beacon::{Activity, Told};
     use crate::safety::Witness;
     use crate::witness::client::Said;
 
@@ -236,6 +237,18 @@ mod tests {
         for lacks_service in [true, false] {
             node.hear_told(Told { lacks_service, ..Told::default() });
             assert_eq!(node.peer_would_go_on(), !lacks_service);
+        }
+        for stops in [Activity::Leaving, Activity::None] {
+            node.peer_activity = stops;
+            assert_eq!(
+                node.peer_would_go_on(),
+                stops == Activity::None,
+                "it ends when it has given its users away"
+            );
+        }
+        for restarts in [true, false] {
+            node.peer_restarts = restarts;
+            assert_eq!(node.peer_would_go_on(), !restarts);
         }
         let group = node.driver().engine().state().group().clone();
         let off = GroupInfo { ha: false, number: group.number + 1, by: node.me, ..group };
