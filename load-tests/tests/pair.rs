@@ -584,10 +584,12 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (143, Profile::ALONE_DEVICES),
         // Who asked again for what had been granted in a void branch was not answered.
         (915, Profile::ROSTERS),
-        // A client had not enabled stream management when its node died: what it was given may be lost, and is counted.
+        // A client had not enabled stream management when its node died.
         (600_634, Profile::ALONE_DEVICES),
-        // What waited for a client whose front had forgotten it was lost.
+        // What waited for a client whose front had forgotten it was lost, or had just been let go.
         (800_475, Profile::ALONE_DEVICES),
+        // Who had been handed over was told the term of the node that it had left.
+        (700_852, Profile::HELD_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);
