@@ -131,7 +131,11 @@ impl World {
     fn disk(&mut self, node: Node, step: &DiskStep) -> Result<(), String> {
         let (data, kept) = (self.server(node).data(), self.kept(node));
         match step {
-            DiskStep::Empty => disk::replace(None, &data),
+            DiskStep::Empty => {
+                // The numbers of its events begin anew: all of them are of the chat.
+                self.events_before[node.index()] = 0;
+                disk::replace(None, &data)
+            }
             DiskStep::Keep => disk::replace(Some(&data), &kept),
             DiskStep::PutBack => disk::replace(Some(&kept), &data),
             DiskStep::OfPeer => disk::replace(Some(&self.server(node.other()).data()), &data),

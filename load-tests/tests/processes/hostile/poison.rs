@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use load_tests::siege::{Attacker, MALLORY, Siege};
+use srm::cli::Client;
+use srm::events::{Record, Severity};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const SM: &str = "urn:xmpp:sm:3";
@@ -58,6 +60,16 @@ fn refusals(siege: &Siege) -> usize {
     logs.map(|log| log.matches("input refused").count()).sum()
 }
 
+/// What the nodes' operators see of it.
+fn told(siege: &Siege) -> Vec<Record> {
+    let of = |node: usize| {
+        let made = &siege.rig.pair.made.nodes[node];
+        let client = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+        client.events(0, 1_000, 0).unwrap_or_else(|failure| panic!("{failure:?}\n{}", siege.rig.logs()))
+    };
+    (0..2).flat_map(of).filter(|record| record.event == "input-refused").collect()
+}
+
 /// A client sends it, to one node and then to the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d15_a_stanza_that_ends_both_nodes_ends_each_once() {
@@ -87,6 +99,11 @@ async fn d15_a_stanza_that_ends_both_nodes_ends_each_once() {
     one.until("id='alive'").await;
     assert!(!siege.rig.pair.ended(0) && !siege.rig.pair.ended(1), "{}", siege.rig.logs());
     assert_eq!(refusals(&siege), 1);
+    let told = told(&siege);
+    let [refused] = &told[..] else { panic!("one node tells it, once: {told:#?}") };
+    let text = "was being handled when nodes crashed; report this bug with their logs";
+    assert!(refused.text.starts_with("input refused: ") && refused.text.ends_with(text), "{refused:?}");
+    assert_eq!(refused.severity, Severity::Error);
     siege.rig.settle().await;
 }
 
@@ -117,5 +134,6 @@ async fn d15_a_record_that_ends_both_nodes_is_done_and_its_sender_told() {
     let got = eve.until("</message>").await;
     assert!(got.contains("id='n'") && !got.contains("MANDRAKE"), "{got}");
     assert!(refusals(&siege) >= 1);
+    assert!(!told(&siege).is_empty());
     siege.rig.settle().await;
 }
