@@ -4,6 +4,7 @@
 mod bundle;
 mod checks;
 mod clients;
+mod differences;
 mod disks;
 mod documents;
 mod drill;
