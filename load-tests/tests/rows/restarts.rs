@@ -1,5 +1,6 @@
 //! A restart of either node, or of both, in every state: what it ends in is written down beside this file, for each profile, and
-//! from there it goes on to Normal. Each state is brought about with either node in each place.
+//! from there it goes on to Normal. Each state is brought about with either node in each place. A node that is killed and started
+//! is one that died; of some states it is written down besides what a restart ends in that the node announces.
 
 use std::fmt::Write;
 
@@ -67,9 +68,7 @@ const INTO: &[Way] = &[
         stage.run(10 * SECOND);
     }),
     way("Failed Over with Critical Services Not Running", |stage, [a, _]| {
-        stage.automatics(SERVICES);
-        stage.service(a, Service::Database, Health::Stopped, true);
-        stage.run(100 * SECOND);
+        failed_over_for(stage, a, Service::Database);
     }),
     way("Running in Failed Mode", |stage, nodes| {
         for node in nodes {
@@ -106,6 +105,28 @@ const INTO: &[Way] = &[
         stage.run(MINUTE);
     }),
 ];
+
+/// States in which a restart is announced, too.
+const ANNOUNCED: [&str; 6] = [
+    "Initializing, down",
+    "Failed Over, Running in Backup Mode",
+    "Failed Over with Critical Services Not Running",
+    "Backup Activated (22)",
+    "Backup Activated (23)",
+    "Unknown",
+];
+
+/// And one more, as a service that is not the database has reasons of its own.
+const WITHOUT_ROUTER: Way = way("Failed Over with Critical Services Not Running (12)", |stage, [a, _]| {
+    failed_over_for(stage, a, Service::Router);
+});
+
+/// A service of a node is down for longer than the delay.
+fn failed_over_for(stage: &mut Stage, node: usize, service: Service) {
+    stage.automatics(SERVICES);
+    stage.service(node, service, Health::Stopped, true);
+    stage.run(100 * SECOND);
+}
 
 /// So many that they move in several batches: there is a moment at which both nodes know of the move.
 fn many_users(stage: &mut Stage, [a, _]: Nodes) {
@@ -265,30 +286,87 @@ fn line(profile: Profile, Way { name, into, apart }: &Way, who: &str, nodes: Nod
     line
 }
 
-/// One line for each state and each restart, and another if it ends otherwise with the nodes exchanged.
-fn table(profile: Profile) -> String {
-    let mut text = "# Rows of a and b before a restart, and half a minute after it; - does not run.\n\
+/// A state with these nodes in its places, and a restart of one of them that it announces: a line of the table, if that node runs.
+/// It is away for a second; the other one does not hold it to be gone, and shows what it showed, if no users are on their way.
+fn line_of_announced(
+    profile: Profile,
+    Way { name, into, apart }: &Way,
+    who: &str,
+    nodes: Nodes,
+) -> Option<String> {
+    let told = format!("{name} with {nodes:?}, restarted by its operator: {who}");
+    let mut stage = Stage::pair(Profile { weak: true, ..profile });
+    into(&mut stage, nodes);
+    let before = rows(&stage, nodes);
+    let node = nodes[usize::from(who == "b")];
+    let other = 1 - node;
+    stage.shown(node)?;
+    let moving = BOTH.iter().any(|node| matches!(stage.shown(*node), Some((22 | 23, _))));
+    let (shown, losses) = (stage.shown(other), stage.losses(other));
+    let reply = stage.op(node, Op::Restart);
+    let done = reply == Some(Reply::Done);
+    stage.run(900);
+    assert_eq!(stage.shown(node).is_none(), done, "{told}");
+    assert!(*apart || moving || stage.shown(other) == shown, "{told}: {shown:?}, {:?}", stage.shown(other));
+    for _ in 0..(REST + SECOND) / 100 {
+        stage.run(100);
+        if !apart {
+            watch(&stage, &told);
+        }
+    }
+    // Where the path is cut nobody hears of it.
+    assert!(*apart || stage.losses(other) == losses, "{told}");
+    let refused = if done { String::new() } else { format!(" | refused: {}", refusal(reply)) };
+    let line = format!("{name} | {who} | {before} | {}{refused}", rows(&stage, nodes));
+    to_normal(&mut stage, nodes, &told);
+    Some(line)
+}
+
+/// How a table begins.
+const HEAD: &str = "# Rows of a and b before a restart, and half a minute after it; - does not run.\n\
                     # The same with the nodes exchanged, but where a line says so.\n\
-                    # State of a, state of b | restarted | before | after\n"
-        .to_owned();
+                    # State of a, state of b | restarted | before | after\n";
+
+/// A line, and another if it is another one with the nodes exchanged.
+fn put(text: &mut String, line: impl Fn(Nodes) -> Option<String>) {
+    let [straight, exchanged] = [[A, B], [B, A]].map(line);
+    if let Some(line) = &straight {
+        writeln!(text, "{line}").expect("a string takes it");
+    }
+    if let Some(line) = exchanged.as_ref().filter(|_| exchanged != straight) {
+        writeln!(text, "exchanged: {line}").expect("a string takes it");
+    }
+}
+
+/// Lines for each state and each restart.
+fn table(profile: Profile) -> String {
+    let mut text = HEAD.to_owned();
     for way in INTO {
         for who in ["a", "b", "a, b", "b, a"] {
-            let [straight, exchanged] = [[A, B], [B, A]].map(|nodes| line(profile, way, who, nodes));
-            writeln!(text, "{straight}").expect("a string takes it");
-            if exchanged != straight {
-                writeln!(text, "exchanged: {exchanged}").expect("a string takes it");
-            }
+            put(&mut text, |nodes| Some(line(profile, way, who, nodes)));
+        }
+    }
+    text
+}
+
+/// The same where the restart of one node is announced.
+fn table_of_announced(profile: Profile) -> String {
+    let announced = "# The restart is announced: the operator asks the node for it.\n";
+    let mut text = format!("{HEAD}{announced}");
+    let ways = INTO.iter().filter(|way| ANNOUNCED.contains(&way.name));
+    for way in ways.chain([&WITHOUT_ROUTER]) {
+        for who in ["a", "b"] {
+            put(&mut text, |nodes| line_of_announced(profile, way, who, nodes));
         }
     }
     text
 }
 
 /// What the tables say is what happens; `TANDEM_WRITE_DOCS=1` writes them anew.
-fn as_written(name: &str, profile: Profile) {
+fn as_written(name: &str, table: &str) {
     let path = format!("{}/tests/rows/restarts-{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    let table = table(profile);
     if std::env::var_os("TANDEM_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &table).expect("the table is written");
+        std::fs::write(&path, table).expect("the table is written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     let mut lines = table.lines().zip(written.lines().chain(std::iter::repeat("")));
@@ -302,15 +380,25 @@ fn as_written(name: &str, profile: Profile) {
 
 #[test]
 fn a_restart_in_every_state_ends_in_the_row_that_is_written_down_and_from_there_in_normal() {
-    as_written("pair", PAIR);
+    as_written("pair", &table(PAIR));
 }
 
 #[test]
 fn a_restart_in_every_state_with_a_witness() {
-    as_written("witness", WITNESS);
+    as_written("witness", &table(WITNESS));
 }
 
 #[test]
 fn a_restart_in_every_state_of_nodes_that_serve_nobody_alone() {
-    as_written("strict", STRICT);
+    as_written("strict", &table(STRICT));
+}
+
+#[test]
+fn a_restart_that_is_announced_ends_in_the_row_that_is_written_down_and_from_there_in_normal() {
+    as_written("announced-pair", &table_of_announced(PAIR));
+}
+
+#[test]
+fn a_restart_that_is_announced_with_a_witness() {
+    as_written("announced-witness", &table_of_announced(WITNESS));
 }
