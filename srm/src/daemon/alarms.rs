@@ -10,7 +10,7 @@ use super::ops::{Heard, Operations};
 use super::reload::Live;
 use crate::admin::NodeStatus;
 use crate::events::{Record, Severity};
-use crate::node::{SETTINGS_DIFFER, Snapshot};
+use crate::node::{DISARMED, SETTINGS_DIFFER, Snapshot};
 
 /// How often they are looked at.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -32,7 +32,8 @@ impl Operations {
         if let Some(text) = settings_differ(here, peer)
             && let Some(alarm) = alarms.iter_mut().find(|alarm| alarm.starts_with(SETTINGS_DIFFER))
         {
-            *alarm = text;
+            let follows = if alarm.ends_with(DISARMED) { DISARMED } else { "" };
+            *alarm = text + follows;
         }
         alarms.extend(limits_differ(here, peer));
         alarms

@@ -16,6 +16,9 @@ pub(super) const IN_VAIN_TICKS: u64 = 21_600;
 /// How the alarm begins.
 pub(crate) const SETTINGS_DIFFER: &str = "the nodes' clusterwide settings differ";
 
+/// How it ends once automatics are off for that.
+pub(crate) const DISARMED: &str = "; until they are equal no node fails over by itself";
+
 /// What is allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Automatics {
@@ -212,8 +215,7 @@ impl Node {
 
     pub(super) fn settings_alarm(&self) -> Option<String> {
         (!self.same_settings()).then(|| {
-            let off =
-                if self.disarmed() { "; until they are equal no node fails over by itself" } else { "" };
+            let off = if self.disarmed() { DISARMED } else { "" };
             format!("{SETTINGS_DIFFER}: make them equal with `tandem config set`{off}")
         })
     }

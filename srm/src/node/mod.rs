@@ -50,7 +50,7 @@ use crate::safety::{self, Consent, Core, RegisterKind};
 use crate::view::Cause;
 
 pub use automatic::Automatics;
-pub(crate) use automatic::SETTINGS_DIFFER;
+pub(crate) use automatic::{DISARMED, SETTINGS_DIFFER};
 pub use check::Checks;
 use control::{CRASHES, FAIL_OVER, GOODBYE, RECOVER, RESTARTING, START_SERVICES, STOPS};
 pub use crashes::{Crash, Crashes};
