@@ -121,9 +121,12 @@ pub struct LinkArgs {
 /// What can be chosen of failovers.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FailoverArgs {
-    /// Users, all at home at the node that is killed.
-    #[arg(long, default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    /// Users of both nodes together.
+    #[arg(long, default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..=25_000))]
     pub users: u32,
+    /// Which of them are at home at the node that is killed.
+    #[arg(long, default_value = "active-standby")]
+    pub assignment: Assignment,
     /// Logins at the same time, before the node is killed.
     #[arg(long, default_value_t = 32)]
     pub at_once: usize,
@@ -133,6 +136,26 @@ pub struct FailoverArgs {
     /// How to print, and what to run.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// How users are spread over the nodes, named as in the setting `srm.user_assignment_mode`.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assignment {
+    /// All at the node that is killed.
+    #[default]
+    ActiveStandby,
+    /// Half of them there, the others at the node that is left.
+    Balanced,
+}
+
+impl Assignment {
+    /// As it stands in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Assignment::ActiveStandby => "active-standby",
+            Assignment::Balanced => "balanced",
+        }
+    }
 }
 
 /// What every measurement of a pair has.
@@ -309,6 +332,34 @@ mod tests {
         assert_eq!(width("64000"), Ok(Width(Some(64_000))));
         for wrong in ["", "M", "0", "63k", "-1M", "10G"] {
             assert!(width(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn failover(args: &[&str]) -> Result<FailoverArgs, clap::Error> {
+        match Args::try_parse_from([&["measure", "failover"][..], args].concat())?.command {
+            Command::Failover(of) => Ok(of),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn failovers_are_of_up_to_25_000_users_on_one_node_or_on_both() {
+        let of = failover(&[]).unwrap();
+        assert_eq!((of.users, of.assignment), (2_500, Assignment::ActiveStandby));
+        let of = failover(&["--users", "25000", "--assignment", "balanced"]).unwrap();
+        assert_eq!((of.users, of.assignment), (25_000, Assignment::Balanced));
+        for wrong in [["--users", "25001"], ["--users", "0"], ["--assignment", "none"]] {
+            assert!(failover(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_assignment_has_the_name_that_it_has_in_the_configuration() {
+        use srm::config::Assignment as Set;
+        let both = [(Assignment::ActiveStandby, Set::ActiveStandby), (Assignment::Balanced, Set::Balanced)];
+        for (asked, set) in both {
+            assert_eq!(asked.as_str(), set.as_str());
+            assert_eq!(failover(&["--assignment", set.as_str()]).unwrap().assignment, asked);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What a client says and waits for: the same for every server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use client_sim::conn::{Account, Conn, Dialer};
-use client_sim::fleet::user_name;
+use client_sim::fleet::{in_turn, user_name};
 use client_sim::plain::{Outcome, establish};
 use rustls::pki_types::ServerName;
 use srm::demo::pair::{DOMAIN, PASSWORD};
@@ -36,6 +37,8 @@ pub struct Access {
     pub floor: bool,
     /// Keys of passwords, so that a second login costs a client nothing.
     pub keys: Arc<KeyCache>,
+    /// The addresses that clients come from, in turn; none: the one that the system takes.
+    pub from: Vec<IpAddr>,
 }
 
 /// A session: stream management is on and presence was sent.
@@ -52,7 +55,7 @@ pub struct Client {
 }
 
 impl Client {
-    fn new(conn: Conn, user: usize, inbound: u32, sm_id: Option<String>) -> Client {
+    pub(super) fn new(conn: Conn, user: usize, inbound: u32, sm_id: Option<String>) -> Client {
         Client { conn, user, inbound, sm_id, told: None, limits: None }
     }
 }
@@ -72,6 +75,12 @@ impl Access {
         &self.places[node % self.places.len()]
     }
 
+    fn dialer_of(&self, user: usize) -> Dialer {
+        let mut dialer = self.dialer.clone();
+        dialer.from = in_turn(&self.from, self.places.len(), user);
+        dialer
+    }
+
     /// Connects, logs in, binds, turns stream management on, sends presence, and waits until the server has counted it.
     pub async fn log_in(&self, user: usize, node: usize) -> anyhow::Result<Client> {
         let login = async {
@@ -80,7 +89,7 @@ impl Access {
             }
             let at = self.place(node).clone();
             let account = self.account(user);
-            let made = establish(&self.dialer, &self.places, at, &account, None, None).await?;
+            let made = establish(&self.dialer_of(user), &self.places, at, &account, None, None).await?;
             let Outcome::Bound { sm_id: Some(sm_id), early, .. } = made.outcome else {
                 bail!("the server does not offer stream management with resumption");
             };
@@ -111,7 +120,7 @@ impl Access {
     /// [`Client::ask_for_second`].
     pub async fn park(&self, user: usize, node: usize, sm_id: &str) -> anyhow::Result<Client> {
         let park = async {
-            let (mut conn, _) = self.dialer.login(self.place(node), &self.account(user)).await?;
+            let (mut conn, _) = self.dialer_of(user).login(self.place(node), &self.account(user)).await?;
             conn.send(&Dual::Standby { sm_id: sm_id.into() }.to_bytes());
             loop {
                 match Dual::parse(&conn.recv().await?).map_err(|error| anyhow::anyhow!("{error}"))? {
@@ -201,6 +210,49 @@ impl Client {
         w.attr("to", format_args!("{}@{DOMAIN}", user_name(self.user ^ 1))).open("body", "").text(body);
         self.conn.send(&w.finish());
         self.conn.send(&Sm::Request.to_bytes());
+    }
+
+    /// Writes a message to this very session. It goes out while something is waited for.
+    pub(super) fn write_to_itself(&mut self, id: &str) {
+        let mut w = Writer::new();
+        w.open("message", "").attr("type", "chat").attr("id", id);
+        w.attr("to", format_args!("{}@{DOMAIN}/measure", user_name(self.user)));
+        w.open("body", "").text("here");
+        self.conn.send(&w.finish());
+    }
+
+    /// Writes a message to itself and waits until it is here.
+    pub(super) async fn echo(&mut self, id: &str) -> anyhow::Result<()> {
+        self.write_to_itself(id);
+        loop {
+            let stanza = self.hear_stanza().await?;
+            let own = stanza.head.id.as_deref() == Some(id);
+            if matches!(self.understand(&stanza)?, Heard::Message) && own {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Of a session that has said nothing since its login: writes a message to itself, waits until the server has
+    /// acknowledged it and has delivered it, and counts neither it nor what came meanwhile. So the server must keep it.
+    pub(super) async fn leave_unhandled(&mut self, id: &str) -> anyhow::Result<()> {
+        let handled = self.inbound;
+        self.write_to_itself(id);
+        self.conn.send(&Sm::Request.to_bytes());
+        let left = async {
+            let (mut acknowledged, mut delivered) = (false, false);
+            while !(acknowledged && delivered) {
+                match self.hear().await? {
+                    // Presence is counted too.
+                    Heard::Acknowledged(h) => acknowledged |= h >= 2,
+                    Heard::Message => delivered = true,
+                    _ => {}
+                }
+                self.inbound = handled;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        timeout(PATIENCE, left).await.context("a message is not delivered")?
     }
 
     /// Chats for ever: one message in flight, the next when the partner's comes. `body` characters in each, a request

@@ -1,16 +1,21 @@
 //! How soon the users of a node that is killed are served by the other: those with a parked stream, those who log in again
-//! within the limits that clients are told, and those who all come at once.
+//! within the limits that clients are told, and those who all come at once. Who has its home at the other node must notice
+//! nothing of it.
 
 mod dual;
 mod report;
+mod room;
+mod split;
+mod stay;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rand::Rng;
-use rustix::process::{Resource, Signal, getrlimit};
+use rustix::process::Signal;
 use srm::demo::pair::{DOMAIN, Pair};
 use srm::setup::Plan;
 use tokio::task::JoinSet;
@@ -21,8 +26,11 @@ use super::args::FailoverArgs;
 use super::client::{Access, Client, log_in_all};
 use super::processes;
 use super::servers::{binary, dialer};
-use dual::{Announced, DualClient, Served};
-use report::{Report, Row};
+use dual::{Announced, DualClient, KEPT, Served};
+use report::{Losses, Report, Row, Stayed};
+use room::Room;
+use split::{KILLED, LEFT, home, moved, other, split};
+use stay::Stayers;
 
 /// Longest time until both nodes are Normal.
 const START: Duration = Duration::from_secs(30);
@@ -32,44 +40,46 @@ const SETTLED: Duration = Duration::from_secs(11);
 const SETTLE: Duration = Duration::from_secs(60);
 /// Longest upper limit that is waited for, in seconds.
 const LONGEST_S: u32 = 900;
-/// Files that this process needs besides one for each stream.
-const OTHER_FILES: u64 = 200;
-/// Settings. All clients come from one address; the limits are to be those that logins need, and not those of the default.
-const SETTINGS: [(&str, &str); 3] = [
-    ("srm.user_assignment_mode", "active-standby"),
-    ("srm.client_re_login_limits", "computed"),
-    ("srm.client_re_login_upper_limit", "7200s"),
-];
+/// Attempts to log in that all clients together make in a second, about: they take the nodes' processors.
+const ATTEMPTS_PER_SECOND: f64 = 2_500.0;
+/// Errors of clients that are told.
+const TOLD: u64 = 3;
+/// Settings. All clients come from few addresses; the limits are to be those that logins need, and not those of the default.
+const SETTINGS: [(&str, &str); 2] =
+    [("srm.client_re_login_limits", "computed"), ("srm.client_re_login_upper_limit", "7200s")];
 
-/// A pair whose users are all at home at the first node, and its folder. What stands first is dropped first.
+/// A pair, and its folder. What stands first is dropped first.
 struct Running {
     pair: Pair,
     access: Access,
     dir: tempfile::TempDir,
 }
 
-/// Everybody's home and first login.
-fn at_a(_user: usize) -> usize {
-    0
-}
-
 /// Measures and prints.
 pub async fn run(args: &FailoverArgs) -> anyhow::Result<()> {
     let users = args.users as usize;
-    enough_files(users)?;
-    let mut report = Report { users, began: processes::load_average(), ..Report::default() };
+    let room = Room::now();
+    room.holds(u64::from(args.users))?;
+    let from = room.addresses(u64::from(args.users));
+    let mut report = Report {
+        users,
+        moved: moved(args.assignment, users),
+        assignment: args.assignment,
+        began: processes::load_average(),
+        ..Report::default()
+    };
     let patience = Duration::from_secs(args.patience);
 
-    let running = start(args).await?;
-    let (served, announced) = by_parked(&running, args, patience).await.with_context(|| running.said())?;
+    let running = start(args, &from).await?;
+    let parked = by_parked(&running, args, patience).await.with_context(|| running.said())?;
     drop(running);
-    report.announced = announced;
-    let (resumed, served): (Vec<_>, Vec<_>) = served.into_iter().unzip();
-    report.rows.extend(Row::of("parked stream: session resumed", resumed));
-    report.rows.extend(Row::of("parked stream: message delivered", served));
+    (report.announced, report.losses) = (parked.announced, parked.losses);
+    report.stayed.extend(parked.stayed);
+    report.rows.extend(Row::of("parked stream: session resumed", parked.resumed));
+    report.rows.extend(Row::of("parked stream: message delivered", parked.served));
 
     for (what, limits) in
-        [("log in again, within the limits", announced), ("log in again, all at once", (0, 0))]
+        [("log in again, within the limits", report.announced), ("log in again, all at once", (0, 0))]
     {
         if limits.1 > LONGEST_S {
             eprintln!(
@@ -78,43 +88,33 @@ pub async fn run(args: &FailoverArgs) -> anyhow::Result<()> {
             );
             continue;
         }
-        let running = start(args).await?;
-        let again = Arc::new(AtomicU64::new(0));
-        let times =
-            by_login(&running, args, limits, patience, &again).await.with_context(|| running.said())?;
-        report.rows.extend(Row::of_logins(what, times, again.load(Ordering::Relaxed)));
+        let running = start(args, &from).await?;
+        let back = by_login(&running, args, what, limits, patience).await.with_context(|| running.said())?;
+        report.stayed.extend(back.stayed);
+        report.rows.extend(Row::of_logins(what, back.times, back.again));
     }
     report.ended = processes::load_average();
     print!("{}", report.text(args.common.form()));
-    Ok(())
+    report.verdict()
 }
 
-/// Each user has two streams here.
-fn enough_files(users: usize) -> anyhow::Result<()> {
-    let (needed, most) = (2 * users as u64 + OTHER_FILES, getrlimit(Resource::Nofile).current);
-    if most.is_some_and(|most| most < needed) {
-        bail!(
-            "{users} users need {needed} open files, and {} are allowed: raise the hard limit (`ulimit -Hn {needed}` as \
-             root), or take fewer --users",
-            most.unwrap_or_default()
-        );
-    }
-    Ok(())
-}
-
-async fn start(args: &FailoverArgs) -> anyhow::Result<Running> {
-    let args = args.clone();
+/// A pair with the accounts, whose clients come from these addresses.
+async fn start(args: &FailoverArgs, from: &[IpAddr]) -> anyhow::Result<Running> {
+    let (args, from) = (args.clone(), from.to_vec());
     tokio::task::spawn_blocking(move || {
         let dir = tempfile::Builder::new().prefix("tandem-measure-").tempdir()?;
-        let plan = Plan::local_pair(DOMAIN, dir.path())?.set("limits.connections_per_minute", 100_000_000i64);
+        let plan = Plan::local_pair(DOMAIN, dir.path())?
+            .set("limits.connections_per_minute", 100_000_000i64)
+            .set("srm.user_assignment_mode", args.assignment.as_str());
         let plan = SETTINGS.iter().fold(plan, |plan, (key, value)| plan.set(key, *value));
         let mut pair = Pair::make(&binary(args.common.tandem.as_deref())?, &plan)?;
-        pair.start(0)?;
-        pair.start(1)?;
+        pair.start(KILLED)?;
+        pair.start(LEFT)?;
         pair.wait_normal(START)?;
-        pair.add_users(&vec![0; args.users as usize])?;
+        pair.add_users(&(0..args.users as usize).map(home(args.assignment)).collect::<Vec<_>>())?;
         let keys = Arc::new(KeyCache::new());
-        let access = Access { places: pair.places(), dialer: dialer(&pair.made.ca)?, floor: false, keys };
+        let access =
+            Access { places: pair.places(), dialer: dialer(&pair.made.ca)?, floor: false, keys, from };
         Ok(Running { pair, access, dir })
     })
     .await?
@@ -123,73 +123,116 @@ async fn start(args: &FailoverArgs) -> anyhow::Result<Running> {
 impl Running {
     /// The end of what the node that is left has written.
     fn said(&self) -> String {
-        let log = std::fs::read_to_string(self.pair.log_file(1)).unwrap_or_default();
+        let log = std::fs::read_to_string(self.pair.log_file(LEFT)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(15)..].join("\n");
         format!("node b, of {}, said:\n{last}", self.dir.path().display())
     }
 
-    /// Kills the node that serves everybody.
+    /// Kills the node that serves those who are to move.
     fn kill(&self) -> anyhow::Result<Instant> {
-        self.pair.signal(0, Signal::KILL)
+        self.pair.signal(KILLED, Signal::KILL)
+    }
+
+    /// The first login of everybody, at home.
+    async fn log_in(&self, args: &FailoverArgs) -> anyhow::Result<Vec<Client>> {
+        log_in_all(&self.access, 0..args.users as usize, args.at_once, home(args.assignment)).await
     }
 }
 
-/// For each user when the session went on, and when a message was delivered; and the limits that clients had been told.
-async fn by_parked(
-    running: &Running,
-    args: &FailoverArgs,
-    patience: Duration,
-) -> anyhow::Result<(Vec<(Duration, Duration)>, (u32, u32))> {
-    let users = args.users as usize;
-    let mut mains = log_in_all(&running.access, 0..users, args.at_once, at_a).await?;
-    let mut ids = Vec::with_capacity(users);
-    for main in &mut mains {
-        ids.push(main.ask_for_second().await?);
+/// What came of a failover to parked streams.
+#[derive(Default)]
+struct Parked {
+    /// For each user who moved, when its session went on.
+    resumed: Vec<Duration>,
+    /// When a message was delivered to it.
+    served: Vec<Duration>,
+    losses: Losses,
+    /// The limits that they had been told.
+    announced: (u32, u32),
+    stayed: Option<Stayed>,
+}
+
+impl Parked {
+    fn add(&mut self, killed: Instant, served: &Served) {
+        self.resumed.push(served.resumed.saturating_duration_since(killed));
+        self.served.push(served.served.saturating_duration_since(killed));
+        self.losses.came(served.kept);
     }
-    let parked = park_all(&running.access, ids, args.at_once).await?;
+
+    fn lost(&mut self, error: &anyhow::Error) {
+        self.losses.sessions += 1;
+        if self.losses.sessions <= TOLD {
+            eprintln!("measure: {error:#}");
+        }
+    }
+}
+
+async fn by_parked(running: &Running, args: &FailoverArgs, patience: Duration) -> anyhow::Result<Parked> {
+    let mains = running.log_in(args).await?;
+    let both = park_all(&running.access, mains, args).await?;
+    let (moving, staying) = split(both, args.assignment, |(main, _)| main.user);
     let announced = Arc::new(Announced::default());
     let mut clients = JoinSet::new();
-    for (main, parked) in mains.into_iter().zip(parked) {
+    for (main, parked) in moving {
         let announced = Arc::clone(&announced);
         clients.spawn(async move { DualClient::new(main, parked).serve(&announced).await });
     }
+    let staying = staying.into_iter().map(|(main, parked)| (main, Some(parked)));
+    let stayers = Stayers::begin(&running.access, staying);
     let limits = undisturbed(&mut clients, settled(&announced)).await?;
+    stayers.are_undisturbed()?;
     let killed = running.kill()?;
     let all = async {
-        let mut times = Vec::with_capacity(users);
+        let (mut parked, mut stay) = (Parked { announced: limits, ..Parked::default() }, JoinSet::new());
         while let Some(done) = clients.join_next().await {
-            let Served { resumed, served } = done.context("a client panicked")??;
-            times.push((resumed.saturating_duration_since(killed), served.saturating_duration_since(killed)));
+            match done.context("a client panicked")? {
+                Ok((served, client)) => {
+                    parked.add(killed, &served);
+                    stay.spawn(client.idle());
+                }
+                Err(error) => parked.lost(&error),
+            }
         }
-        Ok::<_, anyhow::Error>(times)
+        Ok::<_, anyhow::Error>((parked, stay))
     };
-    let times = timeout(patience, all).await.context("not everybody was served: raise --patience")??;
-    Ok((times, limits))
+    let all = timeout(patience, all).await.context("not everybody was served: raise --patience")?;
+    let (parked, _stay) = all?;
+    Ok(Parked { stayed: stayers.end("parked stream", patience).await, ..parked })
 }
 
-/// Parks the second streams of users 0, 1, ... at the other node, in their order, so many at a time.
-async fn park_all(access: &Access, ids: Vec<String>, at_once: usize) -> anyhow::Result<Vec<Client>> {
-    let room = Arc::new(tokio::sync::Semaphore::new(at_once.max(1)));
+/// Parks a second stream of each session at the node that is not its home, in the order of the users, so many at a time.
+/// Those who are to move leave a message unhandled.
+async fn park_all(
+    access: &Access,
+    mains: Vec<Client>,
+    args: &FailoverArgs,
+) -> anyhow::Result<Vec<(Client, Client)>> {
+    let (home, turns) = (home(args.assignment), Arc::new(tokio::sync::Semaphore::new(args.at_once.max(1))));
     let mut parking = JoinSet::new();
-    for (user, id) in ids.into_iter().enumerate() {
-        let (access, room) = (access.clone(), Arc::clone(&room));
+    for mut main in mains {
+        let (access, turns) = (access.clone(), Arc::clone(&turns));
         parking.spawn(async move {
-            let _turn = room.acquire_owned().await?;
-            access.park(user, 1, &id).await
+            let _turn = turns.acquire_owned().await?;
+            let (id, at) = (main.ask_for_second().await?, home(main.user));
+            let parked = access.park(main.user, other(at), &id).await?;
+            if at == KILLED {
+                main.leave_unhandled(KEPT).await?;
+            }
+            Ok::<_, anyhow::Error>((main, parked))
         });
     }
     let mut all = Vec::new();
     while let Some(done) = parking.join_next().await {
         all.push(done.context("a client panicked")??);
     }
-    all.sort_by_key(|client| client.user);
+    all.sort_by_key(|(main, _)| main.user);
     Ok(all)
 }
 
 /// Waits for the limits while no client ends.
 async fn undisturbed(
-    clients: &mut JoinSet<anyhow::Result<Served>>,
+    clients: &mut JoinSet<anyhow::Result<(Served, Client)>>,
     limits: impl Future<Output = (u32, u32)>,
 ) -> anyhow::Result<(u32, u32)> {
     tokio::select! {
@@ -215,49 +258,62 @@ async fn settled(announced: &Announced) -> (u32, u32) {
     last
 }
 
-/// For each user when a new login at the other node was complete. `again`: counts attempts that failed.
+/// What came of logins at the other node.
+struct Back {
+    /// For each user who moved, when it was complete.
+    times: Vec<Duration>,
+    /// Attempts that failed.
+    again: u64,
+    stayed: Option<Stayed>,
+}
+
 async fn by_login(
     running: &Running,
     args: &FailoverArgs,
+    what: &str,
     limits: (u32, u32),
     patience: Duration,
-    again: &Arc<AtomicU64>,
-) -> anyhow::Result<Vec<Duration>> {
-    let mains = log_in_all(&running.access, 0..args.users as usize, args.at_once, at_a).await?;
+) -> anyhow::Result<Back> {
+    let (moving, staying) = split(running.log_in(args).await?, args.assignment, |main| main.user);
+    let (users, again) = (moving.len(), Arc::new(AtomicU64::new(0)));
     let (tell, _) = tokio::sync::broadcast::channel::<Instant>(1);
     let mut clients = JoinSet::new();
-    for main in mains {
-        let (access, again, mut killed) = (running.access.clone(), Arc::clone(again), tell.subscribe());
+    for main in moving {
+        let (access, again, mut killed) = (running.access.clone(), Arc::clone(&again), tell.subscribe());
         clients.spawn(async move {
             let user = main.user;
             let died = main.idle().await.err().context("an idle client ended in good order")?;
             let killed = killed.recv().await.with_context(|| format!("before the kill: {died:#}"))?;
             sleep(wait(limits).saturating_sub(killed.elapsed())).await;
             loop {
-                match access.log_in(user, 1).await {
+                match access.log_in(user, LEFT).await {
                     // It stays, as a session does.
                     Ok(client) => return Ok::<_, anyhow::Error>((killed.elapsed(), client)),
                     Err(_) => {
                         again.fetch_add(1, Ordering::Relaxed);
-                        sleep(pause()).await;
+                        sleep(pause(users)).await;
                     }
                 }
             }
         });
     }
+    let stayers = Stayers::begin(&running.access, staying.into_iter().map(|main| (main, None)));
     let killed = running.kill()?;
     let _ = tell.send(killed);
     let all = async {
-        let (mut times, mut stay) = (Vec::new(), JoinSet::new());
+        let (mut times, mut stay) = (Vec::with_capacity(users), JoinSet::new());
         while let Some(done) = clients.join_next().await {
             let (time, client) = done.context("a client panicked")??;
             times.push(time);
             stay.spawn(client.idle());
         }
-        Ok::<_, anyhow::Error>(times)
+        Ok::<_, anyhow::Error>((times, stay))
     };
     let limit = patience + Duration::from_secs(u64::from(limits.1));
-    timeout(limit, all).await.context("not everybody could log in: raise --patience")?
+    let all = timeout(limit, all).await.context("not everybody could log in: raise --patience")?;
+    let (times, _stay) = all?;
+    let stayed = stayers.end(what, patience).await;
+    Ok(Back { times, again: again.load(Ordering::Relaxed), stayed })
 }
 
 /// The random time that a client waits within the limits.
@@ -266,9 +322,11 @@ fn wait((lower, upper): (u32, u32)) -> Duration {
     Duration::from_secs_f64(rand::rng().random_range(lower..=upper))
 }
 
-/// The pause before another attempt.
-fn pause() -> Duration {
-    Duration::from_secs_f64(rand::rng().random_range(0.5..=1.5))
+/// The pause before another attempt of one of so many users: the longer, the more of them share the machine with the nodes.
+fn pause(users: usize) -> Duration {
+    let mean = (users as f64 / ATTEMPTS_PER_SECOND).max(1.0);
+    let part: f64 = rand::rng().random_range(0.5..=1.5);
+    Duration::from_secs_f64(mean * part)
 }
 
 #[cfg(test)]
@@ -286,11 +344,14 @@ mod tests {
     }
 
     #[test]
-    fn too_many_users_for_the_files_are_refused_with_what_to_do() {
-        assert!(enough_files(1).is_ok());
-        if getrlimit(Resource::Nofile).current.is_some() {
-            let error = enough_files(usize::MAX / 4).unwrap_err().to_string();
-            assert!(error.contains("ulimit -Hn"), "{error}");
-        }
+    fn more_clients_make_no_more_attempts_in_a_second() {
+        let within = |users, lower, upper| {
+            let all = (0..1_000).map(|_| pause(users)).collect::<Vec<_>>();
+            let (lower, upper) = (Duration::from_secs_f64(lower), Duration::from_secs_f64(upper));
+            assert!(all.iter().all(|pause| *pause >= lower && *pause <= upper), "{users}: {all:?}");
+        };
+        within(1, 0.5, 1.5);
+        within(2_500, 0.5, 1.5);
+        within(25_000, 5.0, 15.0);
     }
 }

@@ -60,6 +60,7 @@ fn measure(args: &LinkArgs, apart: &mut Apart, report: &mut Report, begun: Insta
         dialer: dialer(&apart.ca())?,
         floor: false,
         keys: std::sync::Arc::default(),
+        from: Vec::new(),
     };
     let clients = runtime.block_on(log_in_all(&access, 0..args.users, AT_ONCE, home))?;
     let mut crowd = Crowd::new(clients, args.body);

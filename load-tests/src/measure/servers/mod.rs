@@ -163,6 +163,7 @@ impl Foreign {
                 dialer: dialer(&self.made.ca)?,
                 floor: kind == Kind::Floor,
                 keys: Arc::new(KeyCache::new()),
+                from: Vec::new(),
             },
             processes: vec![(String::new(), self.child.id())],
             logs: vec![self.log()],

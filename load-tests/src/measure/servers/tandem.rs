@@ -68,6 +68,7 @@ pub(super) fn start(
         dialer: dialer(&pair.made.ca)?,
         floor: false,
         keys: Arc::new(KeyCache::new()),
+        from: Vec::new(),
     };
     let logs = (0..nodes).map(|node| pair.log_file(node)).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
