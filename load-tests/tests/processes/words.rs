@@ -143,7 +143,7 @@ async fn a_second_process_and_foreign_disks_are_refused() {
     pair.start(0).unwrap();
     pair.wait_status(0, LIMIT, "an answer", |_| true).unwrap();
     let out = serve(&pair.made.nodes[0].config);
-    said(&out, &["link.listen (the life socket", "perhaps this node itself"]);
+    said(&out, &["link.listen (the life socket", "perhaps this one started before"]);
     // The same node from a second copy of its files, with ports of its own: the disk is taken.
     let text = fs::read_to_string(&pair.made.nodes[0].config).unwrap();
     let moved = ["starttls", "direct", "listen"].iter().fold(text, |text, key| {
