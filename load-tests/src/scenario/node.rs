@@ -177,7 +177,12 @@ impl Server {
         self.ended.take().ok_or_else(|| format!("{} did not run", self.node))
     }
 
-    /// What it has logged since it was started last.
+    /// What it has logged so far is of the past: [`Self::log`] lacks it.
+    pub(super) fn begin_log(&mut self) {
+        self.log_from = fs::metadata(self.log_file()).map_or(0, |log| log.len());
+    }
+
+    /// What it has logged since it was started last, and since the scenario began.
     pub(super) fn log(&self) -> String {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(self.log_file()) {

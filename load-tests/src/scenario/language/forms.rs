@@ -143,7 +143,7 @@ pub const CONDITION_FORMS: &[(&str, &str)] = &[
     ("NODE says NODE \"STATE\"", "what the first shows of the second"),
     ("NODE misses NODE DURATION", "the first has not heard the second for so long, and says so"),
     ("NODE alarm \"TEXT\"", "it shows an alarm with this text"),
-    ("NODE log \"TEXT\"", "its log has this text since its last start"),
+    ("NODE log \"TEXT\"", "its log has this text since its last start, or since the scenario began"),
     (
         "NODE event \"TEXT\"",
         "`tandem events` there has one since the chat began with this kind and text; `...` stands for anything between",

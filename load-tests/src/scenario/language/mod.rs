@@ -280,7 +280,7 @@ pub enum Condition {
     Misses(Node, Node, Duration),
     /// The node shows an alarm with this text.
     Alarm(Node, String),
-    /// The node's log has this text, since its last start.
+    /// The node's log has this text, since its last start, or since the scenario began.
     Log(Node, String),
     /// The node has written an event with this text since the chat began.
     Event(Node, String),
