@@ -29,6 +29,8 @@ const FETCH_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     greeted: bool,
+    /// This node has closed it: what is still on its way is not heard.
+    closed: bool,
     /// The peer's log flows: a frame came, or everything was there from the start.
     flows: bool,
     pub(super) boot: u64,
@@ -52,6 +54,11 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
+    /// Of a connection that this node has closed.
+    pub(super) fn closed() -> Incoming {
+        Incoming { closed: true, ..Incoming::default() }
+    }
+
     /// Whether the peer's present boot found our copy of its log to be right.
     pub(super) fn live(&self) -> bool {
         self.flows
@@ -64,6 +71,11 @@ impl Incoming {
 }
 
 impl Driver {
+    /// The peer has made a connection, in the place of any that was there before.
+    pub fn peer_comes(&mut self) {
+        self.incoming.closed = false;
+    }
+
     /// The peer's connection is gone.
     pub fn peer_gone(&mut self) {
         self.incoming = Incoming::default();
@@ -84,6 +96,7 @@ impl Driver {
     pub fn on_in(&mut self, msg: Msg, store: &mut dyn Storage) -> Option<Input> {
         match msg {
             Msg::Hello(hello) if !self.incoming.greeted => self.greet(hello, store),
+            _ if self.incoming.closed => {}
             _ if !self.incoming.greeted => self.close(Link::In, "no greeting"),
             Msg::Rewind(keep) => self.rewind(keep, store),
             Msg::Fetch(from) => self.serve_fetch(from, store),
@@ -124,6 +137,7 @@ impl Driver {
         let parted = common < end.seq && common < hello.runs.end().seq;
         self.incoming = Incoming {
             greeted: true,
+            closed: false,
             flows: complete,
             boot: hello.boot,
             alone: hello.regs.iter().flatten().any(|reg| reg.primary == hello.node && reg.mode == Mode::Solo),

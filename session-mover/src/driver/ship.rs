@@ -6,7 +6,7 @@ use presence_engine::ids::{Mode, NodeIx, Position, Reg};
 
 use super::ahead::Ahead;
 use super::leads::had;
-use super::receive::{OLD_DISK, OTHER_VERSION};
+use super::receive::{Incoming, OLD_DISK, OTHER_VERSION};
 use super::{Do, Driver, Link, Why};
 use crate::frame::Frame;
 use crate::log::{Storage, Which};
@@ -159,7 +159,7 @@ impl Driver {
                 self.leave_ahead();
                 self.outgoing = Outgoing::default();
             }
-            Link::In => self.incoming = Default::default(),
+            Link::In => self.incoming = Incoming::closed(),
         }
         self.barrier = None;
         self.dos.push(Do::Close(link, why));

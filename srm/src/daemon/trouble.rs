@@ -4,11 +4,28 @@ use session_mover::driver::{Link, Why};
 use session_mover::link::Ended;
 use tracing::warn;
 
+/// Attempts in a row that came to nothing before that is trouble: nodes that change roles may refuse each other once, because
+/// one has not heard yet what the other leads, and so may a stranger knock.
+const IN_A_ROW: u32 = 2;
+
 /// What is wrong with each direction of the link, from the last attempt that showed it until both nodes agree again.
 #[derive(Debug)]
 pub struct Trouble {
     peer: String,
-    last: [Option<String>; 2],
+    last: [Option<Last>; 2],
+}
+
+#[derive(Debug)]
+struct Last {
+    why: String,
+    /// Attempts in a row that came to nothing.
+    times: u32,
+}
+
+impl Last {
+    fn is_trouble(&self) -> bool {
+        self.times >= IN_A_ROW
+    }
 }
 
 impl Trouble {
@@ -48,16 +65,18 @@ impl Trouble {
     }
 
     fn tell(&mut self, link: Link, why: String) {
-        let last = &mut self.last[link as usize];
-        if last.as_ref() != Some(&why) {
-            warn!(event = "link_trouble", why, "the link does not come up");
-            *last = Some(why);
+        let before = self.last[link as usize].take();
+        let last = Last { why, times: before.as_ref().map_or(1, |before| before.times.saturating_add(1)) };
+        let told = before.is_some_and(|before| before.is_trouble() && before.why == last.why);
+        if last.is_trouble() && !told {
+            warn!(event = "link_trouble", why = last.why, "the link does not come up");
         }
+        self.last[link as usize] = Some(last);
     }
 
     /// For the operator.
     pub fn alarms(&self) -> impl Iterator<Item = String> + '_ {
-        self.last.iter().flatten().cloned()
+        self.last.iter().flatten().filter(|last| last.is_trouble()).map(|last| last.why.clone())
     }
 }
 
@@ -73,6 +92,11 @@ mod tests {
             trouble.failed(Link::Out, &ended);
         }
         assert_eq!(told(&trouble), "");
+        trouble.failed(Link::Out, &Ended::Tls("certificate expired".into()));
+        assert_eq!(told(&trouble), "", "once is not trouble yet");
+        trouble.agreed(Link::Out);
+        trouble.failed(Link::Out, &Ended::Tls("certificate expired".into()));
+        assert_eq!(told(&trouble), "", "it was well in between");
         trouble.failed(Link::Out, &Ended::Tls("certificate expired".into()));
         assert!(told(&trouble).contains("link to b fails in TLS (certificate expired)"));
         trouble.closed(

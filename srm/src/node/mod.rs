@@ -372,8 +372,9 @@ impl Node {
             In::Datagram(bytes) => self.datagram(&bytes, disk),
             In::LinkUp(link) => {
                 self.link_up[link as usize] = true;
-                if link == Link::Out {
-                    self.driver.connected();
+                match link {
+                    Link::Out => self.driver.connected(),
+                    Link::In => self.driver.peer_comes(),
                 }
             }
             In::LinkMsg(link, msg) => {

@@ -156,7 +156,10 @@ async fn a_greeting_that_does_not_fit_is_refused_with_words() {
     ];
     for (hello, words) in wrong {
         // It is let in by its certificate, and hears no greeting.
-        assert!(knock(&siege, client.clone(), &Msg::Hello(hello).encode()).await);
+        // Once may be a node that changes its role.
+        for _ in 0..2 {
+            assert!(knock(&siege, client.clone(), &Msg::Hello(hello.clone()).encode()).await);
+        }
         let told = |s: &srm::admin::Status| s.alarms.iter().any(|alarm| alarm.contains(words));
         siege.rig.until(0, LIMIT, words, told);
     }
