@@ -162,7 +162,7 @@ impl Node {
                 "{peer} led the users of {home} alone (term {}): what it acknowledged then is missing until it returns",
                 reg.term.0
             )),
-            Mode::Pair if core.promotable() || self.cfg.driver.ack_synced => None,
+            Mode::Pair if core.promotable() || self.cfg.driver.ack_synced && !core.starting() => None,
             Mode::Pair => Some(format!(
                 "this node restarted and has not been told since that it holds everything: the last that {peer} \
                  acknowledged for the users of {home} may be missing until it returns"

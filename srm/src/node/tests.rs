@@ -274,10 +274,15 @@ fn force_active_waits_for_the_lease_says_what_may_be_missing_and_syncs_first() {
 #[test]
 fn force_active_names_what_a_restart_and_a_peer_alone_may_have_taken() {
     let mut disk = Memory::default();
-    let mut node = Node::start(config(false), PAIR, 1, &mut disk);
-    let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
-    assert!(missing.len() == 2 && missing[0].contains("restarted"), "{missing:?}");
-    assert!(missing[1].contains("if a served the users of b meanwhile"), "{missing:?}");
+    // What is on two disks before it counts is on this one, up to its end: the peer may have gone on alone since.
+    for ack_synced in [false, true] {
+        let mut config = config(false);
+        config.driver.ack_synced = ack_synced;
+        let mut node = Node::start(config, PAIR, 1, &mut disk);
+        let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
+        assert!(missing.len() == 2 && missing[0].contains("restarted"), "{missing:?}");
+        assert!(missing[1].contains("if a served the users of b meanwhile"), "{missing:?}");
+    }
     let alone = [Some(copy(Reg { mode: Mode::Solo, ..pair(NodeIx::A) })), PAIR[1]];
     let mut node = Node::start(config(false), alone, 1, &mut disk);
     let Reply::MayMiss(missing) = force(&mut node, &mut disk, false) else { panic!("never heard") };
