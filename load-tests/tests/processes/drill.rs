@@ -116,6 +116,53 @@ async fn a_drill_that_is_interrupted_in_its_failover_gives_the_users_back_and_re
     rig.settle().await;
 }
 
+/// The backup fails when the users are on it, and gives everybody back: the drill says at which step, and leaves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_whose_backup_fails_after_the_failover_has_begun_names_the_step_and_leaves_nothing() {
+    let load = Load { users: 12, plain: 0.25, interval: Duration::from_millis(100), seed: seed() };
+    let mut rig = Rig::start(2, load, QUICK, &[]).await;
+    rig.traffic(20).await;
+    let ended = |child: Child| {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        assert_eq!(output.status.code(), Some(1), "{answer:#}");
+        let hint = answer["hint"].as_str().unwrap_or_default();
+        assert!(hint.starts_with("what was changed is undone"), "{answer:#}");
+        answer["error"].as_str().unwrap_or_default().to_owned()
+    };
+    let is_step = |error: &str, steps: &[u8]| {
+        let named = |step: &u8| error.starts_with(&format!("step {step} of 12 failed: "));
+        assert!(steps.iter().any(named), "{error}");
+    };
+
+    // Nobody can log in there.
+    let child = begun(&rig);
+    let made = &rig.pair.made.nodes[1];
+    let b = Client::at(made.admin, &made.token_file).unwrap_or_else(|failure| panic!("{failure:?}"));
+    b.service("b", "authentication", ServiceAction::Stop).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let error = ended(child);
+    is_step(&error, &[7, 8]);
+    assert!(error.contains("login through b"), "{error}");
+    b.service("b", "authentication", ServiceAction::Start).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!(users(&rig), 12, "the test user is gone");
+    rig.until_paired(LIMIT);
+
+    // It dies.
+    let child = begun(&rig);
+    rig.kill(1);
+    let error = ended(child);
+    is_step(&error, &[5, 6, 7, 8]);
+    rig.clients_go_on(LIMIT).await;
+    assert_eq!(users(&rig), 12, "the test user is gone");
+    rig.pair.start(1).unwrap();
+    rig.until_paired(LIMIT);
+    rig.fallback(1).await;
+    let (code, answer) = drill(&rig, 0, &[]);
+    assert_eq!(code, Some(0), "{answer:#}\n{}", rig.logs());
+    rig.settle().await;
+}
+
 /// Whoever kills it has to do by hand what it cannot do any more; nothing else is in the way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drill_that_is_killed_leaves_a_failover_and_a_user_that_the_operator_undoes() {

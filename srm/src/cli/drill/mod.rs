@@ -317,8 +317,11 @@ impl Drill {
     }
 
     fn nobody_is_away(&self) -> bool {
-        let normal = |status: &Status| status.nodes.iter().all(|node| node.state == "Normal");
-        self.status().is_ok_and(|status| status.moving.is_none() && normal(&status))
+        // Where the backup has failed meanwhile, all users are where they belong too.
+        let serves = |node: &NodeStatus| matches!(node.state.as_str(), "Normal" | "Running in Backup Mode");
+        let at_home =
+            |status: &Status| status.nodes.iter().any(|node| node.name == self.names[0] && serves(node));
+        self.status().is_ok_and(|status| status.moving.is_none() && at_home(&status))
     }
 
     /// What was changed is taken back; what could not be, in words.
