@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -23,7 +24,7 @@ use srm::setup::Plan;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 
-use receivers::{LIMIT, Rsyslog, Smtpd, Snmptrapd, free_port, until};
+use receivers::{LIMIT, Process, Rsyslog, Smtpd, Snmptrapd, free_port, until};
 
 /// A node's folder, with a certificate for `localhost` and the authority that signed it.
 struct Node {
@@ -383,4 +384,57 @@ async fn a_dead_receiver_is_told_of_and_holds_up_no_other() {
     until("trouble", dead_one, || format!("{:?}", notifier.troubles())).await;
     let waiting: Vec<usize> = notifier.counts().iter().map(|counts| counts.waiting).collect();
     assert_eq!((waiting, web.ids().len()), (vec![20, 20, 20, 0], 20));
+}
+
+/// Not a notifier alone: a whole node, of what happens to it.
+#[tokio::test]
+async fn a_node_that_runs_tells_every_kind_of_receiver_of_its_start_and_of_a_service_that_is_stopped() {
+    let (node, web) = (Node::new(), Web::default());
+    let (rsyslog, snmptrapd) = (Rsyslog::start().await, Snmptrapd::start("s3cret"));
+    let smtpd = Smtpd::start("none", None, node.folder());
+    let all = "severity = \"info\"\n";
+    let tables = format!(
+        "[[notify]]\nby = \"syslog\"\nto = \"tcp://127.0.0.1:{}\"\n{all}\
+         [[notify]]\nby = \"snmp\"\nto = \"udp://127.0.0.1:{}\"\ncommunity = \"s3cret\"\n{all}\
+         [[notify]]\nby = \"smtp\"\nto = \"ops@example.org\"\nfrom = \"tandem@example.org\"\ntls = \"none\"\n\
+         server = \"localhost:{}\"\n{all}\
+         [[notify]]\nby = \"webhook\"\nto = \"http://{}/hook/t0ken\"\n{all}",
+        rsyslog.port,
+        snmptrapd.port,
+        smtpd.port,
+        web.http().await
+    );
+    fs::write(&node.config, format!("{}\n{tables}", node.text)).unwrap();
+    let log = node.folder().join("said");
+    let tandem = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+        command.args(args).arg("-c").arg(&node.config).stdin(Stdio::null());
+        command
+    };
+    let out = fs::File::create(&log).unwrap();
+    let serve = tandem(&["serve"]).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+    let _serve = Process(serve);
+    let said = || fs::read_to_string(&log).unwrap();
+    let mut mail = String::new();
+    for (kind, text) in [("started", "a has started"), ("service-down", "router")] {
+        let syslog = || rsyslog.messages().iter().any(|parts| parts[4] == kind && parts[6].contains(text));
+        until(kind, syslog, || format!("{:?}\n{}", rsyslog.messages(), said())).await;
+        let mailed = || {
+            mail.extend(smtpd.took().iter().map(ToString::to_string));
+            mail.contains(&format!("localhost: {kind} (a)")) && mail.contains(text)
+        };
+        until(kind, mailed, said).await;
+        let traps = snmptrapd.wait(&format!(".1.5.0 = \"{kind}\"")).await;
+        assert!(traps.contains(text), "{traps}");
+        let event = |body: &Bytes| serde_json::from_slice::<Record>(body).unwrap();
+        let asked = || {
+            let asked = web.asked.lock().unwrap();
+            asked.iter().map(|(_, body)| event(body)).any(|e| e.event == kind && e.text.contains(text))
+        };
+        until(kind, asked, said).await;
+        if kind == "started" {
+            let mut stopped = || tandem(&["service", "stop", "router"]).status().unwrap().success();
+            until("an answer", &mut stopped, said).await;
+        }
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A process that is killed when dropped.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
