@@ -4,6 +4,7 @@
 mod bundle;
 mod checks;
 mod clients;
+mod crowd;
 mod differences;
 mod disks;
 mod documents;
