@@ -2,6 +2,7 @@
 //!
 //! `TANDEM_SCENARIO=name,name` plays some; `TANDEM_SCENARIO_FAULTS=off` leaves the faults out, and then each must fail; with
 //! `TANDEM_SCENARIO_FAULTS=each` each is played once for each line that does harm, without that line, and must fail every time.
+//! `TANDEM_SCENARIO_BEFORE=PATH` is an older `tandem`: nodes that begin with the program of the version before run it, and are upgraded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use load_tests::rig::{seed, tandem};
 use load_tests::scenario::language::{Line, Script, Step, parse};
-use load_tests::scenario::{Machine, Outcome, play, play_without, remove_leftovers};
+use load_tests::scenario::{Machine, Outcome, Programs, play, play_without, remove_leftovers};
 
 /// How many are played at once: they wait far more than they compute. Eight at once take no longer than one alone.
 const AT_ONCE: usize = 12;
@@ -39,6 +40,15 @@ fn scripts() -> Vec<Script> {
     // The long ones begin first.
     scripts.sort_by_key(|script| std::cmp::Reverse(length(script)));
     scripts
+}
+
+/// The program of this build, and that of the version before if there is a real one.
+fn programs() -> Programs {
+    let before = std::env::var_os("TANDEM_SCENARIO_BEFORE").map(PathBuf::from);
+    if let Some(path) = before.as_ref().filter(|path| !path.is_file()) {
+        panic!("TANDEM_SCENARIO_BEFORE must be the path of a program: {} is no file", path.display());
+    }
+    Programs::new(&tandem()).with(before)
 }
 
 /// About how long it takes, for the order: times to be waited for, and a fifth of how long conditions may take.
@@ -79,11 +89,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn play(&self, tandem: &Path, seed: u64) -> Outcome {
+    fn play(&self, programs: &Programs, seed: u64) -> Outcome {
         match self.left_out {
-            LeftOut::Nothing => play(self.script, tandem, seed, true),
-            LeftOut::Faults => play(self.script, tandem, seed, false),
-            LeftOut::Line(line) => play_without(self.script, tandem, seed, line.number),
+            LeftOut::Nothing => play(self.script, programs, seed, true),
+            LeftOut::Faults => play(self.script, programs, seed, false),
+            LeftOut::Line(line) => play_without(self.script, programs, seed, line.number),
         }
     }
 
@@ -161,7 +171,7 @@ fn fairly(machine: &Machine, script: &Script, play: impl Fn() -> Outcome + Sync)
 #[test]
 fn every_scenario_goes_as_it_says() {
     remove_leftovers();
-    let (tandem, seed) = (tandem(), seed());
+    let (programs, seed) = (programs(), seed());
     let scripts = scripts();
     let jobs = jobs(&scripts);
     let machine = Machine::watch();
@@ -172,7 +182,7 @@ fn every_scenario_goes_as_it_says() {
                 loop {
                     let Some(job) = next.lock().unwrap().next() else { return };
                     let name = &job.script.name;
-                    let Some(outcome) = fairly(&machine, job.script, || job.play(&tandem, seed)) else {
+                    let Some(outcome) = fairly(&machine, job.script, || job.play(&programs, seed)) else {
                         failed.lock().unwrap().push(format!("{name}: a panic"));
                         println!("{name:28} FAILED with a panic");
                         continue;
@@ -192,8 +202,8 @@ fn every_scenario_goes_as_it_says() {
 fn a_node_that_does_not_answer_does_not_lack_an_alarm() {
     let text = "# A dead node says nothing.\nclients 4 dual, 4 plain, chat\nkill a\nassert not a alarm \"any\"\nledger\n";
     let script = parse("says-nothing", text).unwrap();
-    let (tandem, seed, machine) = (tandem(), seed(), Machine::watch());
-    let outcome = fairly(&machine, &script, || play(&script, &tandem, seed, true)).unwrap();
+    let (programs, seed, machine) = (programs(), seed(), Machine::watch());
+    let outcome = fairly(&machine, &script, || play(&script, &programs, seed, true)).unwrap();
     let failure = outcome.failure.unwrap_or_default();
     assert!(failure.contains("line 4: assert not a alarm \"any\": a does not answer"), "{failure}");
 }

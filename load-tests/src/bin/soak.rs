@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use load_tests::scenario::drawn::draw;
 use load_tests::scenario::language::parse;
-use load_tests::scenario::{Machine, play, remove_leftovers};
+use load_tests::scenario::{Machine, Programs, play, remove_leftovers};
 
 /// How many are played at once.
 const AT_ONCE: usize = 3;
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         eprintln!("there is no `tandem` beside this program: build the workspace first");
         return ExitCode::from(3);
     };
+    let programs = Programs::new(&tandem);
     remove_leftovers();
     let (machine, until) = (Machine::watch(), Instant::now() + Duration::from_secs(60 * minutes));
     let (next, failed, well) = (AtomicU64::new(seed), AtomicBool::new(false), AtomicU64::new(0));
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
                     let script =
                         parse(&format!("soak-{seed}"), &text).unwrap_or_else(|error| panic!("{error}"));
                     // A thread of its own: it moves into a namespace.
-                    let played = thread::scope(|own| own.spawn(|| play(&script, &tandem, seed, true)).join());
+                    let played =
+                        thread::scope(|own| own.spawn(|| play(&script, &programs, seed, true)).join());
                     let took = begun.elapsed().as_secs_f64();
                     let why = match &played {
                         Ok(outcome) => outcome.failure.clone(),

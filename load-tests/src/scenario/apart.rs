@@ -17,6 +17,7 @@ use xmpp_core::dual::Peer;
 use super::language::{Node, PathFaults, Site};
 use super::net::{Net, address};
 use super::node::Server;
+use super::programs::Programs;
 use super::watch::{ADMIN, http};
 use super::world::{Folder, init};
 use super::{disk, own_prefix};
@@ -51,7 +52,9 @@ impl Apart {
         let net = Net::make(0, 0).map_err(anyhow::Error::msg)?;
         let pair = folder.0.join("pair");
         init(tandem, &pair, address, None).map_err(anyhow::Error::msg)?;
-        let servers = Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), tandem));
+        let programs = Programs::new(tandem);
+        let servers =
+            Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), programs.present(None)));
         let all = USUAL.iter().chain(settings);
         let all: Vec<_> = all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut apart = Apart { servers, net, folder };

@@ -42,6 +42,7 @@ impl World {
             Step::Continue(nodes) => self.signal(nodes, Signal::CONT),
             Step::Start(nodes) => nodes.iter().try_for_each(|node| self.start(*node)),
             Step::StartVersion(node, version) => self.start_version(*node, version),
+            Step::StartBefore(node) => self.start_before(*node),
             Step::Unplug(node) => {
                 if self.cables_are_timed {
                     self.crowd().fault_at(*node, Instant::now());

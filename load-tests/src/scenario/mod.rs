@@ -17,6 +17,7 @@ mod node;
 mod oracle;
 mod path;
 mod play;
+mod programs;
 mod segment;
 mod watch;
 mod witness;
@@ -26,6 +27,7 @@ pub use apart::Apart;
 pub use leftovers::remove_leftovers;
 pub use machine::Machine;
 pub use play::{Outcome, play, play_without};
+pub use programs::Programs;
 
 /// Prefix of the names of everything that outlives a process that is killed: namespaces and folders.
 const PREFIX: &str = "tandem-scn-";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::language::{Node, Site};
 use super::net::Net;
+use super::programs::Program;
 use super::watch::{ADMIN, http};
 
 /// One node.
@@ -31,9 +32,22 @@ pub(super) struct Server {
 
 impl Server {
     /// A node that does not run yet; `folder` is what `tandem init` made for it.
-    pub(super) fn new(node: Node, folder: PathBuf, tandem: &Path) -> Server {
-        let tandem = tandem.to_owned();
-        Server { node, folder, env: BTreeMap::new(), tandem, child: None, ended: None, log_from: 0 }
+    pub(super) fn new(node: Node, folder: PathBuf, program: Program) -> Server {
+        let (env, tandem) = (BTreeMap::new(), PathBuf::new());
+        let mut server = Server { node, folder, env, tandem, child: None, ended: None, log_from: 0 };
+        server.install(program);
+        server
+    }
+
+    /// From its next start on this is its program, and so are the commands that are given there.
+    pub(super) fn install(&mut self, program: Program) {
+        self.tandem = program.path;
+        for (name, value) in program.env {
+            match value {
+                Some(value) => self.env.insert(name.into(), value.into()),
+                None => self.env.remove(&OsString::from(name)),
+            };
+        }
     }
 
     /// Its data folder.

@@ -1,10 +1,10 @@
 //! Plays a scenario, line by line.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::clients::Crowd;
 use super::language::{Condition, Line, Script, Step};
+use super::programs::Programs;
 use super::world::World;
 
 /// Longest that an acknowledgement takes from a socket to the ledger.
@@ -27,17 +27,17 @@ pub struct Outcome {
 
 /// Plays it on the calling thread, which ends up in a namespace that is no more: give it a thread of its own.
 /// `faults`: whether faults happen. Without them a scenario must fail, else it shows nothing.
-pub fn play(script: &Script, tandem: &Path, seed: u64, faults: bool) -> Outcome {
-    play_but(script, tandem, seed, |line| !faults && line.step.is_fault())
+pub fn play(script: &Script, programs: &Programs, seed: u64, faults: bool) -> Outcome {
+    play_but(script, programs, seed, |line| !faults && line.step.is_fault())
 }
 
 /// Plays all but the line with this number, which does harm. Then too a scenario must fail, else it does not look at what that
 /// line did.
-pub fn play_without(script: &Script, tandem: &Path, seed: u64, number: usize) -> Outcome {
-    play_but(script, tandem, seed, |line| line.number == number)
+pub fn play_without(script: &Script, programs: &Programs, seed: u64, number: usize) -> Outcome {
+    play_but(script, programs, seed, |line| line.number == number)
 }
 
-fn play_but(script: &Script, tandem: &Path, seed: u64, left_out: impl Fn(&Line) -> bool) -> Outcome {
+fn play_but(script: &Script, programs: &Programs, seed: u64, left_out: impl Fn(&Line) -> bool) -> Outcome {
     let begun = Instant::now();
     let mut outcome = Outcome {
         failure: None,
@@ -46,7 +46,7 @@ fn play_but(script: &Script, tandem: &Path, seed: u64, left_out: impl Fn(&Line) 
         story: Vec::new(),
         figures: String::new(),
     };
-    match super::faults::tools().and_then(|()| World::make(script, tandem, seed)) {
+    match super::faults::tools().and_then(|()| World::make(script, programs, seed)) {
         Ok(mut world) => {
             outcome.overrides.clone_from(&world.overrides);
             let played = through(&mut world, script, left_out);

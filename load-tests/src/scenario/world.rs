@@ -13,6 +13,7 @@ use super::clients::{Crowd, FOREIGN, MANDRAKE, homes};
 use super::language::{Arbiter, DiskStep, Node, Script, Site, Step};
 use super::net::{Net, address, address_of};
 use super::node::Server;
+use super::programs::Programs;
 use super::watch::Watch;
 use super::witness::Witness;
 use super::{disk, leftovers, own_prefix, run};
@@ -73,22 +74,24 @@ pub(super) struct World {
     shim: Shim,
     /// The one that makes clocks jump.
     clock: Clock,
-    tandem: PathBuf,
+    programs: Programs,
     folder: Folder,
 }
 
 impl World {
     /// Makes a pair as the README says, starts it, and lets everybody log in.
-    pub(super) fn make(script: &Script, tandem: &Path, seed: u64) -> Result<World, String> {
+    pub(super) fn make(script: &Script, programs: &Programs, seed: u64) -> Result<World, String> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = Folder(std::env::temp_dir().join(format!("{}{number}", own_prefix())));
         let failed = |error: std::io::Error| format!("{}: {error}", folder.0.display());
         disk::mount_memory(&folder.0, MEGABYTES)?;
         let net = Net::make(number, seed)?;
         let pair = folder.0.join("pair");
-        init(tandem, &pair, address, script.witness)?;
-        let witness = script.witness.map(|kind| Witness::new(kind, &pair, tandem)).transpose()?;
-        let servers = Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), tandem));
+        let first = || if script.before { programs.before() } else { programs.present(None) };
+        init(&first().path, &pair, address, script.witness)?;
+        let present = programs.present(None).path;
+        let witness = script.witness.map(|kind| Witness::new(kind, &pair, &present)).transpose()?;
+        let servers = Node::BOTH.map(|node| Server::new(node, pair.join(node.to_string()), first()));
         let usual = USUAL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let overrides: Vec<_> = usual.chain(script.settings.iter().cloned()).collect();
         for server in &servers {
@@ -99,7 +102,6 @@ impl World {
         }
         let watch = Watch::begin(&net, &servers)?;
         let (shim, clock) = (Shim::compile().map_err(failed)?, Clock::compile().map_err(failed)?);
-        let tandem = tandem.to_owned();
         let begun = Instant::now();
         let mut world = World {
             crowd: None,
@@ -114,7 +116,7 @@ impl World {
             overrides,
             shim,
             clock,
-            tandem,
+            programs: programs.clone(),
             folder,
         };
         world.prepare(script).map_err(|error| world.with_logs(&error))?;
@@ -163,7 +165,7 @@ impl World {
                 self.clock.preload(&mut command, &self.clock_file(node)).map_err(failed)?;
             }
             let env = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
-            self.servers[node.index()].env = env.collect();
+            self.servers[node.index()].env.extend(env);
             let stop = format!("release.before={}", self.stop_file(node).display());
             let [stream, services] = ["stream", "services"].map(|place| {
                 let file = self.panic_file(node, place);
@@ -225,7 +227,15 @@ impl World {
 
     /// The same, when its program has been replaced with one that says to be of this version (`srm/src/version.rs`).
     pub(super) fn start_version(&mut self, node: Node, version: &str) -> Result<(), String> {
-        self.server_mut(node).env.insert("TANDEM_PROGRAM_VERSION".into(), version.into());
+        let program = self.programs.present(Some(version));
+        self.server_mut(node).install(program);
+        self.start(node)
+    }
+
+    /// The same, with the program of the version before.
+    pub(super) fn start_before(&mut self, node: Node) -> Result<(), String> {
+        let program = self.programs.before();
+        self.server_mut(node).install(program);
         self.start(node)
     }
 
@@ -277,10 +287,11 @@ impl World {
     /// The content of a disk of a node with this name, in a cluster of its own.
     pub(super) fn disk_of_other_cluster(&self, node: Node) -> Result<PathBuf, String> {
         let dir = self.folder.0.join("other");
-        init(&self.tandem, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8), None)?;
+        let present = self.programs.present(None).path;
+        init(&present, &dir, |node| std::net::Ipv4Addr::new(10, 78, 0, 1 + node.index() as u8), None)?;
         // It runs where nobody is: with the clients.
         let config = dir.join(format!("{node}/tandem.toml"));
-        let mut serve = Command::new(&self.tandem);
+        let mut serve = Command::new(&present);
         serve.arg("serve").arg("-c").arg(&config).stdout(std::process::Stdio::null());
         let mut child = serve.stderr(std::process::Stdio::null()).spawn().map_err(|e| e.to_string())?;
         let data = dir.join(format!("{node}/data"));

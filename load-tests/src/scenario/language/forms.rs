@@ -5,6 +5,11 @@ pub const FORMS: &[(&str, &str, &str)] = &[
     ("set", "set SECTION.KEY VALUE", "a setting of both nodes; before the clients"),
     ("witness", "witness", "there is one, and the policy is `strict+witness`; before the clients"),
     ("etcd", "etcd", "the same with an etcd, which is meant by `witness` from here on"),
+    (
+        "program",
+        "program before",
+        "both nodes begin with the program of the version before; before the clients",
+    ),
     ("clients", "clients N dual, N plain, N slixmpp, chat", "who is logged in, half at home on each node"),
     (
         "clients",
@@ -27,6 +32,7 @@ pub const FORMS: &[(&str, &str, &str)] = &[
         "start NODE version VERSION",
         "the same, when the program there has been replaced with one of this version, of which it stays",
     ),
+    ("start", "start NODE before", "the same, with the program of the version before"),
     ("unplug", "unplug NODE", "the network cable is pulled; no process notices"),
     ("plug", "plug NODE", "and put in again"),
     (

@@ -77,6 +77,8 @@ pub struct Script {
     pub settings: Vec<(String, String)>,
     /// Who decides who goes on alone, beside the nodes.
     pub witness: Option<Arbiter>,
+    /// Both nodes begin with the program of the version before.
+    pub before: bool,
     /// Who is logged in.
     pub clients: Clients,
     /// What happens, in order.
@@ -128,6 +130,8 @@ pub enum Step {
     Start(Vec<Node>),
     /// The program of a node is of this version from now on, and is started unless it runs.
     StartVersion(Node, String),
+    /// It is the one of the version before, and is started unless it runs.
+    StartBefore(Node),
     /// Pulls the network cable.
     Unplug(Node),
     /// Puts it in again.

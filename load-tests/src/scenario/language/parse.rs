@@ -34,6 +34,7 @@ pub fn parse(name: &str, text: &str) -> Result<Script, ParseError> {
         shows: String::new(),
         settings: Vec::new(),
         witness: None,
+        before: false,
         clients: Clients::default(),
         lines: Vec::new(),
     };
@@ -83,6 +84,10 @@ fn statement(script: &mut Script, text: &str, number: usize) -> Result<(), Strin
         ("witness" | "etcd", []) => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
             script.witness = Some(if first == "etcd" { Arbiter::Etcd } else { Arbiter::Witness });
+        }
+        ("program", ["before"]) => {
+            header(!script.lines.is_empty() || script.clients != Clients::default())?;
+            script.before = true;
         }
         ("clients", list) => {
             header(!script.lines.is_empty() || script.clients != Clients::default())?;
@@ -191,6 +196,7 @@ fn step(words: &[&str]) -> Result<Step, String> {
         ["start", one, "version", version] => {
             node(one).map(|one| Step::StartVersion(one, (*version).to_owned()))
         }
+        ["start", one, "before"] => node(one).map(Step::StartBefore),
         ["start", list @ ..] => nodes(list).map(Step::Start),
         ["power", "off", list @ ..] => nodes(list).map(Step::PowerOff),
         ["stop", one] => node(one).map(Step::Stop),

@@ -162,6 +162,11 @@ fn two_versions() {
     ];
     assert_eq!(steps, expected);
     assert!(!steps[0].is_fault(), "it is what is done around a fault, as any start");
+    let script = parse("x", &format!("{HEAD}start a before\nledger")).unwrap();
+    assert_eq!((script.before, &script.lines[0].step), (false, &Step::StartBefore(Node::A)));
+    let text = HEAD.replacen("clients", "program before\nclients", 1);
+    assert!(parse("x", &format!("{text}ledger")).unwrap().before);
+    assert!(error("program before\nledger").contains("must come before everything"));
     assert!(error("start a b version 9\nledger").contains("start NODE version VERSION"));
 }
 
