@@ -2,7 +2,7 @@
 //! talk, one fault after the other, or two at once, drawn by a seed (`load-tests/src/scenario/drawn.rs`); after each the pair must heal by
 //! itself, and in the end every ledger must be clean.
 //!
-//! `soak [MINUTES] [SEED]`, such as `soak 1440 7`; needs what the scenarios need. It ends at the first failure, with the file
+//! `soak [MINUTES] [SEED] [AT ONCE]`, such as `soak 1440 7 3`; needs what the scenarios need. It ends at the first failure, with the file
 //! that was played: under `load-tests/tests/scenarios` it can be played again.
 
 use std::path::PathBuf;
@@ -15,15 +15,19 @@ use load_tests::scenario::drawn::draw;
 use load_tests::scenario::language::parse;
 use load_tests::scenario::{Machine, Programs, play, remove_leftovers};
 
-/// How many are played at once.
+/// How many are played at once, unless it is said.
 const AT_ONCE: usize = 3;
+/// How many may be, each with a network and a folder in memory.
+const MOST_AT_ONCE: usize = 32;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let minutes = args.first().map_or(Ok(60), |text| text.parse::<u64>());
     let seed = args.get(1).map_or(Ok(rand::random::<u32>().into()), |text| text.parse::<u64>());
-    let (Ok(minutes), Ok(seed)) = (minutes, seed) else {
-        eprintln!("soak [MINUTES] [SEED], such as: soak 1440 7");
+    let at_once = args.get(2).map_or(Ok(AT_ONCE), |text| text.parse::<usize>());
+    let at_once = at_once.ok().filter(|at_once| (1..=MOST_AT_ONCE).contains(at_once));
+    let (Ok(minutes), Ok(seed), Some(at_once)) = (minutes, seed, at_once) else {
+        eprintln!("soak [MINUTES] [SEED] [AT ONCE: 1 to {MOST_AT_ONCE}], such as: soak 1440 7 3");
         return ExitCode::from(2);
     };
     let Some(tandem) = beside() else {
@@ -33,9 +37,10 @@ fn main() -> ExitCode {
     let programs = Programs::new(&tandem);
     remove_leftovers();
     let (machine, until) = (Machine::watch(), Instant::now() + Duration::from_secs(60 * minutes));
-    let (next, failed, well) = (AtomicU64::new(seed), AtomicBool::new(false), AtomicU64::new(0));
+    let (next, failed) = (AtomicU64::new(seed), AtomicBool::new(false));
+    let (well, seconds) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 while Instant::now() < until && !failed.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -53,6 +58,7 @@ fn main() -> ExitCode {
                     match (why, machine.stood_still_since(begun)) {
                         (None, _) => {
                             well.fetch_add(1, Ordering::Relaxed);
+                            seconds.fetch_add(took as u64, Ordering::Relaxed);
                             let figures = played.map(|outcome| outcome.figures).unwrap_or_default();
                             println!("seed {seed}: {took:.0} s, {figures}");
                         }
@@ -69,7 +75,8 @@ fn main() -> ExitCode {
             });
         }
     });
-    println!("{} scenarios went well, from seed {seed} on", well.load(Ordering::Relaxed));
+    let (well, hours) = (well.into_inner(), seconds.into_inner() as f64 / 3600.0);
+    println!("{well} scenarios went well, {hours:.1} hours together, from seed {seed} on");
     if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
