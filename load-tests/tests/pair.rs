@@ -590,6 +590,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (800_475, Profile::ALONE_DEVICES),
         // Who had been handed over was told the term of the node that it had left.
         (700_852, Profile::HELD_APART),
+        // A front counted attempts by the tail of a log that was void, and a resume that had been given up was granted.
+        (1_000_544, Profile::IMPATIENT),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -449,6 +449,7 @@ impl Driver {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.waits_from(self.commit.waits_from());
         self.engine.holds_from(self.commit.holds_from());
+        self.engine.doubt_fronts(!self.incoming.live());
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         // Users whose hand-over turned out to stand come with what is undone for them.
         let all = self.engine.has_arrivals();

@@ -244,6 +244,32 @@ fn an_attempt_that_comes_behind_one_that_its_front_did_not_know_of_takes_nothing
     }
 }
 
+/// The front's node led the session before, and granted it once more in a tail of its log that is void: it counts as many grants as
+/// the owner, and has not heard of the owner's last. Seen with a node that had been taken over, and had not compared its log yet.
+#[test]
+fn an_attempt_by_a_front_that_counts_by_a_tail_that_is_void_takes_nothing_away() {
+    for doubted in [false, true] {
+        let (mut duo, mercutio, id, h) = lost();
+        duo.hold(true);
+        let first = resume_at(&mut duo, B, id, h);
+        let (second, _) = duo.resume(id, "romeo@example.org", h);
+        let composing = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
+        duo.send(mercutio, &format!("<message to='{ROMEO}' type='chat'>{composing}</message>"));
+        duo.send(mercutio, &say(ROMEO, "1"));
+        let streams = duo.state().session(id).unwrap().streams;
+        for input in &mut duo.mail[A.index()] {
+            if let Input::Relay(Relay::Element { number, .. }) = input {
+                *number = Some(streams);
+            }
+        }
+        duo.engines[A.index()].as_mut().unwrap().doubt_fronts(doubted);
+        duo.hold(false);
+        assert_eq!(is_resumed(&mut duo, first), !doubted);
+        assert_eq!(duo.closed(second).is_none(), doubted, "no conflict");
+        assert_eq!(duo.closed(first), doubted.then_some(""), "its client, if it is there, comes again");
+    }
+}
+
 /// The session was bound behind what the front has of its owner's log.
 #[test]
 fn an_attempt_by_a_front_that_had_not_heard_of_the_session_takes_nothing_away() {
