@@ -280,7 +280,7 @@ fn undo_name(entry: &Entry, journal: &Path) -> io::Result<()> {
                 Err(_) => Ok(()),
             }
         }
-        b'U' if saved.exists() => fs::rename(saved, Entry::path(&entry.bytes)),
+        b'U' if saved.exists() => put_back(&saved, Entry::path(&entry.bytes)),
         b'R' => {
             let mut parts = entry.bytes.split(|b| *b == 0).map(Entry::path);
             let (Some(old), Some(new)) = (parts.next(), parts.next()) else {
@@ -288,15 +288,20 @@ fn undo_name(entry: &Entry, journal: &Path) -> io::Result<()> {
             };
             // Killed before it was done: the old name is still there.
             if !old.exists() && new.exists() {
-                fs::rename(new, old)?;
+                put_back(new, old)?;
             }
             if entry.a != 0 && saved.exists() {
-                fs::rename(saved, new)?;
+                put_back(&saved, new)?;
             }
             Ok(())
         }
         _ => Ok(()),
     }
+}
+
+/// Under its old name again, unless the folder that had it is gone for good, or has another name.
+fn put_back(from: &Path, to: &Path) -> io::Result<()> {
+    if to.parent().is_some_and(Path::is_dir) { fs::rename(from, to) } else { Ok(()) }
 }
 
 fn put(file: &mut File, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -592,6 +592,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (700_852, Profile::HELD_APART),
         // A front counted attempts by the tail of a log that was void, and a resume that had been given up was granted.
         (1_000_544, Profile::IMPATIENT),
+        // A node was joined, and took over, while the end of its own log was still on its way to it.
+        (1_100_413, Profile::IMPATIENT),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -8,6 +8,8 @@
 
 use bytes::Bytes;
 use xmpp_core::jid::BareJid;
+use xmpp_core::ns;
+use xmpp_core::stanza::Stanza;
 
 use crate::engine::Token;
 use crate::ids::{Conn, Epoch, SmId};
@@ -116,6 +118,14 @@ fn take_number(c: &mut Cursor) -> Result<Option<u32>, CodecError> {
 }
 
 impl Relay {
+    /// How often the front counts a session as resumed means nothing: it counts by a log that is not the owner's copy of it.
+    pub fn count_no_attempts(&mut self) {
+        let Relay::Element { number: Some(number), stanza, .. } = self else { return };
+        if Stanza::from_bytes(stanza.clone()).is_ok_and(|stanza| stanza.head.is(ns::SM, "resume")) {
+            *number = u32::MAX;
+        }
+    }
+
     /// Appends the binary form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

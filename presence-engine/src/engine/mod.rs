@@ -125,8 +125,6 @@ pub struct Engine {
     /// Whether clients were last told that there are standby connections.
     ha_told: bool,
     peer_up: bool,
-    /// See [`Engine::doubt_fronts`].
-    fronts_doubted: bool,
     /// Whether the peer's version knows of one-time tokens; `None`: it has not said yet which it is.
     peer_knows_tokens: Option<bool>,
     peer_lost_ms: Option<u64>,
@@ -183,7 +181,6 @@ impl Engine {
             left_behind: Vec::new(),
             ha_told,
             peer_up: false,
-            fronts_doubted: false,
             peer_knows_tokens: None,
             peer_lost_ms: None,
             leaving: false,

@@ -145,20 +145,13 @@ impl Engine {
         Item { number: previd.and_then(|id| SmId::parse(&id)).map(known), ..Item::new(stanza) }
     }
 
-    /// Whether the peer's own log may have what this node's copy of it lacks, such as a tail from before a takeover that is void: a
-    /// front there that counts attempts may count some that never were.
-    pub fn doubt_fronts(&mut self, doubted: bool) {
-        self.fronts_doubted = doubted;
-    }
-
     /// Whether the client may have made a later attempt at this session: one was granted of which the front of this one did not
     /// know when this one came. In Pair a grant is in both logs before its client hears of it, so what that says next comes to a
     /// front that knows. In doubt this one is not granted, where somebody has the session or was given numbers that would
     /// change: a client that does wait for it comes again, to a front that knows by then.
     fn is_overtaken(&self, conn: Conn, id: SmId, item: &Item) -> bool {
         let relayed = conn.node != self.cfg.me || item.again;
-        let doubted = conn.node != self.cfg.me && self.fronts_doubted;
-        let newer = |streams: u32| relayed && item.number.is_some_and(|known| doubted || known != streams);
+        let newer = |streams: u32| relayed && item.number.is_some_and(|known| known != streams);
         let Some(s) = self.state.session(id).filter(|s| newer(s.streams)) else { return false };
         let last = self.resumers.get(&id).filter(|last| last.stream == s.streams);
         // What comes from one node is in order, but for what is said again; and this may be what was granted, unheard.

@@ -170,6 +170,8 @@ pub struct Driver {
     /// how far the peer's copy of ours is durable there, and its own log.
     peer_kept: u64,
     peer_own: u64,
+    /// The end of our log that we took from the peer, until that knows that it is on our disk.
+    took: Option<u64>,
     /// The own log of the peer when it first answered after both logs flowed: what it wrote in the place of a cut tail is
     /// before that.
     barrier: Option<u64>,
@@ -235,6 +237,7 @@ impl Driver {
             kept: 0,
             peer_kept: 0,
             peer_own: 0,
+            took: None,
             barrier: None,
             peer_lacks: false,
             installing: None,
@@ -449,7 +452,6 @@ impl Driver {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.engine.waits_from(self.commit.waits_from());
         self.engine.holds_from(self.commit.holds_from());
-        self.engine.doubt_fronts(!self.incoming.live());
         self.engine.begin(Turn { now_ms, at, applied_peer: self.applied });
         // Users whose hand-over turned out to stand come with what is undone for them.
         let all = self.engine.has_arrivals();
@@ -553,6 +555,7 @@ impl Driver {
             Which::Own if synced && self.own.at(at.seq) == Some(at) => {
                 self.commit.synced(at.seq);
                 self.release();
+                self.tell_whole();
             }
             Which::Own => {}
             Which::Peer => {

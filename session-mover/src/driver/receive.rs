@@ -36,6 +36,8 @@ pub(super) struct Incoming {
     pub(super) boot: u64,
     /// The peer leads its group alone: what it wrote was let go.
     alone: bool,
+    /// It takes the end of its own log from our copy, up to here: it has that when it says that it is on its disk.
+    takes: Option<u64>,
     /// What we last acknowledged.
     acked: Position,
     /// How far the peer knows that we have applied its log.
@@ -108,7 +110,13 @@ impl Driver {
             Msg::Snapshot(mark) => self.begin_install(&mark, store),
             Msg::Pairs(pairs) => self.install(pairs, store),
             Msg::Parked(session, on, token) => return Some(Input::PeerParked { session, on, token }),
-            Msg::Relay(relay) => return Some(Input::Relay(relay)),
+            Msg::Relay(mut relay) => {
+                // Its own log may have what our copy lacks, such as a tail from before a takeover that is void.
+                if !self.incoming.live() {
+                    relay.count_no_attempts();
+                }
+                return Some(Input::Relay(relay));
+            }
             Msg::Fronted(told) => return Some(Input::Fronted(told)),
             Msg::Control(bytes) => self.dos.push(Do::Control(bytes)),
             Msg::Check(part) => {
@@ -141,6 +149,7 @@ impl Driver {
             flows: complete,
             boot: hello.boot,
             alone: hello.regs.iter().flatten().any(|reg| reg.primary == hello.node && reg.mode == Mode::Solo),
+            takes: None,
             acked: end,
             told_applied: self.applied.seq,
             keep: 0,
@@ -305,14 +314,30 @@ impl Driver {
         self.dos.push(Do::Send(Link::In, Msg::Fetched(frames, last)));
         // Whose log parts from our copy puts that into its own now, and greets anew when it has.
         if last && self.incoming.parted.is_none() {
-            self.flows();
+            self.incoming.takes = Some(self.peer.end().seq);
         }
     }
 
     /// The peer's present boot has all of its own log.
     fn flows(&mut self) {
-        self.incoming.flows = true;
+        (self.incoming.flows, self.incoming.takes) = (true, None);
         self.peer_lacks = false;
+        self.tell_whole();
+    }
+
+    /// The peer has so much of its own log on its disk.
+    pub(super) fn has_own(&mut self, seq: u64) {
+        if self.incoming.takes.is_some_and(|takes| seq >= takes) {
+            self.flows();
+        }
+    }
+
+    /// The peer, which had the end of our own log and gave it to us, waits to hear that it is on our disk.
+    pub(super) fn tell_whole(&mut self) {
+        if self.incoming.live() && self.took.is_some_and(|took| self.commit.own_end() >= took) {
+            self.took = None;
+            self.send_ack();
+        }
     }
 
     /// One frame: kept only if each group that it speaks for is led by the peer as we know it, and we do not ask for

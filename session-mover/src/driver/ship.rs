@@ -111,6 +111,8 @@ impl Driver {
     /// A message on the connection that we dialled.
     pub fn on_out(&mut self, msg: Msg, store: &mut dyn Storage) {
         match (self.outgoing.phase, msg) {
+            // This node has closed it: what is still on its way is not heard.
+            (Phase::Down, _) => {}
             (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
             (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
             (Phase::Live, Msg::Ack(ack)) => self.on_ack(ack, store),
@@ -313,6 +315,7 @@ impl Driver {
             store.append(Which::Own, frame.at, bytes);
         }
         if last {
+            self.took = Some(self.own.end().seq);
             self.rebuild(store);
             self.go_live(self.own.end().seq, store);
         } else {
@@ -379,6 +382,7 @@ impl Driver {
         self.peer_applied = self.peer_applied.max(ack.applied);
         self.peer_kept = self.peer_kept.max(ack.kept.min(self.own.end().seq));
         self.peer_own = ack.own;
+        self.has_own(ack.own);
         if self.incoming.live() {
             self.barrier.get_or_insert(ack.own);
         }

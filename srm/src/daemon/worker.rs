@@ -321,6 +321,7 @@ impl Worker {
             LinkEvent::Down(conn, ended) => {
                 self.metrics.link_down();
                 info!(link = ?conn.link, ended = ?ended, "link down");
+                self.trouble.failed(conn.link, &ended);
                 if edges.present(conn) {
                     edges.links[conn.link as usize] = None;
                 }

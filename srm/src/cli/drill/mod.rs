@@ -317,10 +317,15 @@ impl Drill {
     }
 
     fn nobody_is_away(&self) -> bool {
-        // Where the backup has failed meanwhile, all users are where they belong too.
-        let serves = |node: &NodeStatus| matches!(node.state.as_str(), "Normal" | "Running in Backup Mode");
-        let at_home =
-            |status: &Status| status.nodes.iter().any(|node| node.name == self.names[0] && serves(node));
+        let state = |status: &Status, name: &str| {
+            let node = status.nodes.iter().find(|node| node.name == name);
+            node.map(|node| node.state.clone()).unwrap_or_default()
+        };
+        let at_home = |status: &Status| match self.names.each_ref().map(|name| state(status, name)) {
+            // The backup has died meanwhile: its users are here, and those of this node are at home.
+            [own, other] if own == "Running in Backup Mode" => other == "Down",
+            both => both.iter().all(|state| state == "Normal"),
+        };
         self.status().is_ok_and(|status| status.moving.is_none() && at_home(&status))
     }
 
