@@ -594,6 +594,8 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (1_000_544, Profile::IMPATIENT),
         // A node was joined, and took over, while the end of its own log was still on its way to it.
         (1_100_413, Profile::IMPATIENT),
+        // Who had been bound by a front, and heard of it after a takeover, was held to be without a stream: presence had no number.
+        (1_100_702, Profile::ALONE_DEVICES),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -90,6 +90,11 @@ impl Engine {
         if let Some(s) = self.state.session(session).filter(|s| s.user == user) {
             // This connection bound it under another name, and nobody could tell the client (D5).
             if let Ok(full) = user.with_resource(&s.resource) {
+                if s.detached_ms.is_some() {
+                    // Who leads it now held it to be without a stream.
+                    let written = s.acked;
+                    self.emit(Record::Reattached { session, written }, out);
+                }
                 if let Some(old) = self.edge.conn_of(session).filter(|old| *old != conn) {
                     self.edge.remove(old);
                 }

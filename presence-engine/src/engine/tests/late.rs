@@ -145,6 +145,30 @@ fn the_same_behind_a_break_of_the_link() {
     assert!(duo.closed(romeo).is_none());
 }
 
+/// He came by a front, and the node that bound him died before he heard of it: the takeover holds the session to be without a stream.
+#[test]
+fn who_was_bound_by_a_node_that_died_before_it_said_so_has_a_stream() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(B, JULIET);
+    let romeo = duo.open_at("romeo@example.org", B);
+    duo.hold(true);
+    duo.send(romeo, BIND);
+    let asked = duo.take_mail(A);
+    duo.turn(A, asked, true);
+    duo.deliver_frames(B);
+    duo.lose(A);
+    duo.hold(false);
+    duo.send(romeo, ENABLE);
+    assert!(duo.all(romeo).iter().any(|xml| xml.starts_with("<enabled")));
+    let before = duo.got(romeo).len();
+    duo.send(romeo, "<presence/>");
+    duo.send(juliet, &say(ROMEO, "1"));
+    let seen = duo.got(romeo).len() - before;
+    let s = duo.session(ROMEO).unwrap();
+    assert_eq!((s.sent() as usize, s.detached_ms), (seen, None), "all that he was given has a number");
+    assert_eq!(seen, 2, "his own presence, and the message");
+}
+
 /// A list without its connections says that there are none: a session that does not outlive its stream would end of it.
 #[test]
 fn a_list_of_streams_on_a_path_that_is_gone_is_not_told() {
