@@ -29,6 +29,10 @@ impl Engine {
         self.roster_changes += roster_changes(record.effects());
         self.owners_changed |= may_change_owners(&record);
         self.state.apply(&mut self.place, &record);
+        // By the clock of this node.
+        if let Record::Detached { session, at_ms } = record {
+            self.waiting_since.insert(session, (at_ms, at_ms));
+        }
         self.note_early(early);
         let full = self.overfull(&record);
         out.push(Output::Record { groups, record });

@@ -148,6 +148,8 @@ pub struct Engine {
     next_sweep_ms: u64,
     /// When sessions were first seen that are bound later than now, and that their contacts believe in (D14).
     bound_ahead: BTreeMap<SmId, u64>,
+    /// When the stream of each session that has none ended, as the state says it, and from when on it is waited for here.
+    waiting_since: BTreeMap<SmId, (u64, u64)>,
     /// See [`Engine::seen`].
     seen: Seen,
     /// Roster changes of this turn, for their versions.
@@ -194,6 +196,7 @@ impl Engine {
             owners_changed: false,
             next_sweep_ms: 0,
             bound_ahead: BTreeMap::new(),
+            waiting_since: BTreeMap::new(),
             seen: Seen::default(),
             roster_changes: 0,
             waiting: Waiting::default(),

@@ -170,8 +170,6 @@ pub struct Driver {
     /// how far the peer's copy of ours is durable there, and its own log.
     peer_kept: u64,
     peer_own: u64,
-    /// The end of our log that we took from the peer, until that knows that it is on our disk.
-    took: Option<u64>,
     /// The own log of the peer when it first answered after both logs flowed: what it wrote in the place of a cut tail is
     /// before that.
     barrier: Option<u64>,
@@ -237,7 +235,6 @@ impl Driver {
             kept: 0,
             peer_kept: 0,
             peer_own: 0,
-            took: None,
             barrier: None,
             peer_lacks: false,
             installing: None,
@@ -555,7 +552,6 @@ impl Driver {
             Which::Own if synced && self.own.at(at.seq) == Some(at) => {
                 self.commit.synced(at.seq);
                 self.release();
-                self.tell_whole();
             }
             Which::Own => {}
             Which::Peer => {

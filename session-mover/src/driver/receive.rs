@@ -176,6 +176,10 @@ impl Driver {
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
+        if complete {
+            // It goes live upon the greeting, and may have nothing to write.
+            self.tell_whole();
+        }
         self.compare_what_waits(hello.regs, store);
     }
 
@@ -315,6 +319,9 @@ impl Driver {
         // Whose log parts from our copy puts that into its own now, and greets anew when it has.
         if last && self.incoming.parted.is_none() {
             self.incoming.takes = Some(self.peer.end().seq);
+            self.peer_lacks = false;
+            // It may wait for the end of our own log as we do for its.
+            self.tell_whole();
         }
     }
 
@@ -322,7 +329,6 @@ impl Driver {
     fn flows(&mut self) {
         (self.incoming.flows, self.incoming.takes) = (true, None);
         self.peer_lacks = false;
-        self.tell_whole();
     }
 
     /// The peer has so much of its own log on its disk.
@@ -332,10 +338,10 @@ impl Driver {
         }
     }
 
-    /// The peer, which had the end of our own log and gave it to us, waits to hear that it is on our disk.
+    /// The peer, which had the end of our own log and gave it to us, waits to hear that it is on our disk. If it is not ready
+    /// to hear that, it is told when it greets, or with what it writes next.
     pub(super) fn tell_whole(&mut self) {
-        if self.incoming.live() && self.took.is_some_and(|took| self.commit.own_end() >= took) {
-            self.took = None;
+        if self.fetched && (self.incoming.live() || self.incoming.takes.is_some()) {
             self.send_ack();
         }
     }

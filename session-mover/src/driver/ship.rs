@@ -113,6 +113,8 @@ impl Driver {
         match (self.outgoing.phase, msg) {
             // This node has closed it: what is still on its way is not heard.
             (Phase::Down, _) => {}
+            // The store is on its way; what the peer has is known when it has that.
+            (Phase::Snapshot | Phase::Sending, Msg::Ack(_)) => {}
             (Phase::Greeted, Msg::Hello(hello)) => self.compare(hello, store),
             (Phase::Fetching, Msg::Fetched(frames, last)) => self.on_fetched(frames, last, store),
             (Phase::Live, Msg::Ack(ack)) => self.on_ack(ack, store),
@@ -315,9 +317,12 @@ impl Driver {
             store.append(Which::Own, frame.at, bytes);
         }
         if last {
-            self.took = Some(self.own.end().seq);
+            // The peer joins upon it.
+            store.sync(Which::Own);
             self.rebuild(store);
+            self.commit.restart(self.own.end().seq);
             self.go_live(self.own.end().seq, store);
+            self.tell_whole();
         } else {
             self.dos.push(Do::Send(Link::Out, Msg::Fetch(self.own.end().seq + 1)));
         }

@@ -5,12 +5,14 @@ use super::sides::{Disk, Side, pair, settle, start};
 use super::*;
 use crate::log::Which;
 
-/// What a driver says comes to the other, but for the end of the log, which is slow.
+/// What a driver says comes to the other, but for the end of the log, which is slow, and what stands behind that.
 fn talk(one: &mut Side, other: &mut Side, slow: &mut Vec<Msg>) -> bool {
-    let mut moved = one.run();
+    let (serves, mut moved) = (one.driver.cfg.engine.me == NodeIx::B, one.run());
     for what in one.driver.take() {
         match what {
-            Do::Send(Link::In, msg @ Msg::Fetched(..)) => slow.push(msg),
+            Do::Send(Link::In, msg) if matches!(msg, Msg::Fetched(..)) || serves && !slow.is_empty() => {
+                slow.push(msg)
+            }
             Do::Send(Link::Out, msg) => _ = other.driver.on_in(msg, &mut other.disk),
             Do::Send(Link::In, msg) => other.driver.on_out(msg, &mut other.disk),
             _ => continue,
@@ -24,8 +26,8 @@ fn talk_both(a: &mut Side, b: &mut Side, slow: &mut Vec<Msg>) {
     while talk(a, b, slow) | talk(b, a, slow) {}
 }
 
-#[test]
-fn who_takes_the_end_of_its_log_from_the_peer_is_whole_when_that_is_on_its_disk() {
+/// A asks for the end of its log, which is on its way.
+fn taking() -> (Side, Side, Vec<Msg>, Position) {
     let [mut a, mut b] = pair(&[]);
     for name in ["anna", "berta"] {
         a.add(name);
@@ -46,7 +48,13 @@ fn who_takes_the_end_of_its_log_from_the_peer_is_whole_when_that_is_on_its_disk(
     a.driver.connected();
     b.driver.connected();
     talk_both(&mut a, &mut b, &mut slow);
-    assert_eq!(slow.len(), 1, "it was asked for, and given");
+    assert!(matches!(slow.first(), Some(Msg::Fetched(..))), "it was asked for, and given");
+    (a, b, slow, lost.at)
+}
+
+#[test]
+fn who_takes_the_end_of_its_log_from_the_peer_is_whole_when_it_says_so() {
+    let (mut a, mut b, mut slow, lost) = taking();
     assert!(!b.driver.hears_log() && !b.driver.near(), "it is on its way");
     // What the peer says meanwhile comes by the other connection, and is acknowledged.
     b.add("clara");
@@ -54,10 +62,24 @@ fn who_takes_the_end_of_its_log_from_the_peer_is_whole_when_that_is_on_its_disk(
     assert_eq!(b.driver.acked(), b.driver.own_end().seq);
     assert!(!b.driver.near());
     slow.drain(..).for_each(|msg| a.driver.on_out(msg, &mut a.disk));
-    assert_eq!(a.driver.own_end(), lost.at);
-    assert!(!b.driver.near(), "it is not on the disk there");
+    assert_eq!(a.driver.own_end(), lost);
+    assert!(!b.driver.near(), "it has not said so");
     // Nobody writes anything more.
     talk_both(&mut a, &mut b, &mut slow);
     assert!(b.driver.hears_log() && b.driver.near());
     assert_eq!((a.digest(), a.users()), (b.digest(), 3));
+}
+
+/// The connection breaks by which the node says so, and there is nothing else to say by it when it is made anew.
+#[test]
+fn who_could_not_say_that_it_has_the_end_of_its_log_says_so_when_it_is_greeted() {
+    let (mut a, mut b, mut slow, _) = taking();
+    b.driver.disconnected();
+    a.driver.peer_gone();
+    slow.drain(..).for_each(|msg| a.driver.on_out(msg, &mut a.disk));
+    talk_both(&mut a, &mut b, &mut slow);
+    assert!(!b.driver.hears_log());
+    b.driver.connected();
+    talk_both(&mut a, &mut b, &mut slow);
+    assert!(b.driver.hears_log() && b.driver.near());
 }
