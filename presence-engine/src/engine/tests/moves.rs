@@ -1,6 +1,6 @@
 //! Presence across failovers, hand-overs, resumes and the hold (D2, D11, D14): no flicker, no repeat, nothing missed.
 
-use super::{A, B, Client, Duo, presences};
+use super::{A, B, Client, Duo, Input, presences};
 
 const ROMEO: &str = "romeo@example.org";
 const JULIET: &str = "juliet@example.org";
@@ -156,6 +156,28 @@ fn a_new_binding_that_never_sends_presence_lapses() {
     assert_eq!(presences(&duo.got(juliet)), ["unavailable romeo@example.org/orchard"]);
     duo.after(300_000);
     assert!(duo.got(juliet).is_empty());
+}
+
+/// The clock of the node that takes over is two hours ahead since its start, or nobody was there for two hours: whoever was waited for
+/// then is waited for once more. The node that has seen it wait ends it in time.
+#[test]
+fn a_session_whose_time_is_over_at_first_sight_is_waited_for_from_there_on() {
+    for starts in [true, false] {
+        let (mut duo, romeo, _) = friends();
+        duo.drop_tcp(romeo);
+        duo.after(1_000);
+        if starts {
+            duo.engines[B.index()].as_mut().unwrap().waiting_since.clear();
+        }
+        duo.now_ms += 7_200_000;
+        duo.lose(A);
+        duo.input(B, Input::Tick);
+        assert_eq!(duo.session(ORCHARD).is_some(), starts);
+        duo.after(299_000);
+        assert_eq!(duo.session(ORCHARD).is_some(), starts);
+        duo.after(2_000);
+        assert!(duo.session(ORCHARD).is_none());
+    }
 }
 
 /// What the old session left bears no stamp before that of what waits already, which another clock may have given; the wait of
