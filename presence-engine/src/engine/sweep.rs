@@ -2,7 +2,6 @@
 
 use super::{Engine, Output};
 use crate::ids::SmId;
-use crate::state::JsmSession;
 
 /// How often lost sessions are looked through, in milliseconds.
 const SWEEP_MS: u64 = 1_000;
