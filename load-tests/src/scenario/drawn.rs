@@ -120,12 +120,14 @@ const FAULTS: &[(&str, Excused)] = &[
     ("tandem Y \"service stop SERVICE --node X\"; PAUSE; tandem X \"service start SERVICE\"", Nothing),
     ("tandem X \"service fail SERVICE --for Ns\"; PAUSE", Nothing),
     ("tandem X \"service restart SERVICE\"; PAUSE", Nothing),
+    // High availability does not begin where clocks differ.
     (
-        "tandem X \"service stop SERVICE\"; tandem Y \"service stop SERVICE\"; wait X \"Running in Failed Mode\" 60s; \
-         wait Y \"Running in Failed Mode\" 20s; PAUSE; tandem X \"recover\"",
+        "clock a +0s; clock b +0s; tandem X \"service stop SERVICE\"; tandem Y \"service stop SERVICE\"; \
+         wait X \"Running in Failed Mode\" 60s; wait Y \"Running in Failed Mode\" 20s; PAUSE; \
+         wait not X alarm \"the clocks of the nodes differ\" 20s; wait not Y alarm \"the clocks of the nodes differ\" 20s; \
+         tandem X \"recover\"",
         Nothing,
     ),
-    // High availability is not enabled where clocks differ.
     (
         "clock a +0s; clock b +0s; tandem X \"ha disable\"; PAUSE; wait not X alarm \"the clocks of the nodes differ\" 20s; \
          wait not Y alarm \"the clocks of the nodes differ\" 20s; tandem Y \"ha enable\"",

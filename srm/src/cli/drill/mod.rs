@@ -17,6 +17,7 @@ use super::output::{Answer, Exit, Failure, Progress};
 use super::{Client, ClientArgs, consistency, moves, user};
 use crate::admin::{NodeStatus, Status};
 use crate::config::{self, Config};
+use crate::view::State;
 
 use seat::Seat;
 use stop::Stop;
@@ -323,7 +324,7 @@ impl Drill {
         };
         let at_home = |status: &Status| match self.names.each_ref().map(|name| state(status, name)) {
             // The backup has died meanwhile: its users are here, and those of this node are at home.
-            [own, other] if own == "Running in Backup Mode" => other == "Down",
+            [own, other] if own == "Running in Backup Mode" => other == State::Down.name(),
             both => both.iter().all(|state| state == "Normal"),
         };
         self.status().is_ok_and(|status| status.moving.is_none() && at_home(&status))
