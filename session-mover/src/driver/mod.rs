@@ -170,6 +170,8 @@ pub struct Driver {
     /// how far the peer's copy of ours is durable there, and its own log.
     peer_kept: u64,
     peer_own: u64,
+    /// The peer gave us the end of our own log, and may not know that we have it.
+    took: bool,
     /// The own log of the peer when it first answered after both logs flowed: what it wrote in the place of a cut tail is
     /// before that.
     barrier: Option<u64>,
@@ -235,6 +237,7 @@ impl Driver {
             kept: 0,
             peer_kept: 0,
             peer_own: 0,
+            took: false,
             barrier: None,
             peer_lacks: false,
             installing: None,

@@ -176,7 +176,7 @@ impl Driver {
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
-        if complete {
+        if complete && self.took {
             // It goes live upon the greeting, and may have nothing to write.
             self.tell_whole();
         }
@@ -321,7 +321,9 @@ impl Driver {
             self.incoming.takes = Some(self.peer.end().seq);
             self.peer_lacks = false;
             // It may wait for the end of our own log as we do for its.
-            self.tell_whole();
+            if self.took {
+                self.tell_whole();
+            }
         }
     }
 

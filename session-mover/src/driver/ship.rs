@@ -322,6 +322,7 @@ impl Driver {
             self.rebuild(store);
             self.commit.restart(self.own.end().seq);
             self.go_live(self.own.end().seq, store);
+            self.took = true;
             self.tell_whole();
         } else {
             self.dos.push(Do::Send(Link::Out, Msg::Fetch(self.own.end().seq + 1)));
