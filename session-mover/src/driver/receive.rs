@@ -176,7 +176,7 @@ impl Driver {
         }
         let answer = self.hello(self.peer.clone());
         self.dos.push(Do::Send(Link::In, Msg::Hello(answer)));
-        if complete && self.took {
+        if complete {
             // It goes live upon the greeting, and may have nothing to write.
             self.tell_whole();
         }
@@ -321,9 +321,7 @@ impl Driver {
             self.incoming.takes = Some(self.peer.end().seq);
             self.peer_lacks = false;
             // It may wait for the end of our own log as we do for its.
-            if self.took {
-                self.tell_whole();
-            }
+            self.tell_whole();
         }
     }
 
@@ -343,7 +341,7 @@ impl Driver {
     /// The peer, which had the end of our own log and gave it to us, waits to hear that it is on our disk. If it is not ready
     /// to hear that, it is told when it greets, or with what it writes next.
     pub(super) fn tell_whole(&mut self) {
-        if self.fetched && (self.incoming.live() || self.incoming.takes.is_some()) {
+        if self.took && self.fetched && (self.incoming.live() || self.incoming.takes.is_some()) {
             self.send_ack();
         }
     }
