@@ -55,7 +55,7 @@ impl FromStr for Epoch {
 /// What a client says of the epochs that it was told, with `<resume/>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// The highest.
+    /// The highest since the stream that told it goes on with the session.
     pub epoch: Epoch,
     /// A lower one that `<moving/>` told last.
     pub moved: Option<Epoch>,

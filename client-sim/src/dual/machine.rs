@@ -77,6 +77,8 @@ pub struct DualClient {
     parked_at: Option<Peer>,
     sm_id: Option<String>,
     told: Option<Told>,
+    /// The main stream was granted the session and told no epoch yet. Who granted it knew of all that was told before.
+    granted: bool,
     /// How often the client has asked to go on with a session.
     attempts: u32,
     offer: Option<Offer>,
@@ -109,6 +111,7 @@ impl DualClient {
             parked_at: None,
             sm_id: None,
             told: None,
+            granted: false,
             attempts: 0,
             offer: None,
             early: None,
@@ -222,6 +225,7 @@ impl DualClient {
         self.main_at = Some(at);
         self.phase = Phase::Up;
         self.main_alive = true;
+        self.granted = true;
         self.frozen = Frozen::No;
         self.lost_told = None;
     }
@@ -235,7 +239,7 @@ impl DualClient {
             Dual::Failed(_) if self.phase == Phase::Up && self.offer.take().is_some() => self.unpark(out),
             Dual::Vouched { nonce, mac } => self.vouched(now, &nonce, mac.into(), out),
             Dual::Moving { epoch, to } => {
-                self.told = Some(Told::moving(self.told, epoch));
+                self.told = Some(Told::moving(self.told_here(), epoch));
                 self.frozen = Frozen::Moved;
                 let there = self.parked_node().is_some_and(|node| node == to);
                 self.leave_main(FlipCause::Moving, there, Some(to.into()), out);
@@ -272,9 +276,15 @@ impl DualClient {
         }
     }
 
-    /// An epoch never goes back: what waited at the server may name an older one than what overtook it (D6).
+    /// What the main stream told since it goes on with the session.
+    fn told_here(&mut self) -> Option<Told> {
+        let nothing = std::mem::take(&mut self.granted);
+        self.told.filter(|_| !nothing)
+    }
+
+    /// On one stream an epoch never goes back: what waited at the server may name an older one than what overtook it (D6).
     fn offered(&mut self, epoch: Epoch, offer: Offer, out: &mut Outputs) {
-        self.told = Some(Told::offered(self.told, epoch));
+        self.told = Some(Told::offered(self.told_here(), epoch));
         let elsewhere = self.parked_at.as_ref().is_some_and(|place| place.node != offer.peer.node);
         self.offer = Some(offer);
         if elsewhere && self.park != Park::Scheduled && self.phase == Phase::Up {

@@ -253,7 +253,7 @@ fn an_offer_before_a_resume_that_fails_counts_for_nothing() {
 }
 
 #[test]
-fn an_epoch_never_goes_back_but_with_a_new_session() {
+fn an_epoch_never_goes_back_on_one_stream_of_a_session() {
     let mut client = Client::parked();
     client.on(offer("8.0", "b"));
     client.on(offer("7.0", "b"));
@@ -266,4 +266,23 @@ fn an_epoch_never_goes_back_but_with_a_new_session() {
     assert_eq!(client.machine.told(), Some(epoch("8.0").into()), "it is not the last word any more");
     client.on(main_up("a", true));
     assert_eq!(client.machine.told(), None);
+}
+
+/// Who granted the session there knew of all that was told before.
+#[test]
+fn what_was_told_before_a_stream_goes_on_with_the_session_is_forgotten_with_what_that_tells() {
+    let mut client = Client::parked();
+    client.on(offer("9.0", "b"));
+    client.on(take());
+    client.on(early("8.0", "a"));
+    client.on(Input::Resumed);
+    assert_eq!(client.machine.told(), Some(epoch("8.0").into()));
+    client.on(main_up("b", false));
+    assert_eq!(client.machine.told(), Some(epoch("8.0").into()), "it tells nothing yet");
+    client.on(offer("7.0", "a"));
+    client.on(offer("6.0", "a"));
+    assert_eq!(client.machine.told(), Some(epoch("7.0").into()));
+    client.on(main_up("b", false));
+    client.on(moving("a"));
+    assert_eq!(client.machine.told(), Some(epoch("7.1").into()));
 }
