@@ -8,6 +8,8 @@ use rand::{Rng, SeedableRng};
 
 /// Faults of one scenario.
 const COUNT: Range<usize> = 5..9;
+/// Faults of a long one: some 20 minutes of one pair. More in an hour would take more automatic failovers than a node does.
+const LONG: usize = 100;
 /// Of so many in a hundred a second one comes before the first has healed.
 const TWO: u32 = 12;
 const HEAD: &str = "set srm.keep_alive_interval 1s
@@ -192,13 +194,13 @@ const FOREIGN: &[&str] = &["of peer", "of other cluster"];
 const AILMENTS: &[&str] = &["loss 20%", "delay 300ms", "twice 30% disorder 30%", "resets 2%"];
 const SERVICES: &[&str] = &["database", "presence-engine", "router"];
 
-/// A scenario of this seed.
-pub fn draw(seed: u64) -> String {
-    drawn(seed).0
+/// A scenario of this seed, or a long one: it begins with the same faults.
+pub fn draw(seed: u64, long: bool) -> String {
+    drawn(seed, long).0
 }
 
 /// The same, with what it was drawn from.
-fn drawn(seed: u64) -> (String, Vec<&'static str>) {
+fn drawn(seed: u64, long: bool) -> (String, Vec<&'static str>) {
     let mut luck = Luck::new(seed);
     let who = match luck.arbiter {
         Arbiter::Witness => "witness\n",
@@ -208,7 +210,8 @@ fn drawn(seed: u64) -> (String, Vec<&'static str>) {
     let synced = if luck.synced { SYNCED } else { "" };
     let mut text = format!("# Drawn by seed {seed}.\n{who}{HEAD}{synced}{CLIENTS}");
     let (mut excused, mut kinds) = (Vec::new(), Vec::new());
-    for _ in 0..luck.rng.random_range(COUNT) {
+    let few = luck.rng.random_range(COUNT);
+    for _ in 0..if long { LONG } else { few } {
         let (kind, fault, then) = luck.fault(&text);
         text.push_str(&fault);
         text.push_str(HEALED);
@@ -377,14 +380,19 @@ mod tests {
     #[test]
     fn whatever_is_drawn_can_be_played() {
         for seed in 0..1_000 {
-            let text = draw(seed);
+            let text = draw(seed, false);
             parse("soak", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        }
+        for seed in 0..20 {
+            let text = draw(seed, true);
+            parse("soak", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            assert_eq!(text.matches(HEALED).count(), LONG);
         }
     }
 
     #[test]
     fn a_thousand_seeds_draw_every_fault() {
-        let all: Vec<(String, Vec<&str>)> = (0..1_000).map(drawn).collect();
+        let all: Vec<(String, Vec<&str>)> = (0..1_000).map(|seed| drawn(seed, false)).collect();
         let kinds: BTreeSet<&str> = all.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
         for kind in FAULTS.iter().map(|(template, _)| *template).chain([SECOND]) {
             assert!(kinds.contains(kind), "{kind:?} is never drawn");
@@ -401,7 +409,7 @@ mod tests {
 
     #[test]
     fn each_policy_has_its_faults_a_bug_is_met_once_and_what_is_excused_is_what_was_drawn() {
-        let all: Vec<String> = (0..2_000).map(draw).collect();
+        let all: Vec<String> = (0..2_000).map(|seed| draw(seed, false)).collect();
         let wanted =
             ["clock ", "service stop", "cut a -> b", "path ", "panic a\n", "power off ", "full", SECOND];
         for arbiter in ["\nwitness\n", "\netcd\n", "policy available\n"] {
@@ -467,7 +475,7 @@ mod tests {
     #[test]
     fn every_fault_is_put_right_before_the_pair_must_be_well() {
         for seed in 0..1_000 {
-            let text = draw(seed);
+            let text = draw(seed, seed % 50 == 0);
             let mut broken = BTreeSet::new();
             for line in text.lines() {
                 if line == "wait protected 120s" {
