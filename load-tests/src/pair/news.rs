@@ -1,7 +1,8 @@
 //! What nodes tell their operators, as the world hears it.
 
 use presence_engine::ids::Mode;
-use srm::node::Event as News;
+use srm::node::{Event as News, Node};
+use srm::safety::Release;
 
 use super::faults::Fault;
 use super::world::{Event, World};
@@ -11,6 +12,13 @@ impl World {
         self.keep_moves(node, &news);
         self.replace_early(node, &news);
         match news {
+            // It leads the other's users alone, and hears that the other leads its own.
+            News::Register(group, reg) if reg.primary.index() != node && group.index() == node => {
+                let leads = |n: &Node| n.core(group.peer()).release() == Release::Alone;
+                if self.hosts[node].node().is_some_and(leads) {
+                    self.people.crossed();
+                }
+            }
             News::Register(group, reg) if reg.primary.index() == node && group.index() != node => {
                 self.coverage.takeovers += u32::from(reg.mode == Mode::Solo);
             }

@@ -28,6 +28,8 @@ pub struct People {
     /// Whom each client may be shown once more, since no node ran: see
     /// [`Ledger::nobody_runs`](super::ledger::Ledger::nobody_runs).
     twice: BTreeSet<(usize, String)>,
+    /// Of whom each client may be shown once more what they had said last then: see [`People::crossed`].
+    crossed: BTreeMap<(usize, String), Content>,
 }
 
 impl People {
@@ -42,6 +44,7 @@ impl People {
             changes: 0,
             excused: 0,
             twice: BTreeSet::new(),
+            crossed: BTreeMap::new(),
         }
     }
 
@@ -53,9 +56,29 @@ impl People {
 
     /// Both nodes are dead: what the one that is back first had not written down of the other may be told again.
     pub fn nobody_runs(&mut self) {
-        let shown =
-            self.seen.iter().enumerate().flat_map(|(c, seen)| seen.keys().map(move |of| (c, of.clone())));
-        self.twice.extend(shown);
+        self.twice.extend(self.everybody());
+    }
+
+    /// Each node, cut off from the other and for a while from the witness, took the other's users over: what a node had shown
+    /// its new users of its old ones, and had acknowledged to nobody, those say again to the node that leads them now.
+    pub fn crossed(&mut self) {
+        for (c, of) in self.everybody() {
+            let last = self.said_by(&of).unwrap_or_else(Content::empty);
+            self.crossed.insert((c, of), last);
+        }
+    }
+
+    /// What this full JID said last.
+    fn said_by(&self, jid: &str) -> Option<Content> {
+        (0..self.said.len()).find(|c| full(*c) == jid).map(|c| self.said[c])
+    }
+
+    /// Who was shown whom.
+    fn everybody(&self) -> Vec<(usize, String)> {
+        let shown = |(c, seen): (usize, &BTreeMap<String, _>)| -> Vec<(usize, String)> {
+            seen.keys().map(|of| (c, of.clone())).collect()
+        };
+        self.seen.iter().enumerate().flat_map(shown).collect()
     }
 
     /// Presence stanzas that were shown.
@@ -133,14 +156,25 @@ impl World {
         };
         self.people.record.shown(&format!("u{c}@d"), stanza);
         self.people.seen[c].insert(from.to_string(), content);
+        let crossed = self.says_again_what_was_shown(c, &from.to_string(), content);
         let report = self.people.record.report();
         let (wrong, list) = (report.flickers + report.repeats, report.list.clone());
         let again = wrong > self.people.excused && self.people.twice.remove(&(c, from.to_string()));
-        if self.excuses() || again {
+        if self.excuses() || again || crossed {
             self.people.excused = wrong;
         } else if wrong > self.people.excused {
             self.fail(format!("u{c} from {from}: {list:?}"));
         }
+    }
+
+    /// Whether a contact may be shown something older of somebody, until it is shown what that said after the nodes had crossed.
+    fn says_again_what_was_shown(&mut self, c: usize, from: &str, content: Option<Content>) -> bool {
+        let (who, present) = ((c, from.to_owned()), self.people.said_by(from));
+        let Some(then) = self.people.crossed.get(&who) else { return false };
+        if content.is_some_and(|shown| Some(shown) == present && shown != *then) {
+            self.people.crossed.remove(&who);
+        }
+        true
     }
 
     /// A contact who was not shown the present, or two rosters that disagree.

@@ -73,6 +73,10 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (1_100_413, Profile::IMPATIENT),
         // Who had been bound by a front, and heard of it after a takeover, was held to be without a stream: presence had no number.
         (1_100_702, Profile::ALONE_DEVICES),
+        // A client that had left a node, and heard then of the term of who stayed, was held to have been told of another branch.
+        (1_300_050, Profile::RESTARTS),
+        // Each node took the other's users over, and a contact was shown once more what had been shown by who left.
+        (1_000_902, Profile::IMPATIENT_WITNESS),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);
