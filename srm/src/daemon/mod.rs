@@ -79,8 +79,8 @@ use again::Again;
 use chronicle::Chronicle;
 use clients::Clients;
 use clock::Clock;
-use disk::NodeDisk;
 pub(crate) use disk::lock;
+use disk::{Found, NodeDisk};
 pub use events::record;
 use metrics::Metrics;
 use notices::Notices;
@@ -121,58 +121,16 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()> {
-    // The life socket comes first and is closed only by death: while it is there, the process is.
-    let life = match &config.link {
-        Some(link) => Some(LifeSocket::bind(link.listen).map_err(|error| {
-            cannot_listen("link.listen (the life socket, one port above it)", link.life(), &error)
-        })?),
-        None => None,
-    };
+    // It comes first and is closed only by death: while it is there, the process is.
+    let life = life_socket(config)?;
     let me = NodeIx::from_index(config.index()).expect("0 or 1");
     let names = node_names(config);
-    let cluster = config.link.as_ref().map_or(0, |l| l.secret.cluster_id());
-    let sync_peer = config.link.as_ref().is_some_and(|l| l.commit == Commit::PeerAndDisk);
     let (to_node, events) = channel();
     let metrics = Metrics::new();
-    let stored = {
-        let (to_node, metrics) = (to_node.clone(), metrics.clone());
-        move |s: session_mover::log::Stored| {
-            metrics.stored(&s);
-            _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)));
-        }
-    };
-    let checkpointed = {
-        let to_node = to_node.clone();
-        move |result| _ = to_node.send(ToNode::In(In::Checkpointed(result)))
-    };
-    let whose = (config.node.name.as_str(), me);
-    let engine = config.store.engine;
-    let found = NodeDisk::open(&config.node.data, whose, cluster, sync_peer, engine, stored, checkpointed)?;
-    let mut disk = found.disk;
-    if found.opened.set_aside != [0, 0] {
-        warn!(
-            own = found.opened.set_aside[0],
-            peer = found.opened.set_aside[1],
-            "torn log tails set aside (bytes)"
-        );
-    }
+    let (node, disk) = first_node(config, me, names.clone(), open_disk(config, me, &to_node, &metrics)?)?;
     let (store, watchdog) = (disk.watch_store(), disk.watchdog());
-    let inc = u64::from_le_bytes(random());
-    if let Some(inputs) = found.crashed {
-        error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
-    }
-    let mut node = Node::start(node_config(config, me, names.clone()), found.durable, inc, &mut disk);
-    if config.pair().is_none() {
-        may_be_alone(&node)?;
-    }
-    node.remember_crashes(found.crashes);
-    node.remember_failovers(&found.failovers);
     let handled = node.driver().engine().being_handled();
-    let fake = match config.pair() {
-        Some((_, link)) => link.secret.derive(ACCOUNTS),
-        None => accounts::own_secret(&config.node.data)?,
-    };
-    let accounts = Arc::new(Accounts::new(fake));
+    let accounts = Arc::new(Accounts::new(made_up(config)?));
     let (tell, from_node) = unbounded_channel();
     let (witness, asked) = unbounded_channel();
     let holds = events::holds(&node.shown(), &names);
@@ -186,14 +144,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         chronicle.notify_by(chronicle::notifier(config, &notices)?);
     }
     let live = Live::new(config, metrics.clone(), chronicle.clone(), notices.clone(), to_node.clone())?;
-    let beacon = match config.pair() {
-        Some((peer, link)) => {
-            // Before it says its first word.
-            room::watch(config.node.data.clone(), to_node.clone())?;
-            Some(beacons(link, peer, live.beacons.clone(), &to_node)?)
-        }
-        None => None,
-    };
+    let beacon = first_beacons(config, live.beacons.clone(), &to_node)?;
     let heart = Arc::new(AtomicU64::new(boottime_ms()));
     let worker = Worker {
         node,
@@ -238,6 +189,84 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
     result
+}
+
+fn life_socket(config: &Config) -> anyhow::Result<Option<LifeSocket>> {
+    let Some(link) = &config.link else { return Ok(None) };
+    let life = LifeSocket::bind(link.listen).map_err(|error| {
+        cannot_listen("link.listen (the life socket, one port above it)", link.life(), &error)
+    })?;
+    Ok(Some(life))
+}
+
+/// What the disk has written goes to the node and to the metrics. Says what was found there that should not be.
+fn open_disk(
+    config: &Config,
+    me: NodeIx,
+    to_node: &Sender<ToNode>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Found> {
+    let cluster = config.link.as_ref().map_or(0, |l| l.secret.cluster_id());
+    let sync_peer = config.link.as_ref().is_some_and(|l| l.commit == Commit::PeerAndDisk);
+    let stored = {
+        let (to_node, metrics) = (to_node.clone(), metrics.clone());
+        move |s: session_mover::log::Stored| {
+            metrics.stored(&s);
+            _ = to_node.send(ToNode::In(In::Stored(s.which, s.at, s.synced)));
+        }
+    };
+    let checkpointed = {
+        let to_node = to_node.clone();
+        move |result| _ = to_node.send(ToNode::In(In::Checkpointed(result)))
+    };
+    let whose = (config.node.name.as_str(), me);
+    let engine = config.store.engine;
+    let found = NodeDisk::open(&config.node.data, whose, cluster, sync_peer, engine, stored, checkpointed)?;
+    let [own, peer] = found.opened.set_aside;
+    if [own, peer] != [0, 0] {
+        warn!(own, peer, "torn log tails set aside (bytes)");
+    }
+    if let Some(inputs) = found.crashed {
+        error!(inputs, "the last run ended in the middle of a turn; what it was handling is remembered");
+    }
+    Ok(found)
+}
+
+/// The node, with what its disk knows.
+fn first_node(
+    config: &Config,
+    me: NodeIx,
+    names: [String; 2],
+    found: Found,
+) -> anyhow::Result<(Node, NodeDisk)> {
+    let (mut disk, inc) = (found.disk, u64::from_le_bytes(random()));
+    let mut node = Node::start(node_config(config, me, names), found.durable, inc, &mut disk);
+    if config.pair().is_none() {
+        may_be_alone(&node)?;
+    }
+    node.remember_crashes(found.crashes);
+    node.remember_failovers(&found.failovers);
+    Ok((node, disk))
+}
+
+/// What made-up credentials are derived from.
+fn made_up(config: &Config) -> anyhow::Result<[u8; 32]> {
+    match config.pair() {
+        Some((_, link)) => Ok(link.secret.derive(ACCOUNTS)),
+        None => accounts::own_secret(&config.node.data),
+    }
+}
+
+/// The socket for beacons, where there is a peer, and what watches the room on the disk that they tell.
+fn first_beacons(
+    config: &Config,
+    secret: Arc<ArcSwap<Secret>>,
+    to_node: &Sender<ToNode>,
+) -> anyhow::Result<Option<Beacons>> {
+    let Some((peer, link)) = config.pair() else { return Ok(None) };
+    // Before it says its first word.
+    room::watch(config.node.data.clone(), to_node.clone())?;
+    Ok(Some(beacons(link, peer, secret, to_node)?))
 }
 
 /// A node that lost `[peer]` by mistake does not serve beside its peer.
