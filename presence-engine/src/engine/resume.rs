@@ -13,7 +13,7 @@ use super::login::Whose;
 use super::{Engine, Output};
 use crate::ids::{Conn, Mode, NodeIx, Reg, SmId, Term};
 use crate::record::Record;
-use crate::state::{Branch, Entry, ResumeError};
+use crate::state::{Branch, Entry, JsmSession, ResumeError};
 
 /// How long a `<resume/>` on a parked stream waits for the session to come before `<wait/>` voids it, in milliseconds.
 const HELD_RESUME_MS: u64 = 2_000;
@@ -23,7 +23,7 @@ pub(super) const HELD_LOGIN_MS: u64 = 150_000;
 const LOST_MS: u64 = 500;
 
 /// The stream that a session was resumed by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Resumer {
     /// Which of the session's streams it became.
     stream: u32,
@@ -31,6 +31,17 @@ pub(super) struct Resumer {
     node: NodeIx,
     /// The same under each name that its front gives it.
     entropy: [u8; 16],
+    /// There may have been another branch of the session.
+    unheard: Option<Unheard>,
+}
+
+/// The client may never have read the grant: an attempt that it had given up, late from its old connection. Then it may live on the
+/// other branch yet, and name what it was told there.
+#[derive(Clone, Debug)]
+struct Unheard {
+    branch: Branch,
+    /// The term that the grant told.
+    from: u64,
 }
 
 impl Engine {
@@ -106,10 +117,8 @@ impl Engine {
         }
         // One answer for an unknown session and for another's: no oracle.
         let found = SmId::parse(previd).filter(|id| {
-            let s = self.state.session(*id);
-            // D6: whoever was last told an epoch of our branch was promised nothing that we lack.
-            let known = |branch: &Branch| told.is_some_and(|told| branch.has(told.epoch));
-            s.is_some_and(|s| s.user == user && s.resumable() && s.uncertain.as_ref().is_none_or(known))
+            let s = self.state.session(*id).filter(|s| s.user == user && s.resumable());
+            s.is_some_and(|s| self.is_of_our_branch(*id, s, told))
         });
         let Some(id) = found else { return self.refuse_resume(conn, out) };
         let attempt = told.and_then(|told| told.attempt);
@@ -128,13 +137,28 @@ impl Engine {
         }
         let s = self.state.session(id).expect("found above");
         match s.check(h.0) {
-            Ok(()) => self.resumed(conn, id, h, out),
+            Ok(()) => self.resumed(conn, id, h, told, out),
             Err(ResumeError::TooLow) => _ = self.refuse_resume(conn, out),
             Err(ResumeError::TooHigh(sent)) => {
                 self.fail(conn, StreamError::handled_count_too_high(h.0, sent), out);
             }
         }
         true
+    }
+
+    /// D6: whoever was last told an epoch of our branch was promised nothing that we lack.
+    fn is_of_our_branch(&self, id: SmId, s: &JsmSession, told: Option<Told>) -> bool {
+        let moved = self.state.user(&s.user).map(|u| u.moved);
+        let last = |told: Told| told.moved.filter(|last| Some(*last) == moved).unwrap_or(told.epoch);
+        let doubts = s.uncertain.iter().chain(self.unheard(id, s, told).map(|unheard| &unheard.branch));
+        doubts.into_iter().all(|branch| told.is_some_and(|told| branch.has(last(told))))
+    }
+
+    /// What the last grant left in doubt, unless the client names what that told.
+    fn unheard(&self, id: SmId, s: &JsmSession, told: Option<Told>) -> Option<&Unheard> {
+        let last = self.resumers.get(&id).filter(|last| last.stream == s.streams)?;
+        let heard = |unheard: &&Unheard| told.is_some_and(|told| told.epoch.term >= unheard.from);
+        last.unheard.as_ref().filter(|unheard| !heard(unheard))
     }
 
     /// An element as it comes from a socket of this node. A `<resume/>` is marked with what this node knows by then: of a session
@@ -228,7 +252,7 @@ impl Engine {
     }
 
     /// The record of the resumption comes before the first resend (D2).
-    fn resumed(&mut self, conn: Conn, session: SmId, h: Handled, out: &mut Vec<Output>) {
+    fn resumed(&mut self, conn: Conn, session: SmId, h: Handled, told: Option<Told>, out: &mut Vec<Output>) {
         let conflict = || StreamError::new(StreamCondition::Conflict).to_bytes();
         // Of the stream that is parked here, too, which may be about to end.
         let used = self.edge.token(conn).map_or(0, |token| token.number).max(self.last_token(session));
@@ -243,11 +267,16 @@ impl Engine {
         }
         self.token_used(session, used, out);
         self.granted += 1;
+        let unheard = self.state.session(session).and_then(|s| {
+            let earlier = self.unheard(session, s, told).map(|unheard| unheard.branch.clone());
+            let branch = Branch::of_both(s.uncertain.clone(), earlier)?;
+            Some(Unheard { branch, from: self.epoch_to_tell(self.state.user(&s.user)?).term })
+        });
         self.emit(Record::Resumed { session, h: h.0 }, out);
         self.forget_attempts();
         let stream = self.state.session(session).map_or(0, |s| s.streams);
         let entropy = self.edge.entropy(conn);
-        self.resumers.insert(session, Resumer { stream, node: conn.node, entropy });
+        self.resumers.insert(session, Resumer { stream, node: conn.node, entropy, unheard });
         self.edge.set_phase(conn, Phase::Bound(session));
         self.tell_attached(conn, session, out);
         // The epoch first: should the client lose this stream, what it was told says which branch its count is of (D6).

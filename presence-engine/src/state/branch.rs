@@ -45,7 +45,7 @@ impl Branch {
     }
 
     /// The same where there may be only one of them.
-    pub(super) fn of_both(later: Option<Branch>, earlier: Option<Branch>) -> Option<Branch> {
+    pub fn of_both(later: Option<Branch>, earlier: Option<Branch>) -> Option<Branch> {
         match (later, earlier) {
             (Some(later), Some(earlier)) => Some(later.behind(&earlier)),
             (later, earlier) => later.or(earlier),

@@ -233,6 +233,32 @@ fn who_was_told_the_epoch_of_a_branch_that_becomes_void_is_refused() {
     assert_eq!(words(&duo.all(romeo)), ["failed"]);
 }
 
+/// An attempt that its client had given up came late, and nobody read the grant.
+#[test]
+fn who_was_told_the_epoch_of_a_void_branch_is_refused_after_a_grant_that_nobody_read() {
+    let mut duo = Duo::new();
+    let romeo = dual(&mut duo, A);
+    duo.drop_tcp(romeo);
+    duo.input(A, Input::Lead { group: A, reg: solo(), late: false });
+    let reg = Reg { term: Term(14), settled: Term(13), ..solo() };
+    duo.input(A, Input::Lead { group: A, reg, late: false });
+    for _ in 0..2 {
+        let late = resume_from(&mut duo, "2.0");
+        assert_eq!(words(&duo.all(late)), ["offer 14.0", "resumed"]);
+        duo.drop_tcp(late);
+        let romeo = resume_from(&mut duo, "13.0");
+        assert_eq!(words(&duo.all(romeo)), ["failed"]);
+        duo.drop_tcp(romeo);
+    }
+    let read = resume_from(&mut duo, "14.0");
+    assert_eq!(words(&duo.all(read)), ["offer 14.0", "resumed"]);
+    duo.drop_tcp(read);
+    let later = Reg { term: Term(16), mode: Mode::Pair, ..reg };
+    duo.input(A, Input::Lead { group: A, reg: later, late: false });
+    let again = resume_from(&mut duo, "14.0");
+    assert_eq!(words(&duo.all(again)), ["offer 16.0", "resumed"]);
+}
+
 #[test]
 fn a_node_that_is_cut_off_lets_go_of_who_was_told_what_it_cannot_hear_of() {
     let mut duo = Duo::new();
