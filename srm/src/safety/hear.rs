@@ -101,7 +101,7 @@ impl Core {
 
     fn on_conflict(&mut self, cfg: &Config, b: &Beacon, out: &mut Vec<Out>) {
         if !self.conflict {
-            self.conflict = true;
+            (self.conflict, self.said_stopped) = (true, true);
             self.role = Role::Fenced;
             self.joining = false;
             self.near = false;

@@ -52,6 +52,8 @@ pub struct Core {
     took_other: bool,
     /// Met another Solo copy; stopped until it is settled who leads.
     conflict: bool,
+    /// It has said so under this value of the register, which may yet be heard.
+    said_stopped: bool,
     /// Led in this boot since it was backup last, or fetched the end of its log: it may lead without fetching.
     fetched: bool,
     /// Waits for `fetched` to lead.
@@ -84,6 +86,7 @@ impl Core {
             alone: false,
             took_other: false,
             conflict: false,
+            said_stopped: false,
             fetched: false,
             wants_lead: false,
             starting: true,
@@ -323,7 +326,13 @@ impl Core {
 
     fn lead_if_fetched(&mut self, cfg: &Config, out: &mut Vec<Out>) {
         let may = self.role == Role::Fenced && self.pending.is_none() && !self.held;
-        if self.wants_lead && self.fetched && may {
+        if !self.wants_lead || !self.fetched || !may {
+            return;
+        }
+        if self.said_stopped {
+            // The peer would compare what this node said then with what it acknowledges alone from now on: so that stands above it.
+            self.change(cfg, self.solo(cfg), Why::Settled, out);
+        } else {
             self.save(out);
             self.lead(cfg);
             out.push(Out::BeaconNow);
@@ -443,6 +452,7 @@ impl Core {
         self.alone &= self.reg.mode == reg.mode && self.reg.primary == reg.primary;
         self.sent.clear();
         self.listen = 0;
+        self.said_stopped = false;
         self.reg = reg;
     }
 

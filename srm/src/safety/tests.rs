@@ -221,3 +221,28 @@ fn who_leads_in_pair_and_was_granted_more_before_asks_for_that_again() {
         assert_eq!((out, core.release()), (Vec::new(), Release::Both), "{held:?}");
     }
 }
+
+/// It stopped, said so, and heard then that the other one leads in Pair, by a word that was older. What it said is heard when it has
+/// acknowledged something alone again: that was not compared.
+#[test]
+fn who_had_stopped_for_another_copy_goes_on_under_another_term() {
+    let [a_cfg, b_cfg] = NodeIx::BOTH.map(|me| config(me, true));
+    let mut a = Core::start(&a_cfg, Some(reg(6, NodeIx::A, Mode::Solo)));
+    let mut b = Core::start(&b_cfg, Some(reg(6, NodeIx::A, Mode::Solo)));
+    let mut out = Vec::new();
+    a.on(&a_cfg, In::InitTimeout, &mut out);
+    let alone = a.beacon();
+    b.on(&b_cfg, In::ForceActive { overrule: false }, &mut out);
+    b.on(&b_cfg, In::Beacon(alone), &mut out);
+    assert!(b.conflict() && b.release() == Release::Nothing);
+    let stopped = b.beacon();
+    let pair = Beacon { reg: reg(8, NodeIx::A, Mode::Pair), ..alone };
+    b.on(&b_cfg, In::Beacon(pair), &mut out);
+    assert_eq!((b.role(), b.release()), (Role::Primary, Release::Alone));
+    assert!(b.reg().term > stopped.reg.term, "{:?}", b.reg());
+    b.on(&b_cfg, In::AckedAlone, &mut out);
+    a.on(&a_cfg, In::Beacon(stopped), &mut out);
+    assert!(a.reg().settled == stopped.reg.term && !a.conflict(), "it was compared with that");
+    a.on(&a_cfg, In::Beacon(b.beacon()), &mut out);
+    assert!(a.conflict(), "and what was acknowledged since is met anew");
+}
