@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use xmpp_core::dual::Dual;
+use xmpp_core::dual::{Dual, Epoch, Told};
 use xmpp_core::error::{StreamCondition, StreamError};
 use xmpp_core::jid::BareJid;
 use xmpp_core::ns;
@@ -162,35 +162,48 @@ fn counts(bytes: &Bytes) -> bool {
 impl Engine {
     /// Accounts of the peer whose clients want to go on here with a session that they had there, and wait for an answer.
     pub fn callers(&self) -> BTreeSet<BareJid> {
-        self.callers_who(|stanza| stanza.head.is(ns::SM, "resume"))
+        self.callers_who(|user, stanza| self.wants_session(user, stanza).is_some())
     }
 
     /// The same of those whom the peer could answer. A client that says to have been told what nobody has said yet waits for
     /// that.
     pub fn answerable_callers(&self) -> BTreeSet<BareJid> {
-        let said = |term: u64| {
-            NodeIx::BOTH.iter().any(|g| self.state.lead(*g).is_some_and(|reg| term <= reg.term.0))
-        };
-        self.callers_who(|stanza| {
-            let Ok(Some(Sm::Resume { told, .. })) = Sm::parse(stanza) else { return false };
-            told.is_none_or(|told| said(told.epoch.term))
+        self.callers_who(|user, stanza| {
+            let Some(told) = self.wants_session(user, stanza) else { return false };
+            told.is_none_or(|told| self.may_have_been_told(user, told.epoch))
         })
     }
 
-    fn callers_who(&self, calls: impl Fn(&Stanza) -> bool) -> BTreeSet<BareJid> {
-        let asks = |front: &Front| {
-            let first = front.kept.front().filter(|_| front.carried.is_none() && !front.answered);
-            first.is_some_and(|item| calls(&item.stanza))
-        };
-        let fronts =
-            self.edge.fronts().into_iter().filter(|conn| self.edge.front_of(*conn).is_some_and(asks));
-        // Without a path to the peer there is nobody to be a front for.
-        let held = self.edge.holding().into_iter().filter(|conn| {
+    /// What the client was told that wants to go on with a session of this user, if there is one of this name.
+    fn wants_session(&self, user: &BareJid, stanza: &Stanza) -> Option<Option<Told>> {
+        let Ok(Some(Sm::Resume { previd, told, .. })) = Sm::parse(stanza) else { return None };
+        let s = self.state.session(SmId::parse(&previd)?)?;
+        (s.user == *user).then_some(told)
+    }
+
+    /// Whether a node may have said this: of the account, or of a group as it is led now.
+    fn may_have_been_told(&self, user: &BareJid, epoch: Epoch) -> bool {
+        let of_group = |group: &NodeIx| self.state.lead(*group).is_some_and(|reg| epoch.term <= reg.term.0);
+        self.state.user(user).is_some_and(|u| epoch <= self.state.epoch(u))
+            || epoch.moves == 0 && NodeIx::BOTH.iter().any(of_group)
+    }
+
+    fn callers_who(&self, calls: impl Fn(&BareJid, &Stanza) -> bool) -> BTreeSet<BareJid> {
+        let asks = |conn: &Conn| {
+            let user = self.edge.user(*conn)?;
+            let of_front =
+                self.edge.front_of(*conn).filter(|front| front.carried.is_none() && !front.answered);
+            let kept = of_front.and_then(|front| front.kept.front()).map(|item| &item.stanza);
             let fresh = self.edge.phase(*conn) == Some(Phase::Fresh);
-            let first = self.edge.held(*conn).next().filter(|_| fresh);
-            matches!(first, Some(Held::Element(item)) if calls(&item.stanza))
-        });
-        let users = fronts.chain(held).filter_map(|conn| self.edge.user(conn).cloned());
+            let held = self.edge.held(*conn).next().filter(|_| fresh).and_then(|held| match held {
+                Held::Element(item) => Some(&item.stanza),
+                _ => None,
+            });
+            kept.or(held).is_some_and(|stanza| calls(user, stanza)).then(|| user.clone())
+        };
+        // Without a path to the peer there is nobody to be a front for.
+        let all = self.edge.fronts().into_iter().chain(self.edge.holding());
+        let users = all.filter_map(|conn| asks(&conn));
         users.filter(|user| self.state.owner_of(user) == Some(self.cfg.me.peer())).collect()
     }
 

@@ -425,10 +425,22 @@ fn clients_that_call_with_a_session_of_a_lost_peer_are_known() {
     assert_eq!(answerable(&duo), 1);
     duo.drop_tcp(again);
     // What nobody can have told is believed only of a peer that is not heard.
-    let liar = duo.open_at("romeo@example.org", B);
-    let dual = "xmlns:d='urn:tandem:dual:0' d:epoch='999.0'";
-    duo.send(liar, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0' {dual}/>"));
-    assert_eq!((callers(&duo).len(), answerable(&duo)), (1, 0));
+    let term = duo.engines[B.index()].as_ref().unwrap().state().lead(A).unwrap().term.0;
+    for (told, may_be) in [("999.0", false), ("TERM.4294967295", false), ("TERM.0", true)] {
+        let told = told.replace("TERM", &term.to_string());
+        let liar = duo.open_at("romeo@example.org", B);
+        let dual = format!("xmlns:d='urn:tandem:dual:0' d:epoch='{told}'");
+        duo.send(liar, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0' {dual}/>"));
+        assert_eq!((callers(&duo).len(), answerable(&duo)), (1, usize::from(may_be)), "{told}");
+        duo.drop_tcp(liar);
+    }
+    // Nor is a session believed that nobody has.
+    for previd in ["x".to_owned(), "0".repeat(32), duo.sm_id(JULIET)] {
+        let liar = duo.open_at("romeo@example.org", B);
+        duo.send(liar, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{previd}' h='0'/>"));
+        assert!(callers(&duo).is_empty(), "{previd}");
+        duo.drop_tcp(liar);
+    }
 }
 
 #[test]
