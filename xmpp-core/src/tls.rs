@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// ALPN name of a client stream over direct TLS (XEP-0368).
 pub const ALPN_CLIENT: &[u8] = b"xmpp-client";
@@ -244,6 +245,16 @@ pub fn certificate_is_for(cert: &CertificateDer<'_>, name: &str) -> bool {
     let Ok(name) = ServerName::try_from(name) else { return false };
     ParsedCertificate::try_from(cert)
         .is_ok_and(|cert| rustls::client::verify_server_name(&cert, &name).is_ok())
+}
+
+/// Whether this certificate (already checked by TLS) may be at either end of the link. One for the ports of clients bears the same
+/// names and may be signed by the same authority: who has its key is no node (S31).
+pub fn certificate_is_for_both_ends(cert: &CertificateDer<'_>) -> bool {
+    let Ok((_, cert)) = X509Certificate::from_der(cert) else { return false };
+    match cert.extended_key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.server_auth && usage.value.client_auth),
+        Err(_) => false,
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use xmpp_core::tls::certificate_is_for_both_ends;
 
 use super::wire::{COME_IN, ended_by};
 use super::{Ended, HANDSHAKE_LIMIT, LinkEvent, connection};
@@ -75,6 +76,11 @@ async fn dial(
     connection::tune(&socket).map_err(ended_by)?;
     let shake = async {
         let mut stream = tls.connect(name.clone(), socket).await.map_err(ended_by)?;
+        let cert = stream.get_ref().1.peer_certificates().and_then(|certs| certs.first());
+        if !cert.is_some_and(certificate_is_for_both_ends) {
+            let why = "the certificate of the other end is for the ports of clients only, not for a link";
+            return Err(Ended::Tls(why.to_owned()));
+        }
         // In TLS 1.3 our side is done before the other has seen our certificate.
         let mut word = COME_IN;
         stream.read_exact(&mut word).await.map_err(ended_by)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use presence_engine::ids::{Mode, NodeIx, Position, Reg, SmId, Term};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,8 +42,13 @@ impl Ca {
     }
 
     fn identity(&self, name: &str) -> Identity {
+        self.identity_for(name, Vec::new())
+    }
+
+    fn identity_for(&self, name: &str, usages: Vec<ExtendedKeyUsagePurpose>) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = usages;
         let cert = params.signed_by(&key, &self.0).unwrap();
         Identity::from_pem(&cert.pem(), &key.serialize_pem()).unwrap()
     }
@@ -70,7 +75,11 @@ impl Drop for End {
 impl End {
     /// Node "b" listens for node "a".
     fn accept(listener: TcpListener, ca: &Ca) -> End {
-        let tls = link_server(&ca.identity("b"), &ca.authority()).unwrap();
+        End::accept_as(listener, ca, &ca.identity("b"))
+    }
+
+    fn accept_as(listener: TcpListener, ca: &Ca, b: &Identity) -> End {
+        let tls = link_server(b, &ca.authority()).unwrap();
         let (tell, events) = unbounded_channel();
         let tell = move |event| _ = tell.send(event);
         End {
@@ -244,6 +253,23 @@ async fn a_certificate_of_another_node_is_refused_on_both_ends() {
     ));
     assert!(matches!(events.recv().await, Some(LinkEvent::Failed(Link::Out, Ended::Tls(_)))));
     task.abort();
+}
+
+/// That of the ports of clients bears the names of both nodes too.
+#[tokio::test]
+async fn who_has_the_key_of_the_ports_of_clients_is_not_taken_for_the_peer() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let ca = Ca::new();
+    for (usages, is_peer) in [(vec![ServerAuth], false), (vec![ServerAuth, ClientAuth], true)] {
+        let (listener, addr) = listen().await;
+        let _b = End::accept_as(listener, &ca, &ca.identity_for("b", usages));
+        let mut a = End::dial(addr, ca.client("a"));
+        if is_peer {
+            a.up().await;
+        } else {
+            assert!(matches!(a.failed().await, Ended::Tls(why) if why.contains("not for a link")));
+        }
+    }
 }
 
 #[tokio::test]
