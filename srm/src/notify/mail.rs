@@ -1,5 +1,6 @@
 //! E-mail by SMTP (RFC 5321), in the clear, with STARTTLS (RFC 3207) or with TLS from the first byte (RFC 8314).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::Message;
@@ -10,9 +11,13 @@ use lettre::transport::smtp::client::{
     AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters, TlsParametersBuilder,
 };
 use lettre::transport::smtp::extension::ClientId;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::capped::Capped;
 use super::task::{CONNECT_LIMIT, Deliver, Failure};
 use super::template::{Sender, Template};
 use super::text::{clean, cut, moment};
@@ -23,6 +28,9 @@ use crate::events::Record;
 const SUBJECT_BYTES: usize = 250;
 /// Longest text in bytes.
 const BODY_BYTES: usize = 65_536;
+/// Most bytes that a server says in one delivery, its TLS included. It says less than ten lines, each of at most 512 (RFC 5321 section
+/// 4.5.3.1.5), and a chain of certificates.
+const SERVER_BYTES: usize = 256 * 1024;
 /// How long the server may take to say goodbye once it has the message.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -49,25 +57,33 @@ pub(super) enum Security {
     None,
     /// STARTTLS; a server that has none gets no mail.
     StartTls(TlsParameters),
-    /// TLS from the first byte.
-    Implicit(TlsParameters),
+    /// TLS from the first byte, with who is to be at its other end.
+    Implicit(TlsConnector, ServerName<'static>),
 }
 
 impl Security {
     /// Where there is TLS, one of these authorities must have signed the server's certificate.
     pub fn new(tls: SmtpTls, host: &str, roots: &[CertificateDer<'static>]) -> anyhow::Result<Security> {
-        let parameters = || {
-            let mut builder =
-                TlsParametersBuilder::new(host.to_owned()).certificate_store(CertificateStore::None);
-            for root in roots {
-                builder = builder.add_root_certificate(Certificate::from_der(root.to_vec())?);
-            }
-            builder.build()
-        };
         Ok(match tls {
             SmtpTls::None => Security::None,
-            SmtpTls::Starttls => Security::StartTls(parameters()?),
-            SmtpTls::Implicit => Security::Implicit(parameters()?),
+            SmtpTls::Starttls => {
+                let mut builder =
+                    TlsParametersBuilder::new(host.to_owned()).certificate_store(CertificateStore::None);
+                for root in roots {
+                    builder = builder.add_root_certificate(Certificate::from_der(root.to_vec())?);
+                }
+                Security::StartTls(builder.build()?)
+            }
+            SmtpTls::Implicit => {
+                let mut trusted = RootCertStore::empty();
+                trusted.add_parsable_certificates(roots.iter().cloned());
+                let provider = rustls::crypto::ring::default_provider();
+                let config = ClientConfig::builder_with_provider(provider.into())
+                    .with_safe_default_protocol_versions()?
+                    .with_root_certificates(trusted)
+                    .with_no_client_auth();
+                Security::Implicit(Arc::new(config).into(), ServerName::try_from(host.to_owned())?)
+            }
         })
     }
 }
@@ -75,7 +91,7 @@ impl Security {
 impl Deliver for Mail {
     async fn deliver(&mut self, record: &Record) -> Result<(), Failure> {
         let message = self.message(record).map_err(Failure::refused)?;
-        let mut connection = self.connect().await.map_err(Failure::again)?;
+        let mut connection = self.connect().await?;
         // A reply of the form 5yz is for good: the same message is not to be sent again (RFC 5321 section 4.2.1).
         let sent = connection.send(message.envelope(), &message.formatted()).await;
         sent.map_err(|error| match error.is_permanent() {
@@ -89,21 +105,28 @@ impl Deliver for Mail {
 }
 
 impl Mail {
-    async fn connect(&self) -> Result<AsyncSmtpConnection, lettre::transport::smtp::Error> {
-        let hello = self.hello();
-        let implicit = match &self.security {
-            Security::Implicit(parameters) => Some(parameters.clone()),
-            Security::None | Security::StartTls(_) => None,
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
+        let (server, hello) = ((self.server.host.as_str(), self.server.port), self.hello());
+        let reached = timeout(CONNECT_LIMIT, TcpStream::connect(server)).await;
+        let tcp = reached.map_err(|_| Failure::again("it does not answer"))?.map_err(Failure::again)?;
+        let at = tcp.peer_addr().map_err(Failure::again)?;
+        let tcp = Capped::new(tcp, at, SERVER_BYTES);
+        let greeted = match &self.security {
+            Security::None | Security::StartTls(_) => {
+                AsyncSmtpConnection::connect_with_transport(Box::new(tcp), &hello).await
+            }
+            Security::Implicit(tls, name) => {
+                let stream = tls.connect(name.clone(), tcp).await.map_err(Failure::again)?;
+                let stream = Capped::new(stream, at, SERVER_BYTES);
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await
+            }
         };
-        let server = (self.server.host.as_str(), self.server.port);
-        let limit = Some(CONNECT_LIMIT);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, limit, &hello, implicit, None).await?;
+        let mut connection = greeted.map_err(Failure::again)?;
         if let Security::StartTls(parameters) = &self.security {
-            connection.starttls(parameters.clone(), &hello).await?;
+            connection.starttls(parameters.clone(), &hello).await.map_err(Failure::again)?;
         }
         if let Some(login) = &self.login {
-            connection.auth(DEFAULT_MECHANISMS, login).await?;
+            connection.auth(DEFAULT_MECHANISMS, login).await.map_err(Failure::again)?;
         }
         Ok(connection)
     }

@@ -8,6 +8,7 @@
 //! known across a restart: what waits then is lost, and is in the record of events all the same.
 
 mod ber;
+mod capped;
 mod mail;
 mod queue;
 mod snmp;
@@ -36,7 +37,7 @@ use crate::config::{self, SmtpTls, Wants, Way};
 use crate::events::Record;
 
 pub(crate) use mail::is_mailbox;
-pub use queue::{Counts, WAITING};
+pub use queue::{Counts, UNREACHED, WAITING};
 pub use snmp::DEFAULT_OID;
 pub use template::Template;
 pub(crate) use trust::authorities;

@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 use super::text::{clean, cut};
 use crate::events::Record;
 
+/// How the alarm begins that tells of a receiver; behind its name stands what that answered.
+pub const UNREACHED: &str = "events do not reach ";
+
 /// Most events that wait for one receiver, beside the one that is on its way.
 pub const WAITING: usize = 1000;
 /// Longest reason that is shown, in bytes.
@@ -131,7 +134,7 @@ impl Queue {
         let lost = dropped + given_up;
         let waiting = state.count_waiting();
         Some(format!(
-            "events do not reach {to}: {why}; {waiting} wait and {lost} were given up: see that it runs and can be \
+            "{UNREACHED}{to}: {why}; {waiting} wait and {lost} were given up: see that it runs and can be \
              reached from here, or correct its [[notify]]"
         ))
     }
