@@ -79,7 +79,7 @@ pub enum Heard<'a> {
 const DATAGRAM_BYTES: usize = 1_500;
 /// How often the threads look whether they are still wanted, and for an address that is not known yet.
 const LOOK: Duration = Duration::from_millis(250);
-/// Silence after which the peer's name is looked up again: it may have moved.
+/// After so long without a word that the peer hears this node its name is looked up again: it may have moved.
 const MOVED_MS: u64 = 10_000;
 
 /// The beacon sockets of a node, with a thread of their own, so that no load delays them.
@@ -95,18 +95,20 @@ struct Shared {
     hears: UdpSocket,
     /// None until the peer's name is known.
     sends: Mutex<Option<Arc<UdpSocket>>>,
-    on: Box<dyn Fn(Heard<'_>) + Send + Sync>,
+    on: Box<dyn Fn(Heard<'_>) -> bool + Send + Sync>,
+    /// When the peer was last heard to hear this node.
     heard_ms: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Beacons {
     /// Binds the link port and starts to listen. `peer` is `host:port` of the peer's link; it need not be known or
-    /// reachable yet. `on` is called on the beacon thread, refusals also on the thread that sends; it must not wait.
+    /// reachable yet. `on` is called on the beacon thread, refusals also on the thread that sends; it must not wait. It says
+    /// whether the peer, and no stranger, has heard what was sent since it last said so: else its name is looked up again.
     pub fn start(
         link: SocketAddr,
         peer: String,
-        on: impl Fn(Heard<'_>) + Send + Sync + 'static,
+        on: impl Fn(Heard<'_>) -> bool + Send + Sync + 'static,
     ) -> io::Result<Beacons> {
         let hears = UdpSocket::bind(link)?;
         hears.set_nonblocking(true)?;
@@ -136,7 +138,7 @@ impl Beacons {
         for _ in 0..2 {
             match socket.send(datagram) {
                 Ok(_) => return true,
-                Err(error) if refused(&error) => (self.shared.on)(Heard::Refused),
+                Err(error) if refused(&error) => _ = (self.shared.on)(Heard::Refused),
                 Err(_) => return false,
             }
         }
@@ -194,16 +196,17 @@ impl Shared {
                 // A probe.
                 Ok(0 | 1) => {}
                 Ok(length) => {
-                    self.heard_ms.store(boottime_ms(), Ordering::Relaxed);
-                    (self.on)(Heard::Datagram(&buffer[..length]));
+                    if (self.on)(Heard::Datagram(&buffer[..length])) {
+                        self.heard_ms.store(boottime_ms(), Ordering::Relaxed);
+                    }
                 }
-                Err(error) if refused(&error) => (self.on)(Heard::Refused),
+                Err(error) if refused(&error) => _ = (self.on)(Heard::Refused),
                 Err(_) => return,
             }
         }
     }
 
-    /// The address thread: finds the peer, and finds it again if it is silent for long.
+    /// The address thread: finds the peer, and finds it again if it does not hear this node for long.
     fn keep_aim(&self, peer: &str) {
         let mut looked_ms = boottime_ms();
         while !self.stopped() {
@@ -347,9 +350,12 @@ mod tests {
     fn start(link: SocketAddr, peer: String) -> (Beacons, Receiver<Vec<u8>>, Receiver<()>) {
         let (datagrams, heard): (Sender<Vec<u8>>, _) = channel();
         let (refusals, refused) = channel();
-        let on = move |what: Heard<'_>| match what {
-            Heard::Datagram(bytes) => _ = datagrams.send(bytes.to_vec()),
-            Heard::Refused => _ = refusals.send(()),
+        let on = move |what: Heard<'_>| {
+            match what {
+                Heard::Datagram(bytes) => _ = datagrams.send(bytes.to_vec()),
+                Heard::Refused => _ = refusals.send(()),
+            }
+            what == Heard::Datagram(b"i hear you")
         };
         (Beacons::start(link, peer, on).unwrap(), heard, refused)
     }
@@ -462,6 +468,22 @@ mod tests {
         let stranger = UdpSocket::bind(local(0)).unwrap();
         stranger.send_to(b"hello", a.local_addr().unwrap()).unwrap();
         assert_eq!(heard.recv_timeout(LIMIT).unwrap(), b"hello");
+    }
+
+    /// A stranger, or the peer from an address where it is not reached, does not keep a node from looking where the peer is.
+    #[test]
+    fn only_a_peer_that_hears_this_node_keeps_its_address() {
+        let (a, heard, _refused) = start(local(0), local(1).to_string());
+        let heard_ms = || a.shared.heard_ms.load(Ordering::Relaxed);
+        a.shared.heard_ms.store(0, Ordering::Relaxed);
+        let somebody = UdpSocket::bind(local(0)).unwrap();
+        for (said, counts) in [("hello", false), ("i hear you", true)] {
+            for word in [said, "and that is all"] {
+                somebody.send_to(word.as_bytes(), a.local_addr().unwrap()).unwrap();
+                assert_eq!(heard.recv_timeout(LIMIT).unwrap(), word.as_bytes());
+            }
+            assert_eq!(heard_ms() > 0, counts, "{said}");
+        }
     }
 
     #[test]

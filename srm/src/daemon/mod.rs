@@ -40,7 +40,7 @@ mod worker;
 mod written;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -263,9 +263,9 @@ fn first_beacons(
     secret: Arc<ArcSwap<Secret>>,
     to_node: &Sender<ToNode>,
 ) -> anyhow::Result<Option<Beacons>> {
-    let Some((peer, link)) = config.pair() else { return Ok(None) };
     // Before it says its first word.
     room::watch(config.node.data.clone(), to_node.clone())?;
+    let Some((peer, link)) = config.pair() else { return Ok(None) };
     Ok(Some(beacons(link, peer, secret, to_node)?))
 }
 
@@ -353,14 +353,14 @@ fn beacons(
     secret: Arc<ArcSwap<Secret>>,
     to_node: &Sender<ToNode>,
 ) -> anyhow::Result<Beacons> {
-    let to_node = to_node.clone();
+    let (to_node, heard_of_us) = (to_node.clone(), AtomicU32::new(0));
     let on = move |heard: Heard<'_>| {
+        let Heard::Datagram(bytes) = heard else { return false };
         // Read here once before: what strangers send must not queue up before the node's thread (S31).
-        if let Heard::Datagram(bytes) = heard
-            && beacon::Datagram::decode(&secret.load(), bytes).is_some()
-        {
-            let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
-        }
+        let Some(datagram) = beacon::Datagram::decode(&secret.load(), bytes) else { return false };
+        let _ = to_node.send(ToNode::In(In::Datagram(Bytes::copy_from_slice(bytes))));
+        // One that comes from a new address of the peer's may be all that still goes through.
+        heard_of_us.swap(datagram.heard, Ordering::Relaxed) != datagram.heard
     };
     Beacons::start(link.listen, peer.beacon.clone(), on)
         .map_err(|error| cannot_listen("link.listen (UDP, for beacons)", link.listen, &error))

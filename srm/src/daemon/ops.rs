@@ -166,7 +166,7 @@ impl Operations {
                 None => Answer::Refused(stopping()),
             },
             Ask::Failover => moving(self.move_here(Op::Failover(By::Peer), "failover").await),
-            Ask::Set { key, value } => match self.set_here(&key, value.as_deref()).await {
+            Ask::Set { key, value } => match self.set_for_peer(&key, value.as_deref()).await {
                 Ok(_) => Answer::Done,
                 Err(refusal) => Answer::Refused(refusal),
             },

@@ -38,6 +38,12 @@ impl Operations {
         }
     }
 
+    /// The peer sets what both nodes must have alike, and nothing else: this node's files and ports are its own.
+    pub(super) async fn set_for_peer(&self, key: &str, value: Option<&str>) -> Result<Reloaded, Refusal> {
+        may_be_set_by_peer(key).map_err(refusal)?;
+        self.set_here(key, value).await
+    }
+
     /// Changes this node's file and takes it up; the file is as it was if that fails.
     pub(super) async fn set_here(&self, key: &str, value: Option<&str>) -> Result<Reloaded, Refusal> {
         let path = &self.config.path;
@@ -61,6 +67,28 @@ impl Operations {
     }
 }
 
+fn may_be_set_by_peer(key: &str) -> Result<(), Unfit> {
+    if edit::is_clusterwide(key)? {
+        return Ok(());
+    }
+    let problem = format!("{key} is a setting of one node: the other node does not set it");
+    Err(Unfit { problem, hint: "say `tandem config set` on the node that it is of".to_owned() })
+}
+
 fn refusal(unfit: Unfit) -> Refusal {
     Refusal { error: unfit.problem, hint: unfit.hint, ..Refusal::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_sets_only_what_both_nodes_must_have_alike() {
+        assert!(may_be_set_by_peer("srm.automatic_fallback_after").is_ok());
+        for key in ["admin.token_file", "admin.listen", "node.data", "link.listen", "c2s.cert"] {
+            let refused = may_be_set_by_peer(key).unwrap_err();
+            assert!(refused.problem.contains(key), "{}", refused.problem);
+        }
+    }
 }
