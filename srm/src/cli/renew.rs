@@ -1,5 +1,7 @@
 //! `tandem renew`: replaces certificates, the secret or the authority.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::output::{Answer, Exit, Failure};
@@ -39,13 +41,19 @@ fn text(args: &RenewArgs, done: &Renewed) -> String {
         "\nnext: copy each node's files to its machine, if they are not in place there. The node takes them up within \
          seconds;\n`tandem config reload` there does it at once and says what changed.\n",
     );
+    let of_witness = |file: &PathBuf| file.parent().is_some_and(|dir| dir.ends_with("witness"));
+    let witness = done.written.iter().any(of_witness);
+    if witness {
+        text.push_str("The files of the witness belong to its machine, where it takes them up too.\n");
+    }
     if args.what == Renew::Authority {
         text.push_str("Give clients that trust the authority the new ca/ca.pem too.\n");
     }
     if done.goes_on() {
         let (dir, what) = (args.dir.display(), format!("{:?}", args.what).to_lowercase());
         text.push_str(&format!(
-            "When both nodes have taken it up, and not before, go on with `tandem renew {what} --dir {dir}`.\n"
+            "When both nodes{} have taken it up, and not before, go on with `tandem renew {what} --dir {dir}`.\n",
+            if witness { ", and the witness," } else { "" }
         ));
     }
     text

@@ -202,7 +202,9 @@ impl Live {
             .map_err(|error| text(&error))?;
         let before = self.clients.load_full();
         self.clients.store(Arc::new(made.clients.after(&before)));
-        if let (Some(link), Some((server, client))) = (&self.link, made.link) {
+        // Who is connected to the witness by those that hold stays so.
+        let other = change.taken.iter().any(|key| key.starts_with("link."));
+        if let (Some(link), Some((server, client)), true) = (&self.link, made.link, other) {
             link.server.store(server);
             link.client.store(client);
         }

@@ -23,8 +23,12 @@ use super::words::{Ask, FromWitness, ToWitness, VERSION, Verdict};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Time for name, TCP, TLS and greeting.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether other certificates hold.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the witness may leave a report unanswered: they go out each second.
 const SILENCE: Duration = Duration::from_secs(3);
+
+const RENEWED: &str = "this node has other certificates, and connects to it anew";
 
 /// What is dialled, and who this is.
 #[derive(Clone, Debug)]
@@ -71,12 +75,17 @@ pub async fn keep(
     let mut pause = PAUSE.0;
     let mut number = 0;
     loop {
-        let why = match timeout(CONNECT_LIMIT, connect(&dial)).await {
+        let tls = dial.tls.load_full();
+        let why = match timeout(CONNECT_LIMIT, connect(&dial, tls.clone())).await {
             Ok(Ok(stream)) => {
                 pause = PAUSE.0;
                 number += 1;
-                tell(number, Said::Here([None, None]));
-                talk(stream, &mut asked, number, &|said| tell(number, said)).await
+                let tell = |said| tell(number, said);
+                tell(Said::Here([None, None]));
+                tokio::select! {
+                    why = talk(stream, &mut asked, number, &tell) => why,
+                    () = replaced(&dial.tls, &tls) => RENEWED.to_owned(),
+                }
             }
             Ok(Err(why)) => why,
             Err(_) => "it does not answer".to_owned(),
@@ -87,10 +96,17 @@ pub async fn keep(
     }
 }
 
-async fn connect(dial: &Dial) -> Result<BufReader<TlsStream<TcpStream>>, String> {
+/// Other certificates hold: whether the witness and this node still trust each other is to be seen now, and not when it is needed.
+async fn replaced(now: &ArcSwap<ClientConfig>, then: &Arc<ClientConfig>) {
+    while Arc::ptr_eq(&now.load(), then) {
+        sleep(LOOK).await;
+    }
+}
+
+async fn connect(dial: &Dial, tls: Arc<ClientConfig>) -> Result<BufReader<TlsStream<TcpStream>>, String> {
     let socket = TcpStream::connect(&dial.address).await.map_err(|error| error.to_string())?;
     socket.set_nodelay(true).map_err(|error| error.to_string())?;
-    let tls = TlsConnector::from(dial.tls.load_full());
+    let tls = TlsConnector::from(tls);
     let shaken = tls.connect(dial.name.clone(), socket).await;
     let mut stream = BufReader::new(shaken.map_err(|error| format!("TLS fails: {error}"))?);
     let hello = ToWitness::Hello {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use presence_engine::ids::{Mode, NodeIx, Reg, Term};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -43,8 +44,16 @@ async fn start(config: &WitnessConfig) -> (String, JoinHandle<()>) {
     (address.to_string(), task)
 }
 
+/// With the certificate of this node in this folder.
+fn shown(dir: &Path, node: &str) -> Arc<ClientConfig> {
+    let file = |name: &str| dir.join(node).join(name);
+    let identity = Identity::load(&file("link.pem"), &file("link.key")).unwrap();
+    link_client(&identity, &Authority::load(&file("ca.pem")).unwrap()).unwrap()
+}
+
 /// A node's connection, kept by the real client.
 struct Node {
+    tls: Arc<ArcSwap<ClientConfig>>,
     ask: UnboundedSender<Asked>,
     said: Arc<Mutex<Vec<Said>>>,
     /// The last connection that it was told of.
@@ -55,14 +64,12 @@ struct Node {
 impl Node {
     /// `node` with the certificate of `shows`.
     fn dial(dir: &Path, address: &str, node: &str, shows: &str, cluster: u64) -> Node {
-        let file = |name: &str| dir.join(shows).join(name);
-        let identity = Identity::load(&file("link.pem"), &file("link.key")).unwrap();
-        let tls = link_client(&identity, &Authority::load(&file("ca.pem")).unwrap()).unwrap();
+        let tls = Arc::new(ArcSwap::new(shown(dir, shows)));
         let peer = if node == "a" { "b" } else { "a" };
         let dial = Dial {
             address: address.to_owned(),
             name: ServerName::try_from("witness").unwrap(),
-            tls: Arc::new(ArcSwap::new(tls)),
+            tls: tls.clone(),
             cluster,
             node: node.to_owned(),
             peer: peer.to_owned(),
@@ -78,7 +85,7 @@ impl Node {
             }
         };
         let task = tokio::spawn(async move { match client::keep(dial, asked, tell).await {} });
-        Node { ask, said, knows, task }
+        Node { tls, ask, said, knows, task }
     }
 
     /// Waits for something that the witness says, or that is said of it, and takes what came before it too.
@@ -196,6 +203,22 @@ async fn strangers_are_told_why_they_are_not_welcome() {
     again.connected().await;
     a.puts(Ask::Report([pair(4); 2]));
     a.away("closed").await;
+}
+
+/// Whether the witness trusts them is not to be seen first when the connection breaks, with the machine of the peer.
+#[tokio::test]
+async fn a_node_that_gets_other_certificates_shows_them_at_once() {
+    let [dir, other] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = made(dir.path());
+    made(other.path());
+    let (address, _task) = start(&config).await;
+    let a = Node::dial(dir.path(), &address, "a", "a", 7);
+    a.connected().await;
+    a.tls.store(shown(other.path(), "a"));
+    a.away("this node has other certificates").await;
+    a.away("TLS fails").await;
+    a.tls.store(shown(dir.path(), "a"));
+    a.connected().await;
 }
 
 #[tokio::test]
