@@ -48,7 +48,7 @@ fn grown(made: &Grown, dir: &Path, old: &str, new: &str) -> String {
     });
     format!(
         "made {}\nchanged {}: it has a peer\n{}\nnext:\n  copy the folder of {new} to its machine, and start it there\n  \
-         `tandem pair {dir}` within the minute, on the machine of {old}: it looks whether all fits, and makes them a pair; \
+         `tandem pair {dir}` on the machine of {old}: it looks whether all fits, and makes them a pair; \
          clients resume\n  `tandem rebalance`, if {new} is to have its share of the users that there are\n",
         made.new.parent().unwrap_or(&made.new).display(),
         made.old.display(),

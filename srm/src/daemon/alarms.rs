@@ -96,8 +96,18 @@ impl Alarms {
     }
 }
 
+/// How alarms begin of which users wait.
+const USERS_WAIT: [&str; 6] = [
+    "fenced:",
+    "the disk of this node",
+    "this node has nothing yet",
+    "inactive: this node was restarted",
+    "critical service ",
+    "both nodes run in failed mode",
+];
+
 fn record(event: &str, text: &str) -> Record {
-    let waits = text.starts_with("fenced:") || text.starts_with("the disk of this node");
+    let waits = USERS_WAIT.iter().any(|begin| text.starts_with(begin));
     let severity = if event == "alarm" && waits { Severity::Critical } else { Severity::default() };
     Record { event: event.to_owned(), severity, text: text.to_owned(), ..Record::default() }
 }
@@ -105,6 +115,20 @@ fn record(event: &str, text: &str) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alarm_of_which_users_wait_is_critical_and_its_end_is_not() {
+        for begin in USERS_WAIT {
+            let text = format!("{begin} b");
+            assert_eq!(record("alarm", &text).severity, Severity::Critical, "{text}");
+            assert_ne!(record("alarm-ended", &text).severity, Severity::Critical, "{text}");
+        }
+        for text in
+            ["unprotected: users of a are served without a standby", "a critical service of b is down"]
+        {
+            assert_ne!(record("alarm", text).severity, Severity::Critical, "{text}");
+        }
+    }
 
     #[test]
     fn an_alarm_that_lasts_is_told_once_and_its_end_too() {

@@ -286,6 +286,12 @@ impl Shown<'_> {
         gauge(r, "log_acked_frames", "How much of it the peer has acknowledged", s.log.1);
         gauge(r, "log_received_frames", "How much of the peer's log this node has", s.log.2);
         gauge(r, "peer_up", "1 while the peer is heard", u64::from(s.peer_up));
+        if let Some(room) = s.room {
+            let free = Gauge::<i64>::default();
+            free.set(i64::try_from(room.free).unwrap_or(i64::MAX));
+            let help = "Room that is free on the disk of the data folder";
+            r.register_with_unit("data_free", help, Unit::Bytes, free);
+        }
         self.register_logins(r);
         if let Some(ms) = s.heard_ms {
             let heard = Seconds::default();
@@ -448,6 +454,7 @@ mod tests {
             alarms: Vec::new(),
             witness: Some(true),
             checks: Default::default(),
+            room: Some(crate::node::Room { free: 7 << 30, whole: 8 << 30 }),
             run: 1,
             taken_over: true,
             digest: 0,

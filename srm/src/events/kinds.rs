@@ -78,7 +78,7 @@ pub const KINDS: &[Kind] = &[
     kind("peer-up", Notice, "the other node is heard, and the link is up in both directions"),
     kind("unprotected", Warning, "users are served without a standby"),
     kind("path-down", Warning, "only the path between the nodes is down: clients see both"),
-    kind("forced", Critical, "an operator made the node active by force"),
+    kind("forced", Critical, "an operator forced the node active or inactive, or took that back"),
     kind("tail-set-aside", Warning, "the end of a log was set aside, and what only this node had was merged"),
     kind(
         "roster-full",

@@ -422,7 +422,7 @@ impl Node {
             lease,
             told: self.told(),
             groups,
-            program: Program::of_this_node(self.now_ms, self.room),
+            program: Program::of_this_node(self.now_ms, self.room.map(|room| room.free)),
         };
         self.outs.push(Out::Beacon(datagram.encode(&self.cfg.secret)));
         self.report_to_witness();

@@ -26,6 +26,7 @@ mod pause;
 mod probes;
 mod promise;
 mod restart;
+mod room;
 mod services;
 mod stall;
 mod status;
@@ -60,6 +61,7 @@ use moves::Moving;
 pub use moves::{Progress, Refused};
 pub use offers::Action;
 use promise::Promises;
+pub use room::Room;
 pub use services::{Health, Service};
 pub use status::Snapshot;
 use witness::WitnessView;
@@ -200,7 +202,7 @@ pub struct Node {
     /// This run has led, or has heard who leads: it is not one of two that were restarted together.
     knows: bool,
     /// Free bytes of the own disk, where they are known.
-    room: Option<u64>,
+    room: Option<Room>,
 }
 
 impl Node {

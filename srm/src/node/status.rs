@@ -4,6 +4,7 @@ use presence_engine::engine::Counters;
 use presence_engine::ids::{Mode, NodeIx};
 use presence_engine::state::GroupInfo;
 
+use super::room::Room;
 use super::{Action, Checks, Node, Progress};
 use crate::safety::{Release, Role};
 use crate::view::{Reason, State};
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub witness: Option<bool>,
     /// Checks of the store and of the peer's copies.
     pub checks: Checks,
+    /// The disk of the data folder, if it can be looked at.
+    pub room: Option<Room>,
     /// This run: a random number.
     pub run: u64,
     /// The other node takes over what is here if this one is stopped.
@@ -75,6 +78,7 @@ impl Node {
             alarms: self.alarms(),
             witness: self.witness_decides(),
             checks: self.checks.clone(),
+            room: self.room,
             run: self.cfg.driver.boot,
             taken_over: self.is_taken_over(),
             digest: state.digest(),
@@ -97,6 +101,7 @@ impl Node {
     fn alarms(&self) -> Vec<String> {
         let mut alarms: Vec<String> = self.disk_alarm().into_iter().collect();
         alarms.extend(self.service_alarms());
+        alarms.extend(self.room_alarm());
         if self.cfg.single {
             return alarms;
         }

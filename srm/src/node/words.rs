@@ -15,6 +15,7 @@ use super::crashes::Crashes;
 use super::group::{Check, GroupOp};
 use super::guard::Failovers;
 use super::moves::{Progress, Refused};
+use super::room::Room;
 use super::services::{Health, Service};
 use crate::evidence::{Gone, Probe};
 use crate::pause::Pause;
@@ -113,8 +114,8 @@ pub enum In {
         /// More come.
         crowded: bool,
     },
-    /// So many bytes are free on the own disk; `None`: it cannot tell.
-    Room(Option<u64>),
+    /// The own disk; `None`: it cannot be looked at.
+    Room(Option<Room>),
 }
 
 /// What an operator may ask for.
