@@ -435,7 +435,7 @@ fn clients_that_call_with_a_session_of_a_lost_peer_are_known() {
         duo.drop_tcp(liar);
     }
     // Nor is a session believed that nobody has.
-    for previd in ["x".to_owned(), "0".repeat(32), duo.sm_id(JULIET)] {
+    for previd in ["x".to_owned(), "0".repeat(32), duo.sm_id(JULIET).to_string()] {
         let liar = duo.open_at("romeo@example.org", B);
         duo.send(liar, &format!("<resume xmlns='urn:xmpp:sm:3' previd='{previd}' h='0'/>"));
         assert!(callers(&duo).is_empty(), "{previd}");
