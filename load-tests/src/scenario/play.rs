@@ -7,8 +7,9 @@ use super::language::{Condition, Line, Script, Step};
 use super::programs::Programs;
 use super::world::World;
 
-/// Longest that an acknowledgement takes from a socket to the ledger.
+/// Longest between two acknowledgements on their way from sockets to the ledger, and all of them together.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
+const ALL_ON_THE_WAY: Duration = Duration::from_secs(5);
 
 /// How a scenario went.
 #[derive(Clone, Debug)]
@@ -87,9 +88,7 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
         }
         Step::Wait(condition, limit) => world.until(*limit, |world| world.check(condition)),
         Step::Hold(Condition::NoTraffic(of), time) => {
-            // What was acknowledged before may still be on its way.
-            std::thread::sleep(ON_THE_WAY);
-            let before = world.crowd().acknowledged(*of);
+            let before = what_was_acknowledged(|| world.crowd().acknowledged(*of))?;
             hold(world, *time, |world| match world.crowd().acknowledged(*of) - before {
                 0 => Ok(()),
                 more => Err(format!("{more} messages were acknowledged")),
@@ -137,6 +136,19 @@ fn one(world: &mut World, script: &Script, line: &Line) -> Result<(), String> {
             done
         }
     }
+}
+
+/// What was acknowledged before may still be on its way: it has come when nothing comes any more.
+fn what_was_acknowledged(now: impl Fn() -> u64) -> Result<u64, String> {
+    let begun = Instant::now();
+    while begun.elapsed() < ALL_ON_THE_WAY {
+        let before = now();
+        std::thread::sleep(ON_THE_WAY);
+        if now() == before {
+            return Ok(before);
+        }
+    }
+    Err(format!("messages are acknowledged for {ALL_ON_THE_WAY:?}, and more"))
 }
 
 /// Waits until so many more messages are acknowledged.
