@@ -251,6 +251,12 @@ impl Stage {
         self.world.empty_witness();
     }
 
+    /// The witness decides nothing that a node asks of its own users, as if others had been faster each time.
+    pub fn witness_gives_nobody_his_own(&mut self, nothing: bool) {
+        let own = NodeIx::BOTH.into_iter().enumerate().filter(|_| nothing);
+        self.world.witness.undecided = own.collect();
+    }
+
     /// From now on beacons pass although nothing else does.
     pub fn beacons_pass(&mut self) {
         self.world.beacons_pass = true;

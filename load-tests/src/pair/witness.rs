@@ -4,7 +4,7 @@ use presence_engine::ids::NodeIx;
 use srm::node::In;
 use srm::witness::client::Said;
 use srm::witness::registers::{Register, Registers};
-use srm::witness::words::Ask;
+use srm::witness::words::{Ask, Verdict};
 
 use super::world::{Event, World};
 
@@ -17,6 +17,8 @@ pub struct Witness {
     /// Number of each node's connection, if it has one.
     connected: [Option<u64>; 2],
     count: u64,
+    /// It decides nothing that these nodes ask of these groups.
+    pub(super) undecided: Vec<(usize, NodeIx)>,
 }
 
 impl World {
@@ -58,7 +60,11 @@ impl World {
             return self.at(wait, Event::WitnessHears(node, connection, ask));
         }
         let registers = &mut self.witness.registers;
-        let (_, verdict) = registers.on(NodeIx::BOTH[node], ask);
+        let undecided = |group| self.witness.undecided.contains(&(node, group));
+        let verdict = match ask {
+            Ask::Cas { group, .. } if undecided(group) => Some(Verdict::Undecided),
+            _ => registers.on(NodeIx::BOTH[node], ask).1,
+        };
         let said = match (ask, verdict) {
             (Ask::Cas { group, request, .. }, Some(verdict)) => vec![Said::Answer(group, request, verdict)],
             _ => {

@@ -3,6 +3,7 @@
 
 mod callers;
 mod causes;
+mod crossed;
 mod deaths;
 mod enabling;
 mod ends;

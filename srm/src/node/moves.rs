@@ -379,11 +379,16 @@ impl Node {
         serves && self.peer_up && !self.peer_leaving && pair(NodeIx::A) && pair(NodeIx::B)
     }
 
-    /// After a takeover: the peer's users into our register, then the register to its home node; `true` when the
-    /// peer leads it and its log has told us so.
+    /// After a takeover: the peer's users into our register, if we lead that, then their register to its home node; `true` when
+    /// the peer leads it and its log has told us so.
     fn give_register_back(&mut self, disk: &mut dyn Disk) -> bool {
         let home = self.me.peer();
         if self.cores[home.index()].reg().primary == self.me {
+            if self.cores[self.me.index()].reg().primary == home {
+                // Each serves the other's users: there is no register of our own that they could move into first.
+                self.feed(home, In::GiveBack, disk);
+                return false;
+            }
             let end = self.driver.own_end().seq;
             let Some(moving) = &mut self.moving else { return false };
             match moving.absorbed {
