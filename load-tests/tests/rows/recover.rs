@@ -4,7 +4,7 @@ use super::services::SERVICES;
 use super::*;
 
 /// Clients go on for a minute, and then everything that they sent is acknowledged and shown.
-fn all_arrives(stage: &mut Stage) {
+pub(super) fn all_arrives(stage: &mut Stage) {
     let before = stage.sent();
     stage.run(MINUTE);
     assert!(stage.sent() > before, "they still talk");
