@@ -389,6 +389,25 @@ fn row_20_users_do_not_move_in_a_fallback() {
     });
 }
 
+/// After a takeover it begins with all of them in one step.
+#[test]
+fn row_20_users_do_not_move_in_a_fallback_after_a_death() {
+    let mut stage = Stage::pair(PAIR);
+    stage.kill(A);
+    stage.run(15 * SECOND);
+    stage.start(A);
+    stage.run(15 * SECOND);
+    stage.clients(5 * MINUTE);
+    stage.moves_are_lost(B, true);
+    fallback(&mut stage, B);
+    moving_fails(&mut stage, 20, Reason::TakeBackUsersFailed);
+    stage.moves_are_lost(B, false);
+    assert_eq!(stage.op(B, Op::Recover), Some(Reply::Done));
+    stage.expect(BOTH, 103, 2 * SECOND);
+    fallback(&mut stage, B);
+    stage.expect(BOTH, 1, 30 * SECOND);
+}
+
 #[test]
 fn the_failed_mode_ends_with_the_death_of_a_node() {
     let mut stage = with_services();

@@ -389,23 +389,19 @@ impl Node {
                 self.feed(home, In::GiveBack, disk);
                 return false;
             }
-            let end = self.driver.own_end().seq;
-            let Some(moving) = &mut self.moving else { return false };
-            match moving.absorbed {
-                None => {
-                    moving.absorbed = Some(end + 1);
+            let (absorbed, end) = (self.moving.as_ref().and_then(|m| m.absorbed), self.driver.own_end().seq);
+            if absorbed.is_some_and(|at| self.driver.released() < at || self.driver.acked() < at) {
+                return false;
+            }
+            let left = self.driver.engine().state().users().any(|(_, u)| u.register == home);
+            if absorbed.is_some() && !left {
+                self.feed(home, In::GiveBack, disk);
+            } else if let Some(moving) = &mut self.moving {
+                // For the first time, or somebody was added meanwhile: that is no progress.
+                moving.absorbed = Some(end + 1);
+                if !self.loses_moves {
                     self.inbox.push(Input::Absorb { from: home });
                 }
-                Some(at) if self.driver.released() >= at && self.driver.acked() >= at => {
-                    let left = self.driver.engine().state().users().any(|(_, u)| u.register == home);
-                    if !left {
-                        self.feed(home, In::GiveBack, disk);
-                    } else {
-                        // Somebody was added meanwhile.
-                        moving.absorbed = None;
-                    }
-                }
-                Some(_) => {}
             }
             return false;
         }
