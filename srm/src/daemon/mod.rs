@@ -16,6 +16,7 @@ mod events;
 mod force;
 mod group;
 mod guard;
+mod look;
 mod metrics;
 mod movers;
 mod notices;
@@ -53,7 +54,7 @@ use session_mover::driver;
 use session_mover::link;
 use session_mover::msg::VERSIONS;
 use session_mover::store::Watch;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -71,7 +72,7 @@ use crate::listen::{self, cannot_listen};
 use crate::logging::LogLevel;
 use crate::node::{self, In, Node};
 use crate::safety::{Consent, RegisterKind, Witness};
-use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms, probe_twice};
+use crate::sockets::{Beacons, Heard, LifeSocket, boottime_ms};
 use crate::witness::{client, etcd};
 
 use accounts::Accounts;
@@ -82,6 +83,7 @@ use clock::Clock;
 pub(crate) use disk::lock;
 use disk::{Found, NodeDisk};
 pub use events::record;
+use look::Look;
 use metrics::Metrics;
 use notices::Notices;
 use ops::Operations;
@@ -185,6 +187,7 @@ fn start(config: &Config, log: LogLevel, runtime: &Runtime) -> anyhow::Result<()
         chronicle,
         again: Arc::new(Again::prepare()),
         store,
+        look: config.pair().map(|(peer, _)| Look::new(peer)),
     };
     let result = runtime.block_on(shell.run(from_node, asked));
     drop(node_thread);
@@ -384,6 +387,7 @@ struct Shell {
     /// How this process is started anew.
     again: Arc<Again>,
     store: Watch,
+    look: Option<Arc<Look>>,
 }
 
 impl Shell {
@@ -396,6 +400,9 @@ impl Shell {
         self.listen_for_clients().await?;
         self.link().await?;
         self.witness(asked)?;
+        if let Some(look) = self.look.clone() {
+            tokio::spawn(async move { look.keep().await });
+        }
         let services = self.services();
         Services::supervise(&services);
         let operations = Operations::new(
@@ -563,13 +570,10 @@ impl Shell {
     }
 
     fn probe(&self) {
-        let Some((peer, _)) = self.config.pair() else { return };
-        let (life, beacon, to_node) = (peer.life(), peer.beacon.clone(), self.to_node.clone());
+        let Some(look) = self.look.clone() else { return };
+        let to_node = self.to_node.clone();
         tokio::spawn(async move {
-            let address = async |text: &str| lookup_host(text).await.ok().and_then(|mut all| all.next());
-            let (Some(life), Some(beacon)) = (address(&life).await, address(&beacon).await) else { return };
-            let probes = probe_twice(life, beacon).await;
-            let _ = to_node.send(ToNode::In(In::Probed(probes)));
+            let _ = to_node.send(ToNode::In(In::Probed(look.probe().await)));
         });
     }
 }
