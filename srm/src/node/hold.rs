@@ -4,6 +4,7 @@
 use presence_engine::ids::{Group, Mode, NodeIx};
 
 use super::moves::refused;
+use super::waits::INACTIVE;
 use super::{Action, Disk, Event, Force, Node, Out, Reply};
 use crate::beacon::Held;
 use crate::safety;
@@ -147,17 +148,17 @@ impl Node {
             None
         } else if held.iter().any(|g| self.held[*g]) {
             Some(format!(
-                "inactive by force: `tandem force-active {peer}` has {peer} serve everybody, `tandem force-active {me}` this \
+                "{INACTIVE} by force: `tandem force-active {peer}` has {peer} serve everybody, `tandem force-active {me}` this \
                  node"
             ))
         } else if !self.hears_peer() {
             Some(format!(
-                "inactive: this node was restarted while automatic failover is disabled, and {peer} is not heard; start \
+                "{INACTIVE}: this node was restarted while automatic failover is disabled, and {peer} is not heard; start \
                  {peer}, or `tandem force-active {me}`, or enable automatics"
             ))
         } else {
             Some(format!(
-                "inactive: this node was restarted while automatic failover is disabled, and {peer} serves nobody; \
+                "{INACTIVE}: this node was restarted while automatic failover is disabled, and {peer} serves nobody; \
                  `tandem force-inactive` one node and `tandem force-active` the other, or enable automatics"
             ))
         }

@@ -34,6 +34,7 @@ mod storm;
 #[cfg(test)]
 mod tests;
 mod through;
+mod waits;
 mod witness;
 mod words;
 
@@ -64,6 +65,7 @@ use promise::Promises;
 pub use room::Room;
 pub use services::{Health, Service};
 pub use status::Snapshot;
+pub(crate) use waits::users_wait;
 use witness::WitnessView;
 pub use words::{By, Disk, Event, Force, In, Moved, Op, Out, RegisterCopy, Reply, Stage};
 

@@ -12,6 +12,7 @@ use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
 use super::moves::refused;
+use super::waits::{CRITICAL_SERVICE, FAILED_MODE};
 use super::{Action, Event, Node, Out, RECOVER, Reply, START_SERVICES, enabling};
 use crate::beacon::Turn;
 use crate::view::{Cause, Failure, Place};
@@ -375,15 +376,14 @@ impl Node {
                 }
                 (false, _) => "start it: `tandem service start`".to_owned(),
             };
-            alarms.push(format!("critical service {name} {how}, for {seconds} s: {then}"));
+            alarms.push(format!("{CRITICAL_SERVICE} {name} {how}, for {seconds} s: {then}"));
         }
         if self.services.peer_lacks > 0 {
             alarms.push(format!("a critical service of {peer} is down: `tandem service list`"));
         }
         alarms.extend(self.guard_alarm());
         if self.services.failed.is_some() {
-            alarms
-                .push("both nodes run in failed mode: no users are moved until `tandem recover`".to_owned());
+            alarms.push(format!("{FAILED_MODE}: no users are moved until `tandem recover`"));
         }
         alarms
     }

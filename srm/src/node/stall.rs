@@ -7,6 +7,7 @@ use presence_engine::ids::{Mode, NodeIx, Reg};
 use session_mover::driver::Link;
 use session_mover::msg::Msg;
 
+use super::waits::DISK_STALLS;
 use super::{Event, GOODBYE, Node, Out};
 use crate::beacon::Held;
 use crate::safety::{Beacon, Consent, RegisterKind, Role};
@@ -185,7 +186,7 @@ impl Node {
                 false => String::new(),
             };
             format!(
-                "the disk of this node has not answered for {seconds} s: nothing of {whose} is acknowledged{then}"
+                "{DISK_STALLS} has not answered for {seconds} s: nothing of {whose} is acknowledged{then}"
             )
         })
     }

@@ -5,6 +5,7 @@ use presence_engine::ids::{Mode, NodeIx};
 use presence_engine::state::GroupInfo;
 
 use super::room::Room;
+use super::waits::{FENCED, NOTHING_YET};
 use super::{Action, Checks, Node, Progress};
 use crate::safety::{Release, Role};
 use crate::view::{Reason, State};
@@ -92,7 +93,7 @@ impl Node {
         let peer = &self.cfg.names[self.me.peer().index()];
         (nothing && self.evidence.init_timeout()).then(|| {
             format!(
-                "this node has nothing yet, and serves nobody until {peer} has sent everything: start {peer}, or repair the path \
+                "{NOTHING_YET}, and serves nobody until {peer} has sent everything: start {peer}, or repair the path \
                  between the nodes"
             )
         })
@@ -112,7 +113,7 @@ impl Node {
                 alarms.push(format!("unprotected: users of {name} are served without a standby"));
             }
             if core.role() == Role::Fenced && !core.starting() {
-                alarms.push(format!("fenced: users of {name} are not served here"));
+                alarms.push(format!("{FENCED} users of {name} are not served here"));
             }
             if core.role() == Role::Backup && !core.promotable() {
                 alarms.push(format!("cannot take over: this node does not hold everything of {name} yet"));
