@@ -188,12 +188,15 @@ impl Probes {
 
     async fn authentication(&self) -> Outcome {
         let accounts = self.accounts.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            matches!(accounts.lookup("probe", None, ScramHash::Sha256), Lookup::Unavailable)
-        });
-        match tokio::time::timeout(self.limit, work).await {
-            Ok(Ok(false)) => Some(Ok(())),
-            Ok(_) => None,
+        self.look_up(move || accounts.lookup("probe", None, ScramHash::Sha256)).await
+    }
+
+    async fn look_up(&self, work: impl FnOnce() -> Lookup + Send + 'static) -> Outcome {
+        match tokio::time::timeout(self.limit, tokio::task::spawn_blocking(work)).await {
+            // It was stopped.
+            Ok(Ok(Lookup::Unavailable)) => None,
+            Ok(Ok(_)) => Some(Ok(())),
+            Ok(Err(_)) => Some(Err("a look-up of credentials met a bug: see the log".to_owned())),
             Err(_) => Some(Err(late("a look-up of credentials"))),
         }
     }
@@ -321,6 +324,21 @@ pub(super) mod tests {
         assert_eq!(fake.restarts.load(Ordering::Relaxed), 1);
         fake.commits.store(false, Ordering::Relaxed);
         assert!(fails(&probes, Service::Database).await.contains("a commit to the log: not within 5 s"));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_are_not_found_in_time_or_with_a_bug_are_a_failure_and_a_stop_is_none() {
+        let (probes, _fake, _store) = probes();
+        let (goes_on, waits) = channel::<()>();
+        let late = probes.look_up(move || {
+            let _ = waits.recv();
+            Lookup::Unavailable
+        });
+        assert_eq!(late.await, Some(Err("a look-up of credentials: not within 5 s".to_owned())));
+        drop(goes_on);
+        let met = probes.look_up(|| panic!("a bug")).await;
+        assert!(met.is_some_and(|met| met.is_err_and(|why| why.contains("met a bug"))));
+        assert_eq!(probes.look_up(|| Lookup::Unavailable).await, None);
     }
 
     #[tokio::test]
