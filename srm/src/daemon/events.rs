@@ -10,6 +10,9 @@ use crate::evidence::Gone;
 use crate::node::{Event, Force, Moved, Stage};
 use crate::view::{Cause, Shown, State};
 
+/// Whose beacon was heard within this time is not silent: what counts against it is that our log does not get through.
+const HEARD_MS: u64 = 3_000;
+
 /// What brought something about, as it stands in an event.
 fn cause(cause: Cause) -> &'static str {
     match cause {
@@ -93,7 +96,11 @@ pub fn record(
             let since = silent_ms.map_or("it was never heard".to_owned(), |ms| {
                 format!("last heard {:.1} s ago", ms as f64 / 1_000.0)
             });
+            let heard = silent_ms.is_some_and(|ms| ms < HEARD_MS);
             let why = match gone {
+                Gone::Silent if heard => {
+                    "its beacons are heard, but nothing of this node's log gets through to it"
+                }
                 Gone::Dead => "it said goodbye, refuses connections, or came back as another process",
                 Gone::Silent => "nothing is heard of it by any path",
             };
@@ -305,7 +312,18 @@ mod tests {
         );
         let told =
             record(&Event::PeerGone(Gone::Silent, Some(60_250)), &names(), NodeIx::B, &shown, None).unwrap();
-        assert!(told.text.ends_with("last heard 60.2 s ago"), "{}", told.text);
+        assert!(
+            told.text.ends_with("nothing is heard of it by any path; last heard 60.2 s ago"),
+            "{}",
+            told.text
+        );
+        let told =
+            record(&Event::PeerGone(Gone::Silent, Some(250)), &names(), NodeIx::B, &shown, None).unwrap();
+        assert!(
+            told.text.contains("a is held to be gone: its beacons are heard, but nothing"),
+            "{}",
+            told.text
+        );
     }
 
     #[test]

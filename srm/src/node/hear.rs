@@ -53,6 +53,9 @@ impl Node {
                 body.holds = false;
                 (d.heard, d.lease) = (0, [0; 2]);
             }
+            if self.log_stands_still() {
+                body.ack = None;
+            }
             self.feed(g, safety::In::Heard(d.number), disk);
             let body = *body;
             self.stall.heard(g, body);

@@ -8,6 +8,14 @@ const FRESH_TICKS: u32 = 12;
 /// From here on it is an alarm (10 s). A link that is broken once is noticed and made anew before.
 const ALARM_TICKS: u32 = 40;
 
+/// From here on the beacons of the peer give no lease (6 s): a connection that is broken once is given up by then, and made anew.
+const STILL_TICKS: u32 = 24;
+/// No more is counted (3 s more, a lease)...
+const STILL_MOST: u32 = 36;
+/// ... and so much is forgotten whenever the peer has all (2 s): a path that is as slow as that is no trouble, and one on which
+/// only a new connection brings something, once in six seconds, is.
+const FORGOTTEN_TICKS: u32 = 8;
+
 /// How long nothing has got through.
 #[derive(Debug, Default)]
 pub(super) struct Through {
@@ -15,6 +23,8 @@ pub(super) struct Through {
     goal: u64,
     acked: u64,
     ticks: u32,
+    /// The same, and one moment in which it has all does not make up for it.
+    still: u32,
 }
 
 impl Node {
@@ -27,7 +37,8 @@ impl Node {
         let stalls = self.peer_told().disk_stalls;
         let has_all = linked && self.driver.ships() && acked >= self.through.goal;
         if self.cfg.single || !there || stalls || has_all {
-            self.through = Through { goal: end, acked, ticks: 0 };
+            let still = self.through.still.saturating_sub(FORGOTTEN_TICKS);
+            self.through = Through { goal: end, acked, ticks: 0, still };
             return;
         }
         // A peer that gets a snapshot, or has much to catch up, is no trouble of the path.
@@ -35,7 +46,17 @@ impl Node {
         self.through.acked = acked;
         if !goes_on {
             self.through.ticks += u32::from(ticks.min(2));
+            // What waits for our own disk would wait without a peer too.
+            let written = self.driver.own_synced() >= self.through.goal;
+            let more = if written { u32::from(ticks.min(2)) } else { 0 };
+            self.through.still = STILL_MOST.min(self.through.still + more);
         }
+    }
+
+    /// Whether a peer that says it is there gives no lease: what it says may be all that gets through (R9). What it promises
+    /// by that is not needed any more, so to go without is safe.
+    pub(super) fn log_stands_still(&self) -> bool {
+        self.through.still >= STILL_TICKS
     }
 
     /// For the operator.
