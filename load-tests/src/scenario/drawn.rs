@@ -76,6 +76,8 @@ const FAULTS: &[(&str, Excused)] = &[
     ("kill X Y; start Y; start X", Nothing),
     ("stop X; PAUSE; start X", Nothing),
     ("pause X; PAUSE; continue X", Silence),
+    // Between the decision to answer a client and the socket.
+    ("wait X \"Normal\" 60s; pause X releasing; PAUSE; continue X", Silence),
     ("pause X Y; hold no traffic Ns; continue X Y", Nothing),
     ("panic X; wait X ended 10s; PAUSE; start X", Nothing),
     ("panic X services; wait X ended 10s; PAUSE; start X", Nothing),
@@ -94,6 +96,12 @@ const FAULTS: &[(&str, Excused)] = &[
     ("path X Y|clients AILMENT; PAUSE; mend", Nothing),
     ("kill witness; PAUSE; start witness", Nothing),
     ("kill witness; disk witness empty; PAUSE; start witness", Nothing),
+    ("power off witness; PAUSE; start witness", Nothing),
+    // It is asked when somebody dies, and what it cannot write it does not grant.
+    (
+        "disk witness write fails once; kill X; wait witness ended \"The witness ends.\" 15s; PAUSE; start witness; start X",
+        Nothing,
+    ),
     // It stays so, until the next time.
     ("clock X +2h|-2h|+10m|-10m|+0s; PAUSE", Nothing),
     ("disk X slow 200ms; PAUSE; disk X well", Nothing),
@@ -191,7 +199,16 @@ const KILL_WITNESS: &str = "kill witness";
 const HARMS: &[&str] =
     &["empty", "store lost", "store damaged", "store of peer", "torn", "copy torn", "rotten"];
 const FOREIGN: &[&str] = &["of peer", "of other cluster"];
-const AILMENTS: &[&str] = &["loss 20%", "delay 300ms", "twice 30% disorder 30%", "resets 2%"];
+const AILMENTS: &[&str] = &[
+    "loss 20%",
+    "delay 300ms",
+    "delay 500ms",
+    "twice 30% disorder 30%",
+    "resets 2%",
+    "flaps 1s",
+    "flaps 2s",
+    "at most 1300 bytes",
+];
 const SERVICES: &[&str] = &["database", "presence-engine", "router"];
 
 /// A scenario of this seed, or a long one: it begins with the same faults.
@@ -331,15 +348,18 @@ impl Luck {
         let other = "of other cluster";
         let again = fault.contains(other) && before.contains(other);
         let synced = self.synced || !fault.contains("copy sync");
-        witness && synced && !panics && !again && fault.lines().all(|line| self.has_disk_for(line))
+        // What an etcd does to its disk is its own affair.
+        let own = self.arbiter == Arbiter::Witness
+            || !(fault.contains("power off witness") || fault.contains("witness write"));
+        witness && own && synced && !panics && !again && fault.lines().all(|line| self.has_disk_for(line))
     }
 
     /// Whether the disks of this scenario can do what a line does to them.
     fn has_disk_for(&self, line: &str) -> bool {
         let has = |node: &str, disk: Disk| self.disks[usize::from(node == "b")] == disk;
         match line.split(' ').collect::<Vec<_>>()[..] {
+            ["power", "off", "witness"] | ["disk", "witness", ..] => true,
             ["power", "off", ref nodes @ ..] => nodes.iter().all(|&node| has(node, Disk::Faulty)),
-            ["disk", "witness", ..] => true,
             ["disk", node, "full" | "free"] => has(node, Disk::Small),
             ["disk", node, "read-only" | "writable"] => has(node, Disk::Real),
             ["disk", _, "torn" | "rotten"] | ["disk", _, "copy", "torn"] => true,
@@ -437,7 +457,9 @@ mod tests {
         };
         match words[..] {
             ["kill" | "stop", ref nodes @ ..] | ["power", "off", ref nodes @ ..] => each("start", nodes),
+            ["wait", "witness", "ended", ..] => each("start", &["witness"]),
             ["wait", node, "ended", _] => vec![format!("start {node}")],
+            ["pause", node, "releasing"] => each("continue", &[node]),
             ["pause", ref nodes @ ..] => each("continue", nodes),
             ["unplug", node] => vec![format!("plug {node}")],
             ["cut" | "path", ..] => vec!["mend".to_owned()],
