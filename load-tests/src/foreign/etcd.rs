@@ -90,7 +90,10 @@ pub struct Etcd {
 impl Etcd {
     /// So many members, started, and one of them leads.
     pub fn start(members: usize) -> Etcd {
-        let folder = tempfile::Builder::new().prefix("tandem-etcd-").tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix("tandem-etcd-")
+            .tempdir_in(crate::rig::place())
+            .expect("a temporary folder");
         certificates(folder.path(), &[Ipv4Addr::LOCALHOST]).expect("certificates");
         let ports = free_ports(members).expect("free ports");
         let at = |(i, ports): (usize, &srm::setup::Ports)| At {

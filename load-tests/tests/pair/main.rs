@@ -70,9 +70,8 @@ fn hunt(name: &str, count: u64, profile: Profile) -> Vec<(&'static str, u32)> {
 fn at_least(figures: &[(&str, u32)], wanted: &[(&str, u32)]) {
     for (name, least) in wanted {
         let found = figures.iter().find(|(n, _)| n == name);
-        if let Some((_, seeds)) = found {
-            assert!(seeds >= least, "only {seeds} seeds with {name}, {least} are wanted: {figures:?}");
-        }
+        let (_, seeds) = found.unwrap_or_else(|| panic!("nothing counts {name:?}"));
+        assert!(seeds >= least, "only {seeds} seeds with {name}, {least} are wanted: {figures:?}");
     }
 }
 

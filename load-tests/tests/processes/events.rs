@@ -29,6 +29,18 @@ fn last<'a>(events: &'a [Record], kind: &str) -> Option<&'a Record> {
     events.iter().rev().find(|record| record.event == kind)
 }
 
+/// All of them, when there is one of this kind: a row is shown before the event of it is written.
+fn until_told(rig: &Rig, node: usize, kind: &str) -> Vec<Record> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let all = events(rig, node);
+        if last(&all, kind).is_some() || Instant::now() > deadline {
+            return all;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The next message of syslog that holds all of these words.
 fn hear(socket: &UdpSocket, words: &[&str], rig: &Rig) -> String {
     let deadline = Instant::now() + LIMIT;
@@ -75,14 +87,14 @@ async fn a_death_is_told_on_both_nodes_and_to_who_asked_for_it_and_a_restart_is_
     let before = rig.pair.made.nodes[0].config.clone();
     rig.pair.start(0).unwrap();
     rig.until_paired(LIMIT);
-    let of_a = events(&rig, 0);
+    let of_a = until_told(&rig, 0, "failover-found");
     let found = last(&of_a, "failover-found").unwrap_or_else(|| panic!("{of_a:#?}\n{}", before.display()));
     assert_eq!((found.users, found.row), (Some(6), Some(103)), "a dead node writes its own on return");
     let starts: Vec<u64> = of_a.iter().filter(|r| r.event == "started").map(|r| r.number).collect();
     assert!(starts.len() == 2 && starts[0] == 1 && starts[1] > 2, "numbers go on: {starts:?}");
     rig.fallback(0).await;
     for node in 0..2 {
-        let all = events(&rig, node);
+        let all = until_told(&rig, node, "fallback-complete");
         let back = last(&all, "fallback-complete").unwrap_or_else(|| panic!("{all:#?}"));
         assert_eq!((back.row, back.cause.as_str()), (Some(1), "operator"));
     }

@@ -11,7 +11,7 @@ use srm::setup::Plan;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Long enough for a machine on which other tests run.
-const WATCHDOG: Duration = Duration::from_secs(2);
+const WATCHDOG: Duration = Duration::from_secs(6);
 
 /// The next message that holds this word; what comes before it.
 fn hear(socket: &UnixDatagram, word: &str, pair: &Pair) -> Vec<String> {

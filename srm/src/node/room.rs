@@ -36,6 +36,19 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::In;
+    use crate::node::tests::started;
+
+    #[test]
+    fn little_room_is_an_alarm_for_as_long_as_it_is() {
+        let (mut node, mut disk) = started(true);
+        let mut alarms = |free| {
+            node.handle(0, In::Room(Some(Room { free, whole: 1 << 40 })), &mut disk);
+            let alarms = node.snapshot().alarms;
+            alarms.iter().filter(|alarm| alarm.starts_with("little room: 7 MiB are free")).count()
+        };
+        assert_eq!([7 * MIB, BYTES, 7 * MIB].map(&mut alarms), [1, 0, 1]);
+    }
 
     #[test]
     fn little_room_is_a_part_of_a_small_disk_and_a_gigabyte_of_a_large_one() {

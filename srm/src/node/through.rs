@@ -2,6 +2,7 @@
 //! or is blocked for TCP. The peer lives, so nobody is taken over; each node goes on alone, and the operator is told why.
 
 use super::Node;
+use crate::safety::{Consent, RegisterKind};
 
 /// Ticks since a beacon within which the peer is there (3 s).
 const FRESH_TICKS: u32 = 12;
@@ -53,10 +54,11 @@ impl Node {
         }
     }
 
-    /// Whether a peer that says it is there gives no lease: what it says may be all that gets through (R9). What it promises
-    /// by that is not needed any more, so to go without is safe.
+    /// Whether a peer that says it is there gives no lease: what it says may be all that gets through (R9). To go without one is
+    /// always safe; where nobody goes on alone it would be of no use.
     pub(super) fn log_stands_still(&self) -> bool {
-        self.through.still >= STILL_TICKS
+        let alone = self.cfg.register != RegisterKind::Consent(Consent { available: false });
+        alone && self.through.still >= STILL_TICKS
     }
 
     /// For the operator.
