@@ -195,7 +195,11 @@ impl Engine {
         let token = self.next_token(id);
         out.push(Output::Deliver(conn, Dual::Parked { epoch, token }.to_bytes()));
         out.push(Output::Parked(id, true));
-        if mine && self.edge.conn_of(id).is_none() {
+        // One that has its main stream at the other node comes home: here it needs no front, and its other stream, which it parks
+        // there next, can show each node that the other lives.
+        let main = self.edge.conn_of(id);
+        let comes_home = main.is_some_and(|main| main.node != self.cfg.me) && !self.leaving;
+        if mine && (main.is_none() || comes_home) {
             out.push(Output::Deliver(conn, Dual::Take { epoch }.to_bytes()));
         }
         true

@@ -1,5 +1,7 @@
 //! A client's socket on one node, its session on the other (D5).
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 pub(super) const ROMEO: &str = "romeo@example.org/orchard";
@@ -351,6 +353,46 @@ fn a_front_proves_that_it_lives_itself_and_not_while_it_is_fenced() {
         let vouched = out.contains(&Output::Vouch(romeo.conn, "7".into()));
         assert_eq!(vouched, serves, "{out:?}");
         assert!(out.contains(&Output::Credit(romeo.conn)), "it is not relayed: {out:?}");
+    }
+}
+
+/// Who is asked for that knows that the owner lives, and cannot be reached from here.
+#[test]
+fn a_front_that_does_not_reach_the_owner_sends_its_clients_there_and_nobody_else() {
+    let mut duo = Duo::new();
+    let home = duo.login(JULIET);
+    assert_eq!(home.conn.node, B);
+    let there = duo.login_at(B, ROMEO);
+    let waits_there = duo.open_at("romeo@example.org", B);
+    assert_eq!(duo.engines[A.index()].as_ref().unwrap().send_home(), [], "nobody is there for the other");
+    duo.cut_link();
+    let sent = duo.engines[B.index()].as_ref().unwrap().send_home();
+    let closed: Vec<Conn> = sent
+        .iter()
+        .map(|output| match output {
+            Output::Close(conn, last, true) => {
+                assert!(String::from_utf8_lossy(last).contains("see-other-host"), "{last:?}");
+                *conn
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(BTreeSet::from_iter(closed), BTreeSet::from([there.conn, waits_there.conn]));
+}
+
+/// Its main stream came by the other node: here it needs no front.
+#[test]
+fn a_dual_client_that_parks_at_the_owner_comes_home_and_one_that_is_there_stays() {
+    for (main, parked) in [(B, A), (A, B)] {
+        let mut duo = Duo::new();
+        let romeo = duo.login_at(main, ROMEO);
+        duo.send(romeo, "<request xmlns='urn:tandem:dual:0'/>");
+        let second = duo.open_at("romeo@example.org", parked);
+        let id = duo.sm_id(ROMEO);
+        duo.send(second, &format!("<standby xmlns='urn:tandem:dual:0' sm-id='{id}'/>"));
+        let got = duo.all(second);
+        assert!(got.iter().any(|said| said.contains("<parked")), "{got:?}");
+        assert_eq!(got.iter().any(|said| said.contains("<take")), main == B, "{got:?}");
     }
 }
 
