@@ -325,6 +325,7 @@ impl World {
         self.acknowledged(ended.acknowledged);
         self.ledger.refused(c);
         self.ledger.says_again(c);
+        self.names_again(c);
         self.questions_end(c);
         self.people_end(c);
     }

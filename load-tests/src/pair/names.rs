@@ -50,6 +50,8 @@ pub struct Names {
     words: BTreeMap<(usize, usize), Vec<Word>>,
     /// Who asked whom to be seen.
     asked: BTreeSet<(usize, usize)>,
+    /// Of those the ones that no node has counted, by stanza.
+    open: BTreeMap<u64, (usize, usize)>,
     said: u64,
 }
 
@@ -57,7 +59,7 @@ impl Names {
     /// Nobody yet.
     pub fn new(seed: u64) -> Names {
         let rng = Rng::new(seed ^ 0x006e_616d_6573);
-        Names { rng, words: BTreeMap::new(), asked: BTreeSet::new(), said: 0 }
+        Names { rng, words: BTreeMap::new(), asked: BTreeSet::new(), open: BTreeMap::new(), said: 0 }
     }
 
     /// A client asks to see another; whether it has not done so before.
@@ -102,6 +104,7 @@ impl World {
     fn names_ask(&mut self, c: usize) {
         let other = self.names.rng.below(self.clients.len());
         if other != c && self.names.asks(c, other) {
+            self.names.open.insert(self.names.said, (c, other));
             self.names_say(c, format!("<presence to='{}' type='subscribe'/>", self.clients[other].user));
         }
     }
@@ -113,9 +116,18 @@ impl World {
         self.clients[c].sm.push(Outgoing { id, bytes: Bytes::from(text), survives: true });
     }
 
+    /// What this client says again in a new session. Who asks once more to see somebody whom he sees is shown that one's presence by
+    /// that too (RFC 6121 3.1.3), beside what a new session is shown.
+    pub(super) fn names_again(&mut self, c: usize) {
+        let asked = self.names.open.values().filter(|(who, _)| *who == c);
+        let again: Vec<usize> = asked.map(|(_, other)| *other).collect();
+        again.into_iter().for_each(|other| self.people.asked_again(c, other));
+    }
+
     /// The server has counted a stanza of ours.
     pub(super) fn names_count(&mut self, id: &str) {
         let Some(number) = number(id) else { return };
+        self.names.open.remove(&number);
         let mut words = self.names.words.values_mut().flatten();
         if let Some(word) = words.find(|word| word.number == number) {
             word.counted.get_or_insert(self.now);

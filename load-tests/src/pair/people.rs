@@ -59,6 +59,11 @@ impl People {
         self.twice.extend(self.everybody());
     }
 
+    /// This client says once more that it would like to see the other.
+    pub fn asked_again(&mut self, c: usize, other: usize) {
+        self.twice.insert((c, full(other)));
+    }
+
     /// Each node, cut off from the other and for a while from the witness, took the other's users over: what a node had shown
     /// its new users of its old ones, and had acknowledged to nobody, those say again to the node that leads them now.
     pub fn crossed(&mut self) {
