@@ -317,7 +317,8 @@ impl World {
         let told = self.clients[c].told_h.take();
         self.coverage.refused += 1;
         let may = self.profile.may_refuse && (self.excuses() || !self.profile.weak);
-        if !may && !self.is_uncertain(c) {
+        // Where a witness decides no session is ever uncertain.
+        if !may && (self.profile.witness || !self.is_uncertain(c)) {
             self.fail(format!("u{c}: its session is refused although it was never uncertain"));
         }
         self.clients[c].sm_id = None;
