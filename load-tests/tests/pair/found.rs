@@ -77,6 +77,12 @@ fn what_twenty_thousand_seeds_found_stays_mended() {
         (1_300_050, Profile::RESTARTS),
         // Each node took the other's users over, and a contact was shown once more what had been shown by who left.
         (1_000_902, Profile::IMPATIENT_WITNESS),
+        // A node announced a term to who had left it with a hand-over, and died before it had let that go.
+        (1_720_786, Profile::WITNESS),
+        // Who asks once more to see somebody is shown that one's presence by that, too.
+        (1_720_542, Profile::ROSTERS),
+        // What was to get through was more than there is, since the end of a log had been set aside.
+        (1_710_182, Profile::GROUP_APART),
     ];
     for (seed, profile) in once {
         let verdict = run(seed, profile);

@@ -99,12 +99,14 @@ impl Engine {
         let mut told = Vec::new();
         let bound = self.edge.bound().map(|(conn, session)| (conn, session, group));
         // A hand-over that waits with what was given before it takes the user out of the group, not the stream. One that was let go
-        // did: the other node's word counts.
+        // did: the other node's word counts. It is told so by the count of hand-overs: whoever has that one has all that came before
+        // it on this stream.
         let behind = self.left_behind.iter().map(|(_, conn, session)| (*conn, *session, group.peer()));
         for (conn, session, register) in bound.chain(behind) {
             let Some(s) = self.state.session(session).filter(|s| s.dual) else { continue };
             let Some(u) = self.state.user(&s.user).filter(|u| u.register == register) else { continue };
-            let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves: 0 });
+            let moves = if register == group { 0 } else { u.moved.moves };
+            let epoch = self.state.epoch(u).max(Epoch { term: reg.term.0, moves });
             told.extend(self.offer_to(conn, session, epoch));
         }
         told

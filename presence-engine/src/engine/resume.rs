@@ -11,9 +11,9 @@ use xmpp_core::stanza::Stanza;
 use super::edge::{Held, Item, Phase};
 use super::login::Whose;
 use super::{Engine, Output};
-use crate::ids::{Conn, Mode, NodeIx, Reg, SmId, Term};
+use crate::ids::{Conn, Epoch, Mode, NodeIx, Reg, SmId, Term};
 use crate::record::Record;
-use crate::state::{Branch, Entry, JsmSession, ResumeError};
+use crate::state::{Branch, Entry, JsmSession, ResumeError, User};
 
 /// How long a `<resume/>` on a parked stream waits for the session to come before `<wait/>` voids it, in milliseconds.
 const HELD_RESUME_MS: u64 = 2_000;
@@ -211,7 +211,7 @@ impl Engine {
         let (epoch, me) = (told.epoch, self.cfg.me);
         let heard = |reg: Reg| reg.settled.0 >= epoch.term || reg.primary != me && reg.term.0 >= epoch.term;
         // Its last word was the hand-over that is here: whatever it was told before, nothing came after it.
-        if told.moved == Some(u.moved) {
+        if told.moved == Some(u.moved) || self.left_with(u, epoch) {
             return true;
         }
         if self.state.is_beside(u, epoch) && Term(epoch.term).issuer() != me {
@@ -221,6 +221,12 @@ impl Engine {
         epoch <= self.state.epoch(u)
             || Term(epoch.term).issuer() == me
             || self.state.lead(u.register.peer()).is_some_and(heard)
+    }
+
+    /// Whether the epoch was announced by who gave the user to this node, to a stream that had left with that.
+    fn left_with(&self, u: &User, epoch: Epoch) -> bool {
+        let by_giver = Term(epoch.term).issuer() == u.register.peer() && u.register == self.cfg.me;
+        by_giver && epoch > u.moved && epoch.moves > 0 && epoch.moves == u.moved.moves
     }
 
     /// The client was told an epoch by the other node that this one has not heard of (D6): its `h` may count what is not

@@ -140,7 +140,8 @@ fn a_stream_that_is_handed_over_hears_of_a_new_term_before_what_waits_for_it_and
         duo.hand_over("romeo@example.org");
         let engine = duo.engines[A.index()].as_mut().unwrap();
         let told = |told: Vec<Output>| {
-            told.iter().any(|o| matches!(o, Output::Deliver(conn, said) if *conn == romeo.conn && said.starts_with(b"<offer")))
+            let offer = b"<offer xmlns='urn:tandem:dual:0' epoch='12.1'";
+            told.iter().any(|o| matches!(o, Output::Deliver(conn, said) if *conn == romeo.conn && said.starts_with(offer)))
         };
         assert!(told(engine.announcement(A, solo(), 0)), "what was given before may still wait");
         assert!(!told(engine.announcement(A, solo(), u64::MAX)), "it has left: the other node's word counts");
@@ -344,6 +345,27 @@ fn whose_last_word_was_a_hand_over_that_is_here_was_promised_nothing_that_is_not
     assert!(words(&duo.all(other)).is_empty(), "a hand-over that never came");
     let juliet = resume_of(&mut duo, JULIET, "d:epoch='13.0' d:moved='3.1'");
     assert_eq!(words(&duo.all(juliet))[..2], ["offer 3.1", "resumed"]);
+}
+
+/// Node B died when it had announced that and before it let the hand-over go: to a stream that had left with it.
+#[test]
+fn who_left_with_a_hand_over_that_is_here_was_promised_nothing_behind_it_under_another_term() {
+    let mut duo = Duo::new();
+    let juliet = duo.login_at(A, JULIET);
+    duo.send(juliet, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.drop_tcp(juliet);
+    duo.input(B, Input::HandOver { user: bare("juliet@example.org") });
+    duo.cut_link();
+    let reg = Reg { term: Term(8), primary: A, mode: Mode::Solo, settled: Term(0) };
+    duo.input(A, Input::Lead { group: A, reg, late: false });
+    for told in ["5.0", "5.2", "4.1"] {
+        let other = resume_of(&mut duo, JULIET, &format!("d:epoch='{told}'"));
+        let at_once = words(&duo.all(other)).contains(&"resumed".to_owned());
+        assert_eq!(at_once, told == "4.1", "{told}: one of this node's own terms needs no proof");
+        duo.drop_tcp(other);
+    }
+    let juliet = resume_of(&mut duo, JULIET, "d:epoch='5.1'");
+    assert_eq!(words(&duo.all(juliet))[..2], ["offer 8.0", "resumed"]);
 }
 
 /// Romeo's main stream at A, and the one that he has parked at B.
