@@ -198,7 +198,8 @@ impl Engine {
         // One that has its main stream at the other node comes home: here it needs no front, and its other stream, which it parks
         // there next, can show each node that the other lives.
         let main = self.edge.conn_of(id);
-        let comes_home = main.is_some_and(|main| main.node != self.cfg.me) && !self.leaving;
+        let stays = !self.leaving && self.state.away(self.cfg.me).is_none();
+        let comes_home = main.is_some_and(|main| main.node != self.cfg.me) && stays;
         if mine && (main.is_none() || comes_home) {
             out.push(Output::Deliver(conn, Dual::Take { epoch }.to_bytes()));
         }

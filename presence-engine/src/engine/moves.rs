@@ -140,20 +140,6 @@ impl Engine {
         waiting.map(|conn| Output::Close(conn, last.clone(), true)).collect()
     }
 
-    /// What ends the streams of the other node's users for whom this node is, or would be, the front, while it does not reach that node
-    /// and clients do: that is where they go.
-    pub fn send_home(&self) -> Vec<Output> {
-        let Some(peer) = &self.cfg.peer else { return Vec::new() };
-        let last = StreamError::see_other_host(&format!("{}:{}", peer.host, peer.port)).to_bytes();
-        let theirs = |conn: &Conn| {
-            let waits = matches!(self.edge.phase(*conn), Some(Phase::Fresh | Phase::Front));
-            let user = self.edge.user(*conn).filter(|_| waits && conn.node == self.cfg.me);
-            user.is_some_and(|u| !self.serves(u) && self.state.owner_of(u) == Some(self.cfg.me.peer()))
-        };
-        let there = self.edge.unparked().into_iter().filter(theirs);
-        there.map(|conn| Output::Close(conn, last.clone(), true)).collect()
-    }
-
     /// Calls a parked client: its session is served here now.
     pub(super) fn take(&mut self, conn: Conn, user: &BareJid, out: &mut Vec<Output>) {
         let Some(u) = self.state.user(user) else { return };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Peer;
@@ -28,6 +29,8 @@ struct Place {
     name: String,
     /// Where it was when it was found last.
     last: Mutex<Option<SocketAddr>>,
+    /// One look-up at a time: a name server that does not answer holds a thread for as long.
+    looking: Arc<Semaphore>,
 }
 
 impl Look {
@@ -56,11 +59,18 @@ impl Place {
     fn new(name: String) -> Place {
         // An address needs no looking up.
         let last = Mutex::new(name.parse().ok());
-        Place { name, last }
+        Place { name, last, looking: Arc::new(Semaphore::new(1)) }
     }
 
     async fn find(&self) -> Option<SocketAddr> {
-        let found = lookup_host(&self.name).await.ok()?.next()?;
+        let (one, name) = (self.looking.clone().try_acquire_owned().ok()?, self.name.clone());
+        // Whoever waits no longer for it does not end it.
+        let look_up = tokio::spawn(async move {
+            let found = lookup_host(name).await.ok()?.next();
+            drop(one);
+            found
+        });
+        let found = look_up.await.ok()??;
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         Some(found)
     }

@@ -15,8 +15,6 @@ use crate::safety::{Beacon, Consent, In, Out as CoreOut, RegisterKind, Release, 
 const STALLED_TICKS: u32 = 4;
 /// How often a node that stays fenced sends those away who wait there, in ticks (10 s).
 const SEND_AWAY_TICKS: u32 = 40;
-/// How often those are sent there who came to the front of a node that is not reached from here, in ticks (1 s).
-const SEND_HOME_TICKS: u64 = 4;
 
 impl Node {
     /// One input for one core. A register copy is on disk before anything that depends on it goes on.
@@ -476,15 +474,6 @@ impl Node {
                 let away = self.driver.engine().send_away(group);
                 away.into_iter().for_each(|output| self.released(output));
             }
-        }
-    }
-
-    /// While only the path between the nodes is down, whoever is here for the other node goes there. Again and again, for who comes later.
-    pub(super) fn send_home(&mut self) {
-        let since = self.path_down.map(|since| self.ticks - since);
-        if since.is_some_and(|since| since.is_multiple_of(SEND_HOME_TICKS)) {
-            let away = self.driver.engine().send_home();
-            away.into_iter().for_each(|output| self.released(output));
         }
     }
 

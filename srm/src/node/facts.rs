@@ -96,7 +96,7 @@ impl Node {
         let peer = Seen { heard, restarted, serves: !told.lacks_service };
         let (home, backup) = if group == self.me { (me, peer) } else { (peer, me) };
         let ha = self.ha_shown(place);
-        let path_down = !heard && self.path_down.is_some();
+        let path_down = !heard && self.path_down_told;
         let cause = self.cause(group, place);
         Facts {
             ha,

@@ -184,8 +184,7 @@ pub struct Node {
     /// Accounts of the peer whose clients call here.
     callers: fronts::Callers,
     nonce: u64,
-    /// The tick at which it was told that only the path to the peer is down, while it is.
-    path_down: Option<u64>,
+    path_down_told: bool,
     /// When the peer was looked at last because a client had lost it.
     looked: Option<u64>,
     /// The peer's last acknowledgement while something waits for it, and for how many ticks.
@@ -280,7 +279,7 @@ impl Node {
             enabling,
             callers: fronts::Callers::default(),
             nonce: 0,
-            path_down: None,
+            path_down_told: false,
             looked: None,
             stuck: (0, 0),
             through: through::Through::default(),
@@ -474,13 +473,12 @@ impl Node {
         } else if self.evidence.wants_reports() && !self.peer_restarts {
             self.ask_clients();
         }
-        if !self.evidence.only_path_down() {
-            self.path_down = None;
-        } else if self.path_down.is_none() {
-            self.path_down = Some(self.ticks);
-            self.outs.push(Out::Event(Event::OnlyPathDown));
+        if self.evidence.only_path_down() != self.path_down_told {
+            self.path_down_told = !self.path_down_told;
+            if self.path_down_told {
+                self.outs.push(Out::Event(Event::OnlyPathDown));
+            }
         }
-        self.send_home();
         if self.ticks.is_multiple_of(u64::from(self.cfg.beacon_ticks)) {
             self.beacon_due = Some(Turn::First);
         }

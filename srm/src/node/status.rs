@@ -128,7 +128,7 @@ impl Node {
         alarms.extend(self.enabling_alarms());
         alarms.extend(self.witness_alarms());
         alarms.extend(self.check_alarm());
-        if self.path_down.is_some() {
+        if self.path_down_told {
             alarms.push("only the path between the nodes is down; clients see both".to_owned());
         }
         alarms.extend(self.callers_alarm());

@@ -13,8 +13,8 @@ const ALARM_TICKS: u32 = 40;
 const STILL_TICKS: u32 = 24;
 /// No more is counted (3 s more, a lease)...
 const STILL_MOST: u32 = 36;
-/// ... and so much is forgotten whenever the peer has all (2 s): a path that is as slow as that is no trouble, and one on which
-/// only a new connection brings something, once in six seconds, is.
+/// ... and so much is forgotten whenever the peer gets on (2 s): a path or a disk that is as slow as that is no trouble, and a path on
+/// which only a new connection brings something, once in six seconds, is.
 const FORGOTTEN_TICKS: u32 = 8;
 
 /// How long nothing has got through.
@@ -38,8 +38,12 @@ impl Node {
         let stalls = self.peer_told().disk_stalls;
         // A log of which an end was set aside may be shorter by now.
         let has_all = linked && self.driver.ships() && acked >= self.through.goal.min(end);
+        let moves = linked && acked > self.through.acked;
+        if has_all || moves {
+            self.through.still = self.through.still.saturating_sub(FORGOTTEN_TICKS);
+        }
         if self.cfg.single || !there || stalls || has_all {
-            let still = self.through.still.saturating_sub(FORGOTTEN_TICKS);
+            let still = self.through.still;
             self.through = Through { goal: end, acked, ticks: 0, still };
             return;
         }
@@ -58,7 +62,8 @@ impl Node {
     /// Whether a peer that says it is there gives no lease: what it says may be all that gets through (R9). To go without one is
     /// always safe; where nobody goes on alone it would be of no use.
     pub(super) fn log_stands_still(&self) -> bool {
-        let alone = self.cfg.register != RegisterKind::Consent(Consent { available: false });
+        let strict = self.cfg.register == RegisterKind::Consent(Consent { available: false });
+        let alone = !strict && self.witness_decides() != Some(false);
         alone && self.through.still >= STILL_TICKS
     }
 

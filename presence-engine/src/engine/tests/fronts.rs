@@ -1,8 +1,7 @@
 //! A client's socket on one node, its session on the other (D5).
 
-use std::collections::BTreeSet;
-
 use super::*;
+use crate::ids::Away;
 
 pub(super) const ROMEO: &str = "romeo@example.org/orchard";
 const PHONE: &str = "romeo@example.org/phone";
@@ -356,30 +355,6 @@ fn a_front_proves_that_it_lives_itself_and_not_while_it_is_fenced() {
     }
 }
 
-/// Who is asked for that knows that the owner lives, and cannot be reached from here.
-#[test]
-fn a_front_that_does_not_reach_the_owner_sends_its_clients_there_and_nobody_else() {
-    let mut duo = Duo::new();
-    let home = duo.login(JULIET);
-    assert_eq!(home.conn.node, B);
-    let there = duo.login_at(B, ROMEO);
-    let waits_there = duo.open_at("romeo@example.org", B);
-    assert_eq!(duo.engines[A.index()].as_ref().unwrap().send_home(), [], "nobody is there for the other");
-    duo.cut_link();
-    let sent = duo.engines[B.index()].as_ref().unwrap().send_home();
-    let closed: Vec<Conn> = sent
-        .iter()
-        .map(|output| match output {
-            Output::Close(conn, last, true) => {
-                assert!(String::from_utf8_lossy(last).contains("see-other-host"), "{last:?}");
-                *conn
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(BTreeSet::from_iter(closed), BTreeSet::from([there.conn, waits_there.conn]));
-}
-
 /// Its main stream came by the other node: here it needs no front.
 #[test]
 fn a_dual_client_that_parks_at_the_owner_comes_home_and_one_that_is_there_stays() {
@@ -394,6 +369,20 @@ fn a_dual_client_that_parks_at_the_owner_comes_home_and_one_that_is_there_stays(
         assert!(got.iter().any(|said| said.contains("<parked")), "{got:?}");
         assert_eq!(got.iter().any(|said| said.contains("<take")), main == B, "{got:?}");
     }
+}
+
+#[test]
+fn nobody_is_called_home_from_where_the_operator_moves_everybody() {
+    let mut duo = Duo::new();
+    let romeo = duo.login_at(B, ROMEO);
+    duo.send(romeo, "<request xmlns='urn:tandem:dual:0'/>");
+    duo.input(A, Input::Away { group: A, why: Some(Away::Operator) });
+    let second = duo.open_at("romeo@example.org", A);
+    let id = duo.sm_id(ROMEO);
+    duo.send(second, &format!("<standby xmlns='urn:tandem:dual:0' sm-id='{id}'/>"));
+    let got = duo.all(second);
+    assert!(got.iter().any(|said| said.contains("<parked")), "{got:?}");
+    assert!(!got.iter().any(|said| said.contains("<take")), "{got:?}");
 }
 
 #[test]
